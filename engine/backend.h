@@ -1,0 +1,66 @@
+// A backend is a factory of ops on one device, and that device's memory.
+#pragma once
+
+#include "engine/buffer.h"
+#include "engine/ops.h"
+
+#include <cstddef>
+#include <functional>
+#include <memory>
+#include <string>
+
+namespace microtome {
+
+/// f32: plain float32. tf32: float32 storage, tensor-core products with 10-bit mantissas. bf16: bf16 storage and products;
+/// accumulation, statistics, master weights and optimiser stay float32.
+enum class Precision { f32, tf32, bf16 };
+
+struct Device {
+  std::string name;             // "cpu", "cuda:0", "reference"
+  std::string description;      // "Intel Xeon …, 2 cores" or "NVIDIA H200"
+  std::string versions;         // "oneDNN 2.6.3" or "CUDA 13.0, cuDNN 9.19.0, driver 580"
+  std::size_t memory_bytes = 0;     // in all
+  std::size_t available_bytes = 0;  // now
+};
+
+/// A recorded step; run() repeats it on the same addresses.
+class Recording {
+ public:
+  virtual ~Recording() = default;
+  virtual void run() = 0;
+};
+
+/// Factories return null to decline an *option* of an op (an `activation`), and the planner falls back to separate ops; an op
+/// they cannot make at all throws. Work is queued in order; only `read`, `write` and `synchronize` wait for it.
+class Backend {
+ public:
+  virtual ~Backend() = default;
+
+  virtual Device device() const = 0;
+  virtual DType activation_type() const = 0;  // of activations and their gradients: f32, bf16; f64 in reference
+  virtual DType parameter_type() const = 0;   // of weights, gradients, statistics, optimiser: f32; f64 in reference
+
+  /// Memory on the device, 256-byte aligned, contents undefined. Throws Error(ExitCode::memory) when there is not enough.
+  virtual Buffer allocate(std::size_t bytes) = 0;
+  virtual void write(void* device, const void* host, std::size_t bytes) = 0;
+  virtual void read(void* host, const void* device, std::size_t bytes) = 0;
+  virtual void zero(void* device, std::size_t bytes) = 0;
+  virtual void synchronize() = 0;
+
+  /// Records the ops that `step` runs (a CUDA graph) or keeps `step` (CPU). `step` may be run while recording.
+  virtual std::unique_ptr<Recording> record(std::function<void()> step) = 0;
+
+  virtual std::unique_ptr<ConvOp> conv(const Conv&, const Layout& x, const Layout& y) = 0;
+  virtual std::unique_ptr<DenseOp> dense(const Dense&, const Layout& x, const Layout& y) = 0;
+  virtual std::unique_ptr<BatchNormOp> batch_norm(const BatchNorm&, const Layout& x, const Layout& y) = 0;
+  virtual std::unique_ptr<ActivateOp> activate(const Activate&, const Layout& x, const Layout& y) = 0;
+  virtual std::unique_ptr<PoolOp> pool(const Pool&, const Layout& x, const Layout& y) = 0;
+  virtual std::unique_ptr<DropoutOp> dropout(const Dropout&, const Layout& x, const Layout& y) = 0;
+  virtual std::unique_ptr<AddOp> add(const Add&, const Layout& a, const Layout& b, const Layout& y) = 0;
+  virtual std::unique_ptr<GatherOp> gather(const Gather&, const Layout& images, const Layout& x) = 0;
+  virtual std::unique_ptr<LossOp> loss(const Loss&, const Layout& z) = 0;
+  virtual std::unique_ptr<AdamOp> adam(const Adam&, std::int64_t count) = 0;
+  virtual std::unique_ptr<AdvanceOp> advance() = 0;
+};
+
+}  // namespace microtome

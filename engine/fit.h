@@ -1,0 +1,84 @@
+// The epoch loop: train, validate, keep the best epoch, resume bit for bit. The host never waits inside an epoch but to
+// report progress.
+#pragma once
+
+#include "engine/dataset.h"
+#include "engine/model.h"
+
+#include <array>
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace microtome {
+
+struct FitOptions {
+  int epochs = 15;         // [Bonnet2021]
+  int batch_size = 32;     // [Bonnet2021]
+  float learning_rate = 1e-3f;
+  std::uint64_t seed = 0;
+  bool shuffle = true;
+  std::array<float, 3> mean{0, 0, 0};           // x = (pixel - mean) / divisor, RGB
+  std::array<float, 3> divisor{255, 255, 255};  // [Bonnet2021]: x / 255 for every network
+};
+
+struct EpochRecord {
+  int epoch = 0;  // from 1
+  double train_loss = 0, train_accuracy = 0, valid_loss = 0, valid_accuracy = 0;
+  double seconds = 0;            // training alone; the sum over sittings where the epoch was resumed
+  double images_per_second = 0;  // training alone
+  bool best = false;             // strictly better validation accuracy than every epoch before
+};
+
+/// Everything needed to go on as if never stopped.
+struct Snapshot {
+  StepState state;
+  std::vector<float> weights, first_moments, second_moments;  // Model::weights and Model::moments
+  std::vector<BatchMetrics> batches;                          // done in the present epoch
+  double seconds = 0;                                         // spent in the present epoch
+  std::vector<EpochRecord> history;
+  std::vector<float> best_weights;  // empty before the first epoch's end
+};
+
+struct Evaluation {
+  double loss = 0, accuracy = 0;
+  std::vector<float> scores;  // sigmoid(z), f32, in file order
+};
+
+/// What a program may want to hear and say during a run. Defaults do nothing.
+class FitObserver {
+ public:
+  virtual ~FitObserver() = default;
+  virtual void batch_end(int epoch, int batch, int batches) { (void)epoch, (void)batch, (void)batches; }
+  /// Loss of every step of the epoch, in order; at an epoch's end.
+  virtual void steps(const std::vector<BatchMetrics>& batches, std::uint64_t first_step) { (void)batches, (void)first_step; }
+  virtual void epoch_end(const EpochRecord& record) { (void)record; }
+  /// Called after every epoch, and when stopping; the observer stores it durably.
+  virtual void checkpoint(const Snapshot& snapshot) { (void)snapshot; }
+  /// Asked after every batch: true finishes the step, checkpoints and returns.
+  virtual bool stop_requested() { return false; }
+  /// Asked after every batch: true checkpoints and goes on.
+  virtual bool checkpoint_requested() { return false; }
+};
+
+struct FitResult {
+  std::vector<EpochRecord> history;
+  int best_epoch = 0;  // from 1; 0 where no epoch was completed
+  std::vector<float> best_weights;
+  bool stopped = false;  // by stop_requested
+};
+
+/// Trains, validating after each epoch on `data.valid`. Throws Error(ExitCode::not_finite) naming the first row that is not
+/// finite, Error(ExitCode::memory) before the first step, Error(ExitCode::data) for an empty split or one with one class.
+/// The model must not be planned yet, and its weights be set; with `resume` they are taken from there.
+FitResult fit(Model& model, const Dataset& data, const FitOptions& options, FitObserver& observer,
+              const std::optional<Snapshot>& resume = {});
+
+/// Loss, accuracy and scores of images in file order, batches of `batch_size` (Keras' default: 32).
+/// The model is fresh, or has been through fit() with the same options (its evaluation program is used again).
+Evaluation evaluate(Model& model, const Images& images, const FitOptions& options,
+                    const std::function<void(int done, int of)>& progress = {});
+
+}  // namespace microtome

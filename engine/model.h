@@ -1,0 +1,91 @@
+// A graph on a backend: the parameters, and one program for each batch size and mode that a run needs.
+#pragma once
+
+#include "engine/backend.h"
+#include "engine/graph.h"
+#include "engine/plan.h"
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+namespace microtome {
+
+struct ModelOptions {
+  bool dropout = true;       // off: dropout and stochastic depth are the identity in training too
+  bool keras3_variance = false;  // moving variance from the biased batch variance, as Keras 3; default as TensorFlow 2
+  Adam adam;
+};
+
+/// A planned network for one batch size and mode. Tensors are valid until the model goes; contents between runs are
+/// undefined but for the input, the labels and the logits.
+class Program {
+ public:
+  virtual ~Program() = default;
+  virtual Mode mode() const = 0;
+  virtual int batch() const = 0;
+
+  virtual const Tensor& input() const = 0;   // N H W C, activation type
+  virtual const Tensor& labels() const = 0;  // N, f32 (f64 in reference)
+  virtual const Tensor& logits() const = 0;  // N 1 1 1
+
+  virtual void forward() = 0;
+  /// Writes metrics, and scores unless null.
+  virtual void loss(BatchMetrics* metrics, float* scores) = 0;
+  virtual void backward() = 0;  // training programs only: dz, then every gradient
+
+  /// The first row, in forward order, with a weight or an activation that is not finite; then, after a backward pass, with a
+  /// gradient that is not; empty where all are finite. Re-runs the forward pass on the present input.
+  virtual std::string first_not_finite() = 0;
+};
+
+class Model {
+ public:
+  Model(Graph graph, Backend& backend, ModelOptions options = {});
+  ~Model();
+  Model(const Model&) = delete;
+
+  const Graph& graph() const { return graph_; }
+  Backend& backend() const { return backend_; }
+
+  /// Plans the network for each (mode, batch), all in one arena. Called once; throws Error(ExitCode::memory) before anything
+  /// runs, with a batch that would fit.
+  struct Request {
+    Mode mode;
+    int batch;
+  };
+  void plan(std::span<const Request> requests);
+  Program& program(Mode mode, int batch);
+  std::size_t arena_bytes() const;
+
+  void initialize(std::uint64_t seed);
+
+  /// All parameters, one after another in the graph's order, each in its stored order.
+  std::vector<float> weights() const;
+  void set_weights(std::span<const float> weights);
+  /// Gradients of the trainable parameters, likewise, zeros where not trainable; valid after backward().
+  std::vector<float> gradients() const;
+  struct Moments {
+    std::vector<float> first, second;
+  };
+  Moments moments() const;
+  void set_moments(const Moments& moments);
+
+  StepState state() const;
+  void set_state(const StepState& state);
+  StepState* device_state() const;
+  void update();  // Adam over the trainable parameters
+
+ private:
+  struct Impl;
+  Graph graph_;
+  Backend& backend_;
+  std::unique_ptr<Impl> impl_;
+};
+
+/// A parameter's values from stored order to Keras' and back (a convolution's kernel: K R S C <-> R S C K).
+std::vector<float> to_keras(const Parameter& parameter, std::span<const float> stored);
+std::vector<float> from_keras(const Parameter& parameter, std::span<const float> keras);
+
+}  // namespace microtome

@@ -1,0 +1,220 @@
+// The waist: the kinds of op there are, and what a backend implements for each.
+//
+// A kind (Conv, BatchNorm, …) is what stands in the graph: attributes only. A backend turns a kind and the layouts of its
+// tensors into an op, once; an op then runs many times on tensors of just these layouts. Algorithm choice, workspace,
+// masks and saved statistics live inside the op. Inputs first, outputs last, mode last.
+#pragma once
+
+#include "engine/tensor.h"
+
+#include <array>
+#include <cstdint>
+#include <string>
+
+namespace microtome {
+
+/// What a gradient's writer does with what is there; which writer accumulates is the planner's decision.
+enum class Write { overwrite, accumulate };
+
+/// none; max(x, 0); min(max(x, 0), 6); x / (1 + exp(-x)); 1 / (1 + exp(-x)).
+enum class Activation { none, relu, relu6, swish, sigmoid };
+
+// ---------------------------------------------------------------------------------------------------------------- kinds
+
+/// y = activation(b + x * w), cross-correlation as in Keras. x: N H W C, w: K R S C/G, b: K, y: N P Q K.
+struct Conv {
+  Window window;
+  int groups = 1;
+  bool bias = false;
+  Activation activation = Activation::none;  // an option: see Backend
+};
+
+/// y = activation(b + x w). x: N 1 1 C, w: 1 1 C K, b: K, y: N 1 1 K.
+struct Dense {
+  bool bias = false;
+  Activation activation = Activation::none;  // an option
+};
+
+/// y = activation(gamma (x - mean) / sqrt(variance + epsilon) + beta), per channel [Ioffe2015, alg. 1]. With batch statistics
+/// mean and (biased) variance are over N H W, and moving = momentum moving + (1 - momentum) batch; `bessel` multiplies the
+/// batch variance by M / max(M - 1, 1), M = N H W, in that update alone, as TensorFlow 2 does for images.
+struct BatchNorm {
+  bool scale = true;  // gamma; without it gamma is 1
+  float epsilon = 1e-3f;
+  float momentum = 0.99f;
+  bool bessel = true;
+  bool batch_statistics = true;              // set by the planner: training, and not frozen
+  Activation activation = Activation::none;  // an option
+};
+
+struct Activate {
+  Activation function = Activation::relu;
+};
+
+/// Max, or mean over the cells that lie inside the image. Then `activation`: pooling a relu's input and clamping after is
+/// the same function at a fraction of the work.
+struct Pool {
+  enum class Kind { max, average };
+  Kind kind = Kind::max;
+  Window window;
+  Activation activation = Activation::none;  // an option; none or relu
+};
+
+/// y = x / (1 - rate) where a random number says keep, else 0; one number an element, or an image (stochastic depth).
+struct Dropout {
+  float rate = 0.5f;
+  bool per_image = false;
+  std::uint64_t stream = 0;
+};
+
+/// y = a + b.
+struct Add {};
+
+/// The same elements under another shape; the planner gives both one address.
+struct Reshape {
+  Shape shape;  // n is ignored: the batch size stays
+};
+
+/// Batch i of the epoch, from images resident on the device: x = (image - mean) / divisor per channel.
+/// images: u8 IMAGES H W C, labels: u8 IMAGES; x: N H W C, y: f32 N. Image j of the batch is number
+/// `state.batch * batch_size + j` of the epoch, in file order or in the order of a permutation of (seed, epoch).
+struct Gather {
+  int images = 0;
+  int batch_size = 0;  // of full batches; the last one of an epoch may have fewer
+  bool shuffle = false;
+  std::array<float, 3> mean{0, 0, 0};
+  std::array<float, 3> divisor{255, 255, 255};
+};
+
+/// Binary cross-entropy from logits z and labels y in {0, 1}, averaged over the batch:
+/// mean of max(z, 0) - z y + log1p(exp(-|z|)). Correct: (sigmoid(z) > 0.5 in f32) == y.
+struct Loss {
+  int batch_size = 0;  // of full batches: the scores' address within the epoch
+};
+
+/// Keras' Adam, epsilon outside the bias correction ("epsilon hat" of [Kingma2014, sec. 2]):
+/// t = step + 1; alpha = learning_rate sqrt(1 - beta2^t) / (1 - beta1^t);
+/// m += (g - m)(1 - beta1); v += (g^2 - v)(1 - beta2); w -= alpha m / (sqrt(v) + epsilon).
+struct Adam {
+  float beta1 = 0.9f;
+  float beta2 = 0.999f;
+  float epsilon = 1e-7f;
+};
+
+// --------------------------------------------------------------------------------------------- state on the device
+
+/// Where a run is. Lives in the backend's memory, so that a recorded step can be replayed unchanged; Advance moves it on.
+struct StepState {
+  std::uint64_t seed = 0;
+  std::uint64_t step = 0;   // optimiser steps done
+  std::uint64_t epoch = 0;  // epochs begun before this one
+  std::uint64_t batch = 0;  // batches done in this epoch
+  float learning_rate = 1e-3f;
+  std::uint32_t finite = 1;  // cleared by the loss when it is not finite; then Adam and Advance do nothing
+};
+
+/// One batch's share of an epoch's metrics.
+struct BatchMetrics {
+  double loss = 0;  // mean over the batch
+  std::uint32_t correct = 0;
+  std::uint32_t count = 0;
+};
+
+// ------------------------------------------------------------------------------------------------------------------ ops
+
+class Op {
+ public:
+  virtual ~Op() = default;
+
+  /// Which tensors of its forward pass (beside dy) the backward pass reads: they stay alive until then.
+  struct Reads {
+    bool x = false, y = false;
+  };
+  virtual Reads backward_reads() const = 0;
+
+  /// What runs, for people: "jit:avx512_core", "cudnn engine 62", "own". No promise.
+  virtual std::string implementation() const = 0;
+};
+
+/// backward_* take the gradient before the activation: the planner undoes a fused activation from y first.
+class ConvOp : public Op {
+ public:
+  virtual void forward(const Tensor& x, const Tensor& w, const Tensor* b, const Tensor& y) = 0;
+  virtual void backward_data(const Tensor& dy, const Tensor& w, const Tensor& dx, Write) = 0;
+  virtual void backward_filter(const Tensor& x, const Tensor& dy, const Tensor& dw, const Tensor* db, Write) = 0;
+};
+
+/// As ConvOp.
+class DenseOp : public Op {
+ public:
+  virtual void forward(const Tensor& x, const Tensor& w, const Tensor* b, const Tensor& y) = 0;
+  virtual void backward_data(const Tensor& dy, const Tensor& w, const Tensor& dx, Write) = 0;
+  virtual void backward_filter(const Tensor& x, const Tensor& dy, const Tensor& dw, const Tensor* db, Write) = 0;
+};
+
+/// Statistics of the forward pass are kept inside; backward includes the activation. `gamma` is null without scale.
+/// dx may be dy's memory.
+class BatchNormOp : public Op {
+ public:
+  virtual void forward(const Tensor& x, const Tensor* gamma, const Tensor& beta, const Tensor& moving_mean,
+                       const Tensor& moving_variance, const Tensor& y) = 0;
+  virtual void backward(const Tensor& x, const Tensor& dy, const Tensor* gamma, const Tensor& beta, const Tensor& dx,
+                        const Tensor* dgamma, const Tensor& dbeta, Write) = 0;
+};
+
+/// x may be y's memory, dx may be dy's. Backward gets x or y, as backward_reads says; the other is null.
+class ActivateOp : public Op {
+ public:
+  virtual void forward(const Tensor& x, const Tensor& y) = 0;
+  virtual void backward(const Tensor* x, const Tensor* y, const Tensor& dy, const Tensor& dx, Write) = 0;
+};
+
+/// The arg max is kept inside; ties go to the first in row-major order.
+class PoolOp : public Op {
+ public:
+  virtual void forward(const Tensor& x, const Tensor& y) = 0;
+  virtual void backward(const Tensor& dy, const Tensor& dx, Write) = 0;
+};
+
+/// The mask is drawn again in the backward pass. x may be y's memory, dx may be dy's.
+class DropoutOp : public Op {
+ public:
+  virtual void forward(const Tensor& x, const StepState* state, const Tensor& y) = 0;
+  virtual void backward(const Tensor& dy, const StepState* state, const Tensor& dx, Write) = 0;
+};
+
+/// Backward runs once for each of a and b. y may be a's memory.
+class AddOp : public Op {
+ public:
+  virtual void forward(const Tensor& a, const Tensor& b, const Tensor& y) = 0;
+  virtual void backward(const Tensor& dy, const Tensor& dx, Write) = 0;
+};
+
+class GatherOp : public Op {
+ public:
+  virtual void forward(const Tensor& images, const Tensor& labels, const StepState* state, const Tensor& x,
+                       const Tensor& y) = 0;
+};
+
+/// forward writes metrics[state->batch] and, unless null, scores[state->batch * batch_size + j] = sigmoid(z_j) in f32, and
+/// clears state->finite when the loss is not finite. backward: dz = (sigmoid(z) - y) / N.
+class LossOp : public Op {
+ public:
+  virtual void forward(const Tensor& z, const Tensor& y, StepState* state, BatchMetrics* metrics, float* scores) = 0;
+  virtual void backward(const Tensor& z, const Tensor& y, const Tensor& dz) = 0;
+};
+
+/// All tensors flat, 1 x 1 x 1 x count. `narrow`, unless null, gets w in its own type (bf16), for the next forward pass.
+class AdamOp : public Op {
+ public:
+  virtual void update(const Tensor& dw, const StepState* state, const Tensor& w, const Tensor& m, const Tensor& v,
+                      const Tensor* narrow) = 0;
+};
+
+/// The end of a step: where state->finite, ++batch, and ++step as well if `optimise`.
+class AdvanceOp : public Op {
+ public:
+  virtual void run(StepState* state, bool optimise) = 0;
+};
+
+}  // namespace microtome
