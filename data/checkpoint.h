@@ -1,0 +1,44 @@
+// A run's state on disk, to go on bit for bit.
+//   magic "microtom", version u32, header length u32, header (JSON: names, types, sizes, offsets), tensors, SHA-256
+// Little-endian; tensors lie without gap or overlap; the digest covers every byte before it, so that any change is found.
+#pragma once
+
+#include "engine/fit.h"
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <string_view>
+
+namespace microtome {
+
+struct CheckpointInfo {
+  std::string network;  // "b6"
+  Extent image = 0;
+  std::int64_t parameters = 0;  // of the network
+  std::string options;          // whatever the program needs to know that it resumes the same run
+  std::string commit;           // of the program that wrote it
+
+  bool operator==(const CheckpointInfo&) const = default;
+};
+
+struct Checkpoint {
+  CheckpointInfo info;
+  Snapshot snapshot;
+};
+
+/// Replaces `file` whole or not at all: written under a temporary name beside it, synced, renamed. Throws
+/// Error(ExitCode::memory) where the disk is full or refuses; an older checkpoint is then as it was.
+void write_checkpoint(const std::filesystem::path& file, const Snapshot& snapshot, const CheckpointInfo& info);
+
+/// Throws Error(ExitCode::weights) where the file is missing, damaged, or not one of ours.
+Checkpoint read_checkpoint(const std::filesystem::path& file);
+
+/// Throws Error(ExitCode::weights) where the checkpoint is of another network, image size or number of parameters.
+void require_network(const Checkpoint& checkpoint, const std::filesystem::path& file, std::string_view network, Extent image,
+                     std::int64_t parameters);
+
+/// Whether `file` begins like a checkpoint.
+bool is_checkpoint(const std::filesystem::path& file);
+
+}  // namespace microtome
