@@ -59,7 +59,7 @@ std::string to_text(const Error& error, std::string_view program);
 
 /// A condition together with the place that stated it.
 struct Condition {
-  Condition(bool holds, std::source_location at = std::source_location::current()) : holds(holds), at(at) {}
+  Condition(bool condition, std::source_location place = std::source_location::current()) : holds(condition), at(place) {}
   bool holds;
   std::source_location at;
 };

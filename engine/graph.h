@@ -7,6 +7,7 @@
 
 #include <concepts>
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -25,8 +26,10 @@ struct Node {
   const Shape& shape() const;
 };
 
-template <std::invocable<Node> Stage>
-Node operator|(Node x, Stage&& stage) {
+using Stage = std::function<Node(Node)>;
+
+template <std::invocable<Node> F>
+Node operator|(Node x, F&& stage) {
   return stage(x);
 }
 
