@@ -1,4 +1,5 @@
-// Initialisers, as Keras defines them (reference: keras.initializers). Values depend on seed and element alone.
+// Initialisers, as Keras defines them (reference: keras.initializers). A value depends on the seed, the parameter's index and the
+// element alone: not on the order of calls, nor on how many elements are asked for.
 #pragma once
 
 #include <cstdint>
@@ -7,8 +8,9 @@
 namespace microtome {
 
 /// constant: `value`. glorot_uniform: U(-l, l), l = sqrt(6 / (fan_in + fan_out)) [Glorot2010]. he_normal and
-/// variance_scaling draw a normal truncated at two sigma with variance scale / fan, sigma corrected by 0.87962566103423978;
-/// fan is fan_in for he_normal (scale 2, [He2015]), fan_out for variance_scaling_fan_out.
+/// variance_scaling_fan_out: a normal with variance scale / fan after it was truncated at two sigma, that is
+/// sigma = sqrt(scale / fan) / 0.87962566103423978, drawn again while |x| > 2 sigma; he_normal [He2015] has scale 2 and
+/// fan = fan_in whatever `value` says, variance_scaling_fan_out scale = value and fan = fan_out.
 struct Initializer {
   enum class Rule { constant, glorot_uniform, he_normal, variance_scaling_fan_out };
   Rule rule = Rule::constant;
@@ -18,7 +20,7 @@ struct Initializer {
 
 constexpr Initializer constant(double value) { return {Initializer::Rule::constant, value}; }
 
-/// Fills one parameter; `index` tells parameters of a network apart.
+/// Fills one parameter; `index` tells parameters of a network apart. Fans must be positive, a scale too.
 void initialize(const Initializer& init, std::uint64_t seed, int index, std::span<float> values);
 
 }  // namespace microtome

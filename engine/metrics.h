@@ -1,4 +1,6 @@
 // Loss, accuracy, ROC and AUC of scores, and their confidence interval.
+// Everywhere: one label (0 or 1) and one finite score an image, at least one image. Error(ExitCode::data) for another label, for
+// no images, for a missing class where both are needed; Error(ExitCode::not_finite) naming the first score that is not finite.
 #pragma once
 
 #include <cstdint>
@@ -14,17 +16,20 @@ struct RocPoint {
   double threshold = 0;  // infinity for the first point, (0, 0)
 };
 
-/// As scikit-learn's roc_curve: one point a distinct score, collinear points dropped, (0, 0) first, (1, 1) last.
-/// Both classes must be present, else Error(ExitCode::data).
+/// As scikit-learn's roc_curve: one point a distinct score, those inside a run of equal steps dropped (collinear: they do not
+/// change the area), (0, 0) first, (1, 1) last. Needs both classes.
 std::vector<RocPoint> roc_curve(std::span<const std::uint8_t> labels, std::span<const double> scores);
 
 /// Area under the curve: pairs won plus half the ties, over all pairs; exact in integers until the last division.
+/// Needs both classes.
 double auc(std::span<const std::uint8_t> labels, std::span<const double> scores);
 
-/// DeLong's 95% confidence interval of the AUC [DeLong1988], clipped to [0, 1].
+/// 95% confidence interval of the AUC from DeLong's variance [DeLong1988], in O(N log N) [Sun2014], clipped to [0, 1].
+/// Needs both classes; [0, 1] where one of them has a single member, whose variance nothing can tell.
 std::pair<double, double> auc_ci95(std::span<const std::uint8_t> labels, std::span<const double> scores);
 
-/// Mean binary cross-entropy of probabilities, clipped to [1e-7, 1 - 1e-7] as Keras clips them.
+/// Mean binary cross-entropy of probabilities, clipped to [1e-7, 1 - 1e-7] as Keras 3 clips them.
+/// Error(ExitCode::data) for a score outside [0, 1].
 double loss_of_probabilities(std::span<const std::uint8_t> labels, std::span<const double> scores);
 
 /// Counts at score > 0.5, strictly.
@@ -32,6 +37,6 @@ struct Confusion {
   std::int64_t true_negatives = 0, false_positives = 0, false_negatives = 0, true_positives = 0;
 };
 Confusion confusion(std::span<const std::uint8_t> labels, std::span<const double> scores);
-double accuracy(const Confusion& counts);
+double accuracy(const Confusion& counts);  // 0 to 1; at least one count
 
 }  // namespace microtome

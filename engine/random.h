@@ -34,10 +34,10 @@ constexpr std::uint32_t random_word(std::uint64_t seed, std::uint64_t stream, st
 /// Uniform in [0, 1), a multiple of 2^-24.
 constexpr float unit_float(std::uint32_t word) { return static_cast<float>(word >> 8) * 0x1p-24f; }
 
-/// Uniform in (0, 1), a multiple of 2^-53 offset by half of it: never 0, so a logarithm of it is finite.
+/// Uniform in (0, 1), the middle of one of 2^52 equal cells: exact in a double, so never 0 nor 1 and its logarithm is finite.
 constexpr double unit_double(std::uint32_t high, std::uint32_t low) {
-  const std::uint64_t bits = ((std::uint64_t{high} << 32) | low) >> 11;
-  return (static_cast<double>(bits) + 0.5) * 0x1p-53;
+  const std::uint64_t bits = ((std::uint64_t{high} << 32) | low) >> 12;
+  return (static_cast<double>(bits) + 0.5) * 0x1p-52;
 }
 
 /// Streams keep the uses of one seed apart. A dropout's stream is `dropout + index of its row`.
