@@ -1,0 +1,55 @@
+// y = f(x) and dx = f'(x) dy for the functions of `Activation`. Where y decides f', the backward pass reads y, so that it can
+// run in place of x; swish, which is not monotonic, reads x. At a kink the derivative is 0, as in TensorFlow.
+#pragma once
+
+#include "engine/ops.h"
+#include "kernels/formulas/host_device.h"
+
+#include <cmath>
+
+namespace microtome {
+
+template <class T>
+MICROTOME_HOST_DEVICE T sigmoid(T x) {
+  using std::exp;
+  return T(1) / (T(1) + exp(-x));
+}
+
+/// NaN passes through every function: an overflow must reach the loss, which reports it.
+template <class T>
+MICROTOME_HOST_DEVICE T activate(Activation function, T x) {
+  switch (function) {
+    case Activation::none: return x;
+    case Activation::relu: return x < T(0) ? T(0) : x;
+    case Activation::relu6: return x < T(0) ? T(0) : x > T(6) ? T(6) : x;
+    case Activation::swish: return x * sigmoid(x);
+    case Activation::sigmoid: return sigmoid(x);
+  }
+  return x;
+}
+
+/// What `activation_derivative` wants: x (true) or y (false). `none` wants neither.
+MICROTOME_HOST_DEVICE constexpr bool derivative_reads_x(Activation function) {
+  return function == Activation::swish;
+}
+MICROTOME_HOST_DEVICE constexpr bool derivative_reads_y(Activation function) {
+  return function == Activation::relu || function == Activation::relu6 || function == Activation::sigmoid;
+}
+
+/// f' from x for swish, from y = f(x) for all others.
+template <class T>
+MICROTOME_HOST_DEVICE T activation_derivative(Activation function, T x_or_y) {
+  switch (function) {
+    case Activation::none: return T(1);
+    case Activation::relu: return x_or_y > T(0) ? T(1) : T(0);
+    case Activation::relu6: return x_or_y > T(0) && x_or_y < T(6) ? T(1) : T(0);
+    case Activation::swish: {
+      const T s = sigmoid(x_or_y);
+      return s * (T(1) + x_or_y * (T(1) - s));
+    }
+    case Activation::sigmoid: return x_or_y * (T(1) - x_or_y);
+  }
+  return T(1);
+}
+
+}  // namespace microtome

@@ -1,0 +1,34 @@
+// Keras' Adam, epsilon outside the bias correction ("epsilon hat" of [Kingma2014, sec. 2]):
+//   alpha = learning_rate sqrt(1 - beta2^t) / (1 - beta1^t), t = step + 1
+//   m += (g - m)(1 - beta1); v += (g^2 - v)(1 - beta2); w -= alpha m / (sqrt(v) + epsilon)
+#pragma once
+
+#include "kernels/formulas/host_device.h"
+
+#include <cmath>
+#include <cstdint>
+
+namespace microtome {
+
+/// In double: in float, 1 - beta2^t of the first step has lost four digits.
+MICROTOME_HOST_DEVICE inline double adam_alpha(double learning_rate, double beta1, double beta2, std::uint64_t step) {
+  using std::pow, std::sqrt;
+  const double t = static_cast<double>(step) + 1;
+  return learning_rate * sqrt(1 - pow(beta2, t)) / (1 - pow(beta1, t));
+}
+
+/// The same for every element of one step.
+template <class T>
+struct AdamStep {
+  T alpha, beta1, beta2, epsilon;
+};
+
+template <class T>
+MICROTOME_HOST_DEVICE void adam_update(T g, const AdamStep<T>& step, T& w, T& m, T& v) {
+  using std::sqrt;
+  m += (g - m) * (T(1) - step.beta1);
+  v += (g * g - v) * (T(1) - step.beta2);
+  w -= step.alpha * m / (sqrt(v) + step.epsilon);
+}
+
+}  // namespace microtome
