@@ -76,7 +76,7 @@ struct Reshape {
 };
 
 /// Batch i of the epoch, from images resident on the device: x = (image - mean) / divisor per channel.
-/// images: u8 IMAGES H W C, labels: u8 IMAGES; x: N H W C, y: f32 N. Image j of the batch is number
+/// images: u8 IMAGES H W C, labels: u8 IMAGES; x: N H W C, y: N in the parameters' type. Image j of the batch is number
 /// `state.batch * batch_size + j` of the epoch, in file order or in the order of a permutation of (seed, epoch).
 struct Gather {
   int images = 0;
@@ -136,7 +136,8 @@ class Op {
   virtual std::string implementation() const = 0;
 };
 
-/// backward_* take the gradient before the activation: the planner undoes a fused activation from y first.
+/// x, y, dx, dy and w are of the activation type (y of a network's last dense layer: the parameter type); b, dw and db of the
+/// parameter type. backward_* take the gradient before the activation: the planner undoes a fused activation from y first.
 class ConvOp : public Op {
  public:
   virtual void forward(const Tensor& x, const Tensor& w, const Tensor* b, const Tensor& y) = 0;
@@ -152,7 +153,8 @@ class DenseOp : public Op {
   virtual void backward_filter(const Tensor& x, const Tensor& dy, const Tensor& dw, const Tensor* db, Write) = 0;
 };
 
-/// Statistics of the forward pass are kept inside; backward includes the activation. `gamma` is null without scale.
+/// Statistics of the forward pass are kept inside; backward includes the activation. `gamma` is null without scale. Vectors
+/// are of the parameter type.
 /// dx may be dy's memory.
 class BatchNormOp : public Op {
  public:
