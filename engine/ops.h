@@ -154,8 +154,7 @@ class DenseOp : public Op {
 };
 
 /// Statistics of the forward pass are kept inside; backward includes the activation. `gamma` is null without scale. Vectors
-/// are of the parameter type.
-/// dx may be dy's memory.
+/// are of the parameter type. dx may be dy's memory. Write is dx's: dgamma and dbeta have one writer, and are overwritten.
 class BatchNormOp : public Op {
  public:
   virtual void forward(const Tensor& x, const Tensor* gamma, const Tensor& beta, const Tensor& moving_mean,
