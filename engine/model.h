@@ -27,12 +27,12 @@ class Program {
   virtual int batch() const = 0;
 
   virtual const Tensor& input() const = 0;   // N H W C, activation type
-  virtual const Tensor& labels() const = 0;  // N, f32 (f64 in reference)
-  virtual const Tensor& logits() const = 0;  // N 1 1 1
+  virtual const Tensor& labels() const = 0;  // N 1 1 1, parameter type
+  virtual const Tensor& logits() const = 0;  // N 1 1 1, parameter type
 
   virtual void forward() = 0;
-  /// Writes metrics, and scores unless null.
-  virtual void loss(BatchMetrics* metrics, float* scores) = 0;
+  /// Writes metrics[state->batch], and the scores unless null. All three are device memory; no state means the model's.
+  virtual void loss(BatchMetrics* metrics, float* scores, StepState* state = nullptr) = 0;
   virtual void backward() = 0;  // training programs only: dz, then every gradient
 
   /// The first row, in forward order, with a weight or an activation that is not finite; then, after a backward pass, with a
@@ -49,11 +49,12 @@ class Model {
   const Graph& graph() const { return graph_; }
   Backend& backend() const { return backend_; }
 
-  /// Plans the network for each (mode, batch), all in one arena. Called once; throws Error(ExitCode::memory) before anything
-  /// runs, with a batch that would fit.
+  /// Plans the network for each (mode, batch) that is not planned yet, all in one arena. Throws Error(ExitCode::memory), with a
+  /// batch that would fit, before anything runs. The arena may move: recordings made before are void.
   struct Request {
     Mode mode;
     int batch;
+    int full_batch;  // of the epoch; `batch` is smaller for its last one
   };
   void plan(std::span<const Request> requests);
   Program& program(Mode mode, int batch);
