@@ -45,6 +45,13 @@ class Backend {
   virtual void write(void* device, const void* host, std::size_t bytes) = 0;
   virtual void read(void* host, const void* device, std::size_t bytes) = 0;
   virtual void zero(void* device, std::size_t bytes) = 0;
+
+  /// Read-only data as the device sees it: a copy, or the host's own memory where that is the device's. The host's must outlive it.
+  virtual Buffer resident(const void* host, std::size_t bytes) {
+    Buffer copy = allocate(bytes);
+    write(copy.data(), host, bytes);
+    return copy;
+  }
   virtual void synchronize() = 0;
 
   /// Records the ops that `step` runs (a CUDA graph) or keeps `step` (CPU). `step` may be run while recording.

@@ -1,1 +1,261 @@
 #include "engine/fit.h"
+
+#include "engine/check.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <numeric>
+
+namespace microtome {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+/// One pass over resident images in batches: what gather and loss need, and where an epoch's results go.
+class Feed {
+ public:
+  Feed(Model& model, Mode mode, const Images& images, const FitOptions& options)
+      : model_(model), mode_(mode), count_(images.shape.n), batch_(std::min(options.batch_size, images.shape.n)) {
+    Backend& backend = model.backend();
+    std::vector<Model::Request> requests{{mode, batch_, batch_}};
+    if (rest() > 0) requests.push_back({mode, rest(), batch_});
+    pixels_ = backend.resident(images.pixels.data(), images.pixels.size());
+    labels_ = backend.allocate(static_cast<std::size_t>(count_));
+    if (images.labels.empty()) {
+      backend.zero(labels_.data(), labels_.size_bytes());  // prediction: any label will do
+    } else {
+      backend.write(labels_.data(), images.labels.data(), labels_.size_bytes());
+    }
+    metrics_ = backend.allocate(static_cast<std::size_t>(batches()) * sizeof(BatchMetrics));
+    scores_ = backend.allocate(static_cast<std::size_t>(count_) * sizeof(float));
+    own_state_ = backend.allocate(sizeof(StepState));
+    images_ = {{images.shape, DType::u8}, pixels_.data()};
+    label_view_ = {{{1, 1, 1, count_}, DType::u8}, labels_.data()};
+    advance_ = backend.advance();
+    model.plan(requests);
+    for (const Model::Request& request : requests) {
+      const Gather kind{count_, batch_, mode == Mode::train && options.shuffle, options.mean, options.divisor};
+      gathers_.push_back(backend.gather(kind, images_, model.program(mode, request.batch).input()));
+    }
+  }
+
+  int batches() const { return (count_ + batch_ - 1) / batch_; }
+  int images() const { return count_; }
+
+  /// Records the steps; after the last plan() of the model, since that may move the arena.
+  void record() {
+    for (std::size_t i = 0; i < gathers_.size(); ++i)
+      steps_.push_back(model_.backend().record([this, i] { step(model_.program(mode_, i == 0 ? batch_ : rest()), *gathers_[i]); }));
+  }
+
+  void run(int batch) { steps_[batch < count_ / batch_ ? 0 : 1]->run(); }
+
+  /// Starts an evaluation from its first batch.
+  void rewind() {
+    const StepState start;
+    model_.backend().write(own_state_.data(), &start, sizeof start);
+  }
+
+  std::vector<BatchMetrics> metrics(int done) const {
+    std::vector<BatchMetrics> metrics(static_cast<std::size_t>(done));
+    model_.backend().read(metrics.data(), metrics_.data(), metrics.size() * sizeof(BatchMetrics));
+    return metrics;
+  }
+
+  void set_metrics(const std::vector<BatchMetrics>& metrics) {
+    model_.backend().write(metrics_.data(), metrics.data(), metrics.size() * sizeof(BatchMetrics));
+  }
+
+  std::vector<float> scores() const {
+    std::vector<float> scores(static_cast<std::size_t>(count_));
+    model_.backend().read(scores.data(), scores_.data(), scores.size() * sizeof(float));
+    return scores;
+  }
+
+  /// Gathers the batch that the state stands at and looks for the first value that is not finite.
+  std::string first_not_finite(int batch) {
+    const std::size_t i = batch < count_ / batch_ ? 0 : 1;
+    Program& program = model_.program(mode_, i == 0 ? batch_ : rest());
+    gathers_[i]->forward(images_, label_view_, state(), program.input(), program.labels());
+    return program.first_not_finite();
+  }
+
+ private:
+  int rest() const { return count_ % batch_; }
+  StepState* state() const { return mode_ == Mode::train ? model_.device_state() : static_cast<StepState*>(own_state_.data()); }
+
+  void step(Program& program, GatherOp& gather) {
+    gather.forward(images_, label_view_, state(), program.input(), program.labels());
+    program.forward();
+    program.loss(static_cast<BatchMetrics*>(metrics_.data()), static_cast<float*>(scores_.data()), state());
+    if (mode_ == Mode::train) {
+      program.backward();
+      model_.update();
+    }
+    advance_->run(state(), mode_ == Mode::train);
+  }
+
+  Model& model_;
+  Mode mode_;
+  int count_, batch_;
+  Buffer pixels_, labels_, metrics_, scores_, own_state_;
+  Tensor images_, label_view_;
+  std::vector<std::unique_ptr<GatherOp>> gathers_;  // of full batches, and of the last one if smaller
+  std::unique_ptr<AdvanceOp> advance_;
+  std::vector<std::unique_ptr<Recording>> steps_;
+};
+
+/// Means over images, not over batches: the last batch may be smaller.
+struct Means {
+  double loss = 0, accuracy = 0;
+};
+
+Means means(const std::vector<BatchMetrics>& batches) {
+  double loss = 0, correct = 0, count = 0;
+  for (const BatchMetrics& b : batches) {
+    loss += b.loss * b.count;
+    correct += b.correct;
+    count += b.count;
+  }
+  return {loss / count, correct / count};
+}
+
+[[noreturn]] void fail_not_finite(Feed& feed, const std::string& where, int batch) {
+  const std::string row = feed.first_not_finite(batch);
+  fail(ExitCode::not_finite, "the loss is not a finite number",
+       {.where = fmt::format("{}, batch {}; first not finite: {}", where, batch + 1, row.empty() ? "the loss alone" : row),
+        .next = "try a smaller --lr, or --precision f32"});
+}
+
+void require_both_classes(const Images& images, std::string_view split) {
+  if (images.shape.n == 0)
+    fail(ExitCode::data, fmt::format("the {} split is empty", split), {.next = "give a data set with images in every split"});
+  const auto positives = std::count(images.labels.begin(), images.labels.end(), std::uint8_t{1});
+  if (positives == 0 || positives == images.shape.n)
+    fail(ExitCode::data, fmt::format("the {} split has one class only", split),
+         {.expected = "images of class 0 and of class 1", .found = fmt::format("{} of class {}", images.shape.n, positives == 0 ? 0 : 1)});
+}
+
+Evaluation run_evaluation(Feed& feed, const Images& images, const std::function<void(int, int)>& progress) {
+  feed.rewind();
+  for (int batch = 0; batch < feed.batches(); ++batch) {
+    feed.run(batch);
+    if (progress) progress(batch + 1, feed.batches());
+  }
+  const std::vector<BatchMetrics> batches = feed.metrics(feed.batches());
+  const auto bad = std::find_if(batches.begin(), batches.end(), [](const BatchMetrics& b) { return !std::isfinite(b.loss); });
+  if (bad != batches.end()) {
+    const int batch = static_cast<int>(bad - batches.begin());
+    feed.rewind();
+    for (int b = 0; b < batch; ++b) feed.run(b);
+    fail_not_finite(feed, fmt::format("evaluation of {} images", images.shape.n), batch);
+  }
+  const Means mean = means(batches);
+  return {mean.loss, mean.accuracy, feed.scores()};
+}
+
+}  // namespace
+
+FitResult fit(Model& model, const Dataset& data, const FitOptions& options, FitObserver& observer,
+              const std::optional<Snapshot>& resume) {
+  require_both_classes(data.train, "training");
+  require_both_classes(data.valid, "validation");
+  if (options.batch_size > data.train.shape.n)
+    fail(ExitCode::usage, "the batch is larger than the training set",
+         {.expected = fmt::format("--batch-size at most {}", data.train.shape.n), .found = fmt::format("{}", options.batch_size)});
+
+  Backend& backend = model.backend();
+  Feed training(model, Mode::train, data.train, options), validation(model, Mode::evaluate, data.valid, options);
+  training.record();
+  validation.record();
+
+  Snapshot now;
+  if (resume) {
+    now = *resume;
+    model.set_weights(now.weights);
+    model.set_moments({now.first_moments, now.second_moments});
+    training.set_metrics(now.batches);
+  } else {
+    now.state.seed = options.seed;
+    now.state.learning_rate = options.learning_rate;
+  }
+  model.set_state(now.state);
+
+  const auto best = [&now]() -> const EpochRecord* {
+    const auto found = std::find_if(now.history.rbegin(), now.history.rend(), [](const EpochRecord& r) { return r.best; });
+    return found == now.history.rend() ? nullptr : &*found;
+  };
+  const auto capture = [&](int batches_done, double seconds) {
+    now.state = model.state();
+    now.weights = model.weights();
+    Model::Moments moments = model.moments();
+    now.first_moments = std::move(moments.first);
+    now.second_moments = std::move(moments.second);
+    now.batches = training.metrics(batches_done);
+    now.seconds = seconds;
+    observer.checkpoint(now);
+  };
+  const auto check_finite = [&](int epoch) {
+    const StepState state = model.state();
+    if (!state.finite) fail_not_finite(training, fmt::format("epoch {}", epoch + 1), static_cast<int>(state.batch));
+  };
+
+  for (int epoch = static_cast<int>(now.state.epoch); epoch < options.epochs; ++epoch) {
+    const auto start = Clock::now();
+    const double earlier = now.seconds;
+    auto checked = start;
+    for (int batch = static_cast<int>(now.state.batch); batch < training.batches(); ++batch) {
+      training.run(batch);
+      observer.batch_end(epoch + 1, batch + 1, training.batches());
+      if (seconds_since(checked) > 1) {  // a run of hours shall not learn of its NaN at the epoch's end
+        check_finite(epoch);
+        checked = Clock::now();
+      }
+      const bool stop = observer.stop_requested();
+      if (batch + 1 < training.batches() && (stop || observer.checkpoint_requested())) {
+        backend.synchronize();
+        check_finite(epoch);
+        capture(batch + 1, earlier + seconds_since(start));
+        if (stop) return {now.history, best() ? best()->epoch : 0, now.best_weights, true};
+      }
+    }
+    backend.synchronize();
+    check_finite(epoch);
+    EpochRecord record{.epoch = epoch + 1, .seconds = earlier + seconds_since(start)};
+    record.images_per_second = training.images() / record.seconds;
+    StepState state = model.state();
+    const std::vector<BatchMetrics> batches = training.metrics(training.batches());
+    observer.steps(batches, state.step - batches.size());
+    const Means trained = means(batches);
+    record.train_loss = trained.loss;
+    record.train_accuracy = trained.accuracy;
+
+    const Evaluation validated = run_evaluation(validation, data.valid, {});
+    record.valid_loss = validated.loss;
+    record.valid_accuracy = validated.accuracy;
+    record.best = !best() || record.valid_accuracy > best()->valid_accuracy;
+    now.history.push_back(record);
+    if (record.best) now.best_weights = model.weights();
+
+    ++state.epoch;
+    state.batch = 0;
+    model.set_state(state);
+    observer.epoch_end(record);
+    capture(0, 0);
+    if (observer.stop_requested() && epoch + 1 < options.epochs) return {now.history, best()->epoch, now.best_weights, true};
+  }
+  return {now.history, best() ? best()->epoch : 0, now.best_weights, false};
+}
+
+Evaluation evaluate(Model& model, const Images& images, const FitOptions& options,
+                    const std::function<void(int done, int of)>& progress) {
+  require(images.shape.n > 0, "nothing to evaluate");
+  Feed feed(model, Mode::evaluate, images, options);
+  feed.record();
+  return run_evaluation(feed, images, progress);
+}
+
+}  // namespace microtome
