@@ -6,6 +6,7 @@
 #include <fmt/ranges.h>
 
 #include <array>
+#include <string>
 #include <vector>
 
 namespace microtome {
@@ -31,13 +32,14 @@ Graph Network::build(Extent image) const {
 std::span<const Network> networks() { return table; }
 
 const Network& find_network(std::string_view name) {
-  std::vector<std::string_view> names;
+  std::vector<std::string> names;
   for (const Network& network : table) {
     if (network.name == name || network.short_name == name) return network;
-    names.push_back(network.name);
+    names.emplace_back(network.name);
   }
+  const std::string near = nearest(name, names);
   fail(ExitCode::usage, fmt::format("there is no network \"{}\"", name),
-       {.expected = fmt::format("{}", fmt::join(names, ", ")), .next = fmt::format("did you mean {}?", nearest(name, names))});
+       {.expected = fmt::format("{}", fmt::join(names, ", ")), .next = near.empty() ? "" : fmt::format("did you mean {}?", near)});
 }
 
 }  // namespace microtome
