@@ -1,0 +1,42 @@
+// One step of Keras' Adam on flat tensors. See kernels/formulas/adam.h.
+#include "kernels/formulas/adam.h"
+#include "kernels/reference/reference.h"
+
+namespace microtome {
+
+namespace {
+
+template <class T>
+class ReferenceAdam final : public AdamOp {
+ public:
+  ReferenceAdam(const Adam& kind, std::int64_t count) : kind_(kind), count_(count) {}
+
+  Reads backward_reads() const override { return {}; }
+  std::string implementation() const override { return "naive"; }
+
+  void update(const Tensor& dw, const StepState* state, const Tensor& w, const Tensor& m, const Tensor& v,
+              const Tensor* narrow) override {
+    for (const Tensor* flat : {&dw, &w, &m, &v}) require_vector<T>(*flat, count_, "a flat tensor");
+    require(!narrow, "adam: the reference has no narrower type");
+    if (!state->finite) return;
+    const double alpha = adam_alpha(state->learning_rate, kind_.beta1, kind_.beta2, state->step);
+    const AdamStep<T> step{static_cast<T>(alpha), kind_.beta1, kind_.beta2, kind_.epsilon};
+    for (std::int64_t i = 0; i < count_; ++i) adam_update(at<T>(dw, i), step, at<T>(w, i), at<T>(m, i), at<T>(v, i));
+  }
+
+ private:
+  Adam kind_;
+  std::int64_t count_;
+};
+
+}  // namespace
+
+template <std::floating_point T>
+std::unique_ptr<AdamOp> Reference<T>::adam(const Adam& kind, std::int64_t count) {
+  return std::make_unique<ReferenceAdam<T>>(kind, count);
+}
+
+template std::unique_ptr<AdamOp> Reference<double>::adam(const Adam&, std::int64_t);
+template std::unique_ptr<AdamOp> Reference<float>::adam(const Adam&, std::int64_t);
+
+}  // namespace microtome

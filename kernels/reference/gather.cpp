@@ -1,0 +1,58 @@
+// x[j,h,w,c] = (images[i,h,w,c] - mean[c]) / divisor[c] and y[j] = labels[i]; i is number batch * batch_size + j of the epoch,
+// in file order or permuted. See kernels/formulas/permutation.h.
+#include "kernels/formulas/normalise.h"
+#include "kernels/formulas/permutation.h"
+#include "kernels/reference/reference.h"
+
+namespace microtome {
+
+namespace {
+
+template <class T>
+class ReferenceGather final : public GatherOp {
+ public:
+  ReferenceGather(const Gather& kind, const Layout& images, const Layout& x) : kind_(kind), images_(images), x_(x) {
+    require_types<T>(x, x);
+    require(images.dtype == DType::u8, "gather: images are ", name(images.dtype), " and not u8");
+    require(
+        images.shape == Shape{kind.images, x.shape.h, x.shape.w, x.shape.c} && x.shape.c <= static_cast<int>(kind.mean.size()),
+        "gather: ", to_string(images.shape), " does not give ", to_string(x.shape));
+  }
+
+  Reads backward_reads() const override { return {}; }
+  std::string implementation() const override { return "naive"; }
+
+  void forward(const Tensor& images, const Tensor& labels, const StepState* state, const Tensor& x, const Tensor& y) override {
+    require_layout(images, images_, "images"), require_layout(x, x_, "x"), require_vector<T>(y, x.shape.n, "y");
+    require(labels.dtype == DType::u8 && labels.shape.count() == kind_.images, "gather: labels are ", name(labels.dtype), " ",
+            to_string(labels.shape));
+    const std::uint64_t first = state->batch * kind_.batch_size;
+    require(first + x.shape.n <= static_cast<std::uint64_t>(kind_.images), "gather: batch ", state->batch,
+            " lies beyond the last image");
+    for (int j = 0; j < x.shape.n; ++j) at<T>(y, j) = static_cast<T>(at<std::uint8_t>(labels, source(*state, first + j)));
+    for_each(x.shape, [&](int j, int h, int w, int c) {
+      const std::uint8_t pixel = at<std::uint8_t>(images, source(*state, first + j), h, w, c);
+      at<T>(x, j, h, w, c) = normalise<T>(pixel, kind_.mean[c], kind_.divisor[c]);
+    });
+  }
+
+ private:
+  int source(const StepState& state, std::uint64_t number) const {
+    return static_cast<int>(kind_.shuffle ? permuted(number, kind_.images, state.seed, state.epoch) : number);
+  }
+
+  Gather kind_;
+  Layout images_, x_;
+};
+
+}  // namespace
+
+template <std::floating_point T>
+std::unique_ptr<GatherOp> Reference<T>::gather(const Gather& kind, const Layout& images, const Layout& x) {
+  return std::make_unique<ReferenceGather<T>>(kind, images, x);
+}
+
+template std::unique_ptr<GatherOp> Reference<double>::gather(const Gather&, const Layout&, const Layout&);
+template std::unique_ptr<GatherOp> Reference<float>::gather(const Gather&, const Layout&, const Layout&);
+
+}  // namespace microtome
