@@ -1,0 +1,12 @@
+# Writes commit.h when the git id has changed; run at every build, so that a result names the sources it came from.
+execute_process(COMMAND git -C ${SOURCE} describe --always --dirty --abbrev=12 --match= OUTPUT_VARIABLE id OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
+if(NOT id)
+  set(id unknown)
+endif()
+set(text "#define MICROTOME_COMMIT \"${id}\"\n")
+if(EXISTS ${HEADER})
+  file(READ ${HEADER} before)
+endif()
+if(NOT text STREQUAL "${before}")
+  file(WRITE ${HEADER} ${text})
+endif()

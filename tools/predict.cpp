@@ -1,0 +1,105 @@
+// A score for each image: the network's probability of class 1.
+#include "data/file.h"
+#include "engine/check.h"
+#include "engine/model.h"
+#include "tools/program.h"
+#include "tools/run_folder.h"
+#include "tools/settings.h"
+
+#include <span>
+
+namespace microtome {
+namespace {
+
+struct PredictSettings : Settings {
+  std::string out, format;
+};
+
+Arguments declare(PredictSettings& s) {
+  Arguments arguments("predict", "Score images: PNG files, folders of them, or an HDF5 file.",
+                      "--net NAME --weights FILE --data PATH [options]",
+                      {"predict --net b6 --weights runs/b6/best.weights.h5 --data slides/ --out scores.csv",
+                       "predict --net b6 --weights runs/b6/best.weights.h5 --data camelyonpatch_level_2_split_test_x.h5"});
+  arguments.heading("Network");
+  add_network(arguments, s);
+  arguments.add(
+      {.name = "weights", .placeholder = "FILE", .help = "Keras' .h5 or .weights.h5, or a checkpoint", .required = true},
+      s.weights);
+  arguments.heading("Data");
+  arguments.add({.name = "data",
+                 .placeholder = "PATH",
+                 .help = "a PNG file, a folder of them, or an HDF5 file with the dataset \"x\"",
+                 .required = true},
+                s.data);
+  add_preprocess(arguments, s);
+  arguments.heading("Machine");
+  arguments.add({.name = "batch-size", .letter = 'b', .help = "images at a time", .unit = "images"}, s.batch_size, {1, 65536});
+  add_machine(arguments, s);
+  arguments.heading("Output");
+  arguments.add({.name = "out", .letter = 'o', .placeholder = "FILE", .help = "where the scores go; without it, stdout"},
+                s.out);
+  arguments.add({.name = "format",
+                 .help = "a CSV with the columns id and score, or a JSON object a line; without it, by the ending of --out"},
+                s.format, {"csv", "jsonl"});
+  add_verbosity(arguments, s);
+  return arguments;
+}
+
+/// As RFC 4180 quotes.
+std::string csv_field(const std::string& text) {
+  if (text.find_first_of(",\"\n\r") == std::string::npos) return text;
+  std::string quoted = "\"";
+  for (const char c : text) quoted += c == '"' ? std::string("\"\"") : std::string(1, c);
+  return quoted + '"';
+}
+
+std::string to_csv(const Images& images, std::span<const float> scores) {
+  std::string text = "id,score\n";
+  for (std::size_t i = 0; i < scores.size(); ++i) {
+    text += fmt::format("{},{:.9g}\n", images.ids.empty() ? fmt::format("{}", i) : csv_field(images.ids[i]), scores[i]);
+  }
+  return text;
+}
+
+std::string to_json_lines(const Images& images, std::span<const float> scores) {
+  std::string text;
+  for (std::size_t i = 0; i < scores.size(); ++i) {
+    const Json id = images.ids.empty() ? Json(i) : Json(images.ids[i]);
+    text += fmt::format("{{\"id\":{},\"score\":{:.9g}}}\n", id.dump(-1, ' ', false, Json::error_handler_t::replace), scores[i]);
+  }
+  return text;
+}
+
+int predict(int argc, char** argv) {
+  PredictSettings s;
+  Arguments arguments = declare(s);
+  if (!arguments.parse(argc, argv)) return 0;
+  arguments.require_all();
+  const Network& network = find_network(s.net);
+  Terminal terminal(s.verbosity());
+  const std::unique_ptr<Backend> backend = open_backend(s, terminal);
+  const Images images = load_images(s.data, load_options(s, terminal));
+  terminal.clear_progress();
+  const Extent image(images.shape.h, images.shape.w);
+  Model model(network.build(image), *backend);
+  model.set_weights(open_weights(s.weights, network, model.graph(), image, terminal));
+  const Evaluation evaluation =
+      evaluate(model, images, fit_options(s), [&](int done, int of) { terminal.progress("scoring", done, of, "batches"); });
+  const bool json_lines = s.format == "jsonl" || (s.format.empty() && s.out.ends_with(".jsonl"));
+  const std::string text = json_lines ? to_json_lines(images, evaluation.scores) : to_csv(images, evaluation.scores);
+  if (s.out.empty()) {
+    fmt::print("{}", text);
+    return 0;
+  }
+  const Bytes part = std::as_bytes(std::span(text.data(), text.size()));
+  write_whole(s.out, {&part, 1}, "scores");
+  terminal.say("{} scores in {}", with_separators(images.shape.n), s.out);
+  return 0;
+}
+
+}  // namespace
+}  // namespace microtome
+
+int main(int argc, char** argv) {
+  return microtome::run_program("predict", [&] { return microtome::predict(argc, argv); });
+}

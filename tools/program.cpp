@@ -1,0 +1,49 @@
+#include "tools/program.h"
+
+#include "engine/check.h"
+#include "tools/commit.h"
+
+#include <fmt/core.h>
+
+#include <csignal>
+#include <cstdio>
+#include <exception>
+#include <fstream>
+#include <new>
+
+namespace microtome {
+
+int run_program(std::string_view name, const std::function<int()>& body) {
+  // A file size limit then fails a write, which is reported like a full disk, instead of killing the process.
+  std::signal(SIGXFSZ, SIG_IGN);
+  std::signal(SIGPIPE, SIG_IGN);
+  Error error(ExitCode::bug, "", {}, std::source_location::current());
+  try {
+    const int code = body();
+    if (std::fflush(stdout) == 0) return code;
+    error = Error(ExitCode::memory, "cannot write the results to standard output", {}, std::source_location::current());
+  } catch (const Error& thrown) {
+    error = thrown;
+  } catch (const std::bad_alloc&) {
+    error = Error(ExitCode::memory, "out of memory", {.next = "a smaller --batch-size, or a machine with more memory"},
+                  std::source_location::current());
+  } catch (const std::exception& thrown) {
+    error = Error(ExitCode::bug, thrown.what(), {}, std::source_location::current());
+  }
+  fmt::print(stderr, "{}", to_text(error, name));
+  return static_cast<int>(error.code());
+}
+
+std::string_view commit() {
+  return MICROTOME_COMMIT;
+}
+
+std::size_t peak_memory_bytes() {
+  std::ifstream status("/proc/self/status");
+  for (std::string line; std::getline(status, line);) {
+    if (line.rfind("VmHWM:", 0) == 0) return std::stoull(line.substr(6)) * 1024;
+  }
+  return 0;
+}
+
+}  // namespace microtome

@@ -1,0 +1,32 @@
+// report.html: one file that needs no network. Curves are drawn by gnuplot as SVG; where it is missing the page says so.
+#pragma once
+
+#include "engine/fit.h"
+#include "tools/scores.h"
+
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace microtome {
+
+struct RunReport {
+  std::string title;                                         // "B2 on pcam"
+  std::vector<std::pair<std::string, std::string>> figures;  // large, at the top: {"test AUC", "0.8912"}
+  std::vector<std::pair<std::string, std::string>> facts;    // a table: device, commit, times
+  std::span<const EpochRecord> history;
+  int best_epoch = 0;
+  std::optional<Verdict> test;
+  std::string config;              // config.toml
+  std::vector<std::string> notes;  // the loader's
+};
+
+std::string to_html(const RunReport& report);
+
+/// What gnuplot prints for `script`; nothing where there is no gnuplot or it fails.
+std::optional<std::string> run_gnuplot(std::string_view script);
+
+}  // namespace microtome

@@ -1,0 +1,55 @@
+// A run's folder: locked while a run writes to it, every file in it whole at every moment.
+#pragma once
+
+#include "engine/fit.h"
+#include "engine/metrics.h"
+
+#include <nlohmann/json.hpp>
+
+#include <filesystem>
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace microtome {
+
+using Json = nlohmann::ordered_json;
+
+class RunFolder {
+ public:
+  /// Makes the folder and locks it until the object goes. Throws Error(ExitCode::in_use) where another process has it,
+  /// Error(ExitCode::usage) where it cannot be written.
+  explicit RunFolder(std::filesystem::path folder);
+  ~RunFolder();
+  RunFolder(const RunFolder&) = delete;
+
+  const std::filesystem::path& path() const { return folder_; }
+  std::filesystem::path operator/(std::string_view name) const { return folder_ / name; }
+  bool has(std::string_view name) const { return std::filesystem::exists(folder_ / name); }
+
+  /// Throws Error(ExitCode::memory) where the disk is full or refuses; the file is then as it was.
+  void write(std::string_view name, std::string_view text) const;
+  void append(std::string_view name, std::string_view text) const;
+
+  /// A line of log.jsonl: the time, the event, and what the caller adds.
+  void log(std::string_view event, const Json& facts = Json::object()) const;
+
+  /// metrics.csv: a row an epoch.
+  void write_metrics(std::span<const EpochRecord> history) const;
+  /// steps.csv: a row a step, counted from 1; `first_step` steps were done before.
+  void append_steps(std::span<const BatchMetrics> batches, std::uint64_t first_step) const;
+  /// Leaves the rows of the first `steps` steps: those that a checkpoint knows of.
+  void truncate_steps(std::uint64_t steps) const;
+  void write_roc(std::span<const RocPoint> points) const;
+
+ private:
+  std::filesystem::path folder_;
+  int lock_ = -1;
+};
+
+/// The present time, as strftime writes it.
+std::string utc(const char* format);
+
+std::string roc_csv(std::span<const RocPoint> points);
+
+}  // namespace microtome

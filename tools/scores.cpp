@@ -1,0 +1,135 @@
+#include "tools/scores.h"
+
+#include "engine/check.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <charconv>
+#include <cmath>
+#include <cstring>
+#include <fstream>
+#include <optional>
+
+namespace microtome {
+namespace {
+
+std::vector<std::string_view> fields_of(std::string_view line) {
+  if (!line.empty() && line.back() == '\r') line.remove_suffix(1);
+  std::vector<std::string_view> fields;
+  for (std::size_t begin = 0; begin <= line.size();) {
+    const std::size_t end = std::min(line.find(',', begin), line.size());
+    std::string_view field = line.substr(begin, end - begin);
+    while (!field.empty() && (field.front() == ' ' || field.front() == '"')) field.remove_prefix(1);
+    while (!field.empty() && (field.back() == ' ' || field.back() == '"')) field.remove_suffix(1);
+    fields.push_back(field);
+    begin = end + 1;
+  }
+  return fields;
+}
+
+std::optional<double> number(std::string_view text) {
+  double value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
+  return value;
+}
+
+}  // namespace
+
+Verdict judge(std::span<const double> scores, std::span<const std::uint8_t> labels) {
+  Verdict verdict;
+  verdict.n = static_cast<std::int64_t>(labels.size());
+  verdict.positives = std::count(labels.begin(), labels.end(), std::uint8_t{1});
+  verdict.counts = confusion(labels, scores);
+  verdict.loss = loss_of_probabilities(labels, scores);
+  verdict.accuracy = accuracy(verdict.counts);
+  verdict.auc = auc(labels, scores);
+  verdict.auc_ci95 = auc_ci95(labels, scores);
+  verdict.roc = roc_curve(labels, scores);
+  return verdict;
+}
+
+Verdict judge(const Evaluation& evaluation, std::span<const std::uint8_t> labels) {
+  Verdict verdict = judge(std::vector<double>(evaluation.scores.begin(), evaluation.scores.end()), labels);
+  verdict.loss = evaluation.loss;
+  verdict.accuracy = evaluation.accuracy;
+  return verdict;
+}
+
+nlohmann::ordered_json to_json(const Verdict& v) {
+  return {{"n", v.n},       {"positives", v.positives},
+          {"loss", v.loss}, {"accuracy", v.accuracy},
+          {"auc", v.auc},   {"auc_ci95", {v.auc_ci95.first, v.auc_ci95.second}}};
+}
+
+nlohmann::ordered_json to_json(const Confusion& counts) {
+  return {{"true_negatives", counts.true_negatives},
+          {"false_positives", counts.false_positives},
+          {"false_negatives", counts.false_negatives},
+          {"true_positives", counts.true_positives}};
+}
+
+nlohmann::ordered_json to_json(std::span<const RocPoint> roc) {
+  nlohmann::ordered_json points = nlohmann::ordered_json::array();
+  for (const RocPoint& p : roc) {
+    nlohmann::ordered_json threshold;
+    if (std::isfinite(p.threshold)) threshold = p.threshold;
+    points.push_back({p.false_positive_rate, p.true_positive_rate, threshold});
+  }
+  return points;
+}
+
+std::string to_text(const Verdict& v) {
+  return fmt::format(
+      "loss      {:.4f}\n"
+      "accuracy  {:.4f}\n"
+      "AUC       {:.4f}   95% interval {:.4f} to {:.4f}\n"
+      "\n"
+      "           called 0   called 1\n"
+      "is 0     {:>10} {:>10}\n"
+      "is 1     {:>10} {:>10}\n",
+      v.loss, v.accuracy, v.auc, v.auc_ci95.first, v.auc_ci95.second, v.counts.true_negatives, v.counts.false_positives,
+      v.counts.false_negatives, v.counts.true_positives);
+}
+
+LabelledScores read_scores(const std::filesystem::path& file) {
+  std::ifstream stream(file);
+  std::string line;
+  if (!stream || std::filesystem::is_directory(file)) {
+    fail(ExitCode::data, "cannot read the scores",
+         {.where = file.string(), .found = std::filesystem::is_directory(file) ? "a folder" : std::strerror(errno)});
+  }
+  std::getline(stream, line);
+  const std::vector<std::string_view> header = fields_of(line);
+  const auto column = [&](std::string_view name) {
+    const auto found = std::find(header.begin(), header.end(), name);
+    if (found == header.end()) {
+      fail(ExitCode::data, "the scores lack a column",
+           {.where = file.string() + ", line 1", .expected = "columns label,score", .found = line});
+    }
+    return static_cast<std::size_t>(found - header.begin());
+  };
+  const std::size_t label_column = column("label"), score_column = column("score");
+
+  LabelledScores result;
+  for (int row = 2; std::getline(stream, line); ++row) {
+    const std::vector<std::string_view> fields = fields_of(line);
+    if (fields.size() == 1 && fields[0].empty()) continue;
+    const bool complete = fields.size() > std::max(label_column, score_column);
+    const std::optional<double> label = complete ? number(fields[label_column]) : std::nullopt;
+    const std::optional<double> score = complete ? number(fields[score_column]) : std::nullopt;
+    if (!label || !score || (*label != 0 && *label != 1) || !(*score >= 0 && *score <= 1)) {
+      fail(ExitCode::data, "a line of the scores cannot be used",
+           {.where = fmt::format("{}, line {}", file.string(), row),
+            .expected = "a label, 0 or 1, and a score from 0 to 1",
+            .found = line});
+    }
+    result.labels.push_back(static_cast<std::uint8_t>(*label));
+    result.scores.push_back(*score);
+  }
+  if (result.labels.empty())
+    fail(ExitCode::data, "the scores are empty", {.where = file.string(), .expected = "a line an image"});
+  return result;
+}
+
+}  // namespace microtome

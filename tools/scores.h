@@ -1,0 +1,47 @@
+// What is said of scores: loss, accuracy, AUC with its interval, ROC and confusion matrix.
+#pragma once
+
+#include "engine/fit.h"
+#include "engine/metrics.h"
+
+#include <nlohmann/json.hpp>
+
+#include <cstdint>
+#include <filesystem>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace microtome {
+
+struct Verdict {
+  std::int64_t n = 0, positives = 0;
+  double loss = 0, accuracy = 0, auc = 0;
+  std::pair<double, double> auc_ci95;
+  Confusion counts;
+  std::vector<RocPoint> roc;
+};
+
+/// Of an evaluation: loss and accuracy are the network's own, from logits.
+Verdict judge(const Evaluation& evaluation, std::span<const std::uint8_t> labels);
+/// Of probabilities alone: the loss clips them as Keras does.
+Verdict judge(std::span<const double> scores, std::span<const std::uint8_t> labels);
+
+/// n, positives, loss, accuracy, auc, auc_ci95.
+nlohmann::ordered_json to_json(const Verdict& verdict);
+nlohmann::ordered_json to_json(const Confusion& counts);
+nlohmann::ordered_json to_json(std::span<const RocPoint> roc);  // [[fpr, tpr, threshold], …]; the first threshold is null
+
+/// Lines for people.
+std::string to_text(const Verdict& verdict);
+
+/// A CSV file with the columns `label` (0 or 1) and `score` (0 to 1), in any order, among others. Throws Error(ExitCode::data)
+/// naming the line.
+struct LabelledScores {
+  std::vector<std::uint8_t> labels;
+  std::vector<double> scores;
+};
+LabelledScores read_scores(const std::filesystem::path& file);
+
+}  // namespace microtome

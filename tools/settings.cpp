@@ -1,0 +1,122 @@
+#include "tools/settings.h"
+
+#include "data/checkpoint.h"
+#include "data/weights.h"
+#include "engine/check.h"
+#include "kernels/backend.h"
+
+#include <fmt/format.h>
+
+namespace microtome {
+
+Verbosity Settings::verbosity() const {
+  return quiet ? Verbosity::quiet : verbose ? Verbosity::verbose : Verbosity::normal;
+}
+
+std::string network_names() {
+  std::string names;
+  for (const Network& network : networks()) names += fmt::format("{}{}", names.empty() ? "" : ", ", network.name);
+  return names;
+}
+
+void add_network(Arguments& arguments, Settings& settings) {
+  arguments.add({.name = "net",
+                 .placeholder = "NAME",
+                 .help = "network: " + network_names(),
+                 .required = true,
+                 .kept = Option::Kept::fixed},
+                settings.net);
+}
+
+void add_preprocess(Arguments& arguments, Settings& settings) {
+  arguments.add({.name = "preprocess",
+                 .help = "paper: x / 255 for every network; native: as the network's authors did (b2, b6: x / 255 too)",
+                 .kept = Option::Kept::fixed},
+                settings.preprocess, {"paper", "native"});
+}
+
+void add_data(Arguments& arguments, Settings& settings) {
+  arguments.add({.name = "data",
+                 .placeholder = "DIR",
+                 .help = "PCam's six HDF5 files, or IDC's PATIENT/{0,1}/*.png",
+                 .required = true,
+                 .kept = Option::Kept::free},
+                settings.data);
+  arguments.add({.name = "split-by",
+                 .help = "IDC names no splits: keep each patient's patches together, or deal single patches",
+                 .kept = Option::Kept::fixed},
+                settings.split_by, {"patient", "patch"});
+  arguments.add(
+      {.name = "split-seed", .help = "which patients, or patches, go to which split of IDC", .kept = Option::Kept::fixed},
+      settings.split_seed);
+}
+
+void add_machine(Arguments& arguments, Settings& settings) {
+  arguments.add({.name = "device",
+                 .placeholder = "auto|cpu|cuda:N|reference",
+                 .help = "auto: cuda:0 where there is a GPU, else cpu; reference: slow loops in double",
+                 .kept = Option::Kept::fixed},
+                settings.device);
+  arguments.add(
+      {.name = "precision", .help = "of activations and products; sums and weights stay float32", .kept = Option::Kept::fixed},
+      settings.precision, {"f32", "tf32", "bf16"});
+}
+
+void add_verbosity(Arguments& arguments, Settings& settings) {
+  arguments.add_flag({.name = "quiet", .letter = 'q', .help = "errors alone on stderr"}, settings.quiet);
+  arguments.add_flag({.name = "verbose", .letter = 'v', .help = "more messages on stderr"}, settings.verbose);
+}
+
+std::unique_ptr<Backend> open_backend(const Settings& settings, Terminal& terminal) {
+  const Precision precision = settings.precision == "bf16"   ? Precision::bf16
+                              : settings.precision == "tf32" ? Precision::tf32
+                                                             : Precision::f32;
+  std::unique_ptr<Backend> backend = make_backend(settings.device, precision);
+  const Device device = backend->device();
+  terminal.say("device: {}, {} ({})", device.name, device.description, device.versions);
+  return backend;
+}
+
+LoadOptions load_options(const Settings& settings, Terminal& terminal) {
+  return {.split_by = settings.split_by == "patch" ? SplitBy::patch : SplitBy::patient,
+          .seed = settings.split_seed,
+          .progress = [&terminal](std::string_view what, std::int64_t done, std::int64_t of) {
+            terminal.progress(what, done, of);
+          }};
+}
+
+Dataset open_data(const Settings& settings, Splits splits, Terminal& terminal) {
+  LoadOptions options = load_options(settings, terminal);
+  options.train = splits.train;
+  options.valid = splits.valid;
+  options.test = splits.test;
+  Dataset data = load(settings.data, options);
+  terminal.clear_progress();
+  const auto say = [&terminal](std::string_view name, const Images& images) {
+    if (images.shape.n > 0) terminal.say("{}: {}", name, describe_images(images));
+  };
+  if (splits.train) say("train", data.train);
+  if (splits.valid) say("valid", data.valid);
+  if (splits.test) say("test", data.test);
+  for (const std::string& note : data.notes) terminal.say("note: {}", note);
+  return data;
+}
+
+std::vector<float> open_weights(const std::filesystem::path& file, const Network& network, const Graph& graph, Extent image,
+                                Terminal& terminal) {
+  if (is_checkpoint(file)) {
+    Checkpoint checkpoint = read_checkpoint(file);
+    require_network(checkpoint, file, network.name, image, graph.parameter_count());
+    return std::move(checkpoint.snapshot.weights);
+  }
+  std::vector<std::string> notes;
+  std::vector<float> weights = read_weights(file, graph, &notes);
+  for (const std::string& note : notes) terminal.say("note: {}: {}", file.string(), note);
+  return weights;
+}
+
+FitOptions fit_options(const Settings& settings) {
+  return {.batch_size = settings.batch_size};
+}
+
+}  // namespace microtome

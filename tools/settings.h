@@ -1,0 +1,55 @@
+// Options that several programs share, declared alike everywhere, and what they open.
+#pragma once
+
+#include "data/loader.h"
+#include "engine/backend.h"
+#include "engine/fit.h"
+#include "nets/nets.h"
+#include "tools/arguments.h"
+#include "tools/terminal.h"
+
+#include <array>
+#include <filesystem>
+#include <memory>
+#include <string>
+
+namespace microtome {
+
+struct Settings {
+  std::string net, data, weights;
+  std::string preprocess = "paper", split_by = "patient";
+  std::uint64_t split_seed = 0;
+  std::string device = "auto", precision = "f32";
+  int batch_size = 32;  // [Bonnet2021]
+  bool quiet = false, verbose = false;
+
+  Verbosity verbosity() const;
+};
+
+void add_network(Arguments& arguments, Settings& settings);
+void add_preprocess(Arguments& arguments, Settings& settings);
+void add_data(Arguments& arguments, Settings& settings);
+void add_machine(Arguments& arguments, Settings& settings);
+void add_verbosity(Arguments& arguments, Settings& settings);
+
+/// "b2|b6|…", for help texts.
+std::string network_names();
+
+/// On `device`; says on `terminal` what it is.
+std::unique_ptr<Backend> open_backend(const Settings& settings, Terminal& terminal);
+
+/// The splits asked for, with a progress bar; says on `terminal` what was read, and the loader's notes.
+struct Splits {
+  bool train = false, valid = false, test = false;
+};
+Dataset open_data(const Settings& settings, Splits splits, Terminal& terminal);
+LoadOptions load_options(const Settings& settings, Terminal& terminal);
+
+/// In the order of Model::weights(), from a Keras file or a checkpoint; says what was odd.
+std::vector<float> open_weights(const std::filesystem::path& file, const Network& network, const Graph& graph, Extent image,
+                                Terminal& terminal);
+
+/// Batch size, and how pixels become numbers.
+FitOptions fit_options(const Settings& settings);
+
+}  // namespace microtome

@@ -1,0 +1,422 @@
+// Trains one network on one data set: reads the options, opens what they name, runs the epochs, judges the best one.
+#include "data/checkpoint.h"
+#include "data/weights.h"
+#include "engine/check.h"
+#include "engine/model.h"
+#include "tools/program.h"
+#include "tools/report.h"
+#include "tools/run_folder.h"
+#include "tools/settings.h"
+#include "tools/signals.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <optional>
+
+namespace microtome {
+namespace {
+
+struct TrainSettings : Settings {
+  int epochs = 15;  // [Bonnet2021]
+  double learning_rate = 1e-3;
+  std::string mode = "full", moving_variance = "tf2";
+  std::uint64_t seed = 0;
+  bool shuffle = true, dropout = true, log_steps = false, resume = false, json = false;
+  double checkpoint_every = 300;
+  std::string out;
+};
+
+Arguments declare(TrainSettings& s) {
+  using Kept = Option::Kept;
+  Arguments arguments("train", "Train a network on a folder of labelled images, and test the best epoch.",
+                      "--net NAME --data DIR [options]",
+                      {"train --net b6 --data ~/pcam", "train --net b2 --data ~/idc --epochs 30 --batch-size 64 --out runs/idc",
+                       "train --resume --out runs/idc"});
+  arguments.heading("Network");
+  add_network(arguments, s);
+  arguments.add(
+      {.name = "mode", .help = "full: every layer learns; transfer: the published base stays frozen", .kept = Kept::fixed},
+      s.mode, {"full", "transfer"});
+  arguments.add({.name = "weights",
+                 .placeholder = "FILE",
+                 .help = "initial weights: Keras' .h5 or .weights.h5, or a checkpoint",
+                 .kept = Kept::fixed},
+                s.weights);
+  arguments.add(
+      {.name = "moving-variance", .help = "of batch-norm, as TensorFlow 2 or as Keras 3 updates it", .kept = Kept::fixed},
+      s.moving_variance, {"tf2", "keras3"});
+
+  arguments.heading("Data");
+  add_data(arguments, s);
+  add_preprocess(arguments, s);
+
+  arguments.heading("Training");
+  arguments.add(
+      {.name = "epochs", .help = "passes over the training images; 0 evaluates the initial weights", .kept = Kept::free},
+      s.epochs, {0, 1'000'000});
+  arguments.add({.name = "batch-size", .letter = 'b', .help = "images a step", .unit = "images", .kept = Kept::fixed},
+                s.batch_size, {1, 65536});
+  arguments.add({.name = "lr", .help = "learning rate of Adam", .kept = Kept::fixed}, s.learning_rate, {0, 1});
+  arguments.add({.name = "seed", .help = "of initial weights, order of images and dropout", .kept = Kept::fixed}, s.seed);
+  arguments.add_switch({.name = "shuffle", .help = "off: images in file order in every epoch", .kept = Kept::fixed}, s.shuffle);
+  arguments.add_switch({.name = "dropout", .help = "off: dropout and stochastic depth do nothing", .kept = Kept::fixed},
+                       s.dropout);
+
+  arguments.heading("Machine");
+  add_machine(arguments, s);
+
+  arguments.heading("Run");
+  arguments.add(
+      {.name = "out", .letter = 'o', .placeholder = "DIR", .help = "the run's folder; without it, runs/<net>-<data>-<time>"},
+      s.out);
+  arguments.add_flag({.name = "resume", .help = "go on with the run in --out, with its options, bit for bit"}, s.resume);
+  arguments.add({.name = "checkpoint-every",
+                 .help = "save within epochs too, so often; 0: only after each",
+                 .unit = "s",
+                 .kept = Kept::free},
+                s.checkpoint_every, {0, 1e9});
+  arguments.add_flag({.name = "log-steps", .help = "write the loss of every step to steps.csv", .kept = Kept::fixed},
+                     s.log_steps);
+  arguments.add_flag({.name = "json", .help = "print result.json on stdout"}, s.json);
+  add_verbosity(arguments, s);
+  return arguments;
+}
+
+/// Nothing is lost: a run begins in a folder without one, unless it is to be resumed.
+void require_no_run(const RunFolder& folder) {
+  if (!folder.has("config.toml") && !folder.has("last.checkpoint")) return;
+  const std::string path = folder.path().string();
+  const bool finished = folder.has("result.json");
+  fail(ExitCode::usage, finished ? "the output folder holds a finished run" : "the output folder holds a run that was stopped",
+       {.where = path,
+        .next = fmt::format("{}another --out", finished ? "" : fmt::format("train --resume --out {}, or ", path))});
+}
+
+/// Tells data sets apart: FNV-1a over words of pixels, labels and shape of what is trained and validated on.
+std::uint64_t digest(const Dataset& data) {
+  std::uint64_t hash = 0xcbf29ce484222325;
+  const auto mix = [&hash](const std::vector<std::uint8_t>& bytes) {
+    std::size_t i = 0;
+    for (; i + 8 <= bytes.size(); i += 8) {
+      std::uint64_t word = 0;
+      std::memcpy(&word, bytes.data() + i, 8);
+      hash = (hash ^ word) * 0x100000001b3;
+      hash ^= hash >> 29;  // FNV alone never carries a word's high bits down
+    }
+    for (; i < bytes.size(); ++i) hash = (hash ^ bytes[i]) * 0x100000001b3;
+    hash = (hash ^ bytes.size()) * 0x100000001b3;
+  };
+  for (const Images* images : {&data.train, &data.valid}) {
+    mix(images->pixels);
+    mix(images->labels);
+  }
+  return hash;
+}
+
+/// What a resumed run must share with the run that wrote the checkpoint, a line an option.
+void require_same_options(const std::string& then, const std::string& now, const std::filesystem::path& file) {
+  const auto lines = [](std::string_view text) {
+    std::vector<std::string> result;
+    for (std::size_t begin = 0; begin < text.size();) {
+      const std::size_t end = std::min(text.find('\n', begin), text.size());
+      result.emplace_back(text.substr(begin, end - begin));
+      begin = end + 1;
+    }
+    return result;
+  };
+  const std::vector<std::string> expected = lines(then), found = lines(now);
+  for (std::size_t i = 0; i < std::max(expected.size(), found.size()); ++i) {
+    const std::string was = i < expected.size() ? expected[i] : "", is = i < found.size() ? found[i] : "";
+    if (was == is) continue;
+    const std::string line = is.empty() ? was : is;
+    const std::string name = line.substr(0, line.find(' '));
+    fail(ExitCode::weights, fmt::format("--{} cannot change when a run is resumed", name),
+         {.where = file.string(),
+          .expected = was,
+          .found = is,
+          .next = fmt::format("leave --{} as it was to go on, or start another run in another --out", name)});
+  }
+}
+
+class TrainObserver : public FitObserver {
+ public:
+  TrainObserver(const TrainSettings& s, const RunFolder& folder, const Graph& graph, CheckpointInfo info, std::int64_t images,
+                Terminal& terminal)
+      : s_(s), folder_(folder), graph_(graph), info_(std::move(info)), images_(images), terminal_(terminal) {}
+
+  void batch_end(int epoch, int batch, int) override {
+    terminal_.progress(fmt::format("epoch {}/{}", epoch, s_.epochs),
+                       std::min<std::int64_t>(images_, std::int64_t{batch} * s_.batch_size), images_);
+  }
+
+  void steps(const std::vector<BatchMetrics>& batches, std::uint64_t first_step) override {
+    if (s_.log_steps) folder_.append_steps(batches, first_step);
+  }
+
+  void epoch_end(const EpochRecord& r) override {
+    terminal_.say("epoch {}/{}  loss {:.4f}  accuracy {:.4f}  valid loss {:.4f}  valid accuracy {:.4f}  {}  {:.0f} images/s{}",
+                  r.epoch, s_.epochs, r.train_loss, r.train_accuracy, r.valid_loss, r.valid_accuracy, duration(r.seconds),
+                  r.images_per_second, r.best ? "  best" : "");
+    folder_.log("epoch", {{"epoch", r.epoch},
+                          {"train_loss", r.train_loss},
+                          {"train_accuracy", r.train_accuracy},
+                          {"valid_loss", r.valid_loss},
+                          {"valid_accuracy", r.valid_accuracy},
+                          {"seconds", r.seconds},
+                          {"images_per_second", r.images_per_second},
+                          {"best", r.best}});
+  }
+
+  // The checkpoint goes last: what it says was done has then been written elsewhere too.
+  void checkpoint(const Snapshot& snapshot) override {
+    int best_epoch = 0;
+    for (const EpochRecord& r : snapshot.history) best_epoch = r.best ? r.epoch : best_epoch;
+    if (best_epoch != best_epoch_) write_weights(folder_ / "best.weights.h5", graph_, snapshot.best_weights);
+    best_epoch_ = best_epoch;
+    folder_.write_metrics(snapshot.history);
+    write_checkpoint(folder_ / "last.checkpoint", snapshot, info_);
+    last_checkpoint_ = std::chrono::steady_clock::now();
+    folder_.log("checkpoint",
+                {{"step", snapshot.state.step}, {"epoch", snapshot.state.epoch}, {"batch", snapshot.state.batch}});
+    terminal_.say_more("checkpoint after step {}", snapshot.state.step);
+  }
+
+  bool stop_requested() override { return stop_signal() != 0; }
+
+  bool checkpoint_requested() override {
+    const std::chrono::duration<double> since = std::chrono::steady_clock::now() - last_checkpoint_;
+    return take_checkpoint_signal() || (s_.checkpoint_every > 0 && since.count() >= s_.checkpoint_every);
+  }
+
+ private:
+  const TrainSettings& s_;
+  const RunFolder& folder_;
+  const Graph& graph_;
+  CheckpointInfo info_;
+  std::int64_t images_;
+  int best_epoch_ = 0;
+  Terminal& terminal_;
+  std::chrono::steady_clock::time_point last_checkpoint_ = std::chrono::steady_clock::now();
+};
+
+/// The run in the folder as its checkpoint knows it; what was written after that is taken back. Nothing where there is none.
+std::optional<Snapshot> read_run(const TrainSettings& s, const RunFolder& folder, const CheckpointInfo& info,
+                                 Terminal& terminal) {
+  if (!s.resume) return std::nullopt;
+  if (!folder.has("last.checkpoint")) {
+    terminal.say("no checkpoint in {} yet: starting from the beginning", s.out);
+    if (folder.has("steps.csv")) folder.truncate_steps(0);
+    return std::nullopt;
+  }
+  const std::filesystem::path file = folder / "last.checkpoint";
+  Checkpoint checkpoint = read_checkpoint(file);
+  require_network(checkpoint, file, info.network, info.image, info.parameters);
+  require_same_options(checkpoint.info.options, info.options, file);
+  if (checkpoint.info.commit != info.commit) {
+    terminal.say("note: the checkpoint was written by commit {}, this is {}", checkpoint.info.commit, info.commit);
+  }
+  Snapshot& snapshot = checkpoint.snapshot;
+  if (static_cast<int>(snapshot.history.size()) > s.epochs) {
+    fail(ExitCode::usage, "the run has more epochs behind it than --epochs asks for",
+         {.where = file.string(),
+          .expected = fmt::format("--epochs {} or more", snapshot.history.size()),
+          .found = fmt::format("{}", s.epochs)});
+  }
+  if (s.log_steps) folder.truncate_steps(snapshot.state.step - snapshot.batches.size());
+  folder.write_metrics(snapshot.history);
+  terminal.say("resuming after step {}, {} of {} epochs done", snapshot.state.step, snapshot.history.size(), s.epochs);
+  folder.log("resume", {{"step", snapshot.state.step}, {"epochs_done", snapshot.history.size()}, {"commit", commit()}});
+  return std::move(snapshot);
+}
+
+Json json_of(const std::optional<Verdict>& verdict) {
+  if (!verdict) return nullptr;
+  Json json = to_json(*verdict);
+  json["confusion"] = to_json(verdict->counts);
+  return json;
+}
+
+/// Evaluates a split with the weights that the model has.
+std::optional<Verdict> judge_split(Model& model, const Images& images, std::string_view name, const FitOptions& options,
+                                   Terminal& terminal) {
+  if (images.shape.n == 0) return std::nullopt;
+  const Evaluation evaluation = evaluate(model, images, options, [&](int done, int of) {
+    terminal.progress(fmt::format("evaluating {}", name), done, of, "batches");
+  });
+  return judge(evaluation, images.labels);
+}
+
+RunReport make_report(const TrainSettings& s, const Arguments& arguments, const Dataset& data, const Json& result,
+                      const FitResult& fitted, const std::optional<Verdict>& test) {
+  RunReport report{.title = fmt::format("{} on {}", s.net, data.name),
+                   .history = fitted.history,
+                   .best_epoch = fitted.best_epoch,
+                   .test = test,
+                   .config = arguments.config(),
+                   .notes = data.notes};
+  if (test) {
+    report.figures = {{"test AUC", fmt::format("{:.4f}", test->auc)},
+                      {"test accuracy", fmt::format("{:.4f}", test->accuracy)},
+                      {"test loss", fmt::format("{:.4f}", test->loss)}};
+  }
+  if (fitted.best_epoch > 0) {
+    report.figures.emplace_back("best epoch", fmt::format("{} of {}", fitted.best_epoch, fitted.history.size()));
+    report.figures.emplace_back("images a second", fmt::format("{:.0f}", result["images_per_second"].get<double>()));
+  }
+  const auto text = [&result](std::string_view key) { return result[std::string(key)].get<std::string>(); };
+  report.facts = {{"device", fmt::format("{}, {}", text("device"), text("device_description"))},
+                  {"libraries", text("versions")},
+                  {"precision", s.precision},
+                  {"batch size", fmt::format("{}", s.batch_size)},
+                  {"parameters", with_separators(result["parameters"].get<std::int64_t>())},
+                  {"peak memory", size_text(result["peak_memory_bytes"].get<std::size_t>())},
+                  {"commit", text("commit")}};
+  if (data.train.shape.n > 0) report.facts.emplace_back("training", describe_images(data.train));
+  if (data.valid.shape.n > 0) report.facts.emplace_back("validation", describe_images(data.valid));
+  if (data.test.shape.n > 0) report.facts.emplace_back("test", describe_images(data.test));
+  return report;
+}
+
+int run(TrainSettings& s, const Arguments& arguments, const Network& network, const RunFolder& folder, Terminal& terminal) {
+  const std::unique_ptr<Backend> backend = open_backend(s, terminal);
+  const Device device = backend->device();
+  s.device = device.name;
+  folder.write("config.toml", fmt::format("# Once more: train --config {0}/config.toml   Go on: train --resume --out {0}\n{1}",
+                                          s.out, arguments.config()));
+
+  const Dataset data = open_data(s, {.train = true, .valid = true, .test = true}, terminal);
+  const Extent image(data.train.shape.h, data.train.shape.w);
+  Model model(network.build(image), *backend, {.dropout = s.dropout, .keras3_variance = s.moving_variance == "keras3"});
+  const Graph& graph = model.graph();
+  FitOptions options = fit_options(s);
+  options.epochs = s.epochs;
+  options.learning_rate = static_cast<float>(s.learning_rate);
+  options.seed = s.seed;
+  options.shuffle = s.shuffle;
+
+  const CheckpointInfo info{.network = s.net,
+                            .image = image,
+                            .parameters = graph.parameter_count(),
+                            .options = fmt::format("{}data = {:016x}\n", arguments.fixed_config(), digest(data)),
+                            .commit = std::string(commit())};
+  folder.log("start", {{"net", s.net},
+                       {"data", s.data},
+                       {"device", device.name},
+                       {"device_description", device.description},
+                       {"versions", device.versions},
+                       {"commit", commit()},
+                       {"train", data.train.shape.n},
+                       {"valid", data.valid.shape.n},
+                       {"test", data.test.shape.n},
+                       {"notes", data.notes}});
+  const std::optional<Snapshot> earlier = read_run(s, folder, info, terminal);
+  if (s.weights.empty()) {
+    model.initialize(s.seed);
+  } else if (!earlier) {
+    model.set_weights(open_weights(s.weights, network, graph, image, terminal));
+  }
+
+  FitResult fitted;
+  if (s.epochs > 0) {
+    TrainObserver observer(s, folder, graph, info, data.train.shape.n, terminal);
+    begin_saving();
+    fitted = fit(model, data, options, observer, earlier);
+    end_saving();
+    if (const int signal = stop_signal(); signal != 0) {
+      folder.log("stop", {{"signal", signal}});
+      terminal.say("stopped after saving; go on with: train --resume --out {}", s.out);
+      return 128 + signal;
+    }
+    model.set_weights(fitted.best_weights);
+  }
+  write_weights(folder / "best.weights.h5", graph, model.weights());
+  const std::optional<Verdict> valid = judge_split(model, data.valid, "valid", options, terminal);
+  const std::optional<Verdict> test = judge_split(model, data.test, "test", options, terminal);
+
+  double seconds = 0;
+  for (const EpochRecord& r : fitted.history) seconds += r.seconds;
+  const double epochs = static_cast<double>(fitted.history.size());
+  const std::size_t used_on_device =
+      device.available_bytes - std::min(device.available_bytes, backend->device().available_bytes);
+  const Json result{
+      {"net", s.net},
+      {"mode", s.mode},
+      {"device", device.name},
+      {"device_description", device.description},
+      {"versions", device.versions},
+      {"commit", commit()},
+      {"precision", s.precision},
+      {"batch_size", s.batch_size},
+      {"learning_rate", s.learning_rate},
+      {"seed", s.seed},
+      {"data", s.data},
+      {"train_images", data.train.shape.n},
+      {"parameters", graph.parameter_count()},
+      {"epochs", s.epochs},
+      {"best_epoch", fitted.best_epoch},
+      {"images_per_second", seconds > 0 ? epochs * data.train.shape.n / seconds : 0},
+      {"seconds_per_epoch", epochs > 0 ? seconds / epochs : 0},
+      {"peak_memory_bytes", device.name == "cpu" || device.name == "reference" ? peak_memory_bytes() : used_on_device},
+      {"validation", json_of(valid)},
+      {"test", json_of(test)}};
+  if (test) folder.write_roc(test->roc);
+  folder.write_metrics(fitted.history);
+  folder.write("report.html", to_html(make_report(s, arguments, data, result, fitted, test)));
+  folder.log("end", {{"best_epoch", fitted.best_epoch}, {"test", json_of(test)}});
+  folder.write("result.json", result.dump(2) + "\n");
+
+  if (s.json) {
+    fmt::print("{}\n", result.dump(2));
+    return 0;
+  }
+  if (fitted.best_epoch > 0) fmt::print("best epoch {} of {}; on the test split:\n", fitted.best_epoch, fitted.history.size());
+  if (test) fmt::print("{}", to_text(*test));
+  fmt::print("report    {}\n", (folder / "report.html").string());
+  return 0;
+}
+
+int train(int argc, char** argv) {
+  TrainSettings s;
+  Arguments arguments = declare(s);
+  if (!arguments.parse(argc, argv)) return 0;
+  if (s.resume && s.out.empty()) fail(ExitCode::usage, "--resume needs --out", {.next = "train --resume --out DIR"});
+  if (s.resume && std::filesystem::exists(std::filesystem::path(s.out) / "config.toml")) {
+    arguments.read_config(std::filesystem::path(s.out) / "config.toml");
+  }
+  arguments.require_all();
+  const Network& network = find_network(s.net);
+  s.net = network.name;
+  if (s.mode == "transfer") {
+    fail(ExitCode::usage, fmt::format("{} has no frozen base to transfer from", s.net),
+         {.expected = "--mode full", .found = "--mode transfer", .next = "leave --mode out"});
+  }
+  const std::string format = recognise(s.data) == DataFormat::pcam ? "pcam" : "idc";
+  s.data = std::filesystem::absolute(s.data).lexically_normal();
+  if (!s.weights.empty()) s.weights = std::filesystem::absolute(s.weights).lexically_normal();
+  if (s.out.empty()) s.out = fmt::format("runs/{}-{}-{}", s.net, format, utc("%Y%m%d-%H%M%S"));
+
+  Terminal terminal(s.verbosity());
+  listen_to_signals();
+  const RunFolder folder(s.out);
+  if (!s.resume) require_no_run(folder);
+  try {
+    return run(s, arguments, network, folder, terminal);
+  } catch (const Error& error) {
+    terminal.clear_progress();
+    try {
+      folder.log("error", {{"what", error.what()}, {"exit_code", static_cast<int>(error.code())}});
+    } catch (const Error&) {  // a full disk refuses the log too; the first error is the one to tell
+    }
+    throw;
+  }
+}
+
+}  // namespace
+}  // namespace microtome
+
+int main(int argc, char** argv) {
+  return microtome::run_program("train", [&] { return microtome::train(argc, argv); });
+}
