@@ -32,7 +32,7 @@ struct EpochRecord {
   bool best = false;             // strictly better validation accuracy than every epoch before
 };
 
-/// Everything needed to go on as if never stopped.
+/// Everything needed to go on as if never stopped, bit for bit where parameters are f32 (on `reference`, to f32's rounding).
 struct Snapshot {
   StepState state;
   std::vector<float> weights, first_moments, second_moments;  // Model::weights and Model::moments

@@ -1,0 +1,219 @@
+#include "engine/fit.h"
+
+#include "engine/check.h"
+#include "engine/random.h"
+#include "kernels/backend.h"
+#include "layers/activation.h"
+#include "layers/batch_norm.h"
+#include "layers/conv.h"
+#include "layers/dense.h"
+#include "layers/dropout.h"
+#include "layers/flatten.h"
+#include "layers/pool.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+
+namespace microtome {
+namespace {
+
+Graph tiny() {
+  Graph graph;
+  graph.output(graph.input(6) | conv(4, 3) | batch_norm() | relu() | max_pool(2) | dropout(0.2f) | flatten() | logit());
+  return graph;
+}
+
+/// Noise whose red channel is brighter in class 1: easy, but not at once.
+Images images(int count, std::uint64_t seed) {
+  Images set{{count, 6, 6, 3}, {}, {}, {}};
+  for (int i = 0; i < count; ++i) {
+    set.labels.push_back(static_cast<std::uint8_t>(i % 2));
+    for (int j = 0; j < 6 * 6 * 3; ++j) {
+      const int noise = static_cast<int>(random_word(seed, 9, i * 108ull + j) % 200);
+      set.pixels.push_back(static_cast<std::uint8_t>(j % 3 == 0 ? noise + 40 * (i % 2) : noise));
+    }
+  }
+  return set;
+}
+
+Dataset data() { return {"noise", images(37, 1), images(11, 2), images(13, 3), {}}; }
+
+struct Recorder : FitObserver {
+  std::vector<EpochRecord> epochs;
+  std::vector<Snapshot> snapshots;
+  std::vector<BatchMetrics> losses;
+  int stop_at_batch = -1, save_at_batch = -1, batch = 0;
+
+  void batch_end(int, int, int) override { ++batch; }
+  void steps(const std::vector<BatchMetrics>& batches, std::uint64_t) override { losses.insert(losses.end(), batches.begin(), batches.end()); }
+  void epoch_end(const EpochRecord& record) override { epochs.push_back(record); }
+  void checkpoint(const Snapshot& snapshot) override { snapshots.push_back(snapshot); }
+  bool stop_requested() override { return stop_at_batch >= 0 && batch >= stop_at_batch; }
+  bool checkpoint_requested() override { return batch == save_at_batch; }
+};
+
+struct Outcome {
+  Recorder recorder;
+  FitResult result;
+  std::vector<float> weights;
+};
+
+Outcome train(FitOptions options, const std::optional<Snapshot>& resume = {}, int stop_at_batch = -1, int save_at_batch = -1) {
+  const auto backend = make_backend("cpu", Precision::f32);
+  Model model(tiny(), *backend);
+  model.initialize(options.seed);
+  Outcome outcome;
+  outcome.recorder.stop_at_batch = stop_at_batch;
+  outcome.recorder.save_at_batch = save_at_batch;
+  outcome.result = fit(model, data(), options, outcome.recorder, resume);
+  outcome.weights = model.weights();
+  return outcome;
+}
+
+const FitOptions options{.epochs = 4, .batch_size = 8, .learning_rate = 0.01f, .seed = 5};  // 37 images: 4 full batches and one of 5
+
+TEST(FitTest, LearnsAndKeepsTheFirstOfTheBestEpochs) {
+  const Outcome all = train(options);
+  ASSERT_EQ(all.result.history.size(), 4u);
+  EXPECT_LT(all.result.history.back().train_loss, all.result.history.front().train_loss);
+  double best = -1;
+  int best_epoch = 0;
+  for (const EpochRecord& record : all.result.history) {
+    EXPECT_EQ(record.best, record.valid_accuracy > best);
+    if (record.valid_accuracy > best) best = record.valid_accuracy, best_epoch = record.epoch;
+  }
+  EXPECT_EQ(all.result.best_epoch, best_epoch);
+  EXPECT_EQ(all.result.best_weights, all.recorder.snapshots[best_epoch - 1].weights);
+}
+
+TEST(FitTest, MetricsAreMeansOverImages) {
+  const Outcome all = train(options);
+  const auto& batches = all.recorder.losses;
+  ASSERT_EQ(batches.size(), 20u);
+  double loss = 0, correct = 0, count = 0;
+  for (int b = 0; b < 5; ++b) {
+    EXPECT_EQ(batches[b].count, b < 4 ? 8u : 5u);
+    loss += batches[b].loss * batches[b].count, correct += batches[b].correct, count += batches[b].count;
+  }
+  EXPECT_DOUBLE_EQ(all.result.history[0].train_loss, loss / count);
+  EXPECT_DOUBLE_EQ(all.result.history[0].train_accuracy, correct / count);
+}
+
+TEST(FitTest, GoesOnBitForBitFromEveryBatch) {
+  const Outcome whole = train(options);
+  for (int stop = 1; stop <= 19; ++stop) {
+    const Outcome first = train(options, {}, stop);
+    ASSERT_TRUE(first.result.stopped) << stop;
+    const Outcome second = train(options, first.recorder.snapshots.back());
+    EXPECT_EQ(second.weights, whole.weights) << "stopped after batch " << stop;
+    EXPECT_EQ(second.result.best_weights, whole.result.best_weights);
+    ASSERT_EQ(second.result.history.size(), whole.result.history.size());
+    for (std::size_t e = 0; e < whole.result.history.size(); ++e) {
+      EXPECT_EQ(second.result.history[e].train_loss, whole.result.history[e].train_loss);
+      EXPECT_EQ(second.result.history[e].valid_accuracy, whole.result.history[e].valid_accuracy);
+    }
+  }
+}
+
+TEST(FitTest, ACheckpointHasNoSideEffect) { EXPECT_EQ(train(options, {}, -1, 7).weights, train(options).weights); }
+
+TEST(FitTest, SeedsDifferAndRepeat) {
+  FitOptions other = options;
+  other.seed = 6;
+  EXPECT_EQ(train(options).weights, train(options).weights);
+  EXPECT_NE(train(options).weights, train(other).weights);
+}
+
+TEST(FitTest, WithoutShufflingTheEpochTakesImagesInFileOrder) {
+  const auto backend = make_backend("reference", Precision::f32);
+  FitOptions ordered = options;
+  ordered.shuffle = false;
+  ordered.epochs = 1;
+  ordered.batch_size = 37;
+  ordered.learning_rate = 0;
+  Model model(tiny(), *backend, {.dropout = false});
+  model.initialize(1);
+  Recorder recorder;
+  fit(model, data(), ordered, recorder);
+  const double whole = recorder.losses[0].loss;
+  // The mean of a full batch does not depend on its order, so compare with a batch of the first eight.
+  Dataset first = data();
+  first.train.pixels.resize(8 * 108);
+  first.train.labels.resize(8);
+  first.train.shape.n = 8;
+  ordered.batch_size = 8;
+  Model one(tiny(), *backend, {.dropout = false}), many(tiny(), *backend, {.dropout = false});
+  one.initialize(1);
+  many.initialize(1);
+  Recorder of_one, of_many;
+  fit(one, first, ordered, of_one);
+  fit(many, data(), ordered, of_many);
+  EXPECT_EQ(of_many.losses[0].loss, of_one.losses[0].loss);
+  EXPECT_NE(of_many.losses[0].loss, whole);
+}
+
+TEST(FitTest, EvaluationScoresImagesInFileOrderWhateverTheBatch) {
+  const auto backend = make_backend("reference", Precision::f32);
+  const Images test = images(13, 3);
+  std::vector<Evaluation> evaluations;
+  for (const int batch : {1, 5, 13, 32}) {
+    Model model(tiny(), *backend);
+    model.initialize(2);
+    FitOptions o = options;
+    o.batch_size = batch;
+    evaluations.push_back(evaluate(model, test, o));
+    ASSERT_EQ(evaluations.back().scores.size(), 13u);
+    EXPECT_EQ(evaluations.back().scores, evaluations.front().scores);
+    EXPECT_NEAR(evaluations.back().loss, evaluations.front().loss, 1e-15 * 13);
+  }
+  double loss = 0;
+  for (int i = 0; i < 13; ++i) loss -= std::log(test.labels[i] ? evaluations[0].scores[i] : 1.0 - evaluations[0].scores[i]);
+  EXPECT_NEAR(evaluations[0].loss, loss / 13, std::numeric_limits<float>::epsilon() * 13);
+}
+
+TEST(FitTest, ALossThatIsNotFiniteStopsTheRunAndNamesTheRow) {
+  const auto backend = make_backend("reference", Precision::f32);
+  Model model(tiny(), *backend);
+  model.initialize(1);
+  std::vector<float> weights = model.weights();
+  weights.back() = std::numeric_limits<float>::infinity();  // the logit's bias
+  model.set_weights(weights);
+  Recorder recorder;
+  try {
+    fit(model, data(), options, recorder);
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ExitCode::not_finite);
+    EXPECT_EQ(error.report().where, "epoch 1, batch 1; first not finite: dense/bias");
+  }
+  EXPECT_TRUE(recorder.snapshots.empty());
+}
+
+TEST(FitTest, RefusesABatchLargerThanTheDataAndSplitsWithOneClass) {
+  const auto backend = make_backend("reference", Precision::f32);
+  const auto code = [&](const Dataset& set, int batch) {
+    Model model(tiny(), *backend);
+    FitOptions o = options;
+    o.batch_size = batch;
+    FitObserver silent;
+    try {
+      fit(model, set, o, silent);
+      return ExitCode::done;
+    } catch (const Error& error) {
+      return error.code();
+    }
+  };
+  EXPECT_EQ(code(data(), 38), ExitCode::usage);
+  Dataset one_class = data();
+  std::fill(one_class.valid.labels.begin(), one_class.valid.labels.end(), std::uint8_t{1});
+  EXPECT_EQ(code(one_class, 8), ExitCode::data);
+  Dataset empty = data();
+  empty.valid = {};
+  empty.valid.shape.n = 0;
+  EXPECT_EQ(code(empty, 8), ExitCode::data);
+}
+
+}  // namespace
+}  // namespace microtome

@@ -1,0 +1,208 @@
+// Whole small networks on the reference backend: gradients against finite differences in double, and what the planner's
+// sharing of memory must not change.
+#include "engine/model.h"
+
+#include "engine/check.h"
+#include "engine/random.h"
+#include "kernels/backend.h"
+#include "layers/activation.h"
+#include "layers/add.h"
+#include "layers/batch_norm.h"
+#include "layers/conv.h"
+#include "layers/dense.h"
+#include "layers/dropout.h"
+#include "layers/flatten.h"
+#include "layers/pool.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+
+namespace microtome {
+namespace {
+
+Graph record(const std::function<Node(Node)>& stages, Extent image = 6) {
+  Graph graph;
+  graph.output(stages(graph.input(image)));
+  return graph;
+}
+
+/// Fan-out, a residual, every in-place op, a fused and an unfused activation, pooling behind a relu.
+Graph branching() {
+  return record([](Node x) {
+    const Node y = x | conv(4, 3, {.padding = same, .activation = Activation::relu}) | batch_norm() | dropout(0.25f);
+    const Node z = y + (y | conv(4, 3, {.padding = same, .bias = false}) | batch_norm() | activation(Activation::swish));
+    const Node pooled = (z | relu() | max_pool(2)) + (z | average_pool(2));
+    return pooled | flatten() | dense(5) | batch_norm() | activation(Activation::sigmoid) | dropout(0.5f) | logit();
+  });
+}
+
+struct Bench {
+  std::unique_ptr<Backend> backend = make_backend("reference", Precision::f32);
+  Model model;
+  Buffer metrics = backend->allocate(sizeof(BatchMetrics));
+  int batch;
+
+  explicit Bench(Graph graph, int images = 5, ModelOptions options = {})
+      : model(std::move(graph), *backend, options), batch(images) {
+    model.plan(std::vector<Model::Request>{{Mode::train, batch, batch}, {Mode::evaluate, batch, batch}});
+    model.initialize(3);
+    for (const Mode mode : {Mode::train, Mode::evaluate}) fill(model.program(mode, batch));
+  }
+
+  void fill(Program& program) {
+    std::vector<double> x(program.input().shape.count()), y(batch);
+    for (std::size_t i = 0; i < x.size(); ++i) x[i] = unit_float(random_word(11, 0, i)) - 0.5;
+    for (std::size_t i = 0; i < y.size(); ++i) y[i] = static_cast<double>(i % 2);
+    backend->write(program.input().data, x.data(), x.size() * sizeof(double));
+    backend->write(program.labels().data, y.data(), y.size() * sizeof(double));
+  }
+
+  double loss(Mode mode = Mode::train) {
+    Program& program = model.program(mode, batch);
+    program.forward();
+    program.loss(static_cast<BatchMetrics*>(metrics.data()), nullptr);
+    BatchMetrics result;
+    backend->read(&result, metrics.data(), sizeof result);
+    return result.loss;
+  }
+};
+
+TEST(ModelTest, GradientsOfABranchingNetworkMatchFiniteDifferences) {
+  Bench bench(branching());
+  bench.loss();
+  bench.model.program(Mode::train, bench.batch).backward();
+  const std::vector<float> gradients = bench.model.gradients();
+  const std::vector<float> weights = bench.model.weights();
+  // Batch statistics do not depend on the moving ones, so the loss is a function of the trainable weights alone.
+  const auto slope = [&](std::size_t i, float h) {
+    std::vector<float> moved = weights;
+    moved[i] = weights[i] + h;
+    const double above = moved[i];
+    bench.model.set_weights(moved);
+    const double up = bench.loss();
+    moved[i] = weights[i] - h;
+    const double below = moved[i];
+    bench.model.set_weights(moved);
+    return (up - bench.loss()) / (above - below);
+  };
+  std::size_t begin = 0;
+  for (const Parameter& parameter : bench.model.graph().parameters()) {
+    const auto count = static_cast<std::size_t>(parameter.shape.count());
+    for (std::size_t i = begin; parameter.trainable && i < begin + count; i += 1 + count / 9) {
+      const float h = 0x1p-18f;  // small enough that no relu changes its mind
+      const double coarse = slope(i, 2 * h), fine = slope(i, h);
+      const double extrapolated = (4 * fine - coarse) / 3;
+      // Richardson: what is left is well under what the last halving changed, but for the rounding of two losses of about 1,
+      // accumulated over some hundred terms; gradients() rounds to float.
+      const double rounding = 100 * std::numeric_limits<double>::epsilon() / h;
+      const double bound = std::abs(fine - coarse) + std::abs(gradients[i]) * std::numeric_limits<float>::epsilon() + rounding;
+      EXPECT_NEAR(gradients[i], extrapolated, bound) << full_name(bench.model.graph(), parameter) << " element " << i - begin;
+    }
+    begin += count;
+  }
+}
+
+TEST(ModelTest, EveryTrainableParameterGetsAGradient) {
+  Bench bench(branching());
+  bench.loss();
+  bench.model.program(Mode::train, bench.batch).backward();
+  const std::vector<float> gradients = bench.model.gradients();
+  std::size_t begin = 0;
+  for (const Parameter& parameter : bench.model.graph().parameters()) {
+    double sum = 0;
+    for (std::int64_t i = 0; i < parameter.shape.count(); ++i) sum += std::abs(gradients[begin++]);
+    EXPECT_EQ(sum > 0, parameter.trainable) << full_name(bench.model.graph(), parameter);
+  }
+}
+
+TEST(ModelTest, AnEvaluationDoesNotChangeTheModel) {
+  Bench bench(branching());
+  const std::vector<float> before = bench.model.weights();
+  bench.loss(Mode::evaluate);
+  EXPECT_EQ(bench.model.weights(), before);
+  bench.loss(Mode::train);
+  EXPECT_NE(bench.model.weights(), before);  // moving statistics
+}
+
+TEST(ModelTest, TheSameStepTwiceGivesTheSameBits) {
+  std::vector<float> results[2];
+  for (std::vector<float>& result : results) {
+    Bench bench(branching());
+    bench.loss();
+    bench.model.program(Mode::train, bench.batch).backward();
+    bench.model.update();
+    result = bench.model.weights();
+  }
+  EXPECT_EQ(results[0], results[1]);
+}
+
+TEST(ModelTest, WeightsAndMomentsReadBackAsWritten) {
+  Bench bench(branching());
+  std::vector<float> weights = bench.model.weights();
+  for (std::size_t i = 0; i < weights.size(); ++i) weights[i] = static_cast<float>(i) * 0.5f;
+  bench.model.set_weights(weights);
+  EXPECT_EQ(bench.model.weights(), weights);
+  Model::Moments moments = bench.model.moments();
+  std::size_t i = 0;
+  for (const Parameter& parameter : bench.model.graph().parameters())
+    for (std::int64_t k = 0; k < parameter.shape.count(); ++k, ++i)
+      moments.first[i] = moments.second[i] = parameter.trainable ? static_cast<float>(i) : 0;
+  bench.model.set_moments(moments);
+  EXPECT_EQ(bench.model.moments().first, moments.first);
+  EXPECT_EQ(bench.model.moments().second, moments.second);
+}
+
+TEST(ModelTest, KerasOrderOfAFilterIsRowsColumnsInputsOutputs) {
+  const Graph graph = record([](Node x) { return x | conv(2, {1, 2}, {.bias = false}); });
+  const Parameter& kernel = graph.parameters()[0];  // K 2, R 1, S 2, C 3
+  std::vector<float> stored(12);
+  for (int k = 0; k < 2; ++k)
+    for (int s = 0; s < 2; ++s)
+      for (int c = 0; c < 3; ++c) stored[(k * 2 + s) * 3 + c] = static_cast<float>(100 * k + 10 * s + c);
+  const std::vector<float> keras = to_keras(kernel, stored);
+  EXPECT_EQ(keras, (std::vector<float>{0, 100, 1, 101, 2, 102, 10, 110, 11, 111, 12, 112}));
+  EXPECT_EQ(from_keras(kernel, keras), stored);
+}
+
+TEST(ModelTest, TheFirstRowThatIsNotFiniteIsNamed) {
+  Bench bench(branching());
+  const Graph& graph = bench.model.graph();
+  const std::vector<float> good = bench.model.weights();
+  std::size_t begin = 0;
+  for (const Parameter& parameter : graph.parameters()) {
+    std::vector<float> bad = good;
+    bad[begin] = std::numeric_limits<float>::quiet_NaN();
+    bench.model.set_weights(bad);
+    EXPECT_EQ(bench.model.program(Mode::evaluate, bench.batch).first_not_finite(), full_name(graph, parameter));
+    begin += static_cast<std::size_t>(parameter.shape.count());
+  }
+  bench.model.set_weights(good);
+  EXPECT_EQ(bench.model.program(Mode::train, bench.batch).first_not_finite(), "");
+}
+
+TEST(ModelTest, ABatchThatDoesNotFitSaysWhichWould) {
+  auto backend = make_backend("reference", Precision::f32);
+  Model model(record([](Node x) { return x | conv(64, 3, {.padding = same}) | flatten() | logit(); }, 512), *backend);
+  try {
+    model.plan(std::vector<Model::Request>{{Mode::evaluate, 2'000'000, 2'000'000}});
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ExitCode::memory);
+    EXPECT_NE(error.report().next.find("would fit"), std::string::npos);
+  }
+}
+
+TEST(ModelTest, AnErrorInAnOpNamesItsRowAndShapes) {
+  try {
+    record([](Node x) { return x | conv(4, 3) | conv(4, 5, {.name = "too_big"}); });
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_NE(error.report().where.find("too_big"), std::string::npos);
+    EXPECT_EQ(error.report().found, "4x4");
+  }
+}
+
+}  // namespace
+}  // namespace microtome
