@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# Installs what is missing, builds into build/, runs every test. What cannot run here is skipped and listed with its reason.
+# Arguments go to ctest: tests/run.sh -R '^engine:'
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source tools/install.sh
+
+install_packages
+build
+
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+echo "Running the tests; a line for each that fails, then all of its output." >&2
+code=0
+ctest --preset release --parallel "$(nproc)" --no-tests=error "$@" >"$log" 2>&1 || code=$?
+
+# Leaves out the lines of tests that passed or were skipped, and of those that start: what failed, and ctest's closing lines.
+awk '!/^ *Start +[0-9]+:/ && !/^ *[0-9]+\/[0-9]+ Test +#[0-9]+:.*(Passed|\*\*\*Skipped)/' "$log"
+
+# GoogleTest prints "file:line: Skipped", the reason, "[  SKIPPED ] name"; a script that exits with 77 says "skipped: reason".
+awk '
+  /: Skipped$/                { reading = 1; reason = ""; next }
+  reading && /^\[  SKIPPED \]/ { reasons[reason == "" ? "no reason given" : reason]++; reading = 0; next }
+  reading && NF               { reason = reason (reason == "" ? "" : " ") $0 }
+  /^skipped: /                { reasons[substr($0, 10)]++ }
+  END                         { for (r in reasons) printf "skipped: %d, %s\n", reasons[r], r }
+' build/Testing/Temporary/LastTest.log
+exit "$code"
