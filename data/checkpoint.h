@@ -1,6 +1,7 @@
 // A run's state on disk, to go on bit for bit.
-//   magic "microtom", version u32, header length u32, header (JSON: names, types, sizes, offsets), tensors, SHA-256
-// Little-endian; tensors lie without gap or overlap; the digest covers every byte before it, so that any change is found.
+//   magic "microtom", version u32, header length u32, header (JSON: names, types, sizes, offsets), tensors, CRC-32
+// Little-endian; tensors lie without gap or overlap. The checksum covers every byte before it and is there for disks, not for
+// foes: it finds every change within 32 neighbouring bits, others but one in 2^32, and costs less than the write.
 #pragma once
 
 #include "engine/fit.h"

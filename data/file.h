@@ -1,5 +1,7 @@
-// Files that appear whole or not at all, and the system calls they are made of, which a test can make fail.
+// Files that appear whole or not at all, files read whole, and the system calls beneath, which a test can make fail.
 #pragma once
+
+#include "engine/check.h"
 
 #include <sys/types.h>
 
@@ -8,6 +10,7 @@
 #include <functional>
 #include <span>
 #include <string_view>
+#include <vector>
 
 namespace microtome {
 
@@ -26,17 +29,15 @@ FileOperations& file_operations();
 
 using Bytes = std::span<const std::byte>;
 
-template <class T>
-Bytes bytes_of(std::span<const T> values) {
-  return std::as_bytes(values);
-}
-
 /// Writes the parts under a temporary name beside `file`, syncs, renames over `file`, syncs the folder. On failure the
-/// temporary file is removed, an older `file` is as it was, and Error(ExitCode::memory) says why: `what` ("checkpoint")
-/// could not be written.
+/// temporary file is removed and Error(ExitCode::memory) says that `what` ("the checkpoint") could not be written; an older
+/// `file` is as it was, or, where the folder's sync alone failed, wholly replaced.
 void write_whole(const std::filesystem::path& file, std::span<const Bytes> parts, std::string_view what);
 
-/// The name under which write_whole works: hidden, beside `file`, the same for every attempt, so that none is left over.
+/// Where write_whole works: hidden, beside `file`, the same name every time, so that a killed writer leaves at most one.
 std::filesystem::path temporary_name(const std::filesystem::path& file);
+
+/// A regular file's bytes. Throws Error(code) where it is missing, no regular file, unreadable or longer than `limit`.
+std::vector<std::byte> read_whole(const std::filesystem::path& file, ExitCode code, std::size_t limit);
 
 }  // namespace microtome

@@ -1,6 +1,6 @@
 // IDC [Janowczyk2016]: PATIENT/{0,1}/PATIENT_idx5_xX_yY_classC.png, RGB, 50 x 50, smaller at a slide's edge. The archive on
 // Kaggle holds the tree twice: a second file of the same patient, class and name is left out. Symbolic links, devices and
-// pipes below the folder are never opened. Palette, grey, alpha (over white) and 16 bits become 8-bit RGB and are counted.
+// pipes below the folder are not opened. Palette, grey, alpha (over white) and 16 bits become 8-bit RGB and are counted.
 #pragma once
 
 #include "data/loader.h"
@@ -14,8 +14,5 @@ Dataset load_idc(const std::filesystem::path& folder, const LoadOptions& options
 
 /// A PNG file, or all PNG files below a folder; see load_images().
 Images load_png_images(const std::filesystem::path& path, const LoadOptions& options);
-
-/// Writes 8-bit RGB; `pixels` is height * width * 3 bytes. Throws Error(ExitCode::memory) where the disk is full or refuses.
-void write_png(const std::filesystem::path& file, Extent image, const std::uint8_t* pixels);
 
 }  // namespace microtome

@@ -1,1 +1,313 @@
 #include "data/pcam.h"
+
+#include "data/checks.h"
+#include "data/hdf5.h"
+#include "data/sandbox.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <climits>
+#include <fstream>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+namespace microtome {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+constexpr hsize_t piece_bytes = 4 << 20;       // read at once, about
+constexpr hsize_t largest_piece = 1 << 30;     // where one chunk spans that many images
+constexpr const char* wanted_images = "uint8 (N, 96, 96, 3)";
+
+/// Says what a user can do about a file that is not there or still gzipped.
+void require_file(const fs::path& file) {
+  const fs::path packed = file.string() + ".gz";
+  if (!fs::exists(file)) {
+    if (fs::exists(packed)) {
+      fail(ExitCode::data, "a file is still gzipped", {.where = packed.string(), .expected = file.filename().string(), .next = fmt::format("gunzip {}", packed.string())});
+    }
+    fail(ExitCode::data, "a file is missing", {.where = file.string(), .next = "get it from PCam's download page; all six belong into one folder"});
+  }
+  if (!fs::is_regular_file(file)) fail(ExitCode::data, "a file is no regular file", {.where = file.string()});
+  char begin[2] = {};
+  std::ifstream(file, std::ios::binary).read(begin, sizeof begin);
+  if (begin[0] == '\x1f' && begin[1] == '\x8b') {
+    fail(ExitCode::data, "a file is still gzipped",
+         {.where = file.string(), .expected = "an HDF5 file", .found = "a gzip file",
+          .next = fmt::format("mv {0} {0}.gz && gunzip {0}.gz", file.string())});
+  }
+}
+
+std::string place(const fs::path& file, std::string_view dataset) { return fmt::format("{}, dataset \"{}\"", file.string(), dataset); }
+
+/// In the child. The dataset, or a refusal that says what the file holds instead.
+hdf5::Id open_named(const hdf5::Id& file, const fs::path& path, const char* name) {
+  hdf5::Id dataset = hdf5::open_dataset(file, name, path.string());
+  if (!dataset.valid()) {
+    fail(ExitCode::data, "a dataset is missing", {.where = path.string(), .expected = fmt::format("a dataset \"{}\"", name), .found = "none of that name"});
+  }
+  return dataset;
+}
+
+void check_images(hid_t dataset, const std::string& where, std::string_view what) {
+  const std::vector<hsize_t> shape = hdf5::shape_of(dataset);
+  const hdf5::Id type(H5Dget_type(dataset));
+  const bool bytes = hdf5::type_text(type) == "uint8";
+  const bool channels_last = shape.size() == 4 && shape[3] == 3;
+  const auto refuse = [&](const char* part, const char* next) {
+    fail(ExitCode::data, fmt::format("{} have the wrong {}", what, part),
+         {.where = where, .expected = wanted_images, .found = hdf5::describe(dataset), .next = next});
+  };
+  if (shape.size() == 4 && shape[1] == 3 && !channels_last) refuse("shape", "re-save it channels-last");
+  if (!channels_last) refuse("shape", "re-save it as images x height x width x RGB");
+  if (!bytes) refuse("type", "re-save it as uint8, 0 to 255");
+  for (const hsize_t extent : shape) {
+    if (extent == 0 || extent > INT_MAX) refuse("shape", "");
+  }
+}
+
+/// Images a read takes: whole chunks, so that each is decompressed once.
+hsize_t images_a_piece(hid_t dataset, const std::vector<hsize_t>& shape) {
+  const hsize_t image = shape[1] * shape[2] * shape[3];
+  const hsize_t most = std::max<hsize_t>(1, largest_piece / image);
+  hsize_t count = std::max<hsize_t>(1, piece_bytes / image);
+  const hdf5::Id creation(H5Dget_create_plist(dataset));
+  hsize_t chunk[4] = {};
+  if (H5Pget_layout(creation) == H5D_CHUNKED && H5Pget_chunk(creation, 4, chunk) == 4) count = (count + chunk[0] - 1) / chunk[0] * chunk[0];
+  return std::min({count, most, shape[0]});
+}
+
+/// In the child: extents, then all pixels.
+void send_images(const fs::path& path, std::string_view what, Sink& sink) {
+  const hdf5::Id file = hdf5::open_untrusted(path);
+  const hdf5::Id dataset = open_named(file, path, "x");
+  check_images(dataset, place(path, "x"), what);
+  const std::vector<hsize_t> shape = hdf5::shape_of(dataset);
+  for (int axis = 0; axis < 3; ++axis) sink.put(static_cast<int>(shape[static_cast<std::size_t>(axis)]));
+
+  const hsize_t step = images_a_piece(dataset, shape);
+  const hdf5::Id in_file(H5Dget_space(dataset));
+  std::vector<std::byte> pixels(step * shape[1] * shape[2] * shape[3]);
+  for (hsize_t first = 0; first < shape[0]; first += step) {
+    const hsize_t start[4] = {first, 0, 0, 0};
+    const hsize_t count[4] = {std::min(step, shape[0] - first), shape[1], shape[2], shape[3]};
+    const hdf5::Id in_memory(H5Screate_simple(4, count, nullptr));
+    if (H5Sselect_hyperslab(in_file, H5S_SELECT_SET, start, nullptr, count, nullptr) < 0 ||
+        H5Dread(dataset, H5T_NATIVE_UINT8, in_memory, in_file, H5P_DEFAULT, pixels.data()) < 0) {
+      fail(ExitCode::data, fmt::format("{} cannot be read", what),
+           {.where = place(path, "x"), .found = fmt::format("{}, at images {} to {}", hdf5::last_message(), first, first + count[0] - 1),
+            .next = "the file is damaged or cut short: get it again, and compare its digest with the source's"});
+    }
+    sink.write(std::span(pixels).first(count[0] * shape[1] * shape[2] * shape[3]));
+  }
+}
+
+/// In the child: how many, then all labels as 64-bit integers.
+void send_labels(const fs::path& path, std::string_view what, Sink& sink) {
+  const hdf5::Id file = hdf5::open_untrusted(path);
+  const hdf5::Id dataset = open_named(file, path, "y");
+  const std::string where = place(path, "y");
+  const std::vector<hsize_t> shape = hdf5::shape_of(dataset);
+  const hdf5::Id type(H5Dget_type(dataset));
+  const auto refuse = [&](const char* part) {
+    fail(ExitCode::data, fmt::format("{} have the wrong {}", what, part),
+         {.where = where, .expected = "an integer type, (N, 1, 1, 1), (N, 1) or (N,)", .found = hdf5::describe(dataset)});
+  };
+  const bool one_a_row = !shape.empty() && std::all_of(shape.begin() + 1, shape.end(), [](hsize_t extent) { return extent == 1; });
+  if (!one_a_row || shape.size() > 4 || shape[0] == 0 || shape[0] > INT_MAX) refuse("shape");
+  // NumPy's booleans are an enumeration over int8.
+  const H5T_class_t kind = H5Tget_class(type);
+  if (kind != H5T_INTEGER && kind != H5T_ENUM) refuse("type");
+  std::vector<std::int64_t> labels(shape[0]);
+  if (H5Dread(dataset, H5T_NATIVE_INT64, H5S_ALL, H5S_ALL, H5P_DEFAULT, labels.data()) < 0) {
+    fail(ExitCode::data, fmt::format("{} cannot be read", what), {.where = where, .found = hdf5::last_message(), .next = "get the file again"});
+  }
+  sink.put(static_cast<int>(shape[0]));
+  sink.write(std::as_bytes(std::span(labels)));
+}
+
+std::vector<std::uint8_t> read_labels(const fs::path& path, std::string_view split) {
+  const std::string what = fmt::format("{} labels", adjective(split));
+  std::vector<std::uint8_t> labels;
+  read_in_child({.where = path.string()}, [&](Sink& sink) { send_labels(path, what, sink); },
+                [&](Source& source) {
+                  std::vector<std::int64_t> values(static_cast<std::size_t>(source.take<int>()));
+                  source.read(std::as_writable_bytes(std::span(values)));
+                  const auto wrong = std::ranges::find_if(values, [](std::int64_t value) { return value != 0 && value != 1; });
+                  if (wrong != values.end()) {
+                    fail(ExitCode::data, fmt::format("{} are not all 0 or 1", what),
+                         {.where = fmt::format("{}, index {}", place(path, "y"), wrong - values.begin()), .expected = "0 or 1",
+                          .found = fmt::format("{}", *wrong)});
+                  }
+                  labels.assign(values.begin(), values.end());
+                });
+  return labels;
+}
+
+Images read_images(const fs::path& path, std::string_view what, std::string_view doing, const Progress& progress) {
+  Images images;
+  read_in_child({.where = path.string()}, [&](Sink& sink) { send_images(path, what, sink); },
+                [&](Source& source) {
+                  images.shape.n = source.take<int>();
+                  images.shape.h = source.take<int>();
+                  images.shape.w = source.take<int>();
+                  images.shape.c = 3;
+                  const std::size_t all = static_cast<std::size_t>(images.shape.count());
+                  require_memory(images.shape.count(), path.string());
+                  images.pixels.resize(all);
+                  const std::size_t image = all / static_cast<std::size_t>(images.shape.n);
+                  const std::size_t piece = std::max<std::size_t>(1, piece_bytes / image) * image;
+                  for (std::size_t done = 0; done < all;) {
+                    const std::size_t count = std::min(piece, all - done);
+                    source.read(std::as_writable_bytes(std::span(images.pixels).subspan(done, count)));
+                    done += count;
+                    if (progress) progress(doing, static_cast<std::int64_t>(done / image), images.shape.n);
+                  }
+                });
+  return images;
+}
+
+}  // namespace
+
+std::string pcam_file_name(std::string_view split, char what) { return fmt::format("camelyonpatch_level_2_split_{}_{}.h5", split, what); }
+
+Dataset load_pcam(const fs::path& folder, const LoadOptions& options) {
+  Dataset data{.name = "pcam"};
+  struct Part {
+    std::string_view name;
+    bool wanted;
+    Images& images;
+  };
+  const Part parts[] = {{"train", options.train, data.train}, {"valid", options.valid, data.valid}, {"test", options.test, data.test}};
+  for (const Part& part : parts) {
+    if (!part.wanted) continue;
+    require_file(folder / pcam_file_name(part.name, 'x'));
+    require_file(folder / pcam_file_name(part.name, 'y'));
+  }
+  // Labels first: what is wrong with them should not wait for gigabytes.
+  for (const Part& part : parts) {
+    if (!part.wanted) continue;
+    const fs::path file = folder / pcam_file_name(part.name, 'y');
+    part.images.labels = read_labels(file, part.name);
+    require_both_classes(part.images, part.name, file.string());
+  }
+  const Part* first = nullptr;
+  for (const Part& part : parts) {
+    if (!part.wanted) continue;
+    const fs::path file = folder / pcam_file_name(part.name, 'x');
+    Images read = read_images(file, fmt::format("{} images", adjective(part.name)), fmt::format("reading {}", part.name), options.progress);
+    if (static_cast<std::size_t>(read.shape.n) != part.images.labels.size()) {
+      fail(ExitCode::data, fmt::format("{} images and labels differ in number", adjective(part.name)),
+           {.where = fmt::format("{} and {}", file.string(), pcam_file_name(part.name, 'y')), .expected = fmt::format("{} labels, one an image", read.shape.n),
+            .found = fmt::format("{} labels", part.images.labels.size()), .next = "get both files again from the same source"});
+    }
+    part.images.shape = read.shape;
+    part.images.pixels = std::move(read.pixels);
+    if (first == nullptr) first = &part;
+    const Shape& a = first->images.shape;
+    const Shape& b = part.images.shape;
+    if (a.h != b.h || a.w != b.w) {
+      fail(ExitCode::data, "the splits' images differ in size",
+           {.where = place(file, "x"), .expected = fmt::format("{} x {}, as in {}", a.h, a.w, first->name), .found = fmt::format("{} x {}", b.h, b.w)});
+    }
+  }
+  return data;
+}
+
+Images load_hdf5_images(const fs::path& file, const LoadOptions& options) {
+  require_file(file);
+  return read_images(file, "images", "reading images", options.progress);
+}
+
+struct PcamWriter::Impl {
+  fs::path folder;
+  std::string split;
+  Shape shape;
+  hdf5::Id file, dataset;
+  hsize_t done = 0;
+  std::vector<std::uint8_t> labels;
+  bool finished = false;
+
+  fs::path name(char what) const { return folder / pcam_file_name(split, what); }
+  fs::path unfinished(char what) const { return folder / fmt::format(".{}.part", pcam_file_name(split, what)); }
+};
+
+namespace {
+
+[[noreturn]] void refuse_write(const fs::path& file, const std::string& found) {
+  fail(ExitCode::memory, "an HDF5 file could not be written",
+       {.where = file.string(), .found = found, .next = "make room on the disk, or name another folder"});
+}
+
+void publish(const fs::path& from, const fs::path& to) {
+  const int fd = ::open(from.c_str(), O_RDONLY | O_CLOEXEC);
+  const bool synced = fd >= 0 && ::fsync(fd) == 0;
+  const int error = errno;
+  if (fd >= 0) ::close(fd);
+  if (!synced) refuse_write(to, std::system_category().message(error));
+  std::error_code failure;
+  fs::rename(from, to, failure);
+  if (failure) refuse_write(to, failure.message());
+}
+
+}  // namespace
+
+PcamWriter::PcamWriter(const fs::path& folder, std::string_view split, const Shape& shape)
+    : impl_(new Impl{.folder = folder, .split = std::string(split), .shape = shape}) {
+  require(shape.n > 0 && shape.c == 3, "pcam: cannot write ", to_string(shape));
+  Impl& my = *impl_;
+  my.file = hdf5::create_file(my.unfinished('x'));
+  const hsize_t extents[4] = {static_cast<hsize_t>(shape.n), static_cast<hsize_t>(shape.h), static_cast<hsize_t>(shape.w), 3};
+  const hdf5::Id space(H5Screate_simple(4, extents, nullptr));
+  my.dataset = hdf5::Id(H5Dcreate2(my.file, "x", H5T_STD_U8LE, space, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT));
+  if (!my.dataset.valid()) refuse_write(my.name('x'), hdf5::last_message());
+}
+
+PcamWriter::~PcamWriter() {
+  if (impl_->finished) return;
+  impl_->dataset = hdf5::Id();
+  impl_->file = hdf5::Id();
+  std::error_code ignored;
+  fs::remove(impl_->unfinished('x'), ignored);
+  fs::remove(impl_->unfinished('y'), ignored);
+}
+
+void PcamWriter::append(std::span<const std::uint8_t> pixels, std::span<const std::uint8_t> labels) {
+  Impl& my = *impl_;
+  const Shape& s = my.shape;
+  const hsize_t count[4] = {labels.size(), static_cast<hsize_t>(s.h), static_cast<hsize_t>(s.w), 3};
+  require(pixels.size() == count[0] * count[1] * count[2] * count[3] && my.done + count[0] <= static_cast<hsize_t>(s.n),
+          "pcam: a piece of ", labels.size(), " images does not fit into ", to_string(s));
+  const hsize_t start[4] = {my.done, 0, 0, 0};
+  const hdf5::Id in_file(H5Dget_space(my.dataset)), in_memory(H5Screate_simple(4, count, nullptr));
+  if (H5Sselect_hyperslab(in_file, H5S_SELECT_SET, start, nullptr, count, nullptr) < 0 ||
+      H5Dwrite(my.dataset, H5T_NATIVE_UINT8, in_memory, in_file, H5P_DEFAULT, pixels.data()) < 0) {
+    refuse_write(my.name('x'), hdf5::last_message());
+  }
+  my.labels.insert(my.labels.end(), labels.begin(), labels.end());
+  my.done += count[0];
+}
+
+void PcamWriter::finish() {
+  Impl& my = *impl_;
+  require(my.done == static_cast<hsize_t>(my.shape.n), "pcam: ", my.done, " of ", my.shape.n, " images were written");
+  if (H5Fflush(my.file, H5F_SCOPE_GLOBAL) < 0) refuse_write(my.name('x'), hdf5::last_message());
+  {
+    const hdf5::Id file = hdf5::create_file(my.unfinished('y'));
+    hdf5::write_dataset(file, "y", std::vector<hsize_t>{my.done, 1, 1, 1}, H5T_STD_U8LE, my.labels.data());
+    if (H5Fflush(file, H5F_SCOPE_GLOBAL) < 0) refuse_write(my.name('y'), hdf5::last_message());
+  }
+  my.dataset = hdf5::Id();
+  my.file = hdf5::Id();
+  publish(my.unfinished('x'), my.name('x'));
+  publish(my.unfinished('y'), my.name('y'));
+  my.finished = true;
+}
+
+}  // namespace microtome

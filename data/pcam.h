@@ -5,7 +5,10 @@
 
 #include "data/loader.h"
 
+#include <cstdint>
 #include <filesystem>
+#include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -20,8 +23,21 @@ Dataset load_pcam(const std::filesystem::path& folder, const LoadOptions& option
 /// The images of dataset "x" of one HDF5 file, without labels.
 Images load_hdf5_images(const std::filesystem::path& file, const LoadOptions& options);
 
-/// Writes one split as the two files, contiguous, y as uint8 (N, 1, 1, 1). Throws Error(ExitCode::memory) where the disk is
-/// full or refuses.
-void write_pcam_split(const std::filesystem::path& folder, std::string_view split, const Images& images);
+/// Writes one split as its two files, contiguous, y as uint8 (N, 1, 1, 1), piece by piece: no more in memory than a piece.
+/// Both appear under their names in finish() and not before. Throws Error(ExitCode::memory) where the disk is full or refuses.
+class PcamWriter {
+ public:
+  /// `shape`: N H W 3 of the whole split.
+  PcamWriter(const std::filesystem::path& folder, std::string_view split, const Shape& shape);
+  ~PcamWriter();
+
+  /// The next `labels.size()` images.
+  void append(std::span<const std::uint8_t> pixels, std::span<const std::uint8_t> labels);
+  void finish();
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
 
 }  // namespace microtome

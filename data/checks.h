@@ -1,0 +1,21 @@
+// What every loader asks of what it found. For the sources of this folder only.
+#pragma once
+
+#include "engine/dataset.h"
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+namespace microtome {
+
+/// "training" for "train", and so on.
+std::string_view adjective(std::string_view split);
+
+/// Throws Error(ExitCode::memory) where so many bytes are more than the machine has left, before they are asked for.
+void require_memory(std::int64_t bytes, const std::string& where);
+
+/// Throws Error(ExitCode::data) for a split without images or with one class alone.
+void require_both_classes(const Images& images, std::string_view split, const std::string& where);
+
+}  // namespace microtome

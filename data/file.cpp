@@ -1,0 +1,132 @@
+#include "data/file.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <system_error>
+#include <utility>
+
+namespace microtome {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+/// Linux writes at most this much at once.
+constexpr std::size_t largest_write = 0x7ffff000;
+
+class Descriptor {
+ public:
+  explicit Descriptor(int fd) : fd_(fd) {}
+  Descriptor(const Descriptor&) = delete;
+  ~Descriptor() {
+    if (fd_ >= 0) file_operations().close(fd_);
+  }
+
+  int operator*() const { return fd_; }
+  explicit operator bool() const { return fd_ >= 0; }
+  /// Closing can report a write that failed late, as on a network's disk.
+  int close() { return file_operations().close(std::exchange(fd_, -1)); }
+
+ private:
+  int fd_;
+};
+
+template <class Call>
+auto repeat_when_interrupted(Call call) {
+  auto result = call();
+  while (result < 0 && errno == EINTR) result = call();
+  return result;
+}
+
+bool write_all(int fd, Bytes bytes) {
+  while (!bytes.empty()) {
+    const std::size_t count = std::min(bytes.size(), largest_write);
+    const ssize_t written = repeat_when_interrupted([&] { return file_operations().write(fd, bytes.data(), count); });
+    if (written < 0) return false;
+    if (written == 0) {
+      errno = EIO;
+      return false;
+    }
+    bytes = bytes.subspan(static_cast<std::size_t>(written));
+  }
+  return true;
+}
+
+}  // namespace
+
+FileOperations& file_operations() {
+  static FileOperations operations{
+      .open = [](const char* path, int flags, mode_t mode) { return ::open(path, flags, mode); },
+      .write = ::write,
+      .fsync = ::fsync,
+      .close = ::close,
+      .rename = [](const char* from, const char* to) { return ::rename(from, to); },
+      .unlink = ::unlink,
+  };
+  return operations;
+}
+
+fs::path temporary_name(const fs::path& file) { return file.parent_path() / fmt::format(".{}.part", file.filename().string()); }
+
+void write_whole(const fs::path& file, std::span<const Bytes> parts, std::string_view what) {
+  FileOperations& call = file_operations();
+  const fs::path temporary = temporary_name(file);
+  const fs::path folder = file.has_parent_path() ? file.parent_path() : ".";
+  const auto refuse = [&](const char* step) {
+    const int error = errno;
+    call.unlink(temporary.c_str());
+    std::string next = "see whether the folder is there and may be written";
+    if (error == ENOSPC || error == EDQUOT) next = "make room on the disk, or name another folder";
+    fail(ExitCode::memory, fmt::format("{} could not be written", what),
+         {.where = file.string(), .found = fmt::format("{}: {}", step, std::system_category().message(error)), .next = next});
+  };
+
+  // Opened first: after the rename nothing may fail that could have failed before.
+  Descriptor directory(repeat_when_interrupted([&] { return call.open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0); }));
+  if (!directory) refuse("opening the folder");
+  {
+    const int flags = O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC;
+    Descriptor out(repeat_when_interrupted([&] { return call.open(temporary.c_str(), flags, 0666); }));
+    if (!out) refuse("opening");
+    for (const Bytes part : parts) {
+      if (!write_all(*out, part)) refuse("writing");
+    }
+    if (repeat_when_interrupted([&] { return call.fsync(*out); }) < 0) refuse("syncing");
+    // After EINTR Linux has closed it all the same.
+    if (out.close() < 0 && errno != EINTR) refuse("closing");
+  }
+  if (repeat_when_interrupted([&] { return call.rename(temporary.c_str(), file.c_str()); }) < 0) refuse("renaming");
+  // Some file systems cannot sync a folder and need not: EINVAL.
+  if (repeat_when_interrupted([&] { return call.fsync(*directory); }) < 0 && errno != EINVAL) refuse("syncing the folder");
+}
+
+std::vector<std::byte> read_whole(const fs::path& file, ExitCode code, std::size_t limit) {
+  const auto refuse = [&](std::string found) {
+    fail(code, "a file cannot be read", {.where = file.string(), .found = std::move(found)});
+  };
+  // O_NONBLOCK: opening a pipe must not wait for its writer.
+  const Descriptor in(::open(file.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
+  if (!in) refuse(std::system_category().message(errno));
+  struct stat status;
+  if (::fstat(*in, &status) < 0) refuse(std::system_category().message(errno));
+  if (!S_ISREG(status.st_mode)) refuse("no regular file");
+  if (static_cast<std::size_t>(status.st_size) > limit) {
+    refuse(fmt::format("{} bytes, more than the {} that such a file may have", status.st_size, limit));
+  }
+  std::vector<std::byte> bytes(static_cast<std::size_t>(status.st_size));
+  std::size_t done = 0;
+  while (done < bytes.size()) {
+    const ssize_t count = repeat_when_interrupted([&] { return ::read(*in, bytes.data() + done, bytes.size() - done); });
+    if (count < 0) refuse(std::system_category().message(errno));
+    if (count == 0) refuse("it became shorter while being read");
+    done += static_cast<std::size_t>(count);
+  }
+  return bytes;
+}
+
+}  // namespace microtome

@@ -1,0 +1,309 @@
+#include "data/hdf5.h"
+
+#include <algorithm>
+#include <cstring>
+#include <limits>
+
+namespace microtome::hdf5 {
+
+namespace {
+
+constexpr std::size_t longest_attribute = 64512;  // HDF5_OBJECT_HEADER_LIMIT of Keras; an object header holds 64 KiB
+constexpr hsize_t most_strings = 1 << 20;
+constexpr std::size_t longest_strings = 64 << 20;
+constexpr hsize_t best_compression = 1032;  // deflate's largest ratio
+
+[[noreturn]] void refuse(const std::string& what, Report report) { fail(ExitCode::data, what, std::move(report)); }
+
+void written(bool ok) {
+  if (!ok) fail(ExitCode::memory, "an HDF5 file could not be written", {.found = last_message()});
+}
+
+Id written(hid_t id) {
+  written(id >= 0);
+  return Id(id);
+}
+
+std::string class_text(H5T_class_t type) {
+  switch (type) {
+    case H5T_STRING: return "strings";
+    case H5T_COMPOUND: return "compound values";
+    case H5T_ENUM: return "enumeration";
+    case H5T_REFERENCE: return "references";
+    case H5T_VLEN: return "variable-length values";
+    case H5T_OPAQUE: return "opaque values";
+    case H5T_ARRAY: return "arrays";
+    default: return "values of an unknown type";
+  }
+}
+
+void check_filters(hid_t creation, const std::string& where) {
+  const int filters = H5Pget_nfilters(creation);
+  for (int i = 0; i < filters; ++i) {
+    unsigned flags = 0;
+    size_t values = 0;
+    char name[64] = {};
+    const H5Z_filter_t filter = H5Pget_filter2(creation, static_cast<unsigned>(i), &flags, &values, nullptr, sizeof name - 1, name, nullptr);
+    if (filter == H5Z_FILTER_DEFLATE || filter == H5Z_FILTER_SHUFFLE || filter == H5Z_FILTER_FLETCHER32) continue;
+    refuse("a dataset is compressed in a way that is not read here",
+           {.where = where, .expected = "gzip, shuffle, fletcher32 or none", .found = fmt::format("filter {} {}", static_cast<int>(filter), name),
+            .next = "re-save it with gzip or uncompressed"});
+  }
+}
+
+/// A file can declare any shape; only what lies in it counts.
+void check_storage(hid_t dataset, hid_t creation, const std::string& where) {
+  const std::vector<hsize_t> shape = shape_of(dataset);
+  const Id type(H5Dget_type(dataset));
+  unsigned __int128 bytes = H5Tget_size(type);
+  for (const hsize_t extent : shape) {
+    bytes *= extent;
+    if (bytes > std::numeric_limits<std::int64_t>::max()) refuse("a dataset declares an impossible size", {.where = where, .found = describe(dataset)});
+  }
+  if (bytes == 0) return;
+  const hsize_t stored = H5Dget_storage_size(dataset);
+  const hsize_t most = H5Pget_layout(creation) == H5D_CHUNKED ? stored * best_compression : stored;
+  bool whole = stored > 0 && bytes <= most;
+  if (whole && H5Pget_layout(creation) == H5D_CHUNKED) {
+    std::vector<hsize_t> chunk(shape.size());
+    if (H5Pget_chunk(creation, static_cast<int>(chunk.size()), chunk.data()) < 0) refuse("a dataset cannot be read", {.where = where, .found = last_message()});
+    hsize_t expected = 1, found = 0;
+    for (std::size_t i = 0; i < shape.size(); ++i) expected *= (shape[i] + chunk[i] - 1) / chunk[i];
+    const Id space(H5Dget_space(dataset));
+    whole = H5Dget_num_chunks(dataset, space, &found) >= 0 && found == expected;
+  }
+  if (!whole) {
+    refuse("a dataset declares more than the file holds",
+           {.where = where, .expected = describe(dataset), .found = fmt::format("{} bytes of data", stored),
+            .next = "the file is cut short or was never finished: get it again, or write it again"});
+  }
+}
+
+}  // namespace
+
+Id::~Id() {
+  if (id_ < 0) return;
+  switch (H5Iget_type(id_)) {
+    case H5I_FILE: H5Fclose(id_); break;
+    case H5I_GROUP: H5Gclose(id_); break;
+    case H5I_DATASET: H5Dclose(id_); break;
+    case H5I_DATASPACE: H5Sclose(id_); break;
+    case H5I_DATATYPE: H5Tclose(id_); break;
+    case H5I_ATTR: H5Aclose(id_); break;
+    case H5I_GENPROP_LST: H5Pclose(id_); break;
+    default: break;
+  }
+}
+
+std::string last_message() {
+  std::string message;
+  const auto keep_first = [](unsigned, const H5E_error2_t* error, void* to) -> herr_t {
+    auto& text = *static_cast<std::string*>(to);
+    if (text.empty() && error->desc != nullptr) text = error->desc;
+    return 0;
+  };
+  H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, keep_first, &message);
+  return message.empty() ? "libhdf5 gives no reason" : message;
+}
+
+Id open_untrusted(const std::filesystem::path& file) {
+  H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);
+  H5PLset_loading_state(0);
+  Id id(H5Fopen(file.c_str(), H5F_ACC_RDONLY, H5P_DEFAULT));
+  if (!id.valid()) {
+    refuse("a file is no HDF5 file, or is damaged or cut short",
+           {.where = file.string(), .found = last_message(), .next = "get it again, and compare its size and digest with the source's"});
+  }
+  return id;
+}
+
+Id open_object(hid_t group, std::string_view path, const std::string& where) {
+  std::string so_far;
+  std::size_t at = 0;
+  while (at < path.size()) {
+    const std::size_t end = std::min(path.find('/', at), path.size());
+    if (end > at) {
+      so_far.append(so_far.empty() ? "" : "/").append(path.substr(at, end - at));
+      if (H5Lexists(group, so_far.c_str(), H5P_DEFAULT) <= 0) return Id();
+      H5L_info_t link;
+      if (H5Lget_info(group, so_far.c_str(), &link, H5P_DEFAULT) < 0) refuse("a link cannot be read", {.where = where, .found = last_message()});
+      if (link.type != H5L_TYPE_HARD) {
+        refuse("an HDF5 file points elsewhere", {.where = fmt::format("{}, \"{}\"", where, so_far),
+                                                 .expected = "the data itself",
+                                                 .found = link.type == H5L_TYPE_SOFT ? "a soft link" : "a link to another file",
+                                                 .next = "copy the data into the file, as h5repack or h5py do"});
+      }
+    }
+    at = end + 1;
+  }
+  if (so_far.empty()) return Id();
+  Id object(H5Oopen(group, so_far.c_str(), H5P_DEFAULT));
+  if (!object.valid()) refuse("an object of an HDF5 file cannot be opened", {.where = fmt::format("{}, \"{}\"", where, so_far), .found = last_message()});
+  return object;
+}
+
+Id open_dataset(hid_t group, std::string_view path, const std::string& where) {
+  Id dataset = open_object(group, path, where);
+  if (!dataset.valid() || H5Iget_type(dataset) != H5I_DATASET) return Id();
+  const std::string place = fmt::format("{}, dataset \"{}\"", where, path);
+  const Id creation(H5Dget_create_plist(dataset));
+  if (!creation.valid()) refuse("a dataset cannot be read", {.where = place, .found = last_message()});
+  const H5D_layout_t layout = H5Pget_layout(creation);
+  const char* elsewhere = nullptr;
+  if (layout == H5D_VIRTUAL) elsewhere = "a virtual dataset";
+  else if (layout != H5D_COMPACT && layout != H5D_CONTIGUOUS && layout != H5D_CHUNKED) elsewhere = "an unknown layout";
+  else if (H5Pget_external_count(creation) != 0) elsewhere = "external storage";
+  if (elsewhere) {
+    refuse("an HDF5 file keeps its data elsewhere", {.where = place, .expected = "the data itself", .found = elsewhere,
+                                                     .next = "copy the data into the file, as h5repack or h5py do"});
+  }
+  check_filters(creation, place);
+  check_storage(dataset, creation, place);
+  return dataset;
+}
+
+std::vector<hsize_t> shape_of(hid_t dataset) {
+  const Id space(H5Dget_space(dataset));
+  const int rank = H5Sget_simple_extent_ndims(space);
+  std::vector<hsize_t> shape(rank > 0 ? static_cast<std::size_t>(rank) : 0);
+  if (rank > 0) H5Sget_simple_extent_dims(space, shape.data(), nullptr);
+  return shape;
+}
+
+std::string type_text(hid_t type) {
+  const H5T_class_t kind = H5Tget_class(type);
+  const std::size_t bits = 8 * H5Tget_size(type);
+  if (kind == H5T_INTEGER) return fmt::format("{}int{}", H5Tget_sign(type) == H5T_SGN_NONE ? "u" : "", bits);
+  if (kind == H5T_FLOAT) return fmt::format("float{}", bits);
+  return class_text(kind);
+}
+
+std::string shape_text(std::span<const hsize_t> shape) {
+  std::string text;
+  for (const hsize_t extent : shape) text += fmt::format("{}{}", text.empty() ? "" : ", ", extent);
+  return fmt::format("({}{})", text, shape.size() == 1 ? "," : "");
+}
+
+std::string describe(hid_t dataset) {
+  const Id type(H5Dget_type(dataset));
+  return fmt::format("{} {}", type_text(type), shape_text(shape_of(dataset)));
+}
+
+namespace {
+
+std::vector<std::string> read_one(hid_t object, const std::string& name, const std::string& where) {
+  const auto give_up = [&](const std::string& found) {
+    refuse("an attribute of an HDF5 file cannot be read", {.where = fmt::format("{}, attribute \"{}\"", where, name), .expected = "strings", .found = found});
+  };
+  const Id attribute(H5Aopen(object, name.c_str(), H5P_DEFAULT));
+  if (!attribute.valid()) give_up(last_message());
+  const Id space(H5Aget_space(attribute)), type(H5Aget_type(attribute));
+  const hssize_t count = H5Sget_simple_extent_npoints(space);
+  if (count < 0 || H5Sget_simple_extent_ndims(space) > 1) give_up("an array of rank 2 or more");
+  if (count == 0) return {};
+  if (H5Tget_class(type) != H5T_STRING) give_up(type_text(type));
+  if (static_cast<hsize_t>(count) > most_strings) give_up(fmt::format("{} of them", count));
+
+  std::vector<std::string> strings;
+  if (H5Tis_variable_str(type) > 0) {
+    std::vector<char*> pointers(static_cast<std::size_t>(count), nullptr);
+    const Id memory(H5Tcopy(H5T_C_S1));
+    H5Tset_size(memory, H5T_VARIABLE);
+    H5Tset_cset(memory, H5Tget_cset(type));
+    if (H5Aread(attribute, memory, pointers.data()) < 0) give_up(last_message());
+    for (const char* text : pointers) strings.emplace_back(text == nullptr ? "" : text);
+    H5Dvlen_reclaim(memory, space, H5P_DEFAULT, pointers.data());
+  } else {
+    const std::size_t width = H5Tget_size(type);
+    if (width == 0 || width > longest_strings / static_cast<std::size_t>(count)) give_up(fmt::format("{} strings of {} bytes", count, width));
+    std::vector<char> text(width * static_cast<std::size_t>(count));
+    if (H5Aread(attribute, type, text.data()) < 0) give_up(last_message());
+    for (std::size_t i = 0; i < static_cast<std::size_t>(count); ++i) {
+      const char* begin = text.data() + i * width;
+      strings.emplace_back(begin, ::strnlen(begin, width));
+    }
+  }
+  return strings;
+}
+
+}  // namespace
+
+std::vector<std::string> read_strings(hid_t object, const std::string& name, const std::string& where, bool* there) {
+  *there = H5Aexists(object, name.c_str()) > 0;
+  if (*there) return read_one(object, name, where);
+  std::vector<std::string> all;
+  for (int part = 0; H5Aexists(object, fmt::format("{}{}", name, part).c_str()) > 0; ++part) {
+    *there = true;
+    for (std::string& text : read_one(object, fmt::format("{}{}", name, part), where)) all.push_back(std::move(text));
+  }
+  return all;
+}
+
+Id create_file(const std::filesystem::path& file) {
+  H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);
+  return written(H5Fcreate(file.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT));
+}
+
+Id create_file_in_memory() {
+  H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);
+  constexpr std::size_t growth = 1 << 20;
+  const Id access = written(H5Pcreate(H5P_FILE_ACCESS));
+  written(H5Pset_fapl_core(access, growth, false) >= 0);
+  return written(H5Fcreate("in memory", H5F_ACC_TRUNC, H5P_DEFAULT, access));
+}
+
+std::vector<std::byte> image_of(hid_t file) {
+  written(H5Fflush(file, H5F_SCOPE_GLOBAL) >= 0);
+  const ssize_t size = H5Fget_file_image(file, nullptr, 0);
+  written(size > 0);
+  std::vector<std::byte> image(static_cast<std::size_t>(size));
+  written(H5Fget_file_image(file, image.data(), image.size()) == size);
+  return image;
+}
+
+Id create_group(hid_t parent, const std::string& path) {
+  const Id links = written(H5Pcreate(H5P_LINK_CREATE));
+  written(H5Pset_create_intermediate_group(links, 1) >= 0);
+  return written(H5Gcreate2(parent, path.c_str(), links, H5P_DEFAULT, H5P_DEFAULT));
+}
+
+void write_dataset(hid_t parent, const std::string& path, std::span<const hsize_t> shape, hid_t type, const void* values) {
+  const Id links = written(H5Pcreate(H5P_LINK_CREATE));
+  written(H5Pset_create_intermediate_group(links, 1) >= 0);
+  const Id space = written(H5Screate_simple(static_cast<int>(shape.size()), shape.data(), nullptr));
+  const Id dataset = written(H5Dcreate2(parent, path.c_str(), type, space, links, H5P_DEFAULT, H5P_DEFAULT));
+  written(H5Dwrite(dataset, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, values) >= 0);
+}
+
+void write_strings(hid_t object, const std::string& name, const std::vector<std::string>& values) {
+  // As h5py does: an empty list has no strings to take a type from.
+  const hsize_t none = 0;
+  if (values.empty()) {
+    const Id space = written(H5Screate_simple(1, &none, nullptr));
+    written(H5Acreate2(object, name.c_str(), H5T_IEEE_F64LE, space, H5P_DEFAULT, H5P_DEFAULT));
+    return;
+  }
+  const std::size_t width = std::max<std::size_t>(1, std::ranges::max(values, {}, &std::string::size).size());
+  const std::size_t most = std::max<std::size_t>(1, longest_attribute / width);
+  const bool split = values.size() > most;
+  for (std::size_t begin = 0, part = 0; begin < values.size(); begin += most, ++part) {
+    const hsize_t count = std::min(most, values.size() - begin);
+    std::vector<char> text(count * width, '\0');
+    for (hsize_t i = 0; i < count; ++i) std::ranges::copy(values[begin + i], text.data() + i * width);
+    const Id space = written(H5Screate_simple(1, &count, nullptr)), type = written(H5Tcopy(H5T_C_S1));
+    written(H5Tset_size(type, width) >= 0 && H5Tset_strpad(type, H5T_STR_NULLPAD) >= 0);
+    const std::string full = split ? fmt::format("{}{}", name, part) : name;
+    const Id attribute = written(H5Acreate2(object, full.c_str(), type, space, H5P_DEFAULT, H5P_DEFAULT));
+    written(H5Awrite(attribute, type, text.data()) >= 0);
+  }
+}
+
+void write_string(hid_t object, const std::string& name, const std::string& value) {
+  const Id space = written(H5Screate(H5S_SCALAR)), type = written(H5Tcopy(H5T_C_S1));
+  written(H5Tset_size(type, H5T_VARIABLE) >= 0 && H5Tset_cset(type, H5T_CSET_UTF8) >= 0);
+  const Id attribute = written(H5Acreate2(object, name.c_str(), type, space, H5P_DEFAULT, H5P_DEFAULT));
+  const char* text = value.c_str();
+  written(H5Awrite(attribute, type, &text) >= 0);
+}
+
+}  // namespace microtome::hdf5

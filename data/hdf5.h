@@ -1,0 +1,70 @@
+// libhdf5 with owners and with errors as Error(ExitCode::data). For the sources of this folder only.
+#pragma once
+
+#include "engine/check.h"
+
+#include <hdf5.h>
+
+#include <cstddef>
+#include <filesystem>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+namespace microtome::hdf5 {
+
+/// Owns an identifier of any kind.
+class Id {
+ public:
+  Id() = default;
+  explicit Id(hid_t id) : id_(id) {}
+  Id(Id&& other) noexcept : id_(std::exchange(other.id_, -1)) {}
+  Id& operator=(Id&& other) noexcept {
+    std::swap(id_, other.id_);
+    return *this;
+  }
+  ~Id();
+
+  operator hid_t() const { return id_; }
+  bool valid() const { return id_ >= 0; }
+
+ private:
+  hid_t id_ = -1;
+};
+
+/// What libhdf5 says went wrong last, its innermost message; clears nothing, prints nothing.
+std::string last_message();
+
+/// Opens for reading, in a sandbox: loads no filter plugins, prints no errors.
+Id open_untrusted(const std::filesystem::path& file);
+
+/// The object at `path` below `group`, reached through hard links alone; invalid where there is none. Throws for a soft or
+/// an external link on the way.
+Id open_object(hid_t group, std::string_view path, const std::string& where);
+
+/// A dataset whose values lie in this file: contiguous, compact or chunked, with the filters deflate, shuffle and
+/// fletcher32 at most, no larger than the file can hold; invalid where `path` is none. Throws for any other.
+Id open_dataset(hid_t group, std::string_view path, const std::string& where);
+
+std::vector<hsize_t> shape_of(hid_t dataset);
+/// "uint8 (523, 96, 96, 3)"
+std::string describe(hid_t dataset);
+std::string type_text(hid_t type);
+std::string shape_text(std::span<const hsize_t> shape);
+
+/// An attribute of strings, fixed-length or variable, whole or split into name0, name1, …; an empty array of any type is an
+/// empty list. `there` tells whether it exists.
+std::vector<std::string> read_strings(hid_t object, const std::string& name, const std::string& where, bool* there);
+
+/// These throw Error(ExitCode::memory). Groups on the way to `path` are made.
+Id create_file(const std::filesystem::path& file);
+Id create_file_in_memory();
+std::vector<std::byte> image_of(hid_t file);
+Id create_group(hid_t parent, const std::string& path);
+void write_dataset(hid_t parent, const std::string& path, std::span<const hsize_t> shape, hid_t type, const void* values);
+void write_strings(hid_t object, const std::string& name, const std::vector<std::string>& values);
+void write_string(hid_t object, const std::string& name, const std::string& value);
+
+}  // namespace microtome::hdf5

@@ -1,0 +1,22 @@
+// The files below a folder. For the sources of this folder only.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <vector>
+
+namespace microtome {
+
+struct Tree {
+  std::vector<std::filesystem::path> files;  // regular ones, relative to the folder, sorted
+  std::int64_t links = 0;                    // symbolic: counted, never followed, so nothing outside the folder is opened
+  std::int64_t others = 0;                   // devices, pipes, sockets
+};
+
+/// Throws Error(ExitCode::data) where a folder cannot be listed, or folders are nested deeper than any data set's.
+Tree walk(const std::filesystem::path& folder);
+
+/// Whether the name ends in ".png", in either case.
+bool is_png_name(const std::filesystem::path& path);
+
+}  // namespace microtome
