@@ -1,0 +1,201 @@
+// The CUDA backend: one device, one stream, cuDNN, cuBLASLt and our kernels behind engine/backend.h.
+#include "kernels/backend.h"
+
+#include "kernels/cuda/context.h"
+#include "kernels/cuda/conv.h"
+#include "kernels/cuda/cudnn.h"
+#include "kernels/cuda/dense.h"
+#include "kernels/cuda/ops.h"
+
+#include <array>
+#include <exception>
+
+namespace microtome {
+
+namespace cuda {
+
+namespace {
+
+class CudnnHandle {
+ public:
+  explicit CudnnHandle(cudaStream_t stream) {
+    check(cudnnCreate(&raw_));
+    check(cudnnSetStream(raw_, stream));
+  }
+  CudnnHandle(const CudnnHandle&) = delete;
+  CudnnHandle& operator=(const CudnnHandle&) = delete;
+  ~CudnnHandle() { check_nothrow(cudnnDestroy(raw_)); }
+
+  cudnnHandle_t raw() const { return raw_; }
+
+ private:
+  cudnnHandle_t raw_ = nullptr;
+};
+
+/// A step as one CUDA graph.
+class GraphRecording final : public Recording {
+ public:
+  GraphRecording(Context& context, const std::function<void()>& step) : context_(context) {
+    rehearse(step);
+    cudaGraph_t graph = capture(step);
+    const cudaError_t status = cudaGraphInstantiate(&executable_, graph, 0);
+    check_nothrow(cudaGraphDestroy(graph));
+    check(status);
+    check(cudaGraphUpload(executable_, context_.stream()));
+  }
+  ~GraphRecording() override { check_nothrow(cudaGraphExecDestroy(executable_)); }
+
+  void run() override { check(cudaGraphLaunch(executable_, context_.stream())); }
+
+ private:
+  void rehearse(const std::function<void()>& step) {
+    context_.rehearse(true);
+    try {
+      step();
+    } catch (...) {
+      context_.rehearse(false);
+      throw;
+    }
+    context_.rehearse(false);
+    check(cudaStreamSynchronize(context_.stream()));
+  }
+
+  cudaGraph_t capture(const std::function<void()>& step) {
+    cudaGraph_t graph = nullptr;
+    check(cudaStreamBeginCapture(context_.stream(), cudaStreamCaptureModeThreadLocal));
+    try {
+      step();
+    } catch (...) {
+      static_cast<void>(cudaStreamEndCapture(context_.stream(), &graph));  // the first error is the one that counts
+      if (graph != nullptr) check_nothrow(cudaGraphDestroy(graph));
+      throw;
+    }
+    check(cudaStreamEndCapture(context_.stream(), &graph));
+    return graph;
+  }
+
+  Context& context_;
+  cudaGraphExec_t executable_ = nullptr;
+};
+
+class CudaBackend final : public Backend {
+ public:
+  CudaBackend(int ordinal, Precision precision)
+      : ordinal_(ordinal), context_(precision), cudnn_(context_.stream()), cublas_(make_cublas()) {}
+
+  Device device() const override {
+    cudaDeviceProp properties;
+    check(cudaGetDeviceProperties(&properties, ordinal_));
+    std::size_t available = 0, total = 0;
+    check(cudaMemGetInfo(&available, &total));
+    int runtime = 0, driver = 0;
+    check(cudaRuntimeGetVersion(&runtime));
+    check(cudaDriverGetVersion(&driver));
+    const std::size_t cudnn = cudnnGetVersion();
+    return {.name = fmt::format("cuda:{}", ordinal_),
+            .description = properties.name,
+            .versions = fmt::format("CUDA {}.{}, cuDNN {}.{}.{}, cuBLASLt {}, driver for CUDA {}.{}", runtime / 1000, runtime % 1000 / 10,
+                                    cudnn / 10000, cudnn % 10000 / 100, cudnn % 100, cublasLtGetVersion(), driver / 1000,
+                                    driver % 1000 / 10),
+            .memory_bytes = total,
+            .available_bytes = available};
+  }
+
+  DType activation_type() const override { return context_.precision() == Precision::bf16 ? DType::bf16 : DType::f32; }
+  DType parameter_type() const override { return DType::f32; }
+
+  Buffer allocate(std::size_t bytes) override { return context_.allocate(bytes); }
+
+  void write(void* device, const void* host, std::size_t bytes) override {
+    if (context_.rehearsing()) return;
+    check(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, context_.stream()));
+    synchronize();
+  }
+  void read(void* host, const void* device, std::size_t bytes) override {
+    check(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, context_.stream()));
+    synchronize();
+  }
+  void zero(void* device, std::size_t bytes) override {
+    if (!context_.rehearsing()) check(cudaMemsetAsync(device, 0, bytes, context_.stream()));
+  }
+  void synchronize() override { check(cudaStreamSynchronize(context_.stream())); }
+
+  std::unique_ptr<Recording> record(std::function<void()> step) override {
+    return std::make_unique<GraphRecording>(context_, step);
+  }
+
+  std::unique_ptr<ConvOp> conv(const Conv& kind, const Layout& x, const Layout& y) override {
+    return make_conv(context_, cudnn_.raw(), kind, x, y);
+  }
+  std::unique_ptr<DenseOp> dense(const Dense& kind, const Layout& x, const Layout& y) override {
+    return make_dense(context_, cublas_.raw(), kind, x, y);
+  }
+  std::unique_ptr<BatchNormOp> batch_norm(const BatchNorm& kind, const Layout& x, const Layout& y) override {
+    return make_batch_norm(context_, kind, x, y);
+  }
+  std::unique_ptr<ActivateOp> activate(const Activate& kind, const Layout& x, const Layout& y) override {
+    return make_activate(context_, kind, x, y);
+  }
+  std::unique_ptr<PoolOp> pool(const Pool& kind, const Layout& x, const Layout& y) override { return make_pool(context_, kind, x, y); }
+  std::unique_ptr<DropoutOp> dropout(const Dropout& kind, const Layout& x, const Layout& y) override {
+    return make_dropout(context_, kind, x, y);
+  }
+  std::unique_ptr<AddOp> add(const Add&, const Layout& a, const Layout& b, const Layout& y) override {
+    return make_add(context_, a, b, y);
+  }
+  std::unique_ptr<GatherOp> gather(const Gather& kind, const Layout& images, const Layout& x) override {
+    return make_gather(context_, kind, images, x);
+  }
+  std::unique_ptr<LossOp> loss(const Loss& kind, const Layout& z) override { return make_loss(context_, kind, z); }
+  std::unique_ptr<AdamOp> adam(const Adam& kind, std::int64_t count) override { return make_adam(context_, kind, count); }
+  std::unique_ptr<AdvanceOp> advance() override { return make_advance(context_); }
+
+ private:
+  static CublasHandle make_cublas() {
+    cublasLtHandle_t raw = nullptr;
+    check(cublasLtCreate(&raw));
+    return CublasHandle(raw);
+  }
+
+  int ordinal_;
+  Context context_;
+  CudnnHandle cudnn_;
+  CublasHandle cublas_;
+};
+
+}  // namespace
+
+}  // namespace cuda
+
+std::unique_ptr<Backend> make_cuda_backend(int ordinal, Precision precision) {
+  std::string why;
+  const int count = cuda_device_count(&why);
+  if (ordinal < 0 || ordinal >= count) {
+    fail(ExitCode::machine, fmt::format("there is no GPU cuda:{}", ordinal),
+         {.found = count == 0 ? why : fmt::format("cuda:0 to cuda:{}", count - 1),
+          .next = count == 0 ? "use --device cpu" : "use one of these"});
+  }
+  cuda::check(cudaSetDevice(ordinal));
+  int major = 0;
+  cuda::check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, ordinal));
+  if (precision != Precision::f32 && major < 8) {
+    fail(ExitCode::machine, fmt::format("cuda:{} lacks {}", ordinal, precision == Precision::bf16 ? "bf16" : "tf32"),
+         {.expected = "compute capability 8.0 or later", .found = fmt::format("{}.x", major), .next = "use --precision f32"});
+  }
+  return std::make_unique<cuda::CudaBackend>(ordinal, precision);
+}
+
+int cuda_device_count(std::string* why) {
+  int count = 0;
+  const cudaError_t status = cudaGetDeviceCount(&count);
+  if (status == cudaSuccess && count > 0) return count;
+  static_cast<void>(cudaGetLastError());  // asking is no failure
+  if (why != nullptr) {
+    *why = status == cudaErrorInsufficientDriver ? "no NVIDIA driver, or one older than the CUDA toolkit"
+           : status == cudaErrorNoDevice || status == cudaSuccess ? "no NVIDIA GPU"
+                                                                  : fmt::format("CUDA: {}", cudaGetErrorString(status));
+  }
+  return 0;
+}
+
+}  // namespace microtome

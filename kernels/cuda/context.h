@@ -1,0 +1,50 @@
+// What all ops on one device share: the stream their work is queued on, scratch memory, and whether this is a rehearsal.
+#pragma once
+
+#include "engine/backend.h"
+#include "kernels/cuda/check.h"
+
+#include <cstddef>
+#include <vector>
+
+namespace microtome::cuda {
+
+/// Used by one thread at a time, on the device that was current when it was made. Outlives the ops that refer to it.
+class Context {
+ public:
+  explicit Context(Precision precision);
+  ~Context();
+  Context(const Context&) = delete;
+  Context& operator=(const Context&) = delete;
+
+  Precision precision() const { return precision_; }
+  cudaStream_t stream() const { return stream_; }
+  int multiprocessors() const { return multiprocessors_; }
+
+  /// 256-byte aligned device memory. Throws Error(ExitCode::memory).
+  Buffer allocate(std::size_t bytes) const;
+
+  /// Memory whose contents last for one call of one op. reserve() makes it at least so large, outside of any capture; an
+  /// address handed out stays valid as long as the context, since a CUDA graph may have recorded it.
+  void reserve(std::size_t bytes);
+  std::byte* scratch(std::size_t bytes);
+
+  /// In a rehearsal ops plan and load what they will need and leave their results undefined; nothing that outlives a step
+  /// (weights, statistics, state) is touched. It precedes every capture, during which no memory or module may be loaded.
+  bool rehearsing() const { return rehearsing_; }
+  void rehearse(bool on) { rehearsing_ = on; }
+
+ private:
+  Precision precision_;
+  cudaStream_t stream_ = nullptr;
+  int multiprocessors_ = 0;
+  bool rehearsing_ = false;
+  bool handed_out_ = false;
+  Buffer scratch_;
+  std::vector<Buffer> retired_;
+};
+
+/// Neighbouring regions of scratch start at multiples of this.
+constexpr std::size_t aligned(std::size_t bytes) { return (bytes + 255) / 256 * 256; }
+
+}  // namespace microtome::cuda

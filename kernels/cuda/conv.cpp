@@ -1,0 +1,266 @@
+// y = activation(b + x * w) and its gradients, by cuDNN's graph API alone. Filters lie as K R S C/G.
+// bf16: products of bf16, sums in float32; dw leaves in float32 through cuDNN's fusion of the filter gradient with a scale by
+// one, since the plain operation rounds it to bf16. Adding to a gradient goes through scratch memory and one kernel of ours.
+#include "kernels/cuda/conv.h"
+
+#include "kernels/cuda/context.h"
+#include "kernels/cuda/linear.h"
+
+#include <algorithm>
+#include <map>
+
+namespace microtome::cuda {
+
+namespace {
+
+Layout filter_layout(const Conv& conv, const Layout& x, const Layout& y, DType type) {
+  const Shape shape{y.shape.c, conv.window.kernel.h, conv.window.kernel.w, x.shape.c / conv.groups};
+  return {shape, type, packed(shape)};
+}
+
+TensorSpec virtual_like(const TensorSpec& spec, std::int64_t id) {
+  TensorSpec result = spec;
+  result.id = id;
+  result.type = CUDNN_DATA_FLOAT;
+  result.is_virtual = true;
+  return result;
+}
+
+Descriptor& convolution(OperationGraph& graph, const Window& window) {
+  Descriptor& descriptor = graph.part(CUDNN_BACKEND_CONVOLUTION_DESCRIPTOR);
+  const cudnnConvolutionMode_t mode = CUDNN_CROSS_CORRELATION;
+  const auto pair = [](const Extent& e) { return std::array<std::int64_t, 2>{e.h, e.w}; };
+  descriptor.set(CUDNN_ATTR_CONVOLUTION_COMP_TYPE, CUDNN_DATA_FLOAT);
+  descriptor.set(CUDNN_ATTR_CONVOLUTION_CONV_MODE, CUDNN_TYPE_CONVOLUTION_MODE, 1, &mode);
+  descriptor.set(CUDNN_ATTR_CONVOLUTION_SPATIAL_DIMS, std::int64_t{2});
+  descriptor.set(CUDNN_ATTR_CONVOLUTION_PRE_PADDINGS, pair(window.before));
+  descriptor.set(CUDNN_ATTR_CONVOLUTION_POST_PADDINGS, pair(window.after));
+  descriptor.set(CUDNN_ATTR_CONVOLUTION_FILTER_STRIDES, pair(window.stride));
+  descriptor.set(CUDNN_ATTR_CONVOLUTION_DILATIONS, pair(1));
+  descriptor.finalize();
+  return descriptor;
+}
+
+OperationGraph forward_graph(const ConvProblem& p) {
+  OperationGraph graph;
+  std::int64_t next_virtual = 100;
+  const TensorSpec y = spec_of(conv_y, p.y, p.alignment);
+  const Activation activation = p.conv.activation;
+  const auto result_of = [&](bool last) -> const Descriptor& { return graph.tensor(last ? y : virtual_like(y, next_virtual++)); };
+
+  const Descriptor& x = graph.tensor(spec_of(conv_x, p.x, p.alignment));
+  const Descriptor& w = graph.tensor(spec_of(conv_w, filter_layout(p.conv, p.x, p.y, p.x.dtype), p.alignment));
+  const Descriptor* value = &result_of(!p.conv.bias && activation == Activation::none);
+  Descriptor& forward = graph.part(CUDNN_BACKEND_OPERATION_CONVOLUTION_FORWARD_DESCRIPTOR);
+  forward.set(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_X, x);
+  forward.set(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_W, w);
+  forward.set(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_Y, *value);
+  forward.set(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_CONV_DESC, convolution(graph, p.conv.window));
+  forward.set(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_ALPHA, 1.0f);
+  forward.set(CUDNN_ATTR_OPERATION_CONVOLUTION_FORWARD_BETA, 0.0f);
+  forward.finalize();
+  graph.operation(forward);
+  if (p.conv.bias) {
+    const Shape channels{1, 1, 1, p.y.shape.c};
+    const Layout bias_layout{channels, DType::f32, packed(channels)};
+    const Descriptor& b = graph.tensor(spec_of(conv_b, bias_layout, p.alignment));
+    const Descriptor& sum = result_of(activation == Activation::none);
+    graph.pointwise(CUDNN_POINTWISE_ADD, *value, &b, sum);
+    value = &sum;
+  }
+  if (activation == Activation::relu) graph.pointwise(CUDNN_POINTWISE_RELU_FWD, *value, nullptr, result_of(true));
+  return graph;
+}
+
+OperationGraph backward_data_graph(const ConvProblem& p) {
+  OperationGraph graph;
+  const Descriptor& dx = graph.tensor(spec_of(conv_x, p.x, p.alignment));
+  const Descriptor& w = graph.tensor(spec_of(conv_w, filter_layout(p.conv, p.x, p.y, p.x.dtype), p.alignment));
+  const Descriptor& dy = graph.tensor(spec_of(conv_y, p.y, p.alignment));
+  Descriptor& backward = graph.part(CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_DATA_DESCRIPTOR);
+  backward.set(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_DX, dx);
+  backward.set(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_W, w);
+  backward.set(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_DY, dy);
+  backward.set(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_CONV_DESC, convolution(graph, p.conv.window));
+  backward.set(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_ALPHA, 1.0f);
+  backward.set(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_BETA, 0.0f);
+  backward.finalize();
+  graph.operation(backward);
+  return graph;
+}
+
+OperationGraph backward_filter_graph(const ConvProblem& p) {
+  OperationGraph graph;
+  const bool scaled = p.x.dtype == DType::bf16 && !p.narrow_dw;
+  const TensorSpec dw = spec_of(conv_w, filter_layout(p.conv, p.x, p.y, p.narrow_dw ? DType::bf16 : DType::f32), p.alignment);
+  const Descriptor& x = graph.tensor(spec_of(conv_x, p.x, p.alignment));
+  const Descriptor& dy = graph.tensor(spec_of(conv_y, p.y, p.alignment));
+  const Descriptor& product = graph.tensor(scaled ? virtual_like(dw, 100) : dw);
+  Descriptor& backward = graph.part(CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_FILTER_DESCRIPTOR);
+  backward.set(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_X, x);
+  backward.set(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_DY, dy);
+  backward.set(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_DW, product);
+  backward.set(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_CONV_DESC, convolution(graph, p.conv.window));
+  backward.set(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_ALPHA, 1.0f);
+  backward.set(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_FILTER_BETA, 0.0f);
+  backward.finalize();
+  graph.operation(backward);
+  if (scaled) {
+    const Descriptor& one = graph.tensor({.id = conv_one, .alignment = sizeof(float), .by_value = true});
+    graph.pointwise(CUDNN_POINTWISE_MUL, product, &one, graph.tensor(dw));
+  }
+  return graph;
+}
+
+OperationGraph graph_of(const ConvProblem& problem) {
+  switch (problem.pass) {
+    case ConvPass::forward: return forward_graph(problem);
+    case ConvPass::backward_data: return backward_data_graph(problem);
+    case ConvPass::backward_filter: return backward_filter_graph(problem);
+  }
+  return {};
+}
+
+EngineLimits limits_of(const ConvProblem& problem) { return {.tensor_cores = problem.precision != Precision::f32}; }
+
+class CudnnConv final : public ConvOp {
+ public:
+  CudnnConv(Context& context, cudnnHandle_t handle, const Conv& conv, const Layout& x, const Layout& y)
+      : context_(context), handle_(handle), conv_(conv), x_(x), y_(y), dy_(y) {
+    dy_.dtype = x.dtype;
+  }
+
+  /// Plans the forward pass; false where cuDNN cannot fuse the activation. The backward passes are planned at their first run,
+  /// since most programs of a model only evaluate.
+  bool plan_forward() { return planned(ConvPass::forward, {}).plan.has_value(); }
+
+  void forward(const Tensor& x, const Tensor& w, const Tensor* b, const Tensor& y) override {
+    require((b != nullptr) == conv_.bias && (b == nullptr || b->dtype == DType::f32), "conv: an f32 bias where there is one");
+    require_layout("x", x, x_);
+    require_layout("y", y, y_);
+    Planned& p = planned(ConvPass::forward, {&x, &w, b, &y});
+    void* workspace = context_.scratch(p.plan->workspace_bytes());
+    if (b != nullptr && !p.separate) {
+      p.plan->run(handle_, {{conv_x, x.data}, {conv_w, w.data}, {conv_b, b->data}, {conv_y, y.data}}, workspace);
+    } else {
+      p.plan->run(handle_, {{conv_x, x.data}, {conv_w, w.data}, {conv_y, y.data}}, workspace);
+      if (b != nullptr) epilogue(context_, y, b, Activation::none, y, Write::overwrite);
+    }
+  }
+
+  void backward_data(const Tensor& dy, const Tensor& w, const Tensor& dx, Write mode) override {
+    require_layout("dy", dy, dy_);
+    require_layout("dx", dx, x_);
+    Planned& p = planned(ConvPass::backward_data, {&dy, &w, &dx});
+    const std::size_t workspace = aligned(p.plan->workspace_bytes());
+    std::byte* scratch = context_.scratch(workspace + (mode == Write::accumulate ? spread_bytes(x_) : 0));
+    Tensor result = dx;
+    if (mode == Write::accumulate) result.data = scratch + workspace;
+    p.plan->run(handle_, {{conv_y, dy.data}, {conv_w, w.data}, {conv_x, result.data}}, scratch);
+    if (mode == Write::accumulate) epilogue(context_, result, nullptr, Activation::none, dx, mode);
+  }
+
+  void backward_filter(const Tensor& x, const Tensor& dy, const Tensor& dw, const Tensor* db, Write mode) override {
+    require(dw.dtype == DType::f32 && dw.is_packed(), "conv: dw is packed f32");
+    require_layout("x", x, x_);
+    require_layout("dy", dy, dy_);
+    Planned& p = planned(ConvPass::backward_filter, {&x, &dy, &dw});
+    const bool direct = mode == Write::overwrite && !p.separate;
+    const std::size_t workspace = aligned(p.plan->workspace_bytes());
+    std::byte* scratch = context_.scratch(std::max(workspace + (direct ? 0 : dw.packed_bytes()), column_sum_bytes(context_, dy)));
+    Tensor result = dw;
+    if (!direct) result.data = scratch + workspace;
+    if (p.separate) result.dtype = DType::bf16;
+    float one = 1;
+    if (x_.dtype == DType::bf16 && !p.separate) {
+      p.plan->run(handle_, {{conv_x, x.data}, {conv_y, dy.data}, {conv_w, result.data}, {conv_one, &one}}, scratch);
+    } else {
+      p.plan->run(handle_, {{conv_x, x.data}, {conv_y, dy.data}, {conv_w, result.data}}, scratch);
+    }
+    if (!direct) epilogue(context_, result, nullptr, Activation::none, dw, mode);
+    if (db != nullptr) column_sums(context_, dy, *db, mode, scratch);
+  }
+
+  Reads backward_reads() const override { return {.x = true}; }
+
+  std::string implementation() const override {
+    const auto found = plans_.find({ConvPass::forward, wide});
+    return found == plans_.end() || !found->second.plan ? "cudnn" : found->second.plan->engine();
+  }
+
+ private:
+  static constexpr std::int64_t wide = 16;  // the alignment in bytes that vector accesses want
+
+  struct Planned {
+    std::optional<Plan> plan;
+    bool separate = false;  // forward: the bias is added by us; backward filter: dw comes in bf16 and is widened by us
+  };
+
+  static void require_layout(std::string_view what, const Layout& found, const Layout& planned) {
+    require(found == planned, "conv: ", what, " is ", to_string(found.shape), " ", name(found.dtype), " but was planned as ",
+            to_string(planned.shape), " ", name(planned.dtype), ", or its strides differ");
+  }
+
+  /// Bytes from the first element to the last, gaps included.
+  static std::size_t spread_bytes(const Layout& t) {
+    return static_cast<std::size_t>(t.strides.n * t.shape.n) * size_bytes(t.dtype);
+  }
+
+  /// The plan of a pass for addresses such as these; made now if there is none yet.
+  Planned& planned(ConvPass pass, std::initializer_list<const Tensor*> tensors) {
+    const bool even = std::all_of(tensors.begin(), tensors.end(), [](const Tensor* t) {
+      return t == nullptr || reinterpret_cast<std::uintptr_t>(t->data) % wide == 0;
+    });
+    const std::int64_t alignment = even ? wide : static_cast<std::int64_t>(size_bytes(x_.dtype));
+    const auto [found, fresh] = plans_.try_emplace({pass, alignment});
+    Planned& result = found->second;
+    if (!fresh) return result;
+
+    ConvProblem problem{conv_, x_, pass == ConvPass::forward ? y_ : dy_, context_.precision(), pass, alignment};
+    const Target target{handle_};
+    result.plan = plan_convolution(target, problem);
+    const bool can_add_bias = pass == ConvPass::forward && conv_.bias && conv_.activation == Activation::none;
+    const bool can_widen = pass == ConvPass::backward_filter && x_.dtype == DType::bf16;
+    if (!result.plan && (can_add_bias || can_widen)) {
+      problem.conv.bias = false;
+      problem.narrow_dw = can_widen;
+      result.separate = true;
+      result.plan = plan_convolution(target, problem);
+    }
+    const bool declines = pass == ConvPass::forward && conv_.activation != Activation::none;
+    if (!result.plan && !declines) {
+      fail(ExitCode::machine, "cuDNN has no engine for this convolution",
+           {.found = fmt::format("x {}, y {}, {} groups, {}", to_string(x_.shape), to_string(y_.shape), conv_.groups, name(x_.dtype)),
+            .next = "try another --precision, or set CUDNN_LOGWARN_DBG=1 to see why each engine was refused"});
+    }
+    if (result.plan) context_.reserve(result.plan->workspace_bytes());
+    return result;
+  }
+
+  Context& context_;
+  cudnnHandle_t handle_;
+  Conv conv_;
+  Layout x_, y_, dy_;
+  std::map<std::pair<ConvPass, std::int64_t>, Planned> plans_;
+};
+
+}  // namespace
+
+std::vector<Candidate> convolution_candidates(const Target& target, const ConvProblem& problem) {
+  return Plan::candidates(target, graph_of(problem), limits_of(problem));
+}
+
+std::optional<Plan> plan_convolution(const Target& target, const ConvProblem& problem) {
+  return Plan::choose(target, graph_of(problem), limits_of(problem));
+}
+
+std::unique_ptr<ConvOp> make_conv(Context& context, cudnnHandle_t handle, const Conv& conv, const Layout& x, const Layout& y) {
+  require(y.shape == conv.window.output(x.shape, y.shape.c) && x.shape.c % conv.groups == 0 && y.shape.c % conv.groups == 0,
+          "conv: y is ", to_string(y.shape), " for x ", to_string(x.shape), " in ", conv.groups, " groups");
+  if (conv.activation != Activation::none && conv.activation != Activation::relu) return nullptr;
+  auto op = std::make_unique<CudnnConv>(context, handle, conv, x, y);
+  if (!op->plan_forward()) return nullptr;
+  return op;
+}
+
+}  // namespace microtome::cuda

@@ -1,0 +1,36 @@
+// Convolutions as cuDNN graphs. Apart from conv.cpp only the test asks for these: what plans exist for a device that is not there.
+#pragma once
+
+#include "engine/backend.h"
+#include "kernels/cuda/cudnn.h"
+
+#include <memory>
+
+namespace microtome::cuda {
+
+class Context;
+
+enum class ConvPass { forward, backward_data, backward_filter };
+
+/// Tensors of a graph are handed over under these numbers. In the backward passes x and y mean their gradients where it is
+/// these that are read or written.
+enum ConvArgument : std::int64_t { conv_x = 1, conv_w, conv_b, conv_y, conv_one };
+
+struct ConvProblem {
+  Conv conv;  // the forward graph holds its bias and activation, the others ignore them
+  Layout x, y;
+  Precision precision = Precision::f32;
+  ConvPass pass = ConvPass::forward;
+  std::int64_t alignment = 16;  // bytes, of all addresses
+  bool narrow_dw = false;       // backward filter in bf16: dw in bf16 instead of float32
+};
+
+/// The engines that support it, best first.
+std::vector<Candidate> convolution_candidates(const Target& target, const ConvProblem& problem);
+
+/// The first of them that builds. None: cuDNN has no engine for it.
+std::optional<Plan> plan_convolution(const Target& target, const ConvProblem& problem);
+
+std::unique_ptr<ConvOp> make_conv(Context&, cudnnHandle_t, const Conv&, const Layout& x, const Layout& y);
+
+}  // namespace microtome::cuda

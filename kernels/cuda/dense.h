@@ -1,0 +1,13 @@
+// Dense layers on cuBLASLt.
+#pragma once
+
+#include "kernels/cuda/context.h"
+#include "kernels/cuda/cublas.h"
+
+#include <memory>
+
+namespace microtome::cuda {
+
+std::unique_ptr<DenseOp> make_dense(Context&, cublasLtHandle_t, const Dense&, const Layout& x, const Layout& y);
+
+}  // namespace microtome::cuda

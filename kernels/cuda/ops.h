@@ -1,0 +1,20 @@
+// The factories behind Backend's, one a file; contracts as there. An op keeps a reference to its context.
+#pragma once
+
+#include "kernels/cuda/context.h"
+
+#include <memory>
+
+namespace microtome::cuda {
+
+std::unique_ptr<BatchNormOp> make_batch_norm(Context&, const BatchNorm&, const Layout& x, const Layout& y);
+std::unique_ptr<ActivateOp> make_activate(Context&, const Activate&, const Layout& x, const Layout& y);
+std::unique_ptr<PoolOp> make_pool(Context&, const Pool&, const Layout& x, const Layout& y);
+std::unique_ptr<DropoutOp> make_dropout(Context&, const Dropout&, const Layout& x, const Layout& y);
+std::unique_ptr<AddOp> make_add(Context&, const Layout& a, const Layout& b, const Layout& y);
+std::unique_ptr<GatherOp> make_gather(Context&, const Gather&, const Layout& images, const Layout& x);
+std::unique_ptr<LossOp> make_loss(Context&, const Loss&, const Layout& z);
+std::unique_ptr<AdamOp> make_adam(Context&, const Adam&, std::int64_t count);
+std::unique_ptr<AdvanceOp> make_advance(Context&);
+
+}  // namespace microtome::cuda

@@ -1,0 +1,49 @@
+// How a block reduces over the pixels of a tensor, channel by channel: it takes up to 32 channel vectors of a chunk of pixels, a
+// thread keeps its channels and walks down the chunk. Each block leaves one partial sum a channel; a second kernel, eight
+// threads a channel, adds those of all chunks. Every sum has a fixed order, nothing is atomic: results repeat bit for bit.
+#pragma once
+
+#include "kernels/cuda/vector.h"
+
+#include <algorithm>
+
+namespace microtome::cuda {
+
+/// `columns` channel vectors x `lanes` pixels a block; blockIdx.x counts tiles of channels, blockIdx.y chunks.
+struct Tile {
+  unsigned columns, lanes;
+  unsigned channels, vectors;
+  unsigned pixels, chunk;  // of the tensor; of a block
+};
+
+/// About four blocks a multiprocessor, unless that leaves a thread fewer than eight pixels.
+inline Tile tile_for(unsigned channels, unsigned pixels, int v, int multiprocessors) {
+  const auto width = static_cast<unsigned>(v);
+  Tile t{1, block_threads, channels, (channels + width - 1) / width, pixels, pixels};
+  while (t.columns < std::min(t.vectors, 32u)) t.columns *= 2;
+  t.lanes = block_threads / t.columns;
+  const unsigned tiles = (t.vectors + t.columns - 1) / t.columns, wanted = 4 * static_cast<unsigned>(multiprocessors);
+  const unsigned chunks = std::clamp(pixels / (8 * t.lanes), 1u, std::max(wanted / tiles, 1u));
+  t.chunk = (pixels + chunks - 1) / chunks;
+  return t;
+}
+
+inline dim3 grid(const Tile& t) { return {(t.vectors + t.columns - 1) / t.columns, (t.pixels + t.chunk - 1) / t.chunk}; }
+
+struct Seat {
+  unsigned channel, lane;
+  int live;  // channels; 0 past the end
+  unsigned first, last;  // pixels of the block
+};
+
+template <int V>
+__device__ inline Seat seat(const Tile& tile) {
+  const unsigned column = threadIdx.x % tile.columns, vector = blockIdx.x * tile.columns + column;
+  const unsigned channel = vector * V, first = blockIdx.y * tile.chunk;
+  const unsigned left = vector < tile.vectors ? tile.channels - channel : 0;
+  return {channel, threadIdx.x / tile.columns, left < V ? static_cast<int>(left) : V, first, min(first + tile.chunk, tile.pixels)};
+}
+
+inline constexpr unsigned finish_channels = 32, finish_lanes = block_threads / finish_channels;
+
+}  // namespace microtome::cuda
