@@ -1,0 +1,38 @@
+// One step of Keras' Adam on flat tensors, in one pass: 16 bytes read and 12 written a weight. See kernels/formulas/adam.h.
+#include "kernels/formulas/adam.h"
+#include "kernels/cpu/cpu.h"
+
+namespace microtome {
+
+namespace {
+
+class CpuAdam final : public AdamOp {
+ public:
+  CpuAdam(const Adam& kind, std::int64_t count) : kind_(kind), count_(count) {}
+
+  Reads backward_reads() const override { return {}; }
+  std::string implementation() const override { return "own"; }
+
+  void update(const Tensor& dw, const StepState* state, const Tensor& w, const Tensor& m, const Tensor& v,
+              const Tensor* narrow) override {
+    for (const Tensor* flat : {&dw, &w, &m, &v}) require_vector(*flat, count_, "a flat tensor");
+    require(!narrow, "adam: f32 has no narrower type here");
+    if (!state->finite) return;
+    const double alpha = adam_alpha(state->learning_rate, kind_.beta1, kind_.beta2, state->step);
+    const AdamStep<float> step{static_cast<float>(alpha), kind_.beta1, kind_.beta2, kind_.epsilon};
+    const float* g = dw.as<float>();
+    float *weight = w.as<float>(), *first = m.as<float>(), *second = v.as<float>();
+#pragma omp parallel for simd schedule(static)
+    for (std::int64_t i = 0; i < count_; ++i) adam_update(g[i], step, weight[i], first[i], second[i]);
+  }
+
+ private:
+  Adam kind_;
+  std::int64_t count_;
+};
+
+}  // namespace
+
+std::unique_ptr<AdamOp> make_cpu_adam(const Adam& kind, std::int64_t count) { return std::make_unique<CpuAdam>(kind, count); }
+
+}  // namespace microtome

@@ -1,0 +1,165 @@
+// The host as a device: its memory is the host's, and a recorded step is the step itself.
+#include "kernels/backend.h"
+#include "kernels/cpu/cpu.h"
+
+#include <fmt/format.h>
+#include <omp.h>
+#include <oneapi/dnnl/dnnl.h>
+#include <sys/mman.h>
+
+#include <cstdlib>
+#include <cstring>
+#include <fstream>
+#include <limits>
+#include <optional>
+#include <string>
+#include <thread>
+#include <utility>
+
+#ifdef __SSE2__
+#include <immintrin.h>
+#endif
+
+namespace microtome {
+
+namespace {
+
+constexpr std::size_t alignment = 256, huge_page = std::size_t{2} << 20;
+
+struct KeptStep final : Recording {
+  explicit KeptStep(std::function<void()> s) : step(std::move(s)) {}
+  void run() override { step(); }
+  std::function<void()> step;
+};
+
+/// The value of "key : value" in a file of /proc; empty where there is none.
+std::string proc_field(const char* file, std::string_view key) {
+  std::ifstream in(file);
+  for (std::string line; std::getline(in, line);) {
+    if (!line.starts_with(key)) continue;
+    const std::size_t colon = line.find(':');
+    const std::size_t first = colon == std::string::npos ? colon : line.find_first_not_of(" \t", colon + 1);
+    return first == std::string::npos ? "" : line.substr(first);
+  }
+  return {};
+}
+
+std::size_t proc_bytes(std::string_view key) {
+  return std::strtoull(proc_field("/proc/meminfo", key).c_str(), nullptr, 10) * 1024;
+}
+
+/// A limit or use of this process' control group (version 2); none where there is none or it says "max".
+std::optional<std::size_t> cgroup_bytes(const char* file) {
+  std::ifstream in(std::string("/sys/fs/cgroup/") + file);
+  std::size_t bytes = 0;
+  return in >> bytes ? std::optional(bytes) : std::nullopt;
+}
+
+/// A unit that has died leaves first moments that shrink to denormal numbers and stay there, at a hundred cycles an operation.
+void flush_denormals() {
+#ifdef __SSE2__
+#pragma omp parallel
+  {
+    _MM_SET_FLUSH_ZERO_MODE(_MM_FLUSH_ZERO_ON);
+    _mm_setcsr(_mm_getcsr() | 0x40);  // denormals are zero
+  }
+#endif
+}
+
+class Cpu final : public Backend {
+ public:
+  Cpu() { flush_denormals(); }
+
+  Device device() const override {
+    const dnnl_version_t* version = dnnl_version();
+    const std::string model = proc_field("/proc/cpuinfo", "model name");
+    const int cores = omp_get_max_threads();
+    Device device{.name = "cpu",
+                  .description = fmt::format("{}, {} core{}", model.empty() ? "CPU" : model, cores, cores == 1 ? "" : "s"),
+                  .versions = fmt::format("oneDNN {}.{}.{}", version->major, version->minor, version->patch),
+                  .memory_bytes = proc_bytes("MemTotal"),
+                  .available_bytes = proc_bytes("MemAvailable")};
+    if (const auto limit = cgroup_bytes("memory.max"); limit && *limit < device.memory_bytes) {
+      device.memory_bytes = *limit;
+      const std::size_t used = cgroup_bytes("memory.current").value_or(0);
+      device.available_bytes = std::min(device.available_bytes, *limit - std::min(used, *limit));
+    }
+    return device;
+  }
+  DType activation_type() const override { return DType::f32; }
+  DType parameter_type() const override { return DType::f32; }
+
+  Buffer allocate(std::size_t bytes) override { return allocate_host(bytes); }
+  void write(void* to, const void* host, std::size_t bytes) override { std::memcpy(to, host, bytes); }
+  void read(void* host, const void* from, std::size_t bytes) override { std::memcpy(host, from, bytes); }
+  void zero(void* data, std::size_t bytes) override { std::memset(data, 0, bytes); }
+  Buffer resident(const void* host, std::size_t bytes) override {
+    return {const_cast<void*>(host), bytes, [](void*) noexcept {}};
+  }
+  void synchronize() override {}
+  std::unique_ptr<Recording> record(std::function<void()> step) override {
+    return std::make_unique<KeptStep>(std::move(step));
+  }
+
+  std::unique_ptr<ConvOp> conv(const Conv& kind, const Layout& x, const Layout& y) override {
+    return make_cpu_conv(scratch_, kind, x, y);
+  }
+  std::unique_ptr<DenseOp> dense(const Dense& kind, const Layout& x, const Layout& y) override {
+    return make_cpu_dense(scratch_, kind, x, y);
+  }
+  std::unique_ptr<BatchNormOp> batch_norm(const BatchNorm& kind, const Layout& x, const Layout& y) override {
+    return make_cpu_batch_norm(scratch_, kind, x, y);
+  }
+  std::unique_ptr<ActivateOp> activate(const Activate& kind, const Layout& x, const Layout& y) override {
+    return make_cpu_activate(kind, x, y);
+  }
+  std::unique_ptr<PoolOp> pool(const Pool& kind, const Layout& x, const Layout& y) override {
+    return make_cpu_pool(kind, x, y);
+  }
+  std::unique_ptr<DropoutOp> dropout(const Dropout& kind, const Layout& x, const Layout& y) override {
+    return make_cpu_dropout(kind, x, y);
+  }
+  std::unique_ptr<AddOp> add(const Add&, const Layout& a, const Layout& b, const Layout& y) override {
+    return make_cpu_add(a, b, y);
+  }
+  std::unique_ptr<GatherOp> gather(const Gather& kind, const Layout& images, const Layout& x) override {
+    return make_cpu_gather(kind, images, x);
+  }
+  std::unique_ptr<LossOp> loss(const Loss& kind, const Layout& z) override { return make_cpu_loss(kind, z); }
+  std::unique_ptr<AdamOp> adam(const Adam& kind, std::int64_t count) override { return make_cpu_adam(kind, count); }
+  std::unique_ptr<AdvanceOp> advance() override { return make_cpu_advance(); }
+
+ private:
+  Scratch scratch_;
+};
+
+}  // namespace
+
+Buffer allocate_host(std::size_t bytes) {
+  const bool huge = bytes >= 2 * huge_page;
+  const std::size_t unit = huge ? huge_page : alignment;
+  void* data = bytes > std::numeric_limits<std::size_t>::max() - unit
+                   ? nullptr
+                   : std::aligned_alloc(unit, std::max(unit, (bytes + unit - 1) / unit * unit));
+  if (data == nullptr)
+    fail(ExitCode::memory, "not enough memory",
+         {.where = "cpu",
+          .expected = fmt::format("{:.2f} GB in one piece", bytes * 1e-9),
+          .found = fmt::format("{:.2f} GB available", proc_bytes("MemAvailable") * 1e-9),
+          .next = "try a smaller --batch-size"});
+  if (huge) madvise(data, bytes, MADV_HUGEPAGE);
+  return {data, bytes, [](void* p) noexcept { std::free(p); }};
+}
+
+void Scratch::reserve(std::size_t bytes) {
+  if (bytes <= memory_.size_bytes()) return;
+  memory_ = Buffer();
+  memory_ = allocate_host(bytes);
+}
+
+std::unique_ptr<Backend> make_cpu_backend(Precision precision) {
+  require(precision == Precision::f32, "cpu: a precision other than f32");
+  return std::make_unique<Cpu>();
+}
+
+}  // namespace microtome

@@ -1,0 +1,61 @@
+// x[j,h,w,c] = (images[i,h,w,c] - mean[c]) / divisor[c] and y[j] = labels[i]; i is number batch * batch_size + j of the epoch,
+// in file order or permuted. A pixel has 256 values: their images are tabulated once. See kernels/formulas/permutation.h.
+#include "kernels/formulas/normalise.h"
+#include "kernels/formulas/permutation.h"
+#include "kernels/cpu/cpu.h"
+
+#include <array>
+
+namespace microtome {
+
+namespace {
+
+class CpuGather final : public GatherOp {
+ public:
+  CpuGather(const Gather& kind, const Layout& images, const Layout& x) : kind_(kind), images_(images), x_(x) {
+    require_f32(x, x);
+    require(images.dtype == DType::u8, "gather: images are ", name(images.dtype), " and not u8");
+    require(images.shape == Shape{kind.images, x.shape.h, x.shape.w, x.shape.c} &&
+                x.shape.c <= static_cast<int>(kind.mean.size()),
+            "gather: ", to_string(images.shape), " does not give ", to_string(x.shape));
+    for (int c = 0; c < x.shape.c; ++c)
+      for (int value = 0; value < 256; ++value)
+        table_[c][value] = normalise<float>(static_cast<std::uint8_t>(value), kind.mean[c], kind.divisor[c]);
+  }
+
+  Reads backward_reads() const override { return {}; }
+  std::string implementation() const override { return "own"; }
+
+  void forward(const Tensor& images, const Tensor& labels, const StepState* state, const Tensor& x, const Tensor& y) override {
+    require_layout(images, images_, "images"), require_layout(x, x_, "x"), require_vector(y, x.shape.n, "y");
+    require(labels.dtype == DType::u8 && labels.shape.count() == kind_.images, "gather: labels are ", name(labels.dtype), " ",
+            to_string(labels.shape));
+    const std::uint64_t first = state->batch * kind_.batch_size;
+    require(first + x.shape.n <= static_cast<std::uint64_t>(kind_.images), "gather: batch ", state->batch,
+            " lies beyond the last image");
+#pragma omp parallel for schedule(static)
+    for (int j = 0; j < x.shape.n; ++j) {
+      const std::uint64_t i = kind_.shuffle ? permuted(first + j, kind_.images, state->seed, state->epoch) : first + j;
+      y.as<float>()[j] = labels.as<std::uint8_t>()[i];
+      for (int h = 0; h < x.shape.h; ++h)
+        for (int w = 0; w < x.shape.w; ++w) {
+          const std::uint8_t* from = images.as<std::uint8_t>() + i * images.strides.n + h * images.strides.h + w * images.strides.w;
+          float* to = pixel(x, j, h, w);
+          for (int c = 0; c < x.shape.c; ++c) to[c] = table_[c][from[c]];
+        }
+    }
+  }
+
+ private:
+  Gather kind_;
+  Layout images_, x_;
+  std::array<std::array<float, 256>, 3> table_{};
+};
+
+}  // namespace
+
+std::unique_ptr<GatherOp> make_cpu_gather(const Gather& kind, const Layout& images, const Layout& x) {
+  return std::make_unique<CpuGather>(kind, images, x);
+}
+
+}  // namespace microtome

@@ -1,0 +1,96 @@
+// oneDNN, in the few words that the CPU backend needs: one engine, one stream, primitives with their arguments, errors as ours.
+#pragma once
+
+#include "engine/check.h"
+#include "kernels/cpu/cpu.h"
+
+#include <oneapi/dnnl/dnnl.hpp>
+
+#include <source_location>
+#include <unordered_map>
+#include <utility>
+
+namespace microtome::onednn {
+
+inline dnnl::engine& engine() {
+  static dnnl::engine engine(dnnl::engine::kind::cpu, 0);
+  return engine;
+}
+
+inline dnnl::stream& stream() {
+  static dnnl::stream stream(engine());
+  return stream;
+}
+
+/// What oneDNN throws becomes an Error that says which op met it.
+template <class F>
+decltype(auto) check(std::string_view what, const F& f, std::source_location at = std::source_location::current()) {
+  try {
+    return f();
+  } catch (const dnnl::error& error) {
+    fail(error.status == dnnl_out_of_memory ? ExitCode::memory : ExitCode::bug,
+         fmt::format("{}: oneDNN: {}", what, error.what()), {}, at);
+  }
+}
+
+/// oneDNN writes to its scratch only what it is given.
+inline dnnl::primitive_attr attributes() {
+  dnnl::primitive_attr attributes;
+  attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+  return attributes;
+}
+
+/// A primitive and its arguments. Everything but addresses is fixed when it is made.
+class Primitive {
+ public:
+  Primitive() = default;
+
+  template <class Description>
+  Primitive(const dnnl::primitive& primitive, const Description& description, ScratchPlan& plan)
+      : primitive_(primitive), implementation_(description.impl_info_str()) {
+    scratchpad_ = plan.take(description.scratchpad_desc().get_size());
+    argument(DNNL_ARG_SCRATCHPAD, description.scratchpad_desc());
+  }
+
+  void argument(int which, const dnnl::memory::desc& desc) {
+    arguments_.insert_or_assign(which, dnnl::memory(desc, engine(), nullptr));
+  }
+  void bind(int which, void* data) { arguments_.at(which).set_data_handle(data); }
+
+  void run(const Scratch& scratch) {
+    bind(DNNL_ARG_SCRATCHPAD, scratch.at<std::byte>(scratchpad_));
+    primitive_.execute(stream(), arguments_);
+    stream().wait();
+  }
+
+  const std::string& implementation() const { return implementation_; }
+
+ private:
+  dnnl::primitive primitive_;
+  std::unordered_map<int, dnnl::memory> arguments_;
+  std::size_t scratchpad_ = 0;
+  std::string implementation_;
+};
+
+/// Brings a tensor from one format to another, or does nothing where both are the same.
+class Reorder {
+ public:
+  Reorder() = default;
+  Reorder(const dnnl::memory::desc& from, const dnnl::memory::desc& to, ScratchPlan& plan) {
+    const dnnl::reorder::primitive_desc description(engine(), from, engine(), to, attributes());
+    primitive_ = Primitive(dnnl::reorder(description), description, plan);
+    primitive_.argument(DNNL_ARG_FROM, from);
+    primitive_.argument(DNNL_ARG_TO, to);
+  }
+
+  void run(void* from, void* to, const Scratch& scratch) {
+    primitive_.bind(DNNL_ARG_FROM, from);
+    primitive_.bind(DNNL_ARG_TO, to);
+    primitive_.run(scratch);
+  }
+
+ private:
+  Primitive primitive_;
+};
+
+}  // namespace microtome::onednn
