@@ -1,0 +1,85 @@
+// The door to the backends, and what every backend's memory and recordings promise.
+#include "kernels/backend.h"
+#include "kernels/harness.h"
+
+#include <numeric>
+
+namespace microtome::test {
+namespace {
+
+ExitCode code_of(std::string_view device, Precision precision) {
+  try {
+    make_backend(device, precision);
+  } catch (const Error& error) {
+    return error.code();
+  }
+  return ExitCode::done;
+}
+
+TEST(MakeBackendTest, AnUnknownNameIsAUsageErrorThatNamesTheAcceptedOnes) {
+  for (const char* device : {"", "gpu", "cuda", "cuda:", "cuda:x", "cuda:-1", "cuda:0x", "CPU"})
+    EXPECT_EQ(code_of(device, Precision::f32), ExitCode::usage) << device;
+  try {
+    make_backend("gpu", Precision::f32);
+  } catch (const Error& error) {
+    EXPECT_NE(error.report().expected.find("cuda:N"), std::string::npos);
+    EXPECT_EQ(error.report().found, "\"gpu\"");
+  }
+}
+
+TEST(MakeBackendTest, TheCpuComputesInFloat32Only) {
+  for (const Precision precision : {Precision::tf32, Precision::bf16}) {
+    EXPECT_EQ(code_of("cpu", precision), ExitCode::machine);
+    EXPECT_EQ(code_of("reference", precision), ExitCode::machine);
+  }
+}
+
+TEST(MakeBackendTest, AGpuThatIsNotThereIsTheMachines) {
+  EXPECT_EQ(code_of("cuda:63", Precision::f32), ExitCode::machine);
+}
+
+TEST(MakeBackendTest, AutoTakesTheGpuWhereThereIsOne) {
+  const std::string wanted = cuda_device_count() > 0 ? "cuda:0" : "cpu";
+  EXPECT_EQ(make_backend("auto", Precision::f32)->device().name, wanted);
+}
+
+class BackendTest : public KernelTest {
+ protected:
+  BackendTest() : KernelTest([](Backend&) {}) {}
+};
+
+TEST_P(BackendTest, MemoryIsAlignedWrittenReadAndZeroed) {
+  const Buffer buffer = backend().allocate(1000);
+  EXPECT_EQ(reinterpret_cast<std::uintptr_t>(buffer.data()) % 256, 0u);
+  EXPECT_GE(buffer.size_bytes(), 1000u);
+  std::vector<std::uint8_t> sent(1000), back(1000);
+  std::iota(sent.begin(), sent.end(), std::uint8_t{0});
+  backend().write(buffer.data(), sent.data(), sent.size());
+  backend().zero(static_cast<std::uint8_t*>(buffer.data()) + 100, 50);
+  backend().read(back.data(), buffer.data(), back.size());
+  std::fill_n(sent.begin() + 100, 50, std::uint8_t{0});
+  EXPECT_EQ(back, sent);
+}
+
+TEST_P(BackendTest, ARecordingRunsAgainOnTheSameAddresses) {
+  const auto advance = backend().advance();
+  const Buffer buffer = backend().allocate(sizeof(StepState));
+  StepState state;
+  const auto recording = backend().record([&] { advance->run(static_cast<StepState*>(buffer.data()), true); });
+  backend().write(buffer.data(), &state, sizeof state);
+  for (int i = 0; i < 5; ++i) recording->run();
+  backend().read(&state, buffer.data(), sizeof state);
+  EXPECT_EQ(state.step, 5u);
+}
+
+TEST_P(BackendTest, SaysWhatItIs) {
+  const Device device = backend().device();
+  for (const std::string& text : {device.name, device.description, device.versions}) EXPECT_FALSE(text.empty());
+  EXPECT_GT(device.memory_bytes, 0u);
+  EXPECT_LE(device.available_bytes, device.memory_bytes);
+}
+
+MICROTOME_INSTANTIATE(BackendTest);
+
+}  // namespace
+}  // namespace microtome::test

@@ -1,0 +1,179 @@
+// Batch normalisation: Keras' goldens and finite differences certify the reference, the reference certifies the rest.
+#include "kernels/harness.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace microtome::test {
+namespace {
+
+struct Case {
+  Slice x;
+  BatchNorm kind;
+  bool in_place = false;  // dx is dy's memory
+};
+
+std::string describe(const Case& c) {
+  return fmt::format("x {} scale {} bessel {} batch statistics {} activation {} in place {}", to_string(c.x), c.kind.scale,
+                     c.kind.bessel, c.kind.batch_statistics, name(c.kind.activation), c.in_place);
+}
+
+bool both_passes(Lab& lab, const Case& c, Write write) {
+  const Layout layout = lab.activations(c.x), vector = lab.parameters({{1, 1, 1, c.x.shape.c}});
+  const auto op = lab.backend().batch_norm(c.kind, layout, layout);
+  if (!op) return false;
+  const double zeros_at_most = c.kind.activation == Activation::relu || c.kind.activation == Activation::relu6 ? 0.75 : 0.5;
+  const Tensor x = lab.input("x", layout), gamma = lab.input("gamma", vector), beta = lab.input("beta", vector);
+  const Tensor mean = lab.input("mean", vector), variance = lab.input("variance", vector, {.scale = 0.5, .offset = 1});
+  const Tensor* scale = c.kind.scale ? &gamma : nullptr;
+  op->forward(x, scale, beta, mean, variance, lab.output("y", layout, Write::overwrite, zeros_at_most));
+  if (c.kind.batch_statistics) lab.overwritten(mean, "moving mean"), lab.overwritten(variance, "moving variance");
+
+  const Tensor dy = lab.input("dy", layout), dbeta = lab.output("dbeta", vector);
+  const Tensor dgamma = c.kind.scale ? lab.output("dgamma", vector) : Tensor{};
+  if (c.in_place) lab.overwritten(dy, "dx in place", zeros_at_most);
+  const Tensor dx = c.in_place ? dy : lab.output("dx", layout, write, zeros_at_most);
+  op->backward(x, dy, scale, beta, dx, c.kind.scale ? &dgamma : nullptr, dbeta, write);
+  return true;
+}
+
+class BatchNormTest : public KernelTest {
+ protected:
+  BatchNormTest()
+      : KernelTest([](Backend& backend) {
+          const Layout layout{{2, 2, 2, 8}, backend.activation_type()};
+          backend.batch_norm({}, layout, layout);
+        }) {}
+
+  bool certify_case(const Case& c) {
+    SCOPED_TRACE(describe(c));
+    bool made = true;
+    for (const Write write : both_writes) {
+      if (c.in_place && write == Write::accumulate) continue;
+      SCOPED_TRACE(name(write));
+      made &= certify(Fill::uniform, [&](Lab& lab) { return both_passes(lab, c, write); });
+    }
+    return made;
+  }
+};
+
+std::vector<Slice> slices_of_b6(int side) {
+  std::vector<Slice> slices;
+  int s = side - 2;
+  for (const int channels : {32, 64, 128}) {
+    s -= 2;
+    slices.push_back({{2, s, s, channels}});
+    if (channels > 32) slices.push_back({{2, s + 2, s + 2, channels}});
+    s = s / 2 - 2;
+  }
+  slices.push_back({{8, 1, 1, 256}});
+  return slices;
+}
+
+TEST_P(BatchNormTest, CasesOfB6MatchReference) {
+  for (const int side : {96, 50})
+    for (const Slice& x : slices_of_b6(side)) certify_case({x, {.bessel = x.shape.h > 1}});
+}
+
+TEST_P(BatchNormTest, GivenStatisticsMatchReference) {
+  certify_case({{{3, 5, 7, 12}}, {.batch_statistics = false}});
+  certify_case({{{3, 5, 7, 12}}, {.scale = false, .batch_statistics = false}});
+}
+
+TEST_P(BatchNormTest, OptionsMatchReference) {
+  for (const bool scale : {true, false})
+    for (const bool bessel : {true, false})
+      certify_case({{{4, 5, 6, 24}}, {.scale = scale, .epsilon = 1.001e-5f, .momentum = 0.9f, .bessel = bessel}});
+}
+
+TEST_P(BatchNormTest, FusedActivationsMatchReference) {
+  int fused = 0;
+  for (const Activation activation : {Activation::relu, Activation::relu6, Activation::swish, Activation::sigmoid})
+    for (const bool batch_statistics : {true, false})
+      fused += certify_case({{{4, 6, 5, 16}}, {.batch_statistics = batch_statistics, .activation = activation}});
+  if (fused == 0) GTEST_SKIP() << "this backend fuses no activation into a batch normalisation";
+}
+
+TEST_P(BatchNormTest, GradientMayTakeTheMemoryOfDy) {
+  certify_case({.x = {{4, 6, 5, 16}}, .kind = {}, .in_place = true});
+  certify_case({.x = {{4, 6, 5, 16}}, .kind = {.batch_statistics = false}, .in_place = true});
+  certify_case({.x = {{4, 6, 5, 16}}, .kind = {.activation = Activation::relu}, .in_place = true});
+}
+
+TEST_P(BatchNormTest, RandomShapesMatchReference) {
+  for_a_second([&](Dice& dice) {
+    // Two values a channel normalise to +-1 whatever they are: their gradient is 0 but for rounding, which proves nothing.
+    const Shape x{dice.roll(2, 4), dice.roll(2, 12), dice.roll(1, 12), dice.roll(1, 70)};
+    certify_case({dice.slice(x), {.scale = dice.coin(), .bessel = dice.coin(), .batch_statistics = dice.coin()}, dice.coin()});
+  });
+}
+
+TEST_P(BatchNormTest, MovingAveragesAreKeras) {
+  for (const bool bessel : {true, false}) {
+    Lab lab(backend(), GetParam().significand_bits, Fill::uniform);
+    const Layout x = lab.activations({{4, 1, 1, 1}}), vector = lab.parameters({{1, 1, 1, 1}});
+    const auto op = lab.backend().batch_norm({.bessel = bessel}, x, x);
+    const Tensor gamma = lab.given("gamma", vector, {1.0}), beta = lab.given("beta", vector, {0.0});
+    const Tensor mean = lab.given("mean", vector, {0.0}), variance = lab.given("variance", vector, {1.0});
+    op->forward(lab.given("x", x, {1.0, 2.0, 3.0, 4.0}), &gamma, beta, mean, variance, lab.output("y", x));
+    lab.overwritten(mean, "mean"), lab.overwritten(variance, "variance");
+    const std::vector<Result> results = lab.results();
+    EXPECT_FLOAT_EQ(results[0].values[0], 0.025);
+    EXPECT_FLOAT_EQ(results[1].values[0], bessel ? 1.0066667 : 1.0025);
+  }
+}
+
+MICROTOME_INSTANTIATE(BatchNormTest);
+
+TEST(ReferenceBatchNormTest, GradientsAreFiniteDifferences) {
+  for (const Activation activation :
+       {Activation::none, Activation::relu, Activation::relu6, Activation::swish, Activation::sigmoid})
+    for (const bool scale : {true, false})
+      for (const bool batch_statistics : {true, false}) {
+        SCOPED_TRACE(fmt::format("{} scale {} batch statistics {}", name(activation), scale, batch_statistics));
+        Bench bench;
+        const Shape shape{2, 3, 2, 3}, channels{1, 1, 1, 3};
+        const Tensor x = bench.uniform(shape), y = bench.zeros(shape), dy = bench.uniform(shape), dx = bench.zeros(shape);
+        // Wide enough for relu6 to clamp on both sides.
+        const Tensor gamma = bench.uniform(channels, 0.5, 5), beta = bench.uniform(channels, 1, 3);
+        const Tensor mean = bench.uniform(channels, 0.1), variance = bench.uniform(channels, 0.1, 0.3);
+        const Tensor dgamma = bench.zeros(channels), dbeta = bench.zeros(channels);
+        const BatchNorm kind{.scale = scale, .batch_statistics = batch_statistics, .activation = activation};
+        const auto op = bench.backend().batch_norm(kind, x, y);
+        const Tensor* by = scale ? &gamma : nullptr;
+        const auto forward = [&] { op->forward(x, by, beta, mean, variance, y); };
+
+        BatchNorm plain = kind;
+        plain.activation = Activation::none;
+        const auto linear = bench.backend().batch_norm(plain, x, y);
+        linear->forward(x, by, beta, mean, variance, y);
+        if (activation == Activation::relu || activation == Activation::relu6)
+          for (int i = 0; i < shape.count(); ++i)
+            for (const double kink : {0.0, 6.0})  // a step of 2^-9 in x, gamma or beta moves y by less than 2^-5
+              ASSERT_GT(std::abs(y.as<double>()[i] - kink), std::ldexp(1, -5)) << "another draw, please: y lies at a kink";
+
+        forward();
+        op->backward(x, dy, by, beta, dx, scale ? &dgamma : nullptr, dbeta, Write::overwrite);
+        const int additions = static_cast<int>(shape.count() / shape.c) + 10;
+        expect_gradient(x, dx, y, dy, additions, forward);
+        if (scale) expect_gradient(gamma, dgamma, y, dy, additions, forward);
+        expect_gradient(beta, dbeta, y, dy, additions, forward);
+      }
+}
+
+TEST(ReferenceBatchNormTest, GradientsOfParametersAreOverwrittenWhereDxAccumulates) {
+  Bench bench;
+  const Shape shape{2, 2, 2, 1}, one{1, 1, 1, 1};
+  const Tensor x = bench.uniform(shape), y = bench.zeros(shape), dy = bench.uniform(shape), dx = bench.zeros(shape);
+  const Tensor beta = bench.zeros(one), mean = bench.zeros(one), variance = bench.zeros(one),
+               dbeta = bench.uniform(one, 1, 100);
+  const auto op = bench.backend().batch_norm({.scale = false}, x, y);
+  op->forward(x, nullptr, beta, mean, variance, y);
+  op->backward(x, dy, nullptr, beta, dx, nullptr, dbeta, Write::accumulate);
+  double sum = 0;
+  for (int i = 0; i < 8; ++i) sum += dy.as<double>()[i];
+  EXPECT_EQ(dbeta.as<double>()[0], sum);
+}
+
+}  // namespace
+}  // namespace microtome::test

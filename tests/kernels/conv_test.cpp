@@ -1,0 +1,184 @@
+// Convolutions: finite differences certify the reference, the reference certifies the rest.
+#include "kernels/harness.h"
+
+namespace microtome::test {
+namespace {
+
+struct Case {
+  Slice x, y;
+  Conv kind;
+};
+
+Case make_case(Slice x, int filters, const Window& window, int groups = 1, bool bias = true) {
+  return {x, {window.output(x.shape, filters)}, {window, groups, bias}};
+}
+
+std::string describe(const Case& c) {
+  return fmt::format("x {} y {} {} groups {} bias {} activation {}", to_string(c.x), to_string(c.y), to_string(c.kind.window),
+                     c.kind.groups, c.kind.bias, name(c.kind.activation));
+}
+
+Shape filter_of(const Case& c) {
+  return {c.y.shape.c, c.kind.window.kernel.h, c.kind.window.kernel.w, c.x.shape.c / c.kind.groups};
+}
+
+bool forward(Lab& lab, const Case& c) {
+  const Layout x = lab.activations(c.x), y = lab.activations(c.y);
+  const auto op = lab.backend().conv(c.kind, x, y);
+  if (!op) return false;
+  const Tensor b = lab.input("b", lab.parameters({{1, 1, 1, c.y.shape.c}}));
+  op->forward(lab.input("x", x), lab.input("w", lab.activations({filter_of(c)})), c.kind.bias ? &b : nullptr,
+              lab.output("y", y, Write::overwrite, c.kind.activation == Activation::none ? 0.5 : 0.75));
+  return true;
+}
+
+bool backward(Lab& lab, const Case& c, Write write) {
+  const Layout x = lab.activations(c.x), y = lab.activations(c.y);
+  const auto op = lab.backend().conv(c.kind, x, y);
+  if (!op) return false;
+  const Tensor dy = lab.input("dy", y);
+  const Tensor dw = lab.output("dw", lab.parameters({filter_of(c)}), write);
+  if (c.kind.bias) {
+    const Tensor db = lab.output("db", lab.parameters({{1, 1, 1, c.y.shape.c}}), write);
+    op->backward_filter(lab.input("x", x), dy, dw, &db, write);
+  } else {
+    op->backward_filter(lab.input("x", x), dy, dw, nullptr, write);
+  }
+  op->backward_data(dy, lab.input("w", lab.activations({filter_of(c)})), lab.output("dx", x, write), write);
+  return true;
+}
+
+class ConvTest : public KernelTest {
+ protected:
+  ConvTest()
+      : KernelTest([](Backend& backend) {
+          backend.conv({}, {{1, 2, 2, 1}, backend.activation_type()}, {{1, 2, 2, 1}, backend.activation_type()});
+        }) {}
+
+  void certify_case(const Case& c) {
+    SCOPED_TRACE(describe(c));
+    for (const Fill fill : both_fills) {
+      certify(fill, [&](Lab& lab) { return forward(lab, c); });
+      for (const Write write : both_writes) {
+        SCOPED_TRACE(name(write));
+        certify(fill, [&](Lab& lab) { return backward(lab, c, write); });
+      }
+    }
+  }
+};
+
+/// Every convolution of B2 and B6, for PCam's images and for IDC's.
+std::vector<Case> cases_of_b2_and_b6(int side) {
+  constexpr int batch = 2;
+  std::vector<Case> cases;
+  int s = side;
+  for (const auto& [in, out] : {std::pair{3, 32}, {32, 64}}) {
+    const Shape x{batch, s, s, in};
+    cases.push_back(make_case({x}, out, resolve(x, 5, 1, same)));
+    s /= 2;
+  }
+  s = side;
+  for (const int filters : {32, 64, 128}) {
+    for (int i = 0; i < 2; ++i, s -= 2) {
+      const int in = i == 1 ? filters : filters == 32 ? 3 : filters / 2;
+      cases.push_back(make_case({{batch, s, s, in}}, filters, {.kernel = 3}, 1, filters == 32 && i == 0));
+    }
+    s /= 2;
+  }
+  return cases;
+}
+
+TEST_P(ConvTest, CasesOfB2AndB6At96MatchReference) {
+  for (const Case& c : cases_of_b2_and_b6(96)) certify_case(c);
+}
+
+TEST_P(ConvTest, CasesOfB2AndB6At50MatchReference) {
+  for (const Case& c : cases_of_b2_and_b6(50)) certify_case(c);
+}
+
+TEST_P(ConvTest, StridesAndAsymmetricPaddingsMatchReference) {
+  certify_case(make_case({{2, 9, 9, 5}}, 7, {.kernel = 3, .stride = 2, .before = 0, .after = 1}));
+  certify_case(make_case({{1, 12, 10, 3}}, 4, {.kernel = 7, .stride = 2, .before = 3, .after = 3}));
+  certify_case(make_case({{2, 8, 9, 6}}, 5, {.kernel = {1, 7}, .before = {0, 3}, .after = {0, 3}}));
+  certify_case(make_case({{2, 1, 1, 6}}, 8, {.kernel = 3, .before = 1, .after = 1}));
+}
+
+TEST_P(ConvTest, GroupsMatchReference) {
+  certify_case(make_case({{2, 7, 6, 8}}, 12, {.kernel = 3, .before = 1, .after = 1}, 4));
+  certify_case(make_case({{2, 9, 9, 16}}, 16, {.kernel = 3, .stride = 2, .before = 0, .after = 1}, 16, false));
+}
+
+TEST_P(ConvTest, FusedActivationsMatchReference) {
+  int fused = 0;
+  for (const Activation activation : {Activation::relu, Activation::relu6, Activation::swish, Activation::sigmoid}) {
+    Case c = make_case({{2, 10, 9, 8}}, 12, {.kernel = 3, .before = 1, .after = 1});
+    c.kind.activation = activation;
+    SCOPED_TRACE(describe(c));
+    fused += certify(Fill::uniform, [&](Lab& lab) { return forward(lab, c); });
+  }
+  if (fused == 0) GTEST_SKIP() << "this backend fuses no activation into a convolution";
+}
+
+TEST_P(ConvTest, RandomShapesMatchReference) {
+  for_a_second([&](Dice& dice) {
+    const int groups = dice.pick({1, 1, 1, 2, 3});
+    Shape x{dice.roll(1, 3), dice.roll(1, 14), dice.roll(1, 14), groups * dice.roll(1, 17)};
+    const Window window = dice.window(x, 5);
+    Case c = make_case(dice.slice(x), groups * dice.roll(1, 17), window, groups, dice.coin());
+    c.y = dice.slice(c.y.shape);
+    certify_case(c);
+  });
+}
+
+MICROTOME_INSTANTIATE(ConvTest);
+
+TEST(ReferenceConvTest, GradientsAreFiniteDifferences) {
+  struct {
+    Shape x;
+    int filters;
+    Window window;
+    int groups;
+  } const cases[] = {
+      {{2, 4, 5, 3}, 2, {.kernel = 3}, 1},
+      {{1, 6, 5, 2}, 3, {.kernel = 3, .stride = 2, .before = 0, .after = 1}, 1},
+      {{2, 5, 4, 2}, 2, {.kernel = {3, 2}, .stride = {1, 2}, .before = {2, 0}, .after = {0, 1}}, 1},
+      {{1, 4, 4, 4}, 6, {.kernel = 3, .before = 1, .after = 1}, 2},
+      {{1, 5, 5, 3}, 3, {.kernel = 3, .stride = 2, .before = 1, .after = 1}, 3},
+  };
+  for (const auto& c : cases) {
+    SCOPED_TRACE(to_string(c.window));
+    Bench bench;
+    const Tensor x = bench.integers(c.x), y = bench.zeros(c.window.output(c.x, c.filters)), dy = bench.integers(y.shape);
+    const Tensor w = bench.integers({c.filters, c.window.kernel.h, c.window.kernel.w, c.x.c / c.groups});
+    const Tensor b = bench.integers({1, 1, 1, c.filters});
+    const Tensor dx = bench.zeros(x.shape), dw = bench.zeros(w.shape), db = bench.zeros(b.shape);
+    const auto op = bench.backend().conv({c.window, c.groups, true}, x, y);
+    op->backward_data(dy, w, dx, Write::overwrite);
+    op->backward_filter(x, dy, dw, &db, Write::overwrite);
+    const auto forward = [&] { op->forward(x, w, &b, y); };
+    expect_exact_gradient(x, dx, y, dy, forward);
+    expect_exact_gradient(w, dw, y, dy, forward);
+    expect_exact_gradient(b, db, y, dy, forward);
+  }
+}
+
+TEST(ReferenceConvTest, CrossCorrelatesAsKeras) {
+  Bench bench;
+  const Tensor x = bench.zeros({1, 4, 4, 1}), w = bench.zeros({1, 2, 2, 1}), y = bench.zeros({1, 3, 3, 1});
+  const double image[] = {1,  2,  3,  4,    //
+                          5,  6,  7,  8,    //
+                          9,  10, 11, 12,   //
+                          13, 14, 15, 16},  //
+      filter[] = {1, 0,                     //
+                  0, -2},                   //
+      wanted[] = {-11, -12, -13,            //
+                  -15, -16, -17,            //
+                  -19, -20, -21};
+  std::copy_n(image, 16, x.as<double>());
+  std::copy_n(filter, 4, w.as<double>());
+  bench.backend().conv({{.kernel = 2}}, x, y)->forward(x, w, nullptr, y);
+  for (int i = 0; i < 9; ++i) EXPECT_EQ(y.as<double>()[i], wanted[i]) << i;
+}
+
+}  // namespace
+}  // namespace microtome::test

@@ -1,0 +1,124 @@
+// Dropout: rates and independence of the formula, finite differences for the reference, the reference for the rest.
+#include "kernels/formulas/dropout.h"
+#include "kernels/harness.h"
+
+#include <cmath>
+
+namespace microtome::test {
+namespace {
+
+struct Case {
+  Slice x;
+  Dropout kind;
+  bool in_place = false;
+};
+
+bool both_passes(Lab& lab, const Case& c, Write write) {
+  const Layout layout = lab.activations(c.x);
+  const auto op = lab.backend().dropout(c.kind, layout, layout);
+  const StepState* state = lab.device<StepState>({{.seed = 7, .step = 123456}});
+  const double zeros_at_most = c.kind.per_image ? 0.9 : c.kind.rate + 0.25;
+  const Tensor x = lab.input("x", layout);
+  if (c.in_place) lab.overwritten(x, "y in place", zeros_at_most);
+  op->forward(x, state, c.in_place ? x : lab.output("y", layout, Write::overwrite, zeros_at_most));
+  const Tensor dy = lab.input("dy", layout);
+  if (c.in_place) lab.overwritten(dy, "dx in place", zeros_at_most);
+  op->backward(dy, state, c.in_place ? dy : lab.output("dx", layout, write, zeros_at_most), write);
+  return true;
+}
+
+class DropoutTest : public KernelTest {
+ protected:
+  DropoutTest()
+      : KernelTest([](Backend& backend) {
+          const Layout layout{{1, 2, 2, 1}, backend.activation_type()};
+          backend.dropout({}, layout, layout);
+        }) {}
+
+  void certify_case(const Case& c) {
+    SCOPED_TRACE(
+        fmt::format("x {} rate {} per image {} in place {}", to_string(c.x), c.kind.rate, c.kind.per_image, c.in_place));
+    for (const Fill fill : both_fills)
+      for (const Write write : both_writes) {
+        if ((fill == Fill::integers && c.kind.rate != 0.5f) || (c.in_place && write == Write::accumulate)) continue;
+        SCOPED_TRACE(name(write));
+        certify(fill, [&](Lab& lab) { return both_passes(lab, c, write); });
+      }
+  }
+};
+
+TEST_P(DropoutTest, CasesOfB6MatchReference) {
+  for (const bool in_place : {false, true}) {
+    for (const auto& [side, channels] : {std::pair{46, 32}, {21, 64}, {8, 128}})
+      certify_case({{{2, side, side, channels}}, {.rate = 0.3f, .stream = stream::dropout + 5}, in_place});
+    certify_case({{{32, 1, 1, 256}}, {.rate = 0.5f, .stream = stream::dropout}, in_place});
+  }
+}
+
+TEST_P(DropoutTest, OneNumberAnImageMatchesReference) {
+  certify_case({{{16, 5, 3, 8}}, {.rate = 0.5f, .per_image = true, .stream = stream::dropout + 9}});
+}
+
+TEST_P(DropoutTest, RandomShapesMatchReference) {
+  for_a_second([&](Dice& dice) {
+    const Shape x{dice.roll(1, 4), dice.roll(1, 9), dice.roll(1, 9), dice.roll(32, 70)};
+    certify_case(
+        {dice.slice(x), {.rate = dice.pick({0.1f, 0.3f, 0.5f}), .stream = stream::dropout + dice.roll(0, 9)}, dice.coin()});
+  });
+}
+
+MICROTOME_INSTANTIATE(DropoutTest);
+
+TEST(ReferenceDropoutTest, GradientsAreFiniteDifferences) {
+  Bench bench;
+  const Tensor x = bench.integers({3, 2, 2, 5}), y = bench.zeros(x.shape), dy = bench.integers(x.shape),
+               dx = bench.zeros(x.shape);
+  const StepState state{.seed = 3, .step = 4};
+  for (const bool per_image : {false, true}) {
+    const auto op = bench.backend().dropout({.rate = 0.5f, .per_image = per_image, .stream = 1}, x, y);
+    op->backward(dy, &state, dx, Write::overwrite);
+    expect_exact_gradient(x, dx, y, dy, [&] { op->forward(x, &state, y); });
+  }
+}
+
+double kept_share(float rate, std::uint64_t seed, std::uint64_t step, int count) {
+  int kept = 0;
+  for (int i = 0; i < count; ++i) kept += dropout_keeps(seed, stream::dropout, step, i, rate);
+  return static_cast<double>(kept) / count;
+}
+
+TEST(DropoutFormulaTest, RateIsTheShareOfDroppedElements) {
+  constexpr int count = 1 << 18;
+  for (const float rate : {0.1f, 0.3f, 0.5f, 0.9f})  // five standard deviations of a binomial share
+    EXPECT_NEAR(kept_share(rate, 1, 2, count), 1 - rate, 5 * std::sqrt(rate * (1 - rate) / count)) << rate;
+  EXPECT_EQ(kept_share(0, 1, 2, count), 1);
+}
+
+TEST(DropoutFormulaTest, SeedStreamStepAndElementAllMatter) {
+  // Two masks that know nothing of each other agree on half their elements.
+  constexpr int count = 1 << 16;
+  const auto agreement = [](auto other) {
+    int same = 0;
+    for (std::uint64_t i = 0; i < count; ++i) same += dropout_keeps(1, stream::dropout, 5, i, 0.5f) == other(i);
+    return same;
+  };
+  const double deviation = std::sqrt(count * 0.25);
+  EXPECT_EQ(agreement([](std::uint64_t i) { return dropout_keeps(1, stream::dropout, 5, i, 0.5f); }), count);
+  EXPECT_NEAR(agreement([](std::uint64_t i) { return dropout_keeps(2, stream::dropout, 5, i, 0.5f); }), count / 2,
+              5 * deviation);
+  EXPECT_NEAR(agreement([](std::uint64_t i) { return dropout_keeps(1, stream::dropout + 1, 5, i, 0.5f); }), count / 2,
+              5 * deviation);
+  EXPECT_NEAR(agreement([](std::uint64_t i) { return dropout_keeps(1, stream::dropout, 6, i, 0.5f); }), count / 2,
+              5 * deviation);
+  EXPECT_NEAR(agreement([](std::uint64_t i) { return dropout_keeps(1, stream::dropout, 5, i + 1, 0.5f); }), count / 2,
+              5 * deviation);
+}
+
+TEST(DropoutFormulaTest, NeighboursAreTheWordsOfOnePhilox) {
+  for (std::uint64_t i = 0; i < 64; i += 4)
+    for (std::uint64_t k = 0; k < 4; ++k)
+      EXPECT_EQ(dropout_keeps(philox(9, 8, dropout_index(7, i) / 4)[k], 0.4f), dropout_keeps(9, 8, 7, i + k, 0.4f));
+}
+
+}  // namespace
+}  // namespace microtome::test

@@ -1,0 +1,124 @@
+// The gather of a batch, and the permutation that shuffles an epoch.
+#include "kernels/formulas/permutation.h"
+#include "kernels/harness.h"
+
+#include <cmath>
+
+namespace microtome::test {
+namespace {
+
+struct Case {
+  Gather kind;
+  Shape x;
+  std::uint64_t batch = 0;
+};
+
+bool gather(Lab& lab, const Case& c) {
+  const Shape all{c.kind.images, c.x.h, c.x.w, c.x.c};
+  const Layout x = lab.activations({c.x}), images{all, DType::u8}, labels{{c.kind.images, 1, 1, 1}, DType::u8};
+  std::vector<std::uint8_t> pixels(all.count()), classes(c.kind.images);
+  for (std::size_t i = 0; i < pixels.size(); ++i) pixels[i] = static_cast<std::uint8_t>(random_word(1, 0, i));
+  for (std::size_t i = 0; i < classes.size(); ++i) classes[i] = i % 3 == 0 || i % 5 == 0;
+  const auto op = lab.backend().gather(c.kind, images, x);
+  op->forward({images, lab.device(pixels)}, {labels, lab.device(classes)},
+              lab.device<StepState>({{.seed = 11, .epoch = 3, .batch = c.batch}}), lab.output("x", x),
+              lab.output("y", lab.parameters({{c.x.n, 1, 1, 1}}), Write::overwrite, 0.9));
+  return true;
+}
+
+class GatherTest : public KernelTest {
+ protected:
+  GatherTest()
+      : KernelTest([](Backend& backend) {
+          backend.gather({.images = 1, .batch_size = 1}, {{1, 2, 2, 3}, DType::u8}, {{1, 2, 2, 3}, backend.activation_type()});
+        }) {}
+
+  void certify_case(const Case& c) {
+    SCOPED_TRACE(fmt::format("{} images, batch {} of {}, x {} shuffle {}", c.kind.images, c.batch, c.kind.batch_size,
+                             to_string(c.x), c.kind.shuffle));
+    certify(Fill::uniform, [&](Lab& lab) { return gather(lab, c); });
+  }
+};
+
+TEST_P(GatherTest, BatchesMatchReference) {
+  for (const int side : {96, 50})
+    for (const bool shuffle : {false, true})
+      certify_case({{.images = 20, .batch_size = 8, .shuffle = shuffle}, {8, side, side, 3}, 1});
+}
+
+TEST_P(GatherTest, LastPartialBatchMatchesReference) {
+  for (const bool shuffle : {false, true}) certify_case({{.images = 21, .batch_size = 8, .shuffle = shuffle}, {5, 9, 7, 3}, 2});
+}
+
+TEST_P(GatherTest, MeansAndDivisorsArePerChannel) {
+  certify_case({{.images = 9,
+                 .batch_size = 4,
+                 .shuffle = true,
+                 .mean = {123.675f, 116.28f, 103.53f},
+                 .divisor = {58.395f, 57.12f, 57.375f}},
+                {4, 11, 13, 3}});
+}
+
+TEST_P(GatherTest, PowerOfTwoDivisorsAreExact) {
+  const Case c{
+      {.images = 9, .batch_size = 4, .shuffle = true, .mean = {128, 64, 1}, .divisor = {128, 64, 2}}, {4, 11, 13, 3}, 1};
+  certify(Fill::integers, [&](Lab& lab) { return gather(lab, c); });
+}
+
+MICROTOME_INSTANTIATE(GatherTest);
+
+TEST(PermutationTest, IsABijection) {
+  for (const std::uint64_t n : {1, 2, 3, 4, 5, 16, 17, 100, 1023, 4096, 50000}) {
+    std::vector<int> hits(n);
+    for (std::uint64_t i = 0; i < n; ++i) {
+      const std::uint64_t to = permuted(i, n, 5, 2);
+      ASSERT_LT(to, n);
+      ++hits[to];
+    }
+    for (const int count : hits) ASSERT_EQ(count, 1) << "n " << n;
+  }
+}
+
+TEST(PermutationTest, IsAFunctionOfSeedAndEpoch) {
+  constexpr std::uint64_t n = 1000;
+  int same_epoch = 0, same_seed = 0, still = 0;
+  for (std::uint64_t i = 0; i < n; ++i) {
+    ASSERT_EQ(permuted(i, n, 1, 1), permuted(i, n, 1, 1));
+    same_epoch += permuted(i, n, 1, 1) == permuted(i, n, 1, 2);
+    same_seed += permuted(i, n, 1, 1) == permuted(i, n, 2, 1);
+    still += permuted(i, n, 1, 1) == i;
+  }
+  for (const int agreements : {same_epoch, same_seed, still}) EXPECT_LT(agreements, 8);  // Poisson of mean 1: P(>= 8) = 1e-5
+}
+
+/// Where index i goes over many epochs, against a uniform distribution: chi-square has n - 1 degrees of freedom, mean n - 1 and
+/// variance 2 (n - 1).
+TEST(PermutationTest, EveryPlaceIsEquallyLikely) {
+  for (const int n : {7, 64, 100}) {
+    constexpr int epochs = 20000;
+    for (const int i : {0, 1, n - 1}) {
+      std::vector<int> hits(n);
+      for (int epoch = 0; epoch < epochs; ++epoch) ++hits[permuted(i, n, 42, epoch)];
+      const double expected = static_cast<double>(epochs) / n;
+      double chi_square = 0;
+      for (const int count : hits) chi_square += (count - expected) * (count - expected) / expected;
+      EXPECT_NEAR(chi_square, n - 1, 5 * std::sqrt(2.0 * (n - 1))) << "n " << n << " index " << i;
+    }
+  }
+}
+
+/// Neighbours in the file must not stay neighbours: the pair's distance is as that of two places drawn blindly.
+TEST(PermutationTest, NeighboursAreSeparated) {
+  constexpr std::uint64_t n = 262144;
+  int near = 0;
+  constexpr int pairs = 20000;
+  for (std::uint64_t i = 0; i < pairs; ++i) {
+    const std::uint64_t a = permuted(i, n, 1, 0), b = permuted(i + 1, n, 1, 0);
+    near += (a > b ? a - b : b - a) < n / 100;
+  }
+  const double share = 2 * 0.01 - 0.01 * 0.01;
+  EXPECT_NEAR(near, pairs * share, 5 * std::sqrt(pairs * share));
+}
+
+}  // namespace
+}  // namespace microtome::test

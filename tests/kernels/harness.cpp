@@ -1,0 +1,366 @@
+#include "kernels/harness.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <map>
+
+namespace microtome::test {
+
+namespace {
+
+constexpr std::size_t guard_bytes = 512;  // keeps the tensor's 256-byte alignment
+
+int significand_bits(DType type) {
+  return type == DType::bf16 ? 8 : type == DType::f64 ? 53 : 24;
+}
+
+double load(const std::uint8_t* from, DType type) {
+  switch (type) {
+    case DType::u8: return *from;
+    case DType::bf16: {
+      std::uint16_t half = 0;
+      std::memcpy(&half, from, sizeof half);
+      return std::bit_cast<float>(std::uint32_t{half} << 16);
+    }
+    case DType::f32: {
+      float value = 0;
+      std::memcpy(&value, from, sizeof value);
+      return value;
+    }
+    case DType::f64: {
+      double value = 0;
+      std::memcpy(&value, from, sizeof value);
+      return value;
+    }
+  }
+  return 0;
+}
+
+void store(std::uint8_t* to, DType type, double value) {
+  const float narrow = static_cast<float>(value);
+  if (type == DType::f64) std::memcpy(to, &value, sizeof value);
+  if (type == DType::f32) std::memcpy(to, &narrow, sizeof narrow);
+  if (type == DType::bf16) {
+    const auto half = static_cast<std::uint16_t>(std::bit_cast<std::uint32_t>(static_cast<float>(rounded(value, 8))) >> 16);
+    std::memcpy(to, &half, sizeof half);
+  }
+}
+
+/// Where element (n, h, w, c) starts, in bytes from the first.
+std::size_t offset_bytes(const Layout& t, int n, int h, int w, int c) {
+  return (n * t.strides.n + h * t.strides.h + w * t.strides.w + c) * size_bytes(t.dtype);
+}
+
+std::uint64_t stream_of(std::string_view name) {
+  std::uint64_t hash = 0;
+  for (const char c : name) hash = hash * 131 + static_cast<unsigned char>(c);
+  return hash;
+}
+
+std::string place_of(const Shape& s, std::size_t i) {
+  const std::size_t c = i % s.c, w = i / s.c % s.w, h = i / s.c / s.w % s.h, n = i / s.c / s.w / s.h;
+  return fmt::format("[n={} h={} w={} c={}]", n, h, w, c);
+}
+
+void expect_equal(const Result& exact, const Result& got) {
+  std::size_t wrong = 0, first = 0;
+  for (std::size_t i = 0; i < exact.values.size(); ++i)
+    if (got.values[i] != rounded(exact.values[i], got.significand_bits) && wrong++ == 0) first = i;
+  if (wrong > 0)
+    ADD_FAILURE() << fmt::format("{} of {} elements of {} ({}) differ; the first is {}: {} and not {}", wrong,
+                                 exact.values.size(), exact.name, to_string(exact.shape), place_of(exact.shape, first),
+                                 got.values[first], exact.values[first]);
+}
+
+void expect_as_good_as_plain(const Result& exact, const Result& plain, const Result& got) {
+  double largest = 0, plain_error = 0, error = 0;
+  std::size_t worst = 0;
+  for (std::size_t i = 0; i < exact.values.size(); ++i) {
+    largest = std::max(largest, std::abs(exact.values[i]));
+    plain_error = std::max(plain_error, std::abs(rounded(plain.values[i], got.significand_bits) - exact.values[i]));
+    const double here = std::abs(got.values[i] - exact.values[i]);
+    if (!(here <= error)) error = here, worst = i;
+    if (std::isnan(here)) break;
+  }
+  // A plain loop may be exact by luck; no loop is better than the rounding of its result.
+  const double bound = 2 * std::max(plain_error, std::ldexp(largest, -got.significand_bits));
+  if (!(error <= bound))
+    ADD_FAILURE() << fmt::format("{} ({}) is off by {:.3g}, more than twice the plain loop's {:.3g}; at {}: {} and not {}",
+                                 exact.name, to_string(exact.shape), error, bound / 2, place_of(exact.shape, worst),
+                                 got.values[worst], exact.values[worst]);
+}
+
+void expect_few_zeros(const Result& exact) {
+  const auto zeros = std::count(exact.values.begin(), exact.values.end(), 0.0);
+  if (static_cast<double>(zeros) > exact.zeros_at_most * static_cast<double>(exact.values.size()))
+    ADD_FAILURE() << fmt::format("{} of {} elements of {} are 0: too many to trust the test", zeros, exact.values.size(),
+                                 exact.name);
+}
+
+}  // namespace
+
+double rounded(double value, int bits) {
+  if (!std::isfinite(value) || value == 0) return value;
+  int exponent = 0;
+  std::frexp(value, &exponent);
+  return std::ldexp(std::nearbyint(std::ldexp(value, bits - exponent)), exponent - bits);
+}
+
+std::string to_string(const Slice& s) {
+  return s.before + s.after == 0 ? to_string(s.shape) : fmt::format("{}({}+c+{})", to_string(s.shape), s.before, s.after);
+}
+
+std::string to_string(const Window& w) {
+  return fmt::format("kernel {}x{} stride {}x{} before {}x{} after {}x{}", w.kernel.h, w.kernel.w, w.stride.h, w.stride.w,
+                     w.before.h, w.before.w, w.after.h, w.after.w);
+}
+
+std::string_view name(Activation activation) {
+  constexpr std::string_view names[] = {"none", "relu", "relu6", "swish", "sigmoid"};
+  return names[static_cast<int>(activation)];
+}
+
+std::string_view name(Write write) {
+  return write == Write::accumulate ? "accumulate" : "overwrite";
+}
+
+std::string_view name(Fill fill) {
+  return fill == Fill::integers ? "integers" : "uniform";
+}
+
+void compare(Fill fill, const std::vector<Result>& exact, const std::vector<Result>& plain, const std::vector<Result>& got) {
+  EXPECT_FALSE(exact.empty()) << "an experiment without results";
+  ASSERT_EQ(exact.size(), got.size());
+  for (std::size_t i = 0; i < exact.size(); ++i) {
+    expect_few_zeros(exact[i]);
+    if (fill == Fill::integers)
+      expect_equal(exact[i], got[i]);
+    else
+      expect_as_good_as_plain(exact[i], plain[i], got[i]);
+  }
+}
+
+// ------------------------------------------------------------------------------------------------------------------ Lab
+
+Layout Lab::layout(const Slice& s, DType type) {
+  const Shape wide{s.shape.n, s.shape.h, s.shape.w, s.before + s.shape.c + s.after};
+  return {s.shape, type, packed(wide)};
+}
+
+Lab::Block& Lab::place(std::string_view name, const Layout& layout) {
+  const Shape& s = layout.shape;
+  // A slice starts where its channels do in the wider tensor: the gap before the first row is guard band too.
+  const std::size_t data_bytes = offset_bytes(layout, s.n - 1, s.h - 1, s.w - 1, s.c - 1) + size_bytes(layout.dtype);
+  const std::size_t bytes = guard_bytes + data_bytes + guard_bytes;
+  Block block{std::string(name), {layout, nullptr}, backend_.allocate(bytes), std::vector<std::uint8_t>(bytes, 0xFF)};
+  block.tensor.data = static_cast<std::uint8_t*>(block.buffer.data()) + guard_bytes;
+  backend_.write(block.buffer.data(), block.before.data(), bytes);
+  blocks_.push_back(std::move(block));
+  return blocks_.back();
+}
+
+void Lab::fill(Block& block, const std::vector<double>& values) {
+  const Tensor& t = block.tensor;
+  const double* value = values.data();
+  for_each(t.shape, [&](int n, int h, int w, int c) {
+    store(block.before.data() + guard_bytes + offset_bytes(t, n, h, w, c), t.dtype, *value++);
+  });
+  backend_.write(block.buffer.data(), block.before.data(), block.before.size());
+}
+
+std::vector<double> Lab::drawn(std::string_view name, const Layout& layout, Spread spread) const {
+  std::vector<double> values(layout.shape.count());
+  // Parameters keep float32 even where products do not; a value that is representable in fewer bits is so in all types.
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    const std::uint32_t word = random_word(0, stream_of(name), i);
+    const double integer = static_cast<int>(word % 3) + 1, sign = word & 0x10000 ? 1 : -1;
+    const double value = fill_ == Fill::integers ? sign * integer : 2.0 * unit_float(word) - 1;
+    values[i] = rounded(spread.scale * value + spread.offset, bits_);
+  }
+  return values;
+}
+
+Tensor Lab::input(std::string_view name, const Layout& layout, Spread spread) {
+  return given(name, layout, drawn(name, layout, spread));
+}
+
+Tensor Lab::given(std::string_view name, const Layout& layout, const std::vector<double>& values) {
+  Block& block = place(name, layout);
+  fill(block, values);
+  return block.tensor;
+}
+
+Tensor Lab::output(std::string_view name, const Layout& layout, Write write, double zeros_at_most) {
+  Block& block = place(name, layout);
+  if (write == Write::accumulate) fill(block, drawn(name, layout, {}));
+  block.is_result = true;
+  block.zeros_at_most = zeros_at_most;
+  return block.tensor;
+}
+
+void Lab::overwritten(const Tensor& input, std::string_view name, double zeros_at_most) {
+  for (Block& block : blocks_) {
+    if (block.tensor.data != input.data) continue;
+    block.name = name;
+    block.is_result = true;
+    block.zeros_at_most = zeros_at_most;
+  }
+}
+
+void* Lab::raw(const void* data, std::size_t bytes) {
+  raw_.push_back(backend_.allocate(bytes));
+  backend_.write(raw_.back().data(), data, bytes);
+  return raw_.back().data();
+}
+
+std::vector<Result> Lab::results() {
+  std::vector<Result> results;
+  backend_.synchronize();
+  for (Block& block : blocks_) {
+    std::vector<std::uint8_t> after(block.before.size());
+    backend_.read(after.data(), block.buffer.data(), after.size());
+    const Tensor& t = block.tensor;
+    if (block.is_result) {
+      Result result{block.name, t.shape, std::min(significand_bits(t.dtype), 24), block.zeros_at_most, {}};
+      for_each(t.shape, [&](int n, int h, int w, int c) {
+        const std::size_t at = guard_bytes + offset_bytes(t, n, h, w, c);
+        result.values.push_back(load(&after[at], t.dtype));
+        std::copy_n(&block.before[at], size_bytes(t.dtype), &after[at]);
+      });
+      results.push_back(std::move(result));
+    }
+    if (after != block.before) {
+      const std::size_t at = std::mismatch(after.begin(), after.end(), block.before.begin()).first - after.begin();
+      ADD_FAILURE() << fmt::format("{} ({} {}) was written {}, at byte {}", block.name, to_string(t.shape), name(t.dtype),
+                                   block.is_result ? "outside its elements" : "although an input, or outside its elements",
+                                   static_cast<std::ptrdiff_t>(at - guard_bytes));
+    }
+  }
+  return results;
+}
+
+// ------------------------------------------------------------------------------------------------------------- KernelTest
+
+void KernelTest::SetUp() {
+  static std::map<std::string, std::unique_ptr<Backend>> backends;  // a GPU's context is too dear for one a test
+  try {
+    std::unique_ptr<Backend>& backend = backends[GetParam().name];
+    if (!backend) backend = GetParam().make();
+    backend_ = backend.get();
+    probe_(*backend_);
+  } catch (const Error& error) {
+    if (error.code() != ExitCode::machine) throw;
+    GTEST_SKIP() << to_text(error, GetParam().name);
+  }
+}
+
+bool KernelTest::certify(Fill fill, const Experiment& experiment) {
+  SCOPED_TRACE(fmt::format("fill {}", name(fill)));
+  const int bits = GetParam().significand_bits;
+  Reference<double> reference;
+  Reference<float> plain_loop;
+  Lab subject(*backend_, bits, fill), exact(reference, bits, fill), plain(plain_loop, bits, fill);
+  if (!experiment(subject)) return false;
+  const std::vector<Result> got = subject.results();
+  experiment(exact);
+  const std::vector<Result> wanted = exact.results();
+  std::vector<Result> plain_results;
+  if (fill == Fill::uniform) {
+    experiment(plain);
+    plain_results = plain.results();
+  }
+  compare(fill, wanted, plain_results, got);
+  return true;
+}
+
+Window Dice::window(Shape& x, int largest_kernel) {
+  Window w;
+  w.kernel = {roll(1, largest_kernel), roll(1, largest_kernel)};
+  w.stride = {roll(1, 3), roll(1, 3)};
+  w.before = {roll(0, w.kernel.h - 1), roll(0, w.kernel.w - 1)};
+  w.after = {roll(0, w.kernel.h - 1), roll(0, w.kernel.w - 1)};
+  x.h = std::max(x.h, w.kernel.h);
+  x.w = std::max(x.w, w.kernel.w);
+  return w;
+}
+
+// ------------------------------------------------------------------------------------------------------------------ Bench
+
+template <class F>
+Tensor Bench::make(const Shape& shape, const F& f) {
+  buffers_.push_back(backend_.allocate(shape.count() * sizeof(double)));
+  Tensor t{{shape, DType::f64}, buffers_.back().data()};
+  ++stream_;
+  for (std::int64_t i = 0; i < shape.count(); ++i) t.as<double>()[i] = f(i, random_word(1, stream_, i));
+  return t;
+}
+
+Tensor Bench::zeros(const Shape& shape) {
+  return make(shape, [](std::int64_t, std::uint32_t) { return 0.0; });
+}
+
+Tensor Bench::integers(const Shape& shape) {
+  return make(
+      shape, [](std::int64_t, std::uint32_t word) { return (1 + static_cast<int>(word % 3)) * (word & 0x10000 ? 1.0 : -1.0); });
+}
+
+Tensor Bench::uniform(const Shape& shape, double scale, double offset) {
+  return make(shape, [&](std::int64_t, std::uint32_t word) { return offset + scale * (2.0 * unit_float(word) - 1); });
+}
+
+Tensor Bench::distinct(const Shape& shape) {
+  Tensor t = make(shape, [&](std::int64_t i, std::uint32_t) { return static_cast<double>(i) - shape.count() / 2 + 0.5; });
+  for (std::int64_t i = shape.count() - 1; i > 0; --i)
+    std::swap(t.as<double>()[i], t.as<double>()[random_word(2, stream_, i) % (i + 1)]);
+  return t;
+}
+
+namespace {
+
+/// Sum over j of dy[j] (y[j](x + h e_i) - y[j](x - h e_i)) / 2 h, for one element of x.
+double difference(double& x, double h, const Tensor& y, const Tensor& dy, const std::function<void()>& forward) {
+  const std::int64_t count = y.shape.count();
+  const double kept = x;
+  x = kept + h;
+  forward();
+  const std::vector<double> above(y.as<double>(), y.as<double>() + count);
+  x = kept - h;
+  forward();
+  x = kept;
+  double sum = 0;
+  for (std::int64_t j = 0; j < count; ++j) sum += dy.as<double>()[j] * (above[j] - y.as<double>()[j]);
+  return sum / (2 * h);
+}
+
+}  // namespace
+
+void expect_exact_gradient(const Tensor& x, const Tensor& gradient, const Tensor& y, const Tensor& dy,
+                           const std::function<void()>& forward) {
+  std::int64_t zeros = 0;
+  for (std::int64_t i = 0; i < x.shape.count(); ++i) {
+    ASSERT_EQ(gradient.as<double>()[i], difference(x.as<double>()[i], 0.25, y, dy, forward)) << "element " << i;
+    zeros += gradient.as<double>()[i] == 0;
+  }
+  EXPECT_LT(zeros, x.shape.count()) << "a gradient that is 0 everywhere proves nothing";
+}
+
+void expect_gradient(const Tensor& x, const Tensor& gradient, const Tensor& y, const Tensor& dy, int additions,
+                     const std::function<void()>& forward) {
+  const double h = std::ldexp(1, -10);
+  forward();
+  double magnitude = 0, largest = 0;
+  for (std::int64_t j = 0; j < y.shape.count(); ++j) magnitude += std::abs(dy.as<double>()[j] * y.as<double>()[j]);
+  const double rounding = magnitude * additions * std::numeric_limits<double>::epsilon() / h;
+  for (std::int64_t i = 0; i < x.shape.count(); ++i) {
+    const double once = difference(x.as<double>()[i], h, y, dy, forward),
+                 twice = difference(x.as<double>()[i], 2 * h, y, dy, forward);
+    ASSERT_NEAR(gradient.as<double>()[i], once, std::abs(twice - once) + rounding) << "element " << i;
+    largest = std::max(largest, std::abs(once));
+  }
+  EXPECT_GT(largest, rounding) << "a gradient that is 0 everywhere proves nothing";
+}
+
+}  // namespace microtome::test

@@ -1,0 +1,152 @@
+// Pooling: finite differences certify the reference, the reference certifies the rest.
+#include "kernels/harness.h"
+
+namespace microtome::test {
+namespace {
+
+struct Case {
+  Slice x, y;
+  Pool kind;
+};
+
+Case make_case(Slice x, Pool kind) {
+  return {x, {kind.window.output(x.shape, x.shape.c)}, kind};
+}
+
+std::string describe(const Case& c) {
+  return fmt::format("{} x {} y {} {} activation {}", c.kind.kind == Pool::Kind::max ? "max" : "average", to_string(c.x),
+                     to_string(c.y), to_string(c.kind.window), name(c.kind.activation));
+}
+
+/// A mean of integers is exact where the number of cells is a power of two.
+bool is_exact(const Case& c) {
+  const Window& w = c.kind.window;
+  const int cells = w.kernel.h * w.kernel.w;
+  return c.kind.kind == Pool::Kind::max || (w.before == Extent(0) && w.after == Extent(0) && (cells & (cells - 1)) == 0);
+}
+
+/// Both passes: the arg max is the forward pass's.
+bool both_passes(Lab& lab, const Case& c, Write write) {
+  const Layout x = lab.activations(c.x), y = lab.activations(c.y);
+  const auto op = lab.backend().pool(c.kind, x, y);
+  if (!op) return false;
+  op->forward(lab.input("x", x), lab.output("y", y, Write::overwrite, c.kind.activation == Activation::relu ? 0.75 : 0.5));
+  // Every cell that wins no window has no gradient; a clamped window has none either.
+  op->backward(lab.input("dy", y), lab.output("dx", x, write, write == Write::accumulate ? 0.5 : 1), write);
+  return true;
+}
+
+class PoolTest : public KernelTest {
+ protected:
+  PoolTest()
+      : KernelTest([](Backend& backend) {
+          backend.pool({.window = {.kernel = 2, .stride = 2}}, {{1, 2, 2, 1}, backend.activation_type()},
+                       {{1, 1, 1, 1}, backend.activation_type()});
+        }) {}
+
+  bool certify_case(const Case& c) {
+    SCOPED_TRACE(describe(c));
+    bool made = true;
+    for (const Fill fill : both_fills)
+      for (const Write write : both_writes) {
+        if (fill == Fill::integers && !is_exact(c)) continue;
+        SCOPED_TRACE(name(write));
+        made &= certify(fill, [&](Lab& lab) { return both_passes(lab, c, write); });
+      }
+    return made;
+  }
+};
+
+TEST_P(PoolTest, CasesOfB2AndB6MatchReference) {
+  const Pool halve{.window = {.kernel = 2, .stride = 2}};
+  for (const auto& [side, channels] :
+       {std::pair{96, 32}, {48, 64}, {92, 32}, {42, 64}, {17, 128}, {50, 32}, {25, 64}, {46, 32}, {19, 64}, {5, 128}})
+    certify_case(make_case({{2, side, side, channels}}, halve));
+}
+
+TEST_P(PoolTest, OverlappingMaximaMatchReference) {
+  certify_case(make_case({{2, 11, 9, 16}}, {.window = {.kernel = 3, .stride = 2}}));
+  certify_case(make_case({{2, 12, 10, 16}}, {.window = {.kernel = 3, .stride = 2, .before = 1, .after = 1}}));
+}
+
+TEST_P(PoolTest, AverageLeavesPaddingOut) {
+  certify_case(make_case({{2, 7, 6, 16}}, {Pool::Kind::average, {.kernel = 3, .before = 1, .after = 1}}));
+  certify_case(make_case({{2, 8, 6, 16}}, {Pool::Kind::average, {.kernel = 2, .stride = 2}}));
+  certify_case(make_case({{2, 5, 4, 24}}, {Pool::Kind::average, {.kernel = {5, 4}}}));
+}
+
+TEST_P(PoolTest, FusedReluMatchesReference) {
+  int fused = 0;
+  for (const Pool::Kind kind : {Pool::Kind::max, Pool::Kind::average}) {
+    Case c = make_case({{2, 9, 8, 16}}, {kind, {.kernel = 2, .stride = 2}, Activation::relu});
+    fused += certify_case(c);
+  }
+  if (fused == 0) GTEST_SKIP() << "this backend fuses no relu into a pooling";
+}
+
+TEST_P(PoolTest, RandomShapesMatchReference) {
+  for_a_second([&](Dice& dice) {
+    Shape x{dice.roll(1, 3), dice.roll(1, 14), dice.roll(1, 14), dice.roll(1, 40)};
+    Pool kind{dice.pick({Pool::Kind::max, Pool::Kind::average}), dice.window(x, 4)};
+    // No window may lie in the padding alone.
+    const Shape y = kind.window.output(x, x.c);
+    if ((y.h - 1) * kind.window.stride.h - kind.window.before.h >= x.h ||
+        (y.w - 1) * kind.window.stride.w - kind.window.before.w >= x.w)
+      return;
+    Case c = make_case(dice.slice(x), kind);
+    c.y = dice.slice(c.y.shape);
+    certify_case(c);
+  });
+}
+
+MICROTOME_INSTANTIATE(PoolTest);
+
+TEST(ReferencePoolTest, GradientsAreFiniteDifferences) {
+  const Window windows[] = {{.kernel = 2, .stride = 2},
+                            {.kernel = 4, .stride = 3, .before = {1, 2}, .after = {2, 1}},
+                            {.kernel = {2, 1}, .stride = 1, .before = {1, 0}, .after = 0}};
+  for (const Window& window : windows)
+    for (const Activation activation : {Activation::none, Activation::relu}) {
+      SCOPED_TRACE(to_string(window));
+      Bench bench;
+      const Tensor x = bench.distinct({2, 5, 6, 2}), y = bench.zeros(window.output(x.shape, 2)), dy = bench.integers(y.shape);
+      const Tensor dx = bench.zeros(x.shape);
+      const auto op = bench.backend().pool({Pool::Kind::max, window, activation}, x, y);
+      op->forward(x, y);
+      op->backward(dy, dx, Write::overwrite);
+      expect_exact_gradient(x, dx, y, dy, [&] { op->forward(x, y); });
+    }
+  for (const Window& window : windows) {
+    SCOPED_TRACE(to_string(window));
+    Bench bench;
+    const Tensor x = bench.uniform({2, 5, 6, 2}), y = bench.zeros(window.output(x.shape, 2)), dy = bench.integers(y.shape);
+    const Tensor dx = bench.zeros(x.shape);
+    const auto op = bench.backend().pool({Pool::Kind::average, window}, x, y);
+    op->backward(dy, dx, Write::overwrite);
+    expect_gradient(x, dx, y, dy, window.kernel.h * window.kernel.w, [&] { op->forward(x, y); });
+  }
+}
+
+TEST(ReferencePoolTest, AverageDividesByTheCellsInsideTheImage) {
+  Bench bench;
+  const Tensor x = bench.zeros({1, 2, 2, 1}), y = bench.zeros({1, 2, 2, 1});
+  const double image[] = {1, 2,  //
+                          3, 6};
+  std::copy_n(image, 4, x.as<double>());
+  bench.backend().pool({Pool::Kind::average, resolve(x.shape, 3, 1, same)}, x, y)->forward(x, y);
+  for (int i = 0; i < 4; ++i) EXPECT_EQ(y.as<double>()[i], 3);
+}
+
+TEST(ReferencePoolTest, TiesGoToTheFirstCell) {
+  Bench bench;
+  const Tensor x = bench.zeros({1, 2, 2, 1}), y = bench.zeros({1, 1, 1, 1}), dy = bench.integers(y.shape),
+               dx = bench.zeros(x.shape);
+  const auto op = bench.backend().pool({.window = {.kernel = 2, .stride = 2}}, x, y);
+  op->forward(x, y);
+  op->backward(dy, dx, Write::overwrite);
+  EXPECT_EQ(dx.as<double>()[0], dy.as<double>()[0]);
+  for (int i = 1; i < 4; ++i) EXPECT_EQ(dx.as<double>()[i], 0);
+}
+
+}  // namespace
+}  // namespace microtome::test
