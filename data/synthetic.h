@@ -20,8 +20,8 @@ struct SynthesizeOptions {
 /// Six HDF5 files of 96 x 96 patches in `folder`, which is made; it may exist but must be empty (Error(ExitCode::in_use)).
 void synthesize_pcam(const std::filesystem::path& folder, const SynthesizeOptions& options);
 
-/// A tree of PNG files of 50 x 50, a few smaller. IDC names no splits: train + valid + test patches are dealt to patients, in
-/// numbers from which load()'s default split comes near to the shares asked for.
+/// A tree of PNG files of 50 x 50, a few smaller, patients with 10 to 50 % of class 1 each. IDC names no splits: the three
+/// numbers are added, and load() deals the patients. Errors as above.
 void synthesize_idc(const std::filesystem::path& folder, const SynthesizeOptions& options);
 
 /// One patch, H W C, as synthesize_pcam (96 x 96) and synthesize_idc (50 x 50) draw it; `slide` sets the stain.
