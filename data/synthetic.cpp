@@ -113,8 +113,7 @@ Stain stain_of(std::uint64_t seed, std::uint64_t slide) {
 
 struct Nucleus {
   float y, x, radius;
-  bool tumour;
-  float aspect, angle, density;
+  float aspect, angle, density, pallor;
   std::array<float, 3> wobble, phase;  // of the outline: harmonics 2, 3, 4
 
   float outline(float direction) const {
@@ -139,13 +138,14 @@ struct Sizes {
 };
 
 Nucleus nucleus(Draws& draws, const Sizes& sizes, bool tumour, float y, float x) {
-  Nucleus n{.y = y, .x = x, .tumour = tumour};
+  Nucleus n{.y = y, .x = x};
   const float mean = tumour ? sizes.tumour_radius : sizes.normal_radius, spread = tumour ? sizes.tumour_spread : sizes.normal_spread;
   n.radius = std::max(0.5f * mean, draws.normal(mean, spread));
   const bool spindle = !tumour && draws.chance(0.25f);  // of connective tissue
   n.aspect = spindle ? draws.uniform(1.6f, 2.4f) : draws.uniform(1, 1.35f);
   n.angle = draws.uniform(0, std::numbers::pi_v<float>);
   n.density = draws.uniform(0.8f, 1.2f);
+  n.pallor = draws.uniform(0, 0.5f);
   const float irregular = tumour ? 0.13f : 0.04f;
   for (std::size_t k = 0; k < n.wobble.size(); ++k) {
     n.wobble[k] = draws.uniform(-irregular, irregular);
@@ -178,13 +178,14 @@ void populate(Draws& draws, const Sizes& sizes, const Box& box, float area, Kind
   }
 }
 
-/// How much haematoxylin lies at each pixel: 1 in a nucleus of mean density.
+/// How much haematoxylin lies at each pixel: 1 in a nucleus of mean density. All is in proportion to the nucleus' size, its soft
+/// outline too: as many nuclei as cover the same area give the same colours, whatever their sizes.
 Field nuclear_density(Draws& draws, int side, const std::vector<Nucleus>& nuclei) {
-  constexpr float soft = 1.2f;  // width of an outline, pixels
+  constexpr float softness = 0.35f;  // width of an outline, in radii
   Field out(side);
   const Field chromatin = noise(draws, side, 3, 2);
   for (const Nucleus& n : nuclei) {
-    const float reach = n.radius * std::sqrt(n.aspect) * 1.5f + soft;
+    const float reach = n.radius * (std::sqrt(n.aspect) * 1.5f + softness), soft = softness * n.radius;
     const float c = std::cos(n.angle), s = std::sin(n.angle), stretch = std::sqrt(n.aspect);
     const int top = std::max(0, static_cast<int>(n.y - reach)), bottom = std::min(side - 1, static_cast<int>(n.y + reach) + 1);
     const int left = std::max(0, static_cast<int>(n.x - reach)), right = std::min(side - 1, static_cast<int>(n.x + reach) + 1);
@@ -195,9 +196,8 @@ Field nuclear_density(Draws& draws, int side, const std::vector<Nucleus>& nuclei
         const float distance = std::hypot(v, u), edge = n.radius * n.outline(std::atan2(v, u));
         const float cover = std::clamp((edge - distance) / soft + 0.5f, 0.0f, 1.0f);
         if (cover <= 0) continue;
-        // Tumour nuclei are pale inside with a dark rim, in equal amount all in all.
-        const float inside = distance / std::max(edge, 1.0f);
-        const float shade = n.tumour ? 0.8f + 0.4f * inside * inside : 1.0f;
+        const float out_of_middle = std::min(1.0f, distance / edge);
+        const float shade = 1 + n.pallor * (out_of_middle * out_of_middle - 0.5f);
         const float amount = cover * n.density * (shade + 0.25f * chromatin.at(y, x));
         out.at(y, x) = std::max(out.at(y, x), amount);
       }
@@ -225,7 +225,7 @@ void render(Draws& draws, const Stain& stain, int side, const std::vector<Nucleu
     }
   }
 
-  const float blur = draws.uniform(0.05f, 0.2f), camera = draws.uniform(2, 5);
+  const float blur = draws.uniform(0.02f, 0.1f), camera = draws.uniform(2, 5);
   for (int y = 0; y < side; ++y) {
     for (int x = 0; x < side; ++x) {
       const int up = std::max(0, y - 1), down = std::min(side - 1, y + 1), left = std::max(0, x - 1), right = std::min(side - 1, x + 1);
@@ -287,7 +287,7 @@ void draw_pcam_patch(std::uint64_t seed, std::uint64_t index, std::uint64_t slid
 }
 
 void draw_idc_patch(std::uint64_t seed, std::uint64_t index, std::uint64_t slide, bool tumour, std::uint8_t* pixels) {
-  constexpr Sizes sizes{.normal_radius = 2.2f, .normal_spread = 0.35f, .tumour_radius = 3.4f, .tumour_spread = 0.6f};
+  constexpr Sizes sizes{.normal_radius = 2.5f, .normal_spread = 0.4f, .tumour_radius = 3.6f, .tumour_spread = 0.6f};
   constexpr Box whole{0, 0, idc_side, idc_side};
   Draws draws(seed, Use::idc_patch, index);
   std::vector<Nucleus> nuclei;
