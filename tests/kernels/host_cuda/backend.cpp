@@ -1,0 +1,85 @@
+#include "kernels/host_cuda/backend.h"
+
+#include "kernels/cuda/context.h"
+#include "kernels/cuda/ops.h"
+
+#include <cstring>
+
+namespace microtome::test {
+
+namespace {
+
+class Replay final : public Recording {
+ public:
+  explicit Replay(std::function<void()> step) : step_(std::move(step)) {}
+  void run() override { step_(); }
+
+ private:
+  std::function<void()> step_;
+};
+
+class HostCudaBackend final : public Backend {
+ public:
+  HostCudaBackend(Precision precision, host_cuda::Order order) : context_(precision), order_(order) {}
+
+  Device device() const override { return {.name = "host_cuda", .description = "CUDA's kernels on the host"}; }
+  DType activation_type() const override { return context_.precision() == Precision::bf16 ? DType::bf16 : DType::f32; }
+  DType parameter_type() const override { return DType::f32; }
+
+  Buffer allocate(std::size_t bytes) override { return context_.allocate(bytes); }
+  void write(void* device, const void* host, std::size_t bytes) override {
+    // A Lab writes before it runs ops, so this is where a backend of the other order takes over.
+    host_cuda::set_order(order_);
+    std::memcpy(device, host, bytes);
+  }
+  void read(void* host, const void* device, std::size_t bytes) override { std::memcpy(host, device, bytes); }
+  void zero(void* device, std::size_t bytes) override { std::memset(device, 0, bytes); }
+  void synchronize() override {}
+
+  std::unique_ptr<Recording> record(std::function<void()> step) override {
+    context_.rehearse(true);
+    step();
+    context_.rehearse(false);
+    return std::make_unique<Replay>(std::move(step));
+  }
+
+  std::unique_ptr<ConvOp> conv(const Conv&, const Layout&, const Layout&) override { lacks("cuDNN"); }
+  std::unique_ptr<DenseOp> dense(const Dense&, const Layout&, const Layout&) override { lacks("cuBLASLt"); }
+  std::unique_ptr<BatchNormOp> batch_norm(const BatchNorm& kind, const Layout& x, const Layout& y) override {
+    return cuda::make_batch_norm(context_, kind, x, y);
+  }
+  std::unique_ptr<ActivateOp> activate(const Activate& kind, const Layout& x, const Layout& y) override {
+    return cuda::make_activate(context_, kind, x, y);
+  }
+  std::unique_ptr<PoolOp> pool(const Pool& kind, const Layout& x, const Layout& y) override {
+    return cuda::make_pool(context_, kind, x, y);
+  }
+  std::unique_ptr<DropoutOp> dropout(const Dropout& kind, const Layout& x, const Layout& y) override {
+    return cuda::make_dropout(context_, kind, x, y);
+  }
+  std::unique_ptr<AddOp> add(const Add&, const Layout& a, const Layout& b, const Layout& y) override {
+    return cuda::make_add(context_, a, b, y);
+  }
+  std::unique_ptr<GatherOp> gather(const Gather& kind, const Layout& images, const Layout& x) override {
+    return cuda::make_gather(context_, kind, images, x);
+  }
+  std::unique_ptr<LossOp> loss(const Loss& kind, const Layout& z) override { return cuda::make_loss(context_, kind, z); }
+  std::unique_ptr<AdamOp> adam(const Adam& kind, std::int64_t count) override { return cuda::make_adam(context_, kind, count); }
+  std::unique_ptr<AdvanceOp> advance() override { return cuda::make_advance(context_); }
+
+ private:
+  [[noreturn]] static void lacks(std::string_view library) {
+    fail(ExitCode::machine, fmt::format("{} needs a GPU", library), {.next = "run the tests of cuda0 on a machine with one"});
+  }
+
+  cuda::Context context_;
+  host_cuda::Order order_;
+};
+
+}  // namespace
+
+std::unique_ptr<Backend> make_host_cuda_backend(Precision precision, host_cuda::Order order) {
+  return std::make_unique<HostCudaBackend>(precision, order);
+}
+
+}  // namespace microtome::test
