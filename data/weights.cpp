@@ -379,6 +379,8 @@ std::vector<hsize_t> extents(const Parameter& parameter) { return {parameter.ker
 
 void write_keras3(hid_t file, const Graph& graph, std::span<const float> weights, const std::vector<std::size_t>& offsets) {
   std::map<std::string, int> uses;
+  // Keras 3.3 asks for the model's own, though it has none.
+  hdf5::write_string(hdf5::create_group(file, "vars"), "name", "model");
   for (const Row& row : graph.rows()) {
     const int number = uses[row.kind]++;
     const std::string vars = fmt::format("layers/{}{}/vars", row.kind, number == 0 ? "" : fmt::format("_{}", number));
