@@ -3,6 +3,8 @@
 #include "kernels/formulas/activation.h"
 #include "kernels/reference/reference.h"
 
+#include <vector>
+
 namespace microtome {
 
 namespace {
@@ -22,12 +24,13 @@ class ReferenceDense final : public DenseOp {
 
   void forward(const Tensor& x, const Tensor& w, const Tensor* b, const Tensor& y) override {
     require_layout(x, x_, "x"), require_weights(w, b), require_layout(y, y_, "y");
-    for (int n = 0; n < batch_; ++n)
-      for (int k = 0; k < outputs_; ++k) {
-        T sum = b ? at<T>(*b, k) : T(0);
-        for (int c = 0; c < inputs_; ++c) sum += at<T>(x, n, 0, 0, c) * weight(w, c, k);
-        at<T>(y, n, 0, 0, k) = activate(kind_.activation, sum);
-      }
+    std::vector<T> sums(outputs_);  // all of an image at once, since the weights of one output lie far apart
+    for (int n = 0; n < batch_; ++n) {
+      for (int k = 0; k < outputs_; ++k) sums[k] = b ? at<T>(*b, k) : T(0);
+      for (int c = 0; c < inputs_; ++c)
+        for (int k = 0; k < outputs_; ++k) sums[k] += at<T>(x, n, 0, 0, c) * weight(w, c, k);
+      for (int k = 0; k < outputs_; ++k) at<T>(y, n, 0, 0, k) = activate(kind_.activation, sums[k]);
+    }
   }
 
   void backward_data(const Tensor& dy, const Tensor& w, const Tensor& dx, Write write) override {

@@ -18,7 +18,7 @@ class ReferencePool final : public PoolOp {
     require(kind.window.output(x.shape, x.shape.c) == y.shape, "pool: ", to_string(x.shape), " does not give ",
             to_string(y.shape));
     for (const int p : {0, y.shape.h - 1})
-      for (const int q : {0, y.shape.w - 1}) require(!cells(p, q).empty(), "pool: a window lies in the padding alone");
+      for (const int q : {0, y.shape.w - 1}) require(cells(p, q).count() > 0, "pool: a window lies in the padding alone");
   }
 
   Reads backward_reads() const override { return {}; }
@@ -26,20 +26,19 @@ class ReferencePool final : public PoolOp {
 
   void forward(const Tensor& x, const Tensor& y) override {
     require_layout(x, x_, "x"), require_layout(y, y_, "y");
-    Cell* winner = winners_.data();
+    Winner* winner = winners_.data();
     for_each(y.shape, [&](int n, int p, int q, int c) {
-      const std::vector<Cell> in = cells(p, q);
-      const auto value = [&](Cell cell) { return at<T>(x, n, cell.h, cell.w, c); };
-      *winner = *std::max_element(in.begin(), in.end(), [&](Cell a, Cell b) { return value(a) < value(b); });
-      T pooled = value(*winner);
-      if (kind_.kind == Pool::Kind::average) {
-        pooled = 0;
-        for (const Cell cell : in) pooled += value(cell);
-        pooled /= static_cast<T>(in.size());
-      }
-      const T activated = microtome::activate(kind_.activation, pooled);
-      winner->live = kind_.activation == Activation::none || activated > T(0);
-      at<T>(y, n, p, q, c) = activated;
+      const Cells in = cells(p, q);
+      *winner = {in.top, in.left};
+      T sum = 0;
+      for (int h = in.top; h < in.bottom; ++h)
+        for (int w = in.left; w < in.right; ++w) {
+          sum += at<T>(x, n, h, w, c);
+          if (at<T>(x, n, h, w, c) > at<T>(x, n, winner->h, winner->w, c)) *winner = {h, w};
+        }
+      const T pooled = is_max() ? at<T>(x, n, winner->h, winner->w, c) : sum / static_cast<T>(in.count());
+      at<T>(y, n, p, q, c) = microtome::activate(kind_.activation, pooled);
+      winner->passes = kind_.activation == Activation::none || pooled > T(0);
       ++winner;
     });
   }
@@ -47,33 +46,45 @@ class ReferencePool final : public PoolOp {
   void backward(const Tensor& dy, const Tensor& dx, Write write) override {
     require_layout(dy, y_, "dy"), require_layout(dx, x_, "dx");
     if (write == Write::overwrite) for_each(dx.shape, [&](int n, int h, int w, int c) { at<T>(dx, n, h, w, c) = 0; });
-    const Cell* winner = winners_.data();
+    const Winner* winner = winners_.data();
     for_each(dy.shape, [&](int n, int p, int q, int c) {
-      const std::vector<Cell> in = kind_.kind == Pool::Kind::max ? std::vector{*winner} : cells(p, q);
-      for (const Cell cell : in)
-        if (winner->live) at<T>(dx, n, cell.h, cell.w, c) += at<T>(dy, n, p, q, c) / static_cast<T>(in.size());
+      const T gradient = winner->passes ? at<T>(dy, n, p, q, c) : T(0);
+      if (is_max()) {
+        at<T>(dx, n, winner->h, winner->w, c) += gradient;
+      } else {
+        const Cells in = cells(p, q);
+        for (int h = in.top; h < in.bottom; ++h)
+          for (int w = in.left; w < in.right; ++w) at<T>(dx, n, h, w, c) += gradient / static_cast<T>(in.count());
+      }
       ++winner;
     });
   }
 
  private:
-  struct Cell {
-    int h = 0, w = 0;
-    bool live = true;  // of a winner: its output's activation lets a gradient through
+  /// The cells of the image under one window; bottom and right are one too far.
+  struct Cells {
+    int top, left, bottom, right;
+    int count() const { return std::max(0, bottom - top) * std::max(0, right - left); }
   };
 
-  std::vector<Cell> cells(int p, int q) const {
+  /// The first largest cell under a window, and whether the activation lets a gradient through to it.
+  struct Winner {
+    int h = 0, w = 0;
+    bool passes = true;
+  };
+
+  Cells cells(int p, int q) const {
     const Window& window = kind_.window;
     const int top = p * window.stride.h - window.before.h, left = q * window.stride.w - window.before.w;
-    std::vector<Cell> in;
-    for (int h = std::max(0, top); h < std::min(x_.shape.h, top + window.kernel.h); ++h)
-      for (int w = std::max(0, left); w < std::min(x_.shape.w, left + window.kernel.w); ++w) in.push_back({h, w});
-    return in;
+    return {std::max(0, top), std::max(0, left), std::min(x_.shape.h, top + window.kernel.h),
+            std::min(x_.shape.w, left + window.kernel.w)};
   }
+
+  bool is_max() const { return kind_.kind == Pool::Kind::max; }
 
   Pool kind_;
   Layout x_, y_;
-  std::vector<Cell> winners_;  // of the last forward pass, one an output
+  std::vector<Winner> winners_;  // of the last forward pass, one an output
 };
 
 }  // namespace

@@ -23,8 +23,8 @@ bool both_passes(Lab& lab, const Case& c, Write write) {
   const Op::Reads reads = op->backward_reads();
   const bool y_in_place = c.in_place && !reads.x;
   const double zeros_at_most = reads.x ? 0.5 : 0.75;
-  // From -8 to 8, so that relu6 clamps on both sides.
-  const Tensor x = lab.input("x", layout, {.scale = lab.fill() == Fill::uniform ? 8.0 : 3.0});
+  // From -8 to 8, or from -6 to 6, so that relu6 clamps on both sides.
+  const Tensor x = lab.input("x", layout, {.scale = lab.fill() == Fill::uniform ? 8.0 : 2.0});
   if (y_in_place) lab.overwritten(x, "y in place", zeros_at_most);
   const Tensor y = y_in_place ? x : lab.output("y", layout, Write::overwrite, zeros_at_most);
   op->forward(x, y);

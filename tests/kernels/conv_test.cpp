@@ -1,6 +1,8 @@
 // Convolutions: finite differences certify the reference, the reference certifies the rest.
 #include "kernels/harness.h"
 
+#include <algorithm>
+
 namespace microtome::test {
 namespace {
 
@@ -22,6 +24,29 @@ Shape filter_of(const Case& c) {
   return {c.y.shape.c, c.kind.window.kernel.h, c.kind.window.kernel.w, c.x.shape.c / c.kind.groups};
 }
 
+/// Which share of the filter's taps ever meets a cell of the image, and of the image's cells a tap: the rest has no gradient.
+struct Live {
+  double taps = 0, cells = 0;
+};
+
+Live live(int size, int kernel, int stride, int before, int outputs) {
+  std::vector<bool> taps(kernel), cells(size);
+  for (int p = 0; p < outputs; ++p)
+    for (int r = 0; r < kernel; ++r)
+      if (const int cell = p * stride - before + r; cell >= 0 && cell < size) taps[r] = cells[cell] = true;
+  const auto share = [](const std::vector<bool>& flags) {
+    return static_cast<double>(std::count(flags.begin(), flags.end(), true)) / static_cast<double>(flags.size());
+  };
+  return {share(taps), share(cells)};
+}
+
+Live live(const Case& c) {
+  const Window& w = c.kind.window;
+  const Live rows = live(c.x.shape.h, w.kernel.h, w.stride.h, w.before.h, c.y.shape.h);
+  const Live columns = live(c.x.shape.w, w.kernel.w, w.stride.w, w.before.w, c.y.shape.w);
+  return {rows.taps * columns.taps, rows.cells * columns.cells};
+}
+
 bool forward(Lab& lab, const Case& c) {
   const Layout x = lab.activations(c.x), y = lab.activations(c.y);
   const auto op = lab.backend().conv(c.kind, x, y);
@@ -37,14 +62,16 @@ bool backward(Lab& lab, const Case& c, Write write) {
   const auto op = lab.backend().conv(c.kind, x, y);
   if (!op) return false;
   const Tensor dy = lab.input("dy", y);
-  const Tensor dw = lab.output("dw", lab.parameters({filter_of(c)}), write);
+  const Live share = live(c);
+  const Tensor dw = lab.output("dw", lab.parameters({filter_of(c)}), write, 1 - 0.5 * share.taps);
   if (c.kind.bias) {
     const Tensor db = lab.output("db", lab.parameters({{1, 1, 1, c.y.shape.c}}), write);
     op->backward_filter(lab.input("x", x), dy, dw, &db, write);
   } else {
     op->backward_filter(lab.input("x", x), dy, dw, nullptr, write);
   }
-  op->backward_data(dy, lab.input("w", lab.activations({filter_of(c)})), lab.output("dx", x, write), write);
+  op->backward_data(dy, lab.input("w", lab.activations({filter_of(c)})), lab.output("dx", x, write, 1 - 0.5 * share.cells),
+                    write);
   return true;
 }
 

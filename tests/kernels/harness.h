@@ -18,6 +18,7 @@
 #include <cstdlib>
 #include <functional>
 #include <memory>
+#include <ostream>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -30,6 +31,10 @@ struct Subject {
   std::function<std::unique_ptr<Backend>()> make;
   int significand_bits = 24;  // of the products' factors: 24 in f32, 11 in tf32, 8 in bf16
 };
+
+inline void PrintTo(const Subject& subject, std::ostream* out) {
+  *out << subject.name;
+}
 
 /// Each test program that links these tests defines its own list.
 std::vector<Subject> subjects();

@@ -28,7 +28,8 @@ TEST(HarnessTest, OutputsArePoisoned) {
   Reference<float> backend;
   Lab lab(backend, 24, Fill::uniform);
   lab.output("y", lab.activations({{1, 1, 1, 3}}));
-  for (const double value : lab.results()[0].values) EXPECT_TRUE(std::isnan(value));
+  const std::vector<Result> results = lab.results();
+  for (const double value : results[0].values) EXPECT_TRUE(std::isnan(value));
 }
 
 std::vector<Result> one_result(std::vector<double> values) {

@@ -33,9 +33,10 @@ Outcome run(Lab& lab, const std::vector<double>& logits, const std::vector<doubl
   for (const std::uint64_t other : {batch - 2, batch - 1, batch + 1})
     EXPECT_EQ(all[other].count, 99u) << "metrics of another batch";
   const std::vector<float> written = lab.host(scores, (batch + 1) * batch_size);
-  for (std::size_t i = 0; i < written.size(); ++i)
-    if (!with_scores || i < batch * batch_size || i >= batch * batch_size + n)
-      EXPECT_EQ(written[i], -1) << "scores of another batch";
+  for (std::size_t i = 0; i < written.size(); ++i) {
+    const bool ours = with_scores && i >= batch * batch_size && i < batch * batch_size + n;
+    EXPECT_EQ(written[i] != -1, ours) << "score " << i;
+  }
   return {all[batch],
           {written.begin() + batch * batch_size, written.begin() + batch * batch_size + n},
           lab.host(state, 1)[0].finite};
