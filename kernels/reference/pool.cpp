@@ -1,9 +1,10 @@
 // y[n,p,q,c] = activation(max or mean of x[n,h,w,c] over the cells of the window at (p, q) that lie inside the image).
-// A maximum's gradient goes to its first cell in row-major order, a mean's in equal parts to its cells.
+// A maximum's gradient goes to its first cell in row-major order, a mean's in equal parts to its cells. NaN is the largest.
 #include "kernels/formulas/activation.h"
 #include "kernels/reference/reference.h"
 
 #include <algorithm>
+#include <cmath>
 #include <vector>
 
 namespace microtome {
@@ -33,8 +34,9 @@ class ReferencePool final : public PoolOp {
       T sum = 0;
       for (int h = in.top; h < in.bottom; ++h)
         for (int w = in.left; w < in.right; ++w) {
-          sum += at<T>(x, n, h, w, c);
-          if (at<T>(x, n, h, w, c) > at<T>(x, n, winner->h, winner->w, c)) *winner = {h, w};
+          const T value = at<T>(x, n, h, w, c);
+          sum += value;
+          if (value > at<T>(x, n, winner->h, winner->w, c) || std::isnan(value)) *winner = {h, w};
         }
       const T pooled = is_max() ? at<T>(x, n, winner->h, winner->w, c) : sum / static_cast<T>(in.count());
       at<T>(y, n, p, q, c) = microtome::activate(kind_.activation, pooled);

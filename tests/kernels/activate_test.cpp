@@ -71,6 +71,16 @@ TEST_P(ActivateTest, RandomShapesMatchReference) {
   });
 }
 
+TEST_P(ActivateTest, NanPassesThrough) {
+  for (const Activation function : all_activations) {
+    Lab lab(backend(), GetParam().significand_bits, Fill::uniform);
+    const Layout x = lab.activations({{1, 1, 1, 40}});
+    lab.backend().activate({function}, x, x)->forward(lab.given("x", x, std::vector(40, std::nan(""))), lab.output("y", x));
+    const std::vector<Result> results = lab.results();
+    for (const double value : results[0].values) EXPECT_TRUE(std::isnan(value)) << name(function);
+  }
+}
+
 MICROTOME_INSTANTIATE(ActivateTest);
 
 TEST(ReferenceActivateTest, GradientsAreFiniteDifferences) {

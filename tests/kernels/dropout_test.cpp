@@ -94,6 +94,11 @@ TEST(DropoutFormulaTest, RateIsTheShareOfDroppedElements) {
   EXPECT_EQ(kept_share(0, 1, 2, count), 1);
 }
 
+TEST(DropoutFormulaTest, SurvivorsMakeUpForTheDropped) {
+  EXPECT_EQ(dropout_scale<double>(0.5f), 2);
+  EXPECT_EQ(dropout_scale<double>(0.75f), 4);
+}
+
 TEST(DropoutFormulaTest, SeedStreamStepAndElementAllMatter) {
   // Two masks that know nothing of each other agree on half their elements.
   constexpr int count = 1 << 16;

@@ -67,6 +67,19 @@ TEST_P(GatherTest, PowerOfTwoDivisorsAreExact) {
 
 MICROTOME_INSTANTIATE(GatherTest);
 
+TEST(ReferenceGatherTest, TakesImagesInFileOrderAndNormalisesThem) {
+  Bench bench;
+  std::vector<std::uint8_t> pixels{0, 64, 128, 255, 10, 20}, labels{1, 0, 1};
+  const Layout images{{3, 1, 2, 1}, DType::u8}, all{{3, 1, 1, 1}, DType::u8};
+  const Tensor x = bench.zeros({1, 1, 2, 1}), y = bench.zeros({1, 1, 1, 1});
+  const StepState state{.batch = 1};
+  const auto op = bench.backend().gather({.images = 3, .batch_size = 2, .mean = {4}, .divisor = {2}}, images, x);
+  op->forward({images, pixels.data()}, {all, labels.data()}, &state, x, y);
+  EXPECT_EQ(x.as<double>()[0], 3);
+  EXPECT_EQ(x.as<double>()[1], 8);
+  EXPECT_EQ(y.as<double>()[0], 1);
+}
+
 TEST(PermutationTest, IsABijection) {
   for (const std::uint64_t n : {1, 2, 3, 4, 5, 16, 17, 100, 1023, 4096, 50000}) {
     std::vector<int> hits(n);

@@ -1,6 +1,9 @@
 // Pooling: finite differences certify the reference, the reference certifies the rest.
 #include "kernels/harness.h"
 
+#include <algorithm>
+#include <cmath>
+
 namespace microtome::test {
 namespace {
 
@@ -97,6 +100,19 @@ TEST_P(PoolTest, RandomShapesMatchReference) {
     c.y = dice.slice(c.y.shape);
     certify_case(c);
   });
+}
+
+TEST_P(PoolTest, NanPassesThrough) {
+  for (const Pool::Kind kind : {Pool::Kind::max, Pool::Kind::average})
+    for (int cell = 0; cell < 4; ++cell) {
+      Lab lab(backend(), GetParam().significand_bits, Fill::uniform);
+      const Layout x = lab.activations({{1, 2, 2, 24}}), y = lab.activations({{1, 1, 1, 24}});
+      std::vector<double> values(x.shape.count(), 1.0);
+      std::fill_n(values.begin() + cell * 24, 24, std::nan(""));
+      lab.backend().pool({kind, {.kernel = 2, .stride = 2}}, x, y)->forward(lab.given("x", x, values), lab.output("y", y));
+      const std::vector<Result> results = lab.results();
+      for (const double value : results[0].values) EXPECT_TRUE(std::isnan(value)) << "cell " << cell;
+    }
 }
 
 MICROTOME_INSTANTIATE(PoolTest);
