@@ -220,9 +220,11 @@ class CpuBatchNorm final : public BatchNormOp {
     if constexpr (std::is_same_v<V, float>) {
       return slope<function>(z);
     } else {
-      V result;
-      for (int i = 0; i < lanes; ++i) result[i] = slope<function>(z[i]);
-      return result;
+      float each[lanes];
+      store(each, z);
+#pragma omp simd
+      for (int i = 0; i < lanes; ++i) each[i] = slope<function>(each[i]);
+      return load<V>(each);
     }
   }
 

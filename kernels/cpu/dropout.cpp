@@ -1,28 +1,41 @@
 // y = x / (1 - rate) where the random number of the element, or of the image, says keep, else 0; dx likewise from dy.
-// Numbers are drawn for 64 elements at a time, so that sixteen Philox counters run in one vector. See kernels/formulas/dropout.h.
+// Numbers are drawn for 32 elements at a time: eight Philox counters run in one vector. See kernels/formulas/dropout.h.
 #include "kernels/formulas/dropout.h"
 #include "kernels/cpu/cpu.h"
-
-#include <array>
+#include "kernels/cpu/simd.h"
 
 namespace microtome {
 
 namespace {
 
-constexpr std::int64_t block = 64;
+constexpr int counters = 8;                     // at once, each lane a 32-bit word in 64 bits
+constexpr std::int64_t block = 4 * counters;    // elements that they serve
+typedef std::uint64_t Words __attribute__((vector_size(counters * sizeof(std::uint64_t))));
 
-/// The factors of elements first … first + 63; `first` is a multiple of 4.
-void draw(const StepState& state, const Dropout& kind, std::int64_t first, float (&factors)[block]) {
-  const std::uint64_t counter = dropout_index(state.step, first) / 4;
-  const float scale = dropout_scale<float>(kind.rate);
-  std::uint32_t words[4][block / 4];
-#pragma omp simd
-  for (int i = 0; i < block / 4; ++i) {
-    const std::array<std::uint32_t, 4> drawn = philox(state.seed, kind.stream, counter + i);
-    words[0][i] = drawn[0], words[1][i] = drawn[1], words[2][i] = drawn[2], words[3][i] = drawn[3];
+/// philox() of engine/random.h for `counters` neighbouring indices, word after word.
+void philox_neighbours(std::uint64_t seed, std::uint64_t stream, std::uint64_t index, std::uint32_t (&words)[block]) {
+  constexpr std::uint64_t low = 0xFFFFFFFFu;
+  const Words at = Words{0, 1, 2, 3, 4, 5, 6, 7} + index;
+  Words c0 = at & low, c1 = at >> 32, c2 = Words{} + (stream & low), c3 = Words{} + (stream >> 32);
+  std::uint64_t key0 = seed & low, key1 = seed >> 32;
+  for (int round = 0; round < 10; ++round) {
+    const Words product0 = c0 * 0xD2511F53u, product1 = c2 * 0xCD9E8D57u;
+    c0 = (product1 >> 32) ^ c1 ^ key0, c1 = product1 & low;
+    c2 = (product0 >> 32) ^ c3 ^ key1, c3 = product0 & low;
+    key0 = (key0 + 0x9E3779B9u) & low, key1 = (key1 + 0xBB67AE85u) & low;
   }
-  for (int i = 0; i < block / 4; ++i)
-    for (int j = 0; j < 4; ++j) factors[4 * i + j] = dropout_keeps(words[j][i], kind.rate) ? scale : 0.0f;
+  const Words first = c0 | c1 << 32, second = c2 | c3 << 32;  // of each counter's four words, the first lowest in memory
+  store(words, __builtin_shufflevector(first, second, 0, 8, 1, 9, 2, 10, 3, 11));
+  store(words + block / 2, __builtin_shufflevector(first, second, 4, 12, 5, 13, 6, 14, 7, 15));
+}
+
+/// The factors of elements first … first + block - 1; `first` is a multiple of 4.
+void draw(const StepState& state, const Dropout& kind, std::int64_t first, float (&factors)[block]) {
+  const float scale = dropout_scale<float>(kind.rate);
+  std::uint32_t words[block];
+  philox_neighbours(state.seed, kind.stream, dropout_index(state.step, first) / 4, words);
+#pragma omp simd
+  for (int i = 0; i < block; ++i) factors[i] = dropout_keeps(words[i], kind.rate) ? scale : 0.0f;
 }
 
 class CpuDropout final : public DropoutOp {

@@ -19,28 +19,38 @@ struct Range {
   int size() const { return last - first; }
 };
 
-/// Cells of an image of `size` under window `p`.
-Range cells_of(int p, int kernel, int stride, int before, int size) {
-  const int first = p * stride - before;
-  return {std::max(first, 0), std::min(first + kernel, size)};
-}
+/// For each window along one side of an image: the cells under it. For each cell: the windows over it.
+struct Side {
+  Side(int size, int count, int kernel, int step, int padding) : stride(step), before(padding) {
+    for (int p = 0; p < count; ++p)
+      cells.push_back({std::max(p * stride - before, 0), std::min(p * stride - before + kernel, size)});
+    for (int h = 0; h < size; ++h) {
+      const int padded = h + before;
+      windows.push_back({padded < kernel ? 0 : (padded - kernel) / stride + 1, std::min(padded / stride + 1, count)});
+    }
+  }
+  /// Of cell h in window p.
+  int number(int p, int h) const { return h - p * stride + before; }
 
-/// Windows, of `count`, over cell `h`.
-Range windows_over(int h, int kernel, int stride, int before, int count) {
-  const int padded = h + before;
-  return {padded < kernel ? 0 : (padded - kernel) / stride + 1, std::min(padded / stride + 1, count)};
-}
+  int stride, before;
+  std::vector<Range> cells, windows;
+};
 
 class CpuPool final : public PoolOp {
  public:
-  CpuPool(const Pool& kind, const Layout& x, const Layout& y) : kind_(kind), window_(kind.window), x_(x), y_(y) {
+  CpuPool(const Pool& kind, const Layout& x, const Layout& y)
+      : kind_(kind),
+        x_(x),
+        y_(y),
+        vertical_(x.shape.h, y.shape.h, kind.window.kernel.h, kind.window.stride.h, kind.window.before.h),
+        horizontal_(x.shape.w, y.shape.w, kind.window.kernel.w, kind.window.stride.w, kind.window.before.w) {
     require_f32(x, y);
-    require(window_.output(x.shape, x.shape.c) == y.shape, "pool: ", to_string(x.shape), " does not give ", to_string(y.shape));
-    for (const int p : {0, y.shape.h - 1})
-      for (const int q : {0, y.shape.w - 1})
-        require(rows(p).size() > 0 && columns(q).size() > 0, "pool: a window lies in the padding alone");
+    require(kind.window.output(x.shape, x.shape.c) == y.shape, "pool: ", to_string(x.shape), " does not give ",
+            to_string(y.shape));
+    for (const Side* side : {&vertical_, &horizontal_})
+      for (const Range& cells : side->cells) require(cells.size() > 0, "pool: a window lies in the padding alone");
     if (is_max()) {
-      require(window_.kernel.h * window_.kernel.w <= killed, "pool: a maximum over more than ", killed, " cells");
+      require(kind.window.kernel.h * kind.window.kernel.w <= killed, "pool: a maximum over more than ", killed, " cells");
       winners_.resize(y.shape.count());
     }
   }
@@ -58,7 +68,7 @@ class CpuPool final : public PoolOp {
         const int n = static_cast<int>(row / s.h), p = static_cast<int>(row % s.h);
         float* to = pixel(y, n, p, q);
         if (is_max())
-          max_forward(x, n, p, q, to, &winners_[(row * s.w + q) * s.c]);
+          max_forward(x, n, p, q, to);
         else
           average_forward(x, n, p, q, to);
       }
@@ -83,11 +93,8 @@ class CpuPool final : public PoolOp {
 
  private:
   bool is_max() const { return kind_.kind == Pool::Kind::max; }
-  Range rows(int p) const { return cells_of(p, window_.kernel.h, window_.stride.h, window_.before.h, x_.shape.h); }
-  Range columns(int q) const { return cells_of(q, window_.kernel.w, window_.stride.w, window_.before.w, x_.shape.w); }
-
-  int number(int p, int q, int h, int w) const {
-    return (h - p * window_.stride.h + window_.before.h) * window_.kernel.w + w - q * window_.stride.w + window_.before.w;
+  std::uint8_t* winners(int n, int p, int q) {
+    return winners_.data() + ((std::int64_t{n} * y_.shape.h + p) * y_.shape.w + q) * y_.shape.c;
   }
 
   /// Calls f(Floats or float, c) so that all channels are met.
@@ -98,20 +105,21 @@ class CpuPool final : public PoolOp {
     for (; c < x_.shape.c; ++c) f(float{}, c);
   }
 
-  void max_forward(const Tensor& x, int n, int p, int q, float* to, std::uint8_t* winner) const {
-    const Range over = rows(p), across = columns(q);
+  void max_forward(const Tensor& x, int n, int p, int q, float* to) {
+    const Range over = vertical_.cells[p], across = horizontal_.cells[q];
+    const int columns = kind_.window.kernel.w, corner = vertical_.number(p, 0) * columns + horizontal_.number(q, 0);
     const bool relu = kind_.activation == Activation::relu;
+    std::uint8_t* winner = winners(n, p, q);
     for_channels([&]<class V>(V, int c) {
       using I = std::conditional_t<std::is_same_v<V, float>, std::int32_t, Ints>;
-      using B = std::conditional_t<std::is_same_v<V, float>, std::uint8_t, Bytes>;
       V best = load<V>(pixel(x, n, over.first, across.first) + c);
-      I cell = I{} + number(p, q, over.first, across.first);
+      I cell = I{} + (corner + over.first * columns + across.first);
       for (int h = over.first; h < over.last; ++h)
         for (int w = across.first; w < across.last; ++w) {
           const V value = load<V>(pixel(x, n, h, w) + c);
           const auto wins = (value > best) | (value != value);  // not a number wins and stays
           best = wins ? value : best;
-          cell = wins ? I{} + number(p, q, h, w) : cell;
+          cell = wins ? I{} + (corner + h * columns + w) : cell;
         }
       if (relu) {
         cell = best > 0 ? cell : I{} + killed;
@@ -119,14 +127,14 @@ class CpuPool final : public PoolOp {
       }
       store(to + c, best);
       if constexpr (std::is_same_v<V, float>)
-        winner[c] = static_cast<B>(cell);
+        winner[c] = static_cast<std::uint8_t>(cell);
       else
-        store(winner + c, __builtin_convertvector(cell, B));
+        store(winner + c, __builtin_convertvector(cell, Bytes));
     });
   }
 
   void average_forward(const Tensor& x, int n, int p, int q, float* to) const {
-    const Range over = rows(p), across = columns(q);
+    const Range over = vertical_.cells[p], across = horizontal_.cells[q];
     const auto count = static_cast<float>(over.size() * across.size());
     for_channels([&]<class V>(V, int c) {
       V sum{};
@@ -136,44 +144,40 @@ class CpuPool final : public PoolOp {
     });
   }
 
-  void max_backward(const Tensor& dy, int n, int h, int w, float* to, bool accumulate) const {
-    const Range over = row_windows(h), across = column_windows(w);
+  void max_backward(const Tensor& dy, int n, int h, int w, float* to, bool accumulate) {
+    const Range over = vertical_.windows[h], across = horizontal_.windows[w];
     for_channels([&]<class V>(V, int c) {
       V sum = accumulate ? load<V>(to + c) : V{};
       for (int p = over.first; p < over.last; ++p)
         for (int q = across.first; q < across.last; ++q) {
-          const std::uint8_t* winner = &winners_[((std::int64_t{n} * y_.shape.h + p) * y_.shape.w + q) * y_.shape.c + c];
+          const int cell = vertical_.number(p, h) * kind_.window.kernel.w + horizontal_.number(q, w);
+          const std::uint8_t* winner = winners(n, p, q) + c;
           const V gradient = load<V>(pixel(dy, n, p, q) + c);
           if constexpr (std::is_same_v<V, float>)
-            sum += *winner == number(p, q, h, w) ? gradient : 0.0f;
+            sum += *winner == cell ? gradient : 0.0f;
           else
-            sum += __builtin_convertvector(load<Bytes>(winner), Ints) == number(p, q, h, w) ? gradient : V{};
+            sum += widen(load<Bytes>(winner)) == cell ? gradient : V{};
         }
       store(to + c, sum);
     });
   }
 
   void average_backward(const Tensor& dy, int n, int h, int w, float* to, bool accumulate) const {
-    const Range over = row_windows(h), across = column_windows(w);
+    const Range over = vertical_.windows[h], across = horizontal_.windows[w];
     for_channels([&]<class V>(V, int c) {
       V sum = accumulate ? load<V>(to + c) : V{};
       for (int p = over.first; p < over.last; ++p)
-        for (int q = across.first; q < across.last; ++q)
-          sum += load<V>(pixel(dy, n, p, q) + c) / static_cast<float>(rows(p).size() * columns(q).size());
+        for (int q = across.first; q < across.last; ++q) {
+          const auto count = static_cast<float>(vertical_.cells[p].size() * horizontal_.cells[q].size());
+          sum += load<V>(pixel(dy, n, p, q) + c) / count;
+        }
       store(to + c, sum);
     });
   }
 
-  Range row_windows(int h) const {
-    return windows_over(h, window_.kernel.h, window_.stride.h, window_.before.h, y_.shape.h);
-  }
-  Range column_windows(int w) const {
-    return windows_over(w, window_.kernel.w, window_.stride.w, window_.before.w, y_.shape.w);
-  }
-
   Pool kind_;
-  Window window_;
   Layout x_, y_;
+  Side vertical_, horizontal_;
   std::vector<std::uint8_t> winners_;  // of the last forward pass, one an output
 };
 
