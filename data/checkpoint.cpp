@@ -41,8 +41,9 @@ std::string_view type_name() {
   else return "u8";
 }
 
-/// zlib counts in 32 bits.
+/// zlib starts anew at a null pointer, as an empty span may have.
 std::uint32_t crc(std::uint32_t sum, Bytes bytes) {
+  if (bytes.empty()) return sum;
   return static_cast<std::uint32_t>(crc32_z(sum, reinterpret_cast<const Bytef*>(bytes.data()), bytes.size()));
 }
 

@@ -1,0 +1,126 @@
+#include "data/file.h"
+
+#include "data/support.h"
+
+#include <sys/stat.h>
+
+#include <cerrno>
+#include <cstring>
+#include <string>
+
+namespace microtome {
+namespace {
+
+/// Puts the system calls back.
+class FileTest : public testing::Test {
+ protected:
+  ~FileTest() override { file_operations() = saved_; }
+
+  static void write(const std::filesystem::path& file, const std::string& text) {
+    const Bytes parts[] = {std::as_bytes(std::span(text)), {}, std::as_bytes(std::span(text))};
+    write_whole(file, parts, "the text");
+  }
+  static std::string read(const std::filesystem::path& file) {
+    const std::vector<char> bytes = read_bytes(file);
+    return {bytes.begin(), bytes.end()};
+  }
+
+  TemporaryFolder folder_;
+  const FileOperations saved_ = file_operations();
+};
+
+/// Makes the k-th system call of a write fail with `error`; counts them.
+struct Saboteur {
+  int fail_at = -1, error = ENOSPC, calls = 0;
+
+  void install() {
+    const FileOperations real = file_operations();
+    FileOperations& call = file_operations();
+    const auto due = [this] {
+      if (calls++ != fail_at) return false;
+      errno = error;
+      return true;
+    };
+    call.open = [due, real](const char* path, int flags, mode_t mode) { return due() ? -1 : real.open(path, flags, mode); };
+    call.write = [due, real](int fd, const void* bytes, std::size_t count) -> ssize_t { return due() ? -1 : real.write(fd, bytes, count); };
+    call.fsync = [due, real](int fd) { return due() ? -1 : real.fsync(fd); };
+    call.close = [due, real, code = error](int fd) {
+      const bool failing = due();
+      const int result = real.close(fd);
+      if (failing) errno = code;
+      return failing ? -1 : result;
+    };
+    call.rename = [due, real](const char* from, const char* to) { return due() ? -1 : real.rename(from, to); };
+  }
+};
+
+TEST_F(FileTest, WritesAllPartsAndReplacesAnOlderFile) {
+  write(folder_ / "a", "one");
+  write(folder_ / "a", "two");
+  EXPECT_EQ(read(folder_ / "a"), "twotwo");
+  EXPECT_FALSE(std::filesystem::exists(temporary_name(folder_ / "a")));
+}
+
+TEST_F(FileTest, EveryFailingCallLeavesTheOldFileOrTheNewOneAndNoOther) {
+  Saboteur counting;
+  counting.install();
+  write(folder_ / "a", "old");
+  file_operations() = saved_;
+  // Open folder, open, two writes, sync, close, rename, sync of the folder, and its close, which may fail.
+  ASSERT_EQ(counting.calls, 9);
+  const int last_that_counts = 7;
+  for (const int error : {ENOSPC, EIO, EDQUOT, EROFS}) {
+    for (int k = 0; k <= last_that_counts; ++k) {
+      SCOPED_TRACE(fmt::format("call {} fails: {}", k, std::strerror(error)));
+      write(folder_ / "a", "old");
+      Saboteur saboteur{.fail_at = k, .error = error};
+      saboteur.install();
+      expect_refusal([&] { write(folder_ / "a", "new"); }, ExitCode::memory, {"the text could not be written", (folder_ / "a").string()});
+      file_operations() = saved_;
+      EXPECT_EQ(read(folder_ / "a"), k == last_that_counts ? "newnew" : "oldold");
+      EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder_.path()), {}), 1);
+    }
+  }
+}
+
+TEST_F(FileTest, InterruptedCallsAreRepeated) {
+  for (int k = 0; k < 9; ++k) {
+    Saboteur saboteur{.fail_at = k, .error = EINTR};
+    saboteur.install();
+    write(folder_ / "a", "text");
+    file_operations() = saved_;
+    EXPECT_EQ(read(folder_ / "a"), "texttext") << "call " << k;
+    std::filesystem::remove(folder_ / "a");
+  }
+}
+
+TEST_F(FileTest, ShortWritesAreContinued) {
+  file_operations().write = [this](int fd, const void* bytes, std::size_t) { return saved_.write(fd, bytes, 1); };
+  write(folder_ / "a", "slowly");
+  EXPECT_EQ(read(folder_ / "a"), "slowlyslowly");
+}
+
+TEST_F(FileTest, ALinkUnderTheTemporaryNameIsNotFollowed) {
+  write_bytes(folder_ / "victim", {'v'});
+  std::filesystem::create_symlink(folder_ / "victim", temporary_name(folder_ / "a"));
+  expect_refusal([&] { write(folder_ / "a", "text"); }, ExitCode::memory);
+  EXPECT_EQ(read(folder_ / "victim"), "v");
+}
+
+TEST_F(FileTest, AMissingFolderIsNamed) {
+  expect_refusal([&] { write(folder_ / "none/a", "text"); }, ExitCode::memory, {"opening the folder"});
+}
+
+TEST_F(FileTest, ReadsWholeFilesAndRefusesAllElse) {
+  write(folder_ / "a", "ab");
+  EXPECT_EQ(read_whole(folder_ / "a", ExitCode::data, 4).size(), 4u);
+  expect_refusal([&] { read_whole(folder_ / "a", ExitCode::data, 3); }, ExitCode::data, {"4 bytes"});
+  expect_refusal([&] { read_whole(folder_ / "b", ExitCode::weights, 3); }, ExitCode::weights, {"b"});
+  expect_refusal([&] { read_whole(folder_.path(), ExitCode::data, 3); }, ExitCode::data, {"no regular file"});
+  ASSERT_EQ(::mkfifo((folder_ / "pipe").c_str(), 0600), 0);
+  expect_refusal([&] { read_whole(folder_ / "pipe", ExitCode::data, 3); }, ExitCode::data, {"no regular file"});
+  expect_refusal([&] { read_whole("/dev/zero", ExitCode::data, 3); }, ExitCode::data, {"no regular file"});
+}
+
+}  // namespace
+}  // namespace microtome

@@ -1,0 +1,121 @@
+#include "data/sandbox.h"
+
+#include "data/support.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdlib>
+#include <memory>
+#include <thread>
+#include <vector>
+
+namespace microtome {
+namespace {
+
+const Sandbox sandbox{.code = ExitCode::weights, .where = "some.h5", .patience_ms = 200};
+
+void nothing(Source&) {}
+
+TEST(SandboxTest, BytesAndTextsArriveInOrderHoweverManyThereAre) {
+  std::vector<int> numbers(3'000'000);
+  for (std::size_t i = 0; i < numbers.size(); ++i) numbers[i] = static_cast<int>(i * i);
+  std::vector<int> back(numbers.size());
+  std::string text;
+  read_in_child(sandbox,
+                [&](Sink& sink) {
+                  sink.put(std::string("hello"));
+                  sink.write(std::as_bytes(std::span(numbers)));
+                },
+                [&](Source& source) {
+                  text = source.take_text();
+                  // In other pieces than they were sent.
+                  source.read(std::as_writable_bytes(std::span(back).first(1000)));
+                  source.read(std::as_writable_bytes(std::span(back).subspan(1000)));
+                });
+  EXPECT_EQ(text, "hello");
+  EXPECT_EQ(back, numbers);
+}
+
+TEST(SandboxTest, ARefusalCrossesWithItsReport) {
+  const auto body = [](Sink& sink) {
+    sink.put(1);
+    fail(ExitCode::data, "the shape is wrong", {.expected = "four", .found = "five", .next = "count again"});
+  };
+  expect_refusal([&] { read_in_child(sandbox, body, [](Source& source) { source.take<int>(), source.take<int>(); }); }, ExitCode::weights,
+                 {"the shape is wrong", "some.h5", "four", "five", "count again"});
+}
+
+TEST(SandboxTest, ACrashIsARefusal) {
+  for (const int signal : {SIGSEGV, SIGABRT, SIGBUS, SIGFPE}) {
+    const auto body = [signal](Sink&) {
+      ::signal(signal, SIG_DFL);
+      ::raise(signal);
+    };
+    expect_refusal([&] { read_in_child(sandbox, body, nothing); }, ExitCode::weights, {"crashes", fmt::format("signal {}", signal), "some.h5"});
+  }
+  expect_refusal([&] { read_in_child(sandbox, [](Sink&) { ::_exit(0); }, nothing); }, ExitCode::weights, {"ended early"});
+}
+
+TEST(SandboxTest, StandingStillIsARefusalAndLeavesNoProcess) {
+  const auto before = std::chrono::steady_clock::now();
+  pid_t child = 0;
+  const auto body = [](Sink& sink) {
+    sink.put(::getpid());
+    for (;;) ::pause();
+  };
+  const auto consume = [&](Source& source) {
+    child = source.take<pid_t>();
+    source.take<int>();
+  };
+  expect_refusal([&] { read_in_child(sandbox, body, consume); }, ExitCode::weights, {"does not come forward"});
+  EXPECT_LT(std::chrono::steady_clock::now() - before, std::chrono::seconds(5));
+  EXPECT_EQ(::kill(child, 0), -1);
+}
+
+TEST(SandboxTest, AHungryFileIsARefusal) {
+  const auto body = [](Sink& sink) {
+    std::vector<std::unique_ptr<char[]>> eaten;
+    for (;;) eaten.push_back(std::make_unique_for_overwrite<char[]>(std::size_t{1} << 30)), sink.put(1);
+  };
+  const auto consume = [](Source& source) {
+    for (;;) source.take<int>();
+  };
+#if defined(__SANITIZE_ADDRESS__)
+  GTEST_SKIP() << "AddressSanitizer aborts where operator new would throw";
+#endif
+  expect_refusal([&] { read_in_child({.where = "some.h5"}, body, consume); }, ExitCode::data, {"more memory"});
+}
+
+TEST(SandboxTest, TheChildWritesNoFiles) {
+  const TemporaryFolder folder;
+  const std::string name = (folder / "file").string();
+  const auto body = [&](Sink& sink) {
+    ::signal(SIGXFSZ, SIG_IGN);
+    const int fd = ::open(name.c_str(), O_WRONLY | O_CREAT, 0600);
+    sink.put(::write(fd, "x", 1));
+  };
+  ssize_t written = 0;
+  read_in_child(sandbox, body, [&](Source& source) { written = source.take<ssize_t>(); });
+  EXPECT_EQ(written, -1);
+}
+
+TEST(SandboxTest, ManyThreadsReadAtOnce) {
+  std::vector<std::jthread> threads;
+  std::vector<int> sums(8, 0);
+  for (std::size_t t = 0; t < sums.size(); ++t) {
+    threads.emplace_back([t, &sums] {
+      for (int i = 0; i < 20; ++i) {
+        read_in_child({.where = "x"}, [i](Sink& sink) { sink.put(i), sink.put(std::string(1000, 'a')); },
+                      [&](Source& source) { sums[t] += source.take<int>() + static_cast<int>(source.take_text().size()); });
+      }
+    });
+  }
+  threads.clear();
+  for (const int sum : sums) EXPECT_EQ(sum, 20 * 1000 + 190);
+}
+
+}  // namespace
+}  // namespace microtome
