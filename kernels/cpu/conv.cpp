@@ -1,11 +1,13 @@
 // y[n,p,q,k] = activation(b[k] + sum over r,s,c of x[n, p stride - before + r, q stride - before + s, g C/G + c] w[k,r,s,c]),
 // g = k / (K/G) the group of k; cells outside the image are 0.
-// oneDNN with activations in NHWC and filters in whatever blocks it likes: only they, being small, are reordered. A slice of a
-// wider tensor, which its fast kernels do not take, is packed first; what accumulates goes through scratch.
+// Own direct convolution where it serves, else oneDNN with activations in NHWC and filters in whatever blocks it likes: only
+// they, being small, are reordered. A slice of a wider tensor, which oneDNN's fast kernels do not take, is packed first.
+#include "kernels/cpu/direct_conv.h"
 #include "kernels/cpu/onednn.h"
 #include "kernels/formulas/activation.h"
 
 #include <cstring>
+#include <optional>
 
 namespace microtome {
 
@@ -71,14 +73,22 @@ class CpuConv final : public ConvOp {
             " must divide channels ", x.shape.c, " and ", y.shape.c);
     require(kind.window.output(x.shape, y.shape.c) == y.shape, "conv: ", to_string(x.shape), " does not give ",
             to_string(y.shape));
+    const Window& window = kind.window;
+    if (DirectConv::serves(window, kind.groups, x, y)) direct_.emplace(window, x, y);
+    const Window back = DirectConv::transposed(window);
+    if (window.stride == Extent(1) && DirectConv::serves(back, kind.groups, y, x)) direct_data_.emplace(back, y, x);
+    for (const std::optional<DirectConv>* direct : {&direct_, &direct_data_})
+      if (*direct) scratch_.reserve((*direct)->scratch_bytes());
     onednn::check("conv", [&] { make(); });
   }
 
   Reads backward_reads() const override { return {.x = true}; }
-  std::string implementation() const override { return forward_.implementation(); }
+  std::string implementation() const override { return direct_ ? "own" : forward_.implementation(); }
 
   void forward(const Tensor& x, const Tensor& w, const Tensor* b, const Tensor& y) override {
     require_layout(x, x_, "x"), require_vector(w, w_.count(), "w"), require_bias(b), require_layout(y, y_, "y");
+    if (direct_) return direct_->forward(scratch_, x, w.as<float>(), DirectConv::Filter::straight, b ? b->as<float>() : nullptr,
+                                         kind_.activation, y, Write::overwrite);
     onednn::check("conv forward", [&] {
       forward_.bind(DNNL_ARG_SRC, forward_x_.input(x, scratch_));
       forward_.bind(DNNL_ARG_WEIGHTS, forward_w_.input(w.as<float>(), scratch_));
@@ -92,6 +102,8 @@ class CpuConv final : public ConvOp {
 
   void backward_data(const Tensor& dy, const Tensor& w, const Tensor& dx, Write write) override {
     require_layout(dy, y_, "dy"), require_vector(w, w_.count(), "w"), require_layout(dx, x_, "dx");
+    if (direct_data_) return direct_data_->forward(scratch_, dy, w.as<float>(), DirectConv::Filter::transposed, nullptr,
+                                                   Activation::none, dx, write);
     onednn::check("conv backward_data", [&] {
       backward_data_.bind(DNNL_ARG_DIFF_DST, data_dy_.input(dy, scratch_));
       backward_data_.bind(DNNL_ARG_WEIGHTS, data_w_.input(w.as<float>(), scratch_));
@@ -103,6 +115,7 @@ class CpuConv final : public ConvOp {
 
   void backward_filter(const Tensor& x, const Tensor& dy, const Tensor& dw, const Tensor* db, Write write) override {
     require_layout(x, x_, "x"), require_layout(dy, y_, "dy"), require_vector(dw, w_.count(), "dw"), require_bias(db);
+    if (direct_) return direct_->backward_filter(scratch_, x, dy, dw.as<float>(), db ? db->as<float>() : nullptr, write);
     float* sums = write == Write::accumulate ? scratch_.at(filter_sums_) : dw.as<float>();
     float* bias_sums = db && write == Write::accumulate ? scratch_.at(bias_sums_) : db ? db->as<float>() : nullptr;
     onednn::check("conv backward_filter", [&] {
@@ -166,41 +179,42 @@ class CpuConv final : public ConvOp {
 
     const dnnl::convolution_forward::desc forward(dnnl::prop_kind::forward_training, direct, x, w, b, y, stride, before, after);
     const dnnl::convolution_forward::primitive_desc chosen(forward, attributes, engine);
-    ScratchPlan plan;
-    forward_x_ = Staged(x_, plan);
-    forward_y_ = Staged(y_, plan);
-    forward_w_ = Filter(ours, chosen.weights_desc(), chosen.weights_desc(), plan);
-    forward_ = onednn::Primitive(dnnl::convolution_forward(chosen), chosen, plan);
-    forward_.argument(DNNL_ARG_SRC, x);
-    forward_.argument(DNNL_ARG_WEIGHTS, chosen.weights_desc());
-    if (kind_.bias) forward_.argument(DNNL_ARG_BIAS, b);
-    forward_.argument(DNNL_ARG_DST, y);
-
-    const dnnl::convolution_backward_data::desc data(direct, x, w, y, stride, before, after);
-    const dnnl::convolution_backward_data::primitive_desc chosen_data(data, attributes, engine, chosen);
-    ScratchPlan data_plan;
-    data_dy_ = Staged(y_, data_plan);
-    data_dx_ = Staged(x_, data_plan);
-    data_w_ = Filter(ours, chosen_data.weights_desc(), chosen_data.weights_desc(), data_plan);
-    backward_data_ = onednn::Primitive(dnnl::convolution_backward_data(chosen_data), chosen_data, data_plan);
-    backward_data_.argument(DNNL_ARG_DIFF_DST, y);
-    backward_data_.argument(DNNL_ARG_WEIGHTS, chosen_data.weights_desc());
-    backward_data_.argument(DNNL_ARG_DIFF_SRC, x);
-
-    const dnnl::convolution_backward_weights::desc filter(direct, x, w, b, y, stride, before, after);
-    const dnnl::convolution_backward_weights::primitive_desc chosen_filter(filter, attributes, engine, chosen);
-    ScratchPlan filter_plan;
-    filter_x_ = Staged(x_, filter_plan);
-    filter_dy_ = Staged(y_, filter_plan);
-    filter_sums_ = filter_plan.take(w_.count() * sizeof(float));
-    bias_sums_ = filter_plan.take(k * sizeof(float));
-    filter_w_ = Filter(chosen_filter.diff_weights_desc(), ours, chosen_filter.diff_weights_desc(), filter_plan);
-    backward_filter_ = onednn::Primitive(dnnl::convolution_backward_weights(chosen_filter), chosen_filter, filter_plan);
-    backward_filter_.argument(DNNL_ARG_SRC, x);
-    backward_filter_.argument(DNNL_ARG_DIFF_DST, y);
-    backward_filter_.argument(DNNL_ARG_DIFF_WEIGHTS, chosen_filter.diff_weights_desc());
-    if (kind_.bias) backward_filter_.argument(DNNL_ARG_DIFF_BIAS, b);
-
+    ScratchPlan plan, data_plan, filter_plan;
+    if (!direct_) {
+      forward_x_ = Staged(x_, plan);
+      forward_y_ = Staged(y_, plan);
+      forward_w_ = Filter(ours, chosen.weights_desc(), chosen.weights_desc(), plan);
+      forward_ = onednn::Primitive(dnnl::convolution_forward(chosen), chosen, plan);
+      forward_.argument(DNNL_ARG_SRC, x);
+      forward_.argument(DNNL_ARG_WEIGHTS, chosen.weights_desc());
+      if (kind_.bias) forward_.argument(DNNL_ARG_BIAS, b);
+      forward_.argument(DNNL_ARG_DST, y);
+    }
+    if (!direct_data_) {
+      const dnnl::convolution_backward_data::desc data(direct, x, w, y, stride, before, after);
+      const dnnl::convolution_backward_data::primitive_desc chosen_data(data, attributes, engine, chosen);
+      data_dy_ = Staged(y_, data_plan);
+      data_dx_ = Staged(x_, data_plan);
+      data_w_ = Filter(ours, chosen_data.weights_desc(), chosen_data.weights_desc(), data_plan);
+      backward_data_ = onednn::Primitive(dnnl::convolution_backward_data(chosen_data), chosen_data, data_plan);
+      backward_data_.argument(DNNL_ARG_DIFF_DST, y);
+      backward_data_.argument(DNNL_ARG_WEIGHTS, chosen_data.weights_desc());
+      backward_data_.argument(DNNL_ARG_DIFF_SRC, x);
+    }
+    if (!direct_) {
+      const dnnl::convolution_backward_weights::desc filter(direct, x, w, b, y, stride, before, after);
+      const dnnl::convolution_backward_weights::primitive_desc chosen_filter(filter, attributes, engine, chosen);
+      filter_x_ = Staged(x_, filter_plan);
+      filter_dy_ = Staged(y_, filter_plan);
+      filter_sums_ = filter_plan.take(w_.count() * sizeof(float));
+      bias_sums_ = filter_plan.take(k * sizeof(float));
+      filter_w_ = Filter(chosen_filter.diff_weights_desc(), ours, chosen_filter.diff_weights_desc(), filter_plan);
+      backward_filter_ = onednn::Primitive(dnnl::convolution_backward_weights(chosen_filter), chosen_filter, filter_plan);
+      backward_filter_.argument(DNNL_ARG_SRC, x);
+      backward_filter_.argument(DNNL_ARG_DIFF_DST, y);
+      backward_filter_.argument(DNNL_ARG_DIFF_WEIGHTS, chosen_filter.diff_weights_desc());
+      if (kind_.bias) backward_filter_.argument(DNNL_ARG_DIFF_BIAS, b);
+    }
     scratch_.reserve(std::max({plan.bytes(), data_plan.bytes(), filter_plan.bytes()}));
   }
 
@@ -227,6 +241,7 @@ class CpuConv final : public ConvOp {
   Conv kind_;
   Layout x_, y_;
   Shape w_;  // K R S C/G
+  std::optional<DirectConv> direct_, direct_data_;            // where these are better than oneDNN
   onednn::Primitive forward_, backward_data_, backward_filter_;
   Staged forward_x_, forward_y_, data_dy_, data_dx_, filter_x_, filter_dy_;
   Filter forward_w_, data_w_, filter_w_;

@@ -1,0 +1,286 @@
+#include "kernels/cpu/direct_conv.h"
+
+#include "kernels/cpu/simd.h"
+#include "kernels/formulas/activation.h"
+
+#include <omp.h>
+
+#include <array>
+#include <cstring>
+#include <utility>
+
+namespace microtome {
+
+namespace {
+
+constexpr int width = 2 * lanes;       // output channels at a time
+constexpr int most = 14;               // positions, or taps, at a time: 28 sums, 2 weights and 1 value fill 32 registers
+constexpr int rows_forward = 8;        // rows of y a piece of work
+constexpr int steps_filter = 96;       // positions that sums stay in registers for, about
+
+/// Cuts `count` into the fewest parts of at most `most`, of nearly equal size: f(first, size).
+template <class F>
+void for_parts(int count, const F& f) {
+  const int parts = (count + most - 1) / most;
+  for (int i = 0; i < parts; ++i) {
+    const int first = static_cast<int>(std::int64_t{count} * i / parts), last = static_cast<int>(std::int64_t{count} * (i + 1) / parts);
+    f(first, last - first);
+  }
+}
+
+struct ForwardTile {
+  const float* x;            // of the first position
+  std::ptrdiff_t x_step;     // floats from one position to the next
+  std::ptrdiff_t x_row;
+  const float* w;            // R T 32
+  int rows, taps;
+  float* y;
+  std::ptrdiff_t y_step;
+  const float* b;            // 32, or null
+  bool accumulate;
+};
+
+template <int positions>
+void forward_tile(const ForwardTile& tile) {
+  Floats sums[positions][2];
+  const Floats b0 = tile.b ? load<Floats>(tile.b) : Floats{}, b1 = tile.b ? load<Floats>(tile.b + lanes) : Floats{};
+#pragma GCC unroll 16
+  for (int j = 0; j < positions; ++j) {
+    const float* y = tile.y + j * tile.y_step;
+    sums[j][0] = tile.accumulate ? load<Floats>(y) : b0;
+    sums[j][1] = tile.accumulate ? load<Floats>(y + lanes) : b1;
+  }
+  const float* w = tile.w;
+  const std::ptrdiff_t step = tile.x_step;
+  for (int r = 0; r < tile.rows; ++r) {
+    const float* row = tile.x + r * tile.x_row;
+    const float* end = row + tile.taps;
+    // Every third position has a pointer; the others are reached from it by what an address can hold, step and 2 step.
+    for (const float* x = row; x != end; ++x, w += width) {
+      const Floats w0 = load<Floats>(w), w1 = load<Floats>(w + lanes);
+      const float* at = x;
+#pragma GCC unroll 16
+      for (int j = 0; j < positions; ++j) {
+        const float value = at[j % 3 * step];
+        sums[j][0] += w0 * value;
+        sums[j][1] += w1 * value;
+        if (j % 3 == 2) at += 3 * step;
+      }
+    }
+  }
+#pragma GCC unroll 16
+  for (int j = 0; j < positions; ++j) {
+    float* y = tile.y + j * tile.y_step;
+    store(y, sums[j][0]);
+    store(y + lanes, sums[j][1]);
+  }
+}
+
+struct FilterTile {
+  const float* x;           // of the first position and tap
+  std::ptrdiff_t x_step, x_row;
+  const float* dy;          // of the first position and channel
+  std::ptrdiff_t dy_step, dy_row;
+  int rows, columns;
+  float* sums;              // taps x 32, added to
+};
+
+template <int taps>
+void filter_tile(const FilterTile& tile) {
+  Floats sums[taps][2];
+#pragma GCC unroll 16
+  for (int j = 0; j < taps; ++j)
+    sums[j][0] = load<Floats>(tile.sums + j * width), sums[j][1] = load<Floats>(tile.sums + j * width + lanes);
+  for (int p = 0; p < tile.rows; ++p) {
+    const float *x = tile.x + p * tile.x_row, *dy = tile.dy + p * tile.dy_row;
+    for (int q = 0; q < tile.columns; ++q, x += tile.x_step, dy += tile.dy_step) {
+      const Floats dy0 = load<Floats>(dy), dy1 = load<Floats>(dy + lanes);
+#pragma GCC unroll 16
+      for (int j = 0; j < taps; ++j) {
+        sums[j][0] += dy0 * x[j];
+        sums[j][1] += dy1 * x[j];
+      }
+    }
+  }
+#pragma GCC unroll 16
+  for (int j = 0; j < taps; ++j)
+    store(tile.sums + j * width, sums[j][0]), store(tile.sums + j * width + lanes, sums[j][1]);
+}
+
+template <int... size>
+constexpr auto forward_tiles(std::integer_sequence<int, size...>) {
+  return std::array{&forward_tile<size + 1>...};
+}
+template <int... size>
+constexpr auto filter_tiles(std::integer_sequence<int, size...>) {
+  return std::array{&filter_tile<size + 1>...};
+}
+constexpr auto forward_tile_of = forward_tiles(std::make_integer_sequence<int, most>{});  // [positions - 1]
+constexpr auto filter_tile_of = filter_tiles(std::make_integer_sequence<int, most>{});    // [taps - 1]
+
+}  // namespace
+
+bool DirectConv::serves(const Window& window, int groups, const Layout& x, const Layout& y) {
+  constexpr std::int64_t largest_filter = std::int64_t{1} << 20;  // floats; its sums are kept once for each piece of the batch
+  const std::int64_t filter = std::int64_t{window.kernel.h} * window.kernel.w * x.shape.c * y.shape.c;
+  return groups == 1 && y.shape.c % width == 0 && x.strides.w == x.shape.c && window.kernel.h * window.kernel.w > 1 &&
+         filter <= largest_filter && window.before.h >= 0 && window.before.w >= 0;
+}
+
+Window DirectConv::transposed(const Window& w) {
+  const auto rest = [&](Extent padding) { return Extent(w.kernel.h - 1 - padding.h, w.kernel.w - 1 - padding.w); };
+  return {w.kernel, 1, rest(w.before), rest(w.after)};
+}
+
+DirectConv::DirectConv(const Window& window, const Layout& x, const Layout& y)
+    : window_(window), x_(x), y_(y), taps_(window.kernel.w * x.shape.c), threads_(omp_get_max_threads()) {
+  const std::int64_t reach = std::int64_t{y.shape.w - 1} * window.stride.w + window.kernel.w;
+  padded_columns_ = reach;
+  pads_ = window.before.h > 0 || window.before.w > 0 || window.after.h > 0 || window.after.w > 0;
+  const std::int64_t filter = std::int64_t{window.kernel.h} * taps_ * y.shape.c;
+  constexpr std::int64_t floats_of_sums = std::int64_t{1} << 20;
+  pieces_ = static_cast<int>(std::min<std::int64_t>(x.shape.n, std::clamp<std::int64_t>(floats_of_sums / filter, 4, 32)));
+  const int rows = std::max(rows_forward, steps_filter / y.shape.w + 1);
+  if (pads_) {
+    padded_bytes_ = ((rows - 1) * window.stride.h + window.kernel.h) * padded_columns_ * x.shape.c * sizeof(float);
+    padded_bytes_ = (padded_bytes_ + 255) / 256 * 256;
+    padded_ = plan_.take(padded_bytes_ * threads_);
+  }
+  filter_ = plan_.take(filter * sizeof(float));
+  sums_ = plan_.take(pieces_ * filter * sizeof(float));
+  bias_sums_ = plan_.take(std::size_t{sizeof(float)} * pieces_ * y.shape.c);
+}
+
+/// `rows` rows of image n under the windows of output row `first` and on; without padding, x itself.
+const float* DirectConv::rows_of(const Tensor& x, int n, int first, int rows, float* padded) const {
+  const int top = first * window_.stride.h - window_.before.h;
+  if (!pads_) return pixel(x, n, top, 0);
+  const std::int64_t c = x.shape.c, left = window_.before.w;
+  const std::int64_t inside = std::min<std::int64_t>(x.shape.w, padded_columns_ - left);
+  for (int i = 0; i < rows; ++i) {
+    float* to = padded + i * padded_columns_ * c;
+    const int h = top + i;
+    if (h < 0 || h >= x.shape.h) {
+      std::fill_n(to, padded_columns_ * c, 0.0f);
+      continue;
+    }
+    std::fill_n(to, left * c, 0.0f);
+    std::memcpy(to + left * c, pixel(x, n, h, 0), inside * c * sizeof(float));
+    std::fill_n(to + (left + inside) * c, (padded_columns_ - left - inside) * c, 0.0f);
+  }
+  return padded;
+}
+
+void DirectConv::forward(const Scratch& scratch, const Tensor& x, const float* w, Filter order, const float* b,
+                         Activation activation, const Tensor& y, Write write) const {
+  const int channels = y.shape.c, r = window_.kernel.h, s = window_.kernel.w, c = x.shape.c, blocks = channels / width;
+  float* turned = scratch.at(filter_);  // [block] R T 32
+  const std::int64_t block_size = std::int64_t{r} * taps_ * width;
+#pragma omp parallel for schedule(static) num_threads(threads_)
+  for (int block = 0; block < blocks; ++block)
+    for (int i = 0; i < r * s; ++i)
+      for (int j = 0; j < c; ++j)
+        for (int k = 0; k < width; ++k) {
+          const std::int64_t out = block * width + k;
+          turned[block * block_size + (i * c + j) * width + k] =
+              order == Filter::straight ? w[(out * r * s + i) * c + j] : w[(std::int64_t{j} * r * s + r * s - 1 - i) * channels + out];
+        }
+
+  const int bands = (y.shape.h + rows_forward - 1) / rows_forward;
+#pragma omp parallel for collapse(2) schedule(static) num_threads(threads_)
+  for (int n = 0; n < y.shape.n; ++n)
+    for (int band = 0; band < bands; ++band) {
+      const int first = band * rows_forward, rows = std::min(rows_forward, y.shape.h - first);
+      float* padded = scratch.at(padded_ + padded_bytes_ * omp_get_thread_num());
+      const float* from = rows_of(x, n, first, (rows - 1) * window_.stride.h + r, padded);
+      const std::ptrdiff_t x_step = std::ptrdiff_t{window_.stride.w} * c;
+      for (int block = 0; block < blocks; ++block)
+        for (int p = 0; p < rows; ++p)
+          for_parts(y.shape.w, [&](int q, int positions) {
+            forward_tile_of[positions - 1]({.x = from + p * window_.stride.h * row_stride() + q * x_step,
+                                            .x_step = x_step,
+                                            .x_row = row_stride(),
+                                            .w = turned + block * block_size,
+                                            .rows = r,
+                                            .taps = taps_,
+                                            .y = pixel(y, n, first + p, q) + block * width,
+                                            .y_step = y.strides.w,
+                                            .b = b ? b + block * width : nullptr,
+                                            .accumulate = write == Write::accumulate});
+          });
+      if (activation == Activation::none) continue;
+      with_activation(activation, [&](auto function) {
+        for (int p = 0; p < rows; ++p)
+          for (int q = 0; q < y.shape.w; ++q) {
+            float* values = pixel(y, n, first + p, q);
+#pragma omp simd
+            for (int k = 0; k < channels; ++k) values[k] = activate(function(), values[k]);
+          }
+      });
+    }
+}
+
+void DirectConv::backward_filter(const Scratch& scratch, const Tensor& x, const Tensor& dy, float* dw, float* db,
+                                 Write write) const {
+  const int channels = dy.shape.c, r = window_.kernel.h, blocks = channels / width, images = x.shape.n;
+  const std::int64_t filter = std::int64_t{r} * taps_ * channels;
+  const int rows_at_once = std::min(steps_filter / dy.shape.w + 1, dy.shape.h);
+  const std::ptrdiff_t x_step = std::ptrdiff_t{window_.stride.w} * x.shape.c;
+#pragma omp parallel for schedule(static) num_threads(threads_)
+  for (int piece = 0; piece < pieces_; ++piece) {
+    float* sums = scratch.at(sums_) + piece * filter;  // R [block] T 32
+    float* bias = scratch.at(bias_sums_) + std::int64_t{piece} * channels;
+    float* padded = scratch.at(padded_ + padded_bytes_ * omp_get_thread_num());
+    std::fill_n(sums, filter, 0.0f);
+    std::fill_n(bias, channels, 0.0f);
+    for (int n = images * piece / pieces_; n < images * (piece + 1) / pieces_; ++n)
+      for (int first = 0; first < dy.shape.h; first += rows_at_once) {
+        const int rows = std::min(rows_at_once, dy.shape.h - first);
+        const float* from = rows_of(x, n, first, (rows - 1) * window_.stride.h + r, padded);
+        for (int i = 0; i < r; ++i)
+          for (int block = 0; block < blocks; ++block)
+            for_parts(taps_, [&](int t, int taps) {
+              filter_tile_of[taps - 1]({.x = from + i * row_stride() + t,
+                                        .x_step = x_step,
+                                        .x_row = row_stride() * window_.stride.h,
+                                        .dy = pixel(dy, n, first, 0) + block * width,
+                                        .dy_step = dy.strides.w,
+                                        .dy_row = dy.strides.h,
+                                        .rows = rows,
+                                        .columns = dy.shape.w,
+                                        .sums = sums + (std::int64_t{i * blocks + block} * taps_ + t) * width});
+            });
+        if (!db) continue;
+        for (int p = 0; p < rows; ++p)
+          for (int q = 0; q < dy.shape.w; ++q) {
+            const float* gradients = pixel(dy, n, first + p, q);
+#pragma omp simd
+            for (int k = 0; k < channels; ++k) bias[k] += gradients[k];
+          }
+      }
+  }
+
+  const float *sums = scratch.at(sums_), *bias = scratch.at(bias_sums_);
+#pragma omp parallel for collapse(2) schedule(static) num_threads(threads_)
+  for (int i = 0; i < r; ++i)
+    for (int block = 0; block < blocks; ++block)
+      for (int t = 0; t < taps_; ++t) {
+        float total[width] = {};
+        for (int piece = 0; piece < pieces_; ++piece) {
+          const float* part = sums + piece * filter + (std::int64_t{i * blocks + block} * taps_ + t) * width;
+#pragma omp simd
+          for (int k = 0; k < width; ++k) total[k] += part[k];
+        }
+        for (int k = 0; k < width; ++k) {
+          float& to = dw[(std::int64_t{block * width + k} * r + i) * taps_ + t];
+          to = write == Write::accumulate ? to + total[k] : total[k];
+        }
+      }
+  for (int k = 0; db && k < channels; ++k) {
+    float total = write == Write::accumulate ? db[k] : 0.0f;
+    for (int piece = 0; piece < pieces_; ++piece) total += bias[piece * channels + k];
+    db[k] = total;
+  }
+}
+
+}  // namespace microtome
