@@ -16,7 +16,7 @@ namespace {
 constexpr int width = 2 * lanes;       // output channels at a time
 constexpr int most = 14;               // positions, or taps, at a time: 28 sums, 2 weights and 1 value fill 32 registers
 constexpr int rows_forward = 8;        // rows of y a piece of work
-constexpr int steps_filter = 96;       // positions that sums stay in registers for, about
+constexpr int steps_filter = 384;       // positions that sums stay in registers for, about
 
 /// Cuts `count` into the fewest parts of at most `most`, of nearly equal size: f(first, size).
 template <class F>
@@ -195,19 +195,22 @@ void DirectConv::forward(const Scratch& scratch, const Tensor& x, const float* w
       const float* from = rows_of(x, n, first, (rows - 1) * window_.stride.h + r, padded);
       const std::ptrdiff_t x_step = std::ptrdiff_t{window_.stride.w} * c;
       for (int block = 0; block < blocks; ++block)
-        for (int p = 0; p < rows; ++p)
+        for (int p = 0; p < rows; ++p) {
+          const int top = (first + p) * window_.stride.h - window_.before.h;
+          const int r_first = std::max(0, -top), r_last = std::max(r_first, std::min(r, x.shape.h - top));
           for_parts(y.shape.w, [&](int q, int positions) {
-            forward_tile_of[positions - 1]({.x = from + p * window_.stride.h * row_stride() + q * x_step,
+            forward_tile_of[positions - 1]({.x = from + (p * window_.stride.h + r_first) * row_stride() + q * x_step,
                                             .x_step = x_step,
                                             .x_row = row_stride(),
-                                            .w = turned + block * block_size,
-                                            .rows = r,
+                                            .w = turned + block * block_size + std::ptrdiff_t{r_first} * taps_ * width,
+                                            .rows = r_last - r_first,
                                             .taps = taps_,
                                             .y = pixel(y, n, first + p, q) + block * width,
                                             .y_step = y.strides.w,
                                             .b = b ? b + block * width : nullptr,
                                             .accumulate = write == Write::accumulate});
           });
+        }
       if (activation == Activation::none) continue;
       with_activation(activation, [&](auto function) {
         for (int p = 0; p < rows; ++p)
