@@ -15,7 +15,7 @@ namespace {
 
 constexpr int width = 2 * lanes;       // output channels at a time
 constexpr int most = 14;               // positions, or taps, at a time: 28 sums, 2 weights and 1 value fill 32 registers
-constexpr int rows_forward = 8;        // rows of y a piece of work
+constexpr int rows_forward = 16;        // rows of y a piece of work
 constexpr int steps_filter = 384;       // positions that sums stay in registers for, about
 
 /// Cuts `count` into the fewest parts of at most `most`, of nearly equal size: f(first, size).
