@@ -25,12 +25,12 @@ bool both_passes(Lab& lab, const Case& c, Write write) {
   const double zeros_at_most = reads.x ? 0.5 : 0.75;
   // From -8 to 8, or from -6 to 6, so that relu6 clamps on both sides.
   const Tensor x = lab.input("x", layout, {.scale = lab.fill() == Fill::uniform ? 8.0 : 2.0});
-  if (y_in_place) lab.overwritten(x, "y in place", zeros_at_most);
-  const Tensor y = y_in_place ? x : lab.output("y", layout, Write::overwrite, zeros_at_most);
+  if (y_in_place) lab.overwritten(x, "y in place", {.zeros_at_most = zeros_at_most});
+  const Tensor y = y_in_place ? x : lab.output("y", layout, Write::overwrite, {.zeros_at_most = zeros_at_most});
   op->forward(x, y);
   const Tensor dy = lab.input("dy", layout);
-  if (c.in_place) lab.overwritten(dy, "dx in place", zeros_at_most);
-  const Tensor dx = c.in_place ? dy : lab.output("dx", layout, write, zeros_at_most);
+  if (c.in_place) lab.overwritten(dy, "dx in place", {.zeros_at_most = zeros_at_most});
+  const Tensor dx = c.in_place ? dy : lab.output("dx", layout, write, {.zeros_at_most = zeros_at_most});
   op->backward(reads.x ? &x : nullptr, reads.y ? &y : nullptr, dy, dx, write);
   return true;
 }

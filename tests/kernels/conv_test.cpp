@@ -53,7 +53,9 @@ bool forward(Lab& lab, const Case& c) {
   if (!op) return false;
   const Tensor b = lab.input("b", lab.parameters({{1, 1, 1, c.y.shape.c}}));
   op->forward(lab.input("x", x), lab.input("w", lab.activations({filter_of(c)})), c.kind.bias ? &b : nullptr,
-              lab.output("y", y, Write::overwrite, c.kind.activation == Activation::none ? 0.5 : 0.75));
+              lab.output("y", y, Write::overwrite,
+                         {.zeros_at_most = c.kind.activation == Activation::none ? 0.5 : 0.75,
+                          .additions = static_cast<double>(filter_of(c).count() / c.y.shape.c)}));
   return true;
 }
 
@@ -63,15 +65,17 @@ bool backward(Lab& lab, const Case& c, Write write) {
   if (!op) return false;
   const Tensor dy = lab.input("dy", y);
   const Live share = live(c);
-  const Tensor dw = lab.output("dw", lab.parameters({filter_of(c)}), write, 1 - 0.5 * share.taps);
+  const double positions = static_cast<double>(c.y.shape.count() / c.y.shape.c);
+  const Tensor dw =
+      lab.output("dw", lab.parameters({filter_of(c)}), write, {.zeros_at_most = 1 - 0.5 * share.taps, .additions = positions});
   if (c.kind.bias) {
-    const Tensor db = lab.output("db", lab.parameters({{1, 1, 1, c.y.shape.c}}), write);
+    const Tensor db = lab.output("db", lab.parameters({{1, 1, 1, c.y.shape.c}}), write, {.additions = positions});
     op->backward_filter(lab.input("x", x), dy, dw, &db, write);
   } else {
     op->backward_filter(lab.input("x", x), dy, dw, nullptr, write);
   }
-  op->backward_data(dy, lab.input("w", lab.activations({filter_of(c)})), lab.output("dx", x, write, 1 - 0.5 * share.cells),
-                    write);
+  op->backward_data(dy, lab.input("w", lab.activations({filter_of(c)})),
+                    lab.output("dx", x, write, {.zeros_at_most = 1 - 0.5 * share.cells}), write);
   return true;
 }
 

@@ -25,7 +25,9 @@ bool forward(Lab& lab, const Case& c) {
   const Tensor b = lab.input("b", lab.parameters({{1, 1, 1, c.y.shape.c}}));
   op->forward(lab.input("x", x), lab.input("w", lab.activations({{1, 1, c.x.shape.c, c.y.shape.c}})),
               c.kind.bias ? &b : nullptr,
-              lab.output("y", y, Write::overwrite, c.kind.activation == Activation::none ? 0.5 : 0.75));
+              lab.output("y", y, Write::overwrite,
+                         {.zeros_at_most = c.kind.activation == Activation::none ? 0.5 : 0.75,
+                          .additions = static_cast<double>(c.x.shape.c)}));
   return true;
 }
 
@@ -35,14 +37,16 @@ bool backward(Lab& lab, const Case& c, Write write) {
   const auto op = lab.backend().dense(c.kind, x, y);
   if (!op) return false;
   const Tensor dy = lab.input("dy", lab.activations(c.y));
-  const Tensor dw = lab.output("dw", lab.parameters({w}), write);
+  const Tensor dw = lab.output("dw", lab.parameters({w}), write, {.additions = static_cast<double>(c.x.shape.n)});
   if (c.kind.bias) {
-    const Tensor db = lab.output("db", lab.parameters({{1, 1, 1, c.y.shape.c}}), write);
+    const Tensor db =
+        lab.output("db", lab.parameters({{1, 1, 1, c.y.shape.c}}), write, {.additions = static_cast<double>(c.x.shape.n)});
     op->backward_filter(lab.input("x", x), dy, dw, &db, write);
   } else {
     op->backward_filter(lab.input("x", x), dy, dw, nullptr, write);
   }
-  op->backward_data(dy, lab.input("w", lab.activations({w})), lab.output("dx", x, write), write);
+  op->backward_data(dy, lab.input("w", lab.activations({w})),
+                    lab.output("dx", x, write, {.additions = static_cast<double>(c.y.shape.c)}), write);
   return true;
 }
 

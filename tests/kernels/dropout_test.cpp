@@ -19,11 +19,11 @@ bool both_passes(Lab& lab, const Case& c, Write write) {
   const StepState* state = lab.device<StepState>({{.seed = 7, .step = 123456}});
   const double zeros_at_most = c.kind.per_image ? 0.9 : c.kind.rate + 0.25;
   const Tensor x = lab.input("x", layout);
-  if (c.in_place) lab.overwritten(x, "y in place", zeros_at_most);
-  op->forward(x, state, c.in_place ? x : lab.output("y", layout, Write::overwrite, zeros_at_most));
+  if (c.in_place) lab.overwritten(x, "y in place", {.zeros_at_most = zeros_at_most});
+  op->forward(x, state, c.in_place ? x : lab.output("y", layout, Write::overwrite, {.zeros_at_most = zeros_at_most}));
   const Tensor dy = lab.input("dy", layout);
-  if (c.in_place) lab.overwritten(dy, "dx in place", zeros_at_most);
-  op->backward(dy, state, c.in_place ? dy : lab.output("dx", layout, write, zeros_at_most), write);
+  if (c.in_place) lab.overwritten(dy, "dx in place", {.zeros_at_most = zeros_at_most});
+  op->backward(dy, state, c.in_place ? dy : lab.output("dx", layout, write, {.zeros_at_most = zeros_at_most}), write);
   return true;
 }
 

@@ -22,7 +22,7 @@ bool gather(Lab& lab, const Case& c) {
   const auto op = lab.backend().gather(c.kind, images, x);
   op->forward({images, lab.device(pixels)}, {labels, lab.device(classes)},
               lab.device<StepState>({{.seed = 11, .epoch = 3, .batch = c.batch}}), lab.output("x", x),
-              lab.output("y", lab.parameters({{c.x.n, 1, 1, 1}}), Write::overwrite, 0.9));
+              lab.output("y", lab.parameters({{c.x.n, 1, 1, 1}}), Write::overwrite, {.zeros_at_most = 0.9}));
   return true;
 }
 

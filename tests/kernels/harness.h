@@ -51,12 +51,18 @@ struct Slice {
 };
 std::string to_string(const Slice& slice);
 
+/// What is known beforehand of an output.
+struct Expect {
+  double zeros_at_most = 0.5;  // a share; more of them in the reference's output fail the test
+  double additions = 1;        // behind each element
+};
+
 /// What an experiment wrote.
 struct Result {
   std::string name;
   Shape shape;
   int significand_bits = 24;  // of the subject's type
-  double zeros_at_most = 0.5;
+  Expect expect = {};
   std::vector<double> values;
 };
 
@@ -79,10 +85,10 @@ class Lab {
   /// With just these values.
   Tensor given(std::string_view name, const Layout& layout, const std::vector<double>& values);
 
-  /// NaN for Write::overwrite, else filled. Becomes a result; more zeros in the reference's than that share fail the test.
-  Tensor output(std::string_view name, const Layout& layout, Write write = Write::overwrite, double zeros_at_most = 0.5);
+  /// NaN for Write::overwrite, else filled. Becomes a result.
+  Tensor output(std::string_view name, const Layout& layout, Write write = Write::overwrite, Expect expect = {});
   /// The input is written over, by an op that works in place, and is a result now.
-  void overwritten(const Tensor& input, std::string_view name, double zeros_at_most = 0.5);
+  void overwritten(const Tensor& input, std::string_view name, Expect expect = {});
 
   /// Other memory of the device: a state, images, labels.
   template <class T>
@@ -106,7 +112,7 @@ class Lab {
     Buffer buffer;
     std::vector<std::uint8_t> before;  // the bytes at the start
     bool is_result = false;
-    double zeros_at_most = 0.5;
+    Expect expect = {};
   };
 
   static Layout layout(const Slice& slice, DType type);

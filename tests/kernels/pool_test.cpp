@@ -33,9 +33,10 @@ bool both_passes(Lab& lab, const Case& c, Write write) {
   const Layout x = lab.activations(c.x), y = lab.activations(c.y);
   const auto op = lab.backend().pool(c.kind, x, y);
   if (!op) return false;
-  op->forward(lab.input("x", x), lab.output("y", y, Write::overwrite, c.kind.activation == Activation::relu ? 0.75 : 0.5));
+  op->forward(lab.input("x", x),
+              lab.output("y", y, Write::overwrite, {.zeros_at_most = c.kind.activation == Activation::relu ? 0.75 : 0.5}));
   // Every cell that wins no window has no gradient; a clamped window has none either.
-  op->backward(lab.input("dy", y), lab.output("dx", x, write, write == Write::accumulate ? 0.5 : 1), write);
+  op->backward(lab.input("dy", y), lab.output("dx", x, write, {.zeros_at_most = write == Write::accumulate ? 0.5 : 1}), write);
   return true;
 }
 
