@@ -2,8 +2,8 @@
 // (formulas/batch_norm.h). Three kernels a pass: per-block partial sums, one value a channel from them, apply.
 // Mapping: a block covers up to 32 channel vectors (16 bytes each) of a chunk of pixels; a thread keeps its channels and walks
 // down its chunk. Traffic: forward reads x twice and writes y, backward reads x and dy twice and writes dx; the second reading
-// comes from L2 where the tensor fits. Numerics: float32; variance from deviations from the thread's first value, merged
-// pairwise [Chan1979]; every sum has a fixed order and nothing is atomic, so that results repeat bit for bit.
+// comes from L2 where the tensor fits. Numerics: float32 within a block, double between blocks; variance from deviations from the
+// thread's first value, merged pairwise [Chan1979]; every sum has a fixed order, so that results repeat bit for bit.
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/ops.h"
 #include "kernels/cuda/tile.h"
@@ -21,14 +21,16 @@ __device__ inline float derivative_at(Activation activation, float z) {
 }
 
 /// Mean and sum of squared deviations of `count` values.
+template <class T>
 struct Deviations {
-  float count, mean, squares;
+  T count, mean, squares;
 };
 
-__device__ inline Deviations merge(const Deviations& a, const Deviations& b) {
+template <class T>
+__device__ inline Deviations<T> merge(const Deviations<T>& a, const Deviations<T>& b) {
   if (b.count == 0) return a;
   if (a.count == 0) return b;
-  const float count = a.count + b.count, difference = b.mean - a.mean, share = b.count / count;
+  const T count = a.count + b.count, difference = b.mean - a.mean, share = b.count / count;
   return {count, a.mean + difference * share, a.squares + b.squares + difference * difference * a.count * share};
 }
 
@@ -68,7 +70,7 @@ __global__ void __launch_bounds__(block_threads) batch_norm_forward_statistics(T
       const float a = counts[threadIdx.x], b = counts[other];
 #pragma unroll
       for (int i = 0; i < V; ++i) {
-        const Deviations both = merge({a, means[i][threadIdx.x], sums[i][threadIdx.x]}, {b, means[i][other], sums[i][other]});
+        const Deviations<float> both = merge<float>({a, means[i][threadIdx.x], sums[i][threadIdx.x]}, {b, means[i][other], sums[i][other]});
         means[i][threadIdx.x] = both.mean;
         sums[i][threadIdx.x] = both.squares;
       }
@@ -87,21 +89,19 @@ __global__ void __launch_bounds__(block_threads) batch_norm_forward_statistics(T
   }
 }
 
-/// partial: 2 x chunks x channels, sum of g = dy f' and of g (x - mean) / sqrt(variance + epsilon).
+/// partial: 2 x chunks x channels, sum of g = dy f' and of g (x - mean).
 template <class T, int V>
 __global__ void __launch_bounds__(block_threads) batch_norm_backward_sums(Tile tile, Activation activation, const T* x, Place at_x,
                                                                           const T* dy, Place at_dy, const float* mean,
-                                                                          const float* inverse, const float* scale,
-                                                                          const float* beta, float* partial) {
+                                                                          const float* scale, const float* beta, float* partial) {
   const Seat mine = seat<V>(tile);
   float sum[V] = {}, products[V] = {};
   if (mine.live > 0) {
-    float center[V] = {}, factor[V] = {}, slope[V] = {}, offset[V] = {};
+    float center[V] = {}, slope[V] = {}, offset[V] = {};
 #pragma unroll
     for (int i = 0; i < V; ++i) {
       if (i < mine.live) {
         center[i] = mean[mine.channel + i];
-        factor[i] = inverse[mine.channel + i];
         slope[i] = scale[mine.channel + i];
         offset[i] = beta[mine.channel + i];
       }
@@ -115,7 +115,7 @@ __global__ void __launch_bounds__(block_threads) batch_norm_backward_sums(Tile t
         const float d = value[i] - center[i];
         const float g = gradient[i] * derivative_at(activation, d * slope[i] + offset[i]);
         sum[i] += g;
-        products[i] += g * (d * factor[i]);
+        products[i] += g * d;
       }
     }
   }
@@ -148,45 +148,45 @@ __global__ void __launch_bounds__(block_threads) batch_norm_backward_sums(Tile t
 }
 
 /// What the applying kernels read, each one float a channel: y = f((x - mean) scale + beta) and
-/// dx = scale dy f' + per_x (x - mean) + constant.
+/// dx = scale (dy f' - constant - per_x (x - mean)).
 struct Coefficients {
   float *mean, *inverse, *scale;  // inverse: 1 / sqrt(variance + epsilon)
   float *per_x, *constant;
 };
 
-/// From partial sums to coefficients and moving averages. One channel for eight threads: each merges every eighth chunk.
+/// From partial sums to coefficients and moving averages, in double. Eight threads a channel: each merges every eighth chunk.
 __global__ void __launch_bounds__(block_threads) batch_norm_forward_finish(BatchNorm kind, Tile tile, unsigned chunks,
                                                                            const float* partial, const float* gamma,
                                                                            float* moving_mean, float* moving_variance,
                                                                            Coefficients to) {
-  __shared__ Deviations merged[finish_lanes][finish_channels];
+  __shared__ Deviations<double> merged[finish_lanes][finish_channels];
   const unsigned column = threadIdx.x % finish_channels, lane = threadIdx.x / finish_channels;
   const unsigned channel = blockIdx.x * finish_channels + column;
-  Deviations all{0, 0, 0};
+  Deviations<double> all{0, 0, 0};
   if (channel < tile.channels) {
     for (unsigned chunk = lane; chunk < chunks; chunk += finish_lanes) {
       const unsigned first = chunk * tile.chunk;
       const std::size_t at = std::size_t{chunk} * tile.channels + channel;
-      all = merge(all, {static_cast<float>(min(tile.chunk, tile.pixels - first)), partial[at],
-                        partial[at + std::size_t{chunks} * tile.channels]});
+      all = merge<double>(all, {static_cast<double>(min(tile.chunk, tile.pixels - first)), partial[at],
+                                partial[at + std::size_t{chunks} * tile.channels]});
     }
   }
   merged[lane][column] = all;
   for (unsigned half = finish_lanes / 2; half > 0; half /= 2) {
     __syncthreads();
-    if (lane < half) merged[lane][column] = merge(merged[lane][column], merged[lane + half][column]);
+    if (lane < half) merged[lane][column] = merge<double>(merged[lane][column], merged[lane + half][column]);
   }
   if (lane != 0 || channel >= tile.channels) return;
   all = merged[0][column];
-  const auto count = static_cast<float>(tile.pixels);
-  const float variance = fmaxf(all.squares, 0.0f) / count;
-  const float inverse = inverse_deviation(variance, kind.epsilon);
-  to.mean[channel] = all.mean;
-  to.inverse[channel] = inverse;
-  to.scale[channel] = gamma == nullptr ? inverse : gamma[channel] * inverse;
-  moving_mean[channel] = moving_average(moving_mean[channel], all.mean, kind.momentum);
-  moving_variance[channel] =
-      moving_average(moving_variance[channel], moving_variance_sample(variance, count, kind.bessel), kind.momentum);
+  const auto count = static_cast<double>(tile.pixels), momentum = static_cast<double>(kind.momentum);
+  const double variance = fmax(all.squares, 0.0) / count;
+  const double inverse = inverse_deviation(variance, static_cast<double>(kind.epsilon));
+  to.mean[channel] = static_cast<float>(all.mean);
+  to.inverse[channel] = static_cast<float>(inverse);
+  to.scale[channel] = static_cast<float>(gamma == nullptr ? inverse : gamma[channel] * inverse);
+  moving_mean[channel] = static_cast<float>(moving_average(static_cast<double>(moving_mean[channel]), all.mean, momentum));
+  moving_variance[channel] = static_cast<float>(moving_average(static_cast<double>(moving_variance[channel]),
+                                                               moving_variance_sample(variance, count, kind.bessel), momentum));
 }
 
 /// Coefficients from the moving averages. One thread a channel.
@@ -195,10 +195,10 @@ __global__ void __launch_bounds__(block_threads) batch_norm_forward_given(BatchN
                                                                           Coefficients to) {
   const unsigned channel = blockIdx.x * blockDim.x + threadIdx.x;
   if (channel >= channels) return;
-  const float inverse = inverse_deviation(moving_variance[channel], kind.epsilon);
+  const double inverse = inverse_deviation(static_cast<double>(moving_variance[channel]), static_cast<double>(kind.epsilon));
   to.mean[channel] = moving_mean[channel];
-  to.inverse[channel] = inverse;
-  to.scale[channel] = gamma == nullptr ? inverse : gamma[channel] * inverse;
+  to.inverse[channel] = static_cast<float>(inverse);
+  to.scale[channel] = static_cast<float>(gamma == nullptr ? inverse : gamma[channel] * inverse);
 }
 
 template <class T, int V>
@@ -225,14 +225,14 @@ __global__ void __launch_bounds__(block_threads) batch_norm_forward_apply(Tile t
   }
 }
 
-/// `given`: the statistics are constants, so nothing flows back through them.
+/// `given`: the statistics are constants, so nothing flows back through them. Sums in double, as in the forward pass.
 __global__ void __launch_bounds__(block_threads) batch_norm_backward_finish(bool given, Tile tile, unsigned chunks,
                                                                             const float* partial, Coefficients to, float* dgamma,
                                                                             float* dbeta) {
-  __shared__ float sums[finish_lanes][finish_channels], product_sums[finish_lanes][finish_channels];
+  __shared__ double sums[finish_lanes][finish_channels], product_sums[finish_lanes][finish_channels];
   const unsigned column = threadIdx.x % finish_channels, lane = threadIdx.x / finish_channels;
   const unsigned channel = blockIdx.x * finish_channels + column;
-  float sum = 0, products = 0;
+  double sum = 0, products = 0;
   if (channel < tile.channels) {
     for (unsigned chunk = lane; chunk < chunks; chunk += finish_lanes) {
       const std::size_t at = std::size_t{chunk} * tile.channels + channel;
@@ -250,13 +250,13 @@ __global__ void __launch_bounds__(block_threads) batch_norm_backward_finish(bool
     }
   }
   if (lane != 0 || channel >= tile.channels) return;
+  const double inverse = to.inverse[channel], each = given ? 0.0 : 1.0 / tile.pixels;
   sum = sums[0][column];
-  products = product_sums[0][column];
-  if (dgamma != nullptr) dgamma[channel] = products;
-  dbeta[channel] = sum;
-  const float each = given ? 0.0f : to.scale[channel] / static_cast<float>(tile.pixels);
-  to.per_x[channel] = -each * products * to.inverse[channel];
-  to.constant[channel] = -each * sum;
+  products = product_sums[0][column] * inverse;
+  if (dgamma != nullptr) dgamma[channel] = static_cast<float>(products);
+  dbeta[channel] = static_cast<float>(sum);
+  to.per_x[channel] = static_cast<float>(each * products * inverse);
+  to.constant[channel] = static_cast<float>(each * sum);
 }
 
 template <class T, int V>
@@ -284,7 +284,7 @@ __global__ void __launch_bounds__(block_threads) batch_norm_backward_apply(Tile 
     for (int i = 0; i < V; ++i) {
       const float d = value[i] - center[i];
       const float g = gradient[i] * derivative_at(activation, d * slope[i] + offset[i]);
-      gradient[i] = slope[i] * g + per_x[i] * d + constant[i];
+      gradient[i] = slope[i] * (g - (constant[i] + per_x[i] * d));
     }
     write<V>(dx + at_dx(pixel) + mine.channel, gradient, accumulate, mine.live);
   }
@@ -339,7 +339,7 @@ class CudaBatchNorm final : public BatchNormOp {
       auto* partial = reinterpret_cast<float*>(context_.scratch(partial_bytes(tiling)));
       launch("batch_norm_backward_sums", context_, blocks, block_threads,
              wide ? batch_norm_backward_sums<T, widest> : batch_norm_backward_sums<T, 1>, tiling, kind_.activation, x.as<const T>(),
-             place(x), dy.as<const T>(), place(dy), to.mean, to.inverse, to.scale, beta.as<const float>(), partial);
+             place(x), dy.as<const T>(), place(dy), to.mean, to.scale, beta.as<const float>(), partial);
       launch("batch_norm_backward_finish", context_, finish_blocks(), block_threads, batch_norm_backward_finish,
              !kind_.batch_statistics, tiling, blocks.y, partial, to, dgamma == nullptr ? nullptr : dgamma->as<float>(),
              dbeta.as<float>());

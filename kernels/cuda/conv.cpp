@@ -1,6 +1,8 @@
 // y = activation(b + x * w) and its gradients, by cuDNN's graph API alone. Filters lie as K R S C/G.
 // bf16: products of bf16, sums in float32; dw leaves in float32 through cuDNN's fusion of the filter gradient with a scale by
-// one, since the plain operation rounds it to bf16. Adding to a gradient goes through scratch memory and one kernel of ours.
+// one, since the plain operation rounds it to bf16. cuDNN 9.19 has that only for channels that are multiples of 8, so others are
+// padded, and not for groups, which go through tf32: its 11 bits hold bf16's 8, the products are the same.
+// Adding to a gradient goes through scratch memory and one kernel of ours.
 #include "kernels/cuda/conv.h"
 
 #include "kernels/cuda/context.h"
@@ -91,8 +93,8 @@ OperationGraph backward_data_graph(const ConvProblem& p) {
 
 OperationGraph backward_filter_graph(const ConvProblem& p) {
   OperationGraph graph;
-  const bool scaled = p.x.dtype == DType::bf16 && !p.narrow_dw;
-  const TensorSpec dw = spec_of(conv_w, filter_layout(p.conv, p.x, p.y, p.narrow_dw ? DType::bf16 : DType::f32), p.alignment);
+  const bool scaled = p.x.dtype == DType::bf16;
+  const TensorSpec dw = spec_of(conv_w, filter_layout(p.conv, p.x, p.y, DType::f32), p.alignment);
   const Descriptor& x = graph.tensor(spec_of(conv_x, p.x, p.alignment));
   const Descriptor& dy = graph.tensor(spec_of(conv_y, p.y, p.alignment));
   const Descriptor& product = graph.tensor(scaled ? virtual_like(dw, 100) : dw);
@@ -140,7 +142,7 @@ class CudnnConv final : public ConvOp {
     require_layout("y", y, y_);
     Planned& p = planned(ConvPass::forward, {&x, &w, b, &y});
     void* workspace = context_.scratch(p.plan->workspace_bytes());
-    if (b != nullptr && !p.separate) {
+    if (b != nullptr && !p.own_bias) {
       p.plan->run(handle_, {{conv_x, x.data}, {conv_w, w.data}, {conv_b, b->data}, {conv_y, y.data}}, workspace);
     } else {
       p.plan->run(handle_, {{conv_x, x.data}, {conv_w, w.data}, {conv_y, y.data}}, workspace);
@@ -165,19 +167,28 @@ class CudnnConv final : public ConvOp {
     require_layout("x", x, x_);
     require_layout("dy", dy, dy_);
     Planned& p = planned(ConvPass::backward_filter, {&x, &dy, &dw});
-    const bool direct = mode == Write::overwrite && !p.separate;
-    const std::size_t workspace = aligned(p.plan->workspace_bytes());
-    std::byte* scratch = context_.scratch(std::max(workspace + (direct ? 0 : dw.packed_bytes()), column_sum_bytes(context_, dy)));
-    Tensor result = dw;
-    if (!direct) result.data = scratch + workspace;
-    if (p.separate) result.dtype = DType::bf16;
+    // Scratch: cuDNN's workspace, then whichever tensors take a detour.
+    const Layout filter = filter_layout(conv_, p.x, p.y, DType::f32);
+    const bool dw_detours = mode == Write::accumulate || filter.shape != dw.shape;
+    std::size_t bytes = aligned(p.plan->workspace_bytes());
+    const auto room = [&](bool needed, const Layout& layout) {
+      const std::size_t at = bytes;
+      if (needed) bytes += aligned(layout.packed_bytes());
+      return at;
+    };
+    const std::size_t x_at = room(p.x != x_, p.x), dy_at = room(p.y != dy_, p.y), dw_at = room(dw_detours, filter);
+    std::byte* scratch = context_.scratch(std::max(bytes, column_sum_bytes(context_, dy)));
+
+    const Tensor x_in = p.x == x_ ? x : copied(x, p.x, scratch + x_at);
+    const Tensor dy_in = p.y == dy_ ? dy : copied(dy, p.y, scratch + dy_at);
+    const Tensor result{filter, dw_detours ? scratch + dw_at : dw.data};
     float one = 1;
-    if (x_.dtype == DType::bf16 && !p.separate) {
-      p.plan->run(handle_, {{conv_x, x.data}, {conv_y, dy.data}, {conv_w, result.data}, {conv_one, &one}}, scratch);
+    if (p.x.dtype == DType::bf16) {
+      p.plan->run(handle_, {{conv_x, x_in.data}, {conv_y, dy_in.data}, {conv_w, result.data}, {conv_one, &one}}, scratch);
     } else {
-      p.plan->run(handle_, {{conv_x, x.data}, {conv_y, dy.data}, {conv_w, result.data}}, scratch);
+      p.plan->run(handle_, {{conv_x, x_in.data}, {conv_y, dy_in.data}, {conv_w, result.data}}, scratch);
     }
-    if (!direct) epilogue(context_, result, nullptr, Activation::none, dw, mode);
+    if (dw_detours) epilogue(context_, part(result, dw.shape), nullptr, Activation::none, dw, mode);
     if (db != nullptr) column_sums(context_, dy, *db, mode, scratch);
   }
 
@@ -193,7 +204,8 @@ class CudnnConv final : public ConvOp {
 
   struct Planned {
     std::optional<Plan> plan;
-    bool separate = false;  // forward: the bias is added by us; backward filter: dw comes in bf16 and is widened by us
+    bool own_bias = false;  // forward: the bias is added by us
+    Layout x, y;            // backward filter: as the plan wants them, which may be padded or wider copies
   };
 
   static void require_layout(std::string_view what, const Layout& found, const Layout& planned) {
@@ -206,6 +218,27 @@ class CudnnConv final : public ConvOp {
     return static_cast<std::size_t>(t.strides.n * t.shape.n) * size_bytes(t.dtype);
   }
 
+  /// The first elements of a larger tensor.
+  static Tensor part(const Tensor& whole, const Shape& shape) {
+    Tensor result = whole;
+    result.shape = shape;
+    return result;
+  }
+
+  /// `from` in the type and under the strides of a layout that may have more channels, whose contents do not matter: they end
+  /// in elements of dw that are dropped.
+  Tensor copied(const Tensor& from, const Layout& to, void* room) {
+    const Tensor result{to, room};
+    epilogue(context_, from, nullptr, Activation::none, part(result, from.shape), Write::overwrite);
+    return result;
+  }
+
+  static Layout with_channels(const Layout& t, int multiple) {
+    Shape shape = t.shape;
+    shape.c = (shape.c + multiple - 1) / multiple * multiple;
+    return {shape, t.dtype, packed(shape)};
+  }
+
   /// The plan of a pass for addresses such as these; made now if there is none yet.
   Planned& planned(ConvPass pass, std::initializer_list<const Tensor*> tensors) {
     const bool even = std::all_of(tensors.begin(), tensors.end(), [](const Tensor* t) {
@@ -213,27 +246,47 @@ class CudnnConv final : public ConvOp {
     });
     const std::int64_t alignment = even ? wide : static_cast<std::int64_t>(size_bytes(x_.dtype));
     const auto [found, fresh] = plans_.try_emplace({pass, alignment});
-    Planned& result = found->second;
-    if (!fresh) return result;
+    if (fresh) found->second = pass == ConvPass::backward_filter ? plan_backward_filter(alignment) : plan(pass, alignment);
+    return found->second;
+  }
 
+  Planned plan(ConvPass pass, std::int64_t alignment) {
     ConvProblem problem{conv_, x_, pass == ConvPass::forward ? y_ : dy_, context_.precision(), pass, alignment};
-    const Target target{handle_};
-    result.plan = plan_convolution(target, problem);
-    const bool can_add_bias = pass == ConvPass::forward && conv_.bias && conv_.activation == Activation::none;
-    const bool can_widen = pass == ConvPass::backward_filter && x_.dtype == DType::bf16;
-    if (!result.plan && (can_add_bias || can_widen)) {
+    Planned result{.plan = plan_convolution({handle_}, problem)};
+    if (!result.plan && pass == ConvPass::forward && conv_.activation != Activation::none) return result;
+    if (!result.plan && pass == ConvPass::forward && conv_.bias) {
       problem.conv.bias = false;
-      problem.narrow_dw = can_widen;
-      result.separate = true;
-      result.plan = plan_convolution(target, problem);
+      result = {.plan = plan_convolution({handle_}, problem), .own_bias = true};
     }
-    const bool declines = pass == ConvPass::forward && conv_.activation != Activation::none;
-    if (!result.plan && !declines) {
+    return accepted(std::move(result));
+  }
+
+  Planned plan_backward_filter(std::int64_t alignment) {
+    ConvProblem problem{conv_, x_, dy_, context_.precision(), ConvPass::backward_filter, alignment};
+    const auto attempt = [&] { return Planned{.plan = plan_convolution({handle_}, problem), .x = problem.x, .y = problem.y}; };
+    Planned result = attempt();
+    if (!result.plan && x_.dtype == DType::bf16 && conv_.groups == 1) {
+      constexpr int channels_of_a_vector = 8;
+      problem.x = with_channels(x_, channels_of_a_vector);
+      problem.y = with_channels(dy_, channels_of_a_vector);
+      result = attempt();
+    }
+    if (!result.plan && x_.dtype == DType::bf16) {
+      problem.precision = Precision::tf32;
+      problem.x = {x_.shape, DType::f32, packed(x_.shape)};
+      problem.y = {dy_.shape, DType::f32, packed(dy_.shape)};
+      result = attempt();
+    }
+    return accepted(std::move(result));
+  }
+
+  Planned accepted(Planned result) {
+    if (!result.plan) {
       fail(ExitCode::machine, "cuDNN has no engine for this convolution",
            {.found = fmt::format("x {}, y {}, {} groups, {}", to_string(x_.shape), to_string(y_.shape), conv_.groups, name(x_.dtype)),
             .next = "try another --precision, or set CUDNN_LOGWARN_DBG=1 to see why each engine was refused"});
     }
-    if (result.plan) context_.reserve(result.plan->workspace_bytes());
+    context_.reserve(result.plan->workspace_bytes());
     return result;
   }
 

@@ -22,7 +22,6 @@ struct ConvProblem {
   Precision precision = Precision::f32;
   ConvPass pass = ConvPass::forward;
   std::int64_t alignment = 16;  // bytes, of all addresses
-  bool narrow_dw = false;       // backward filter in bf16: dw in bf16 instead of float32
 };
 
 /// The engines that support it, best first.

@@ -171,25 +171,29 @@ std::vector<Candidate> Plan::candidates(const Target& target, const OperationGra
   return result;
 }
 
-std::optional<Plan> Plan::choose(const Target& target, OperationGraph graph, const EngineLimits& limits) {
-  for (const Candidate& candidate : candidates(target, graph, limits)) {
-    Descriptor plan(CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR);
-    if (target.handle != nullptr) plan.set(CUDNN_ATTR_EXECUTION_PLAN_HANDLE, CUDNN_TYPE_HANDLE, 1, &target.handle);
-    if (target.properties != nullptr) plan.set(CUDNN_ATTR_EXECUTION_PLAN_DEVICEPROP, *target.properties);
-    plan.set(CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, candidate.config);
-    if (!plan.try_finalize()) continue;
-    std::int64_t workspace = 0;
-    plan.read(CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, CUDNN_TYPE_INT64, 1, &workspace);
-    if (static_cast<std::size_t>(workspace) > limits.workspace_bytes) continue;
-    return Plan(std::move(graph), std::move(plan), static_cast<std::size_t>(workspace), candidate.engine);
+std::optional<Plan> Plan::build(const Target& target, Candidate candidate, const EngineLimits& limits) {
+  Descriptor plan(CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR);
+  if (target.handle != nullptr) plan.set(CUDNN_ATTR_EXECUTION_PLAN_HANDLE, CUDNN_TYPE_HANDLE, 1, &target.handle);
+  if (target.properties != nullptr) plan.set(CUDNN_ATTR_EXECUTION_PLAN_DEVICEPROP, *target.properties);
+  plan.set(CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, candidate.config);
+  if (!plan.try_finalize()) return {};
+  std::int64_t workspace = 0;
+  plan.read(CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, CUDNN_TYPE_INT64, 1, &workspace);
+  if (static_cast<std::size_t>(workspace) > limits.workspace_bytes) return {};
+  return Plan(std::move(candidate), std::move(plan), static_cast<std::size_t>(workspace));
+}
+
+std::optional<Plan> Plan::choose(const Target& target, const OperationGraph& graph, const EngineLimits& limits) {
+  for (Candidate& candidate : candidates(target, graph, limits)) {
+    if (std::optional<Plan> plan = build(target, std::move(candidate), limits)) return plan;
   }
   return {};
 }
 
-Plan::Plan(OperationGraph graph, Descriptor plan, std::size_t workspace_bytes, std::int64_t engine)
-    : graph_(std::move(graph)), plan_(std::move(plan)), workspace_bytes_(workspace_bytes), engine_(engine) {}
+Plan::Plan(Candidate candidate, Descriptor plan, std::size_t workspace_bytes)
+    : candidate_(std::move(candidate)), plan_(std::move(plan)), workspace_bytes_(workspace_bytes) {}
 
-std::string Plan::engine() const { return fmt::format("cudnn engine {}", engine_); }
+std::string Plan::engine() const { return fmt::format("cudnn engine {}", candidate_.engine); }
 
 void Plan::run(cudnnHandle_t handle, std::initializer_list<Argument> arguments, void* workspace) {
   if (!variant_ || workspace != workspace_ || !std::equal(arguments.begin(), arguments.end(), arguments_.begin(), arguments_.end())) {

@@ -115,7 +115,10 @@ struct Candidate {
 class Plan {
  public:
   /// The first that builds of `candidates`. None: no such engine.
-  static std::optional<Plan> choose(const Target& target, OperationGraph graph, const EngineLimits& limits);
+  static std::optional<Plan> choose(const Target& target, const OperationGraph& graph, const EngineLimits& limits);
+
+  /// None where cuDNN refuses, or wants more workspace than it may have.
+  static std::optional<Plan> build(const Target& target, Candidate candidate, const EngineLimits& limits);
 
   /// Heuristic mode A's list, then the fallback list, of engines that are deterministic, sum in float32 and use neither
   /// Winograd's nor Fourier's transform, whose errors exceed those of a plain sum.
@@ -132,12 +135,11 @@ class Plan {
   void run(cudnnHandle_t handle, std::initializer_list<Argument> arguments, void* workspace);
 
  private:
-  Plan(OperationGraph graph, Descriptor plan, std::size_t workspace_bytes, std::int64_t engine);
+  Plan(Candidate candidate, Descriptor plan, std::size_t workspace_bytes);
 
-  OperationGraph graph_;
+  Candidate candidate_;
   Descriptor plan_;
   std::size_t workspace_bytes_;
-  std::int64_t engine_;
 
   // The arguments of the last run, which are those of the next one as well unless a test moves its tensors.
   std::optional<Descriptor> variant_;

@@ -22,7 +22,11 @@ class HostCudaBackend final : public Backend {
  public:
   HostCudaBackend(Precision precision, host_cuda::Order order) : context_(precision), order_(order) {}
 
-  Device device() const override { return {.name = "host_cuda", .description = "CUDA's kernels on the host"}; }
+  Device device() const override {
+    Device device{.name = "host_cuda", .description = "CUDA's kernels on the host", .versions = "tests only"};
+    cuda::check(cudaMemGetInfo(&device.available_bytes, &device.memory_bytes));
+    return device;
+  }
   DType activation_type() const override { return context_.precision() == Precision::bf16 ? DType::bf16 : DType::f32; }
   DType parameter_type() const override { return DType::f32; }
 
