@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <cmath>
 #include <cstring>
 #include <map>
 #include <numeric>
@@ -152,10 +153,10 @@ Assignment split_by_patch(const std::vector<Patch>& patches, const LoadOptions& 
     for (std::size_t i = 0; i < patches.size(); ++i) {
       if (patches[i].label == label) members.push_back(i);
     }
-    const double count = static_cast<double>(members.size());
-    const auto first_test = static_cast<std::size_t>(count * (1 - share[2])), first_valid = static_cast<std::size_t>(count * share[0]);
+    const auto part = [&](double of) { return std::max<std::size_t>(1, std::llround(of * static_cast<double>(members.size()))); };
+    const std::size_t test = part(share[2]), test_and_valid = test + part(share[1]);
     const std::vector<std::size_t> order = shuffled(members.size(), options.seed, stream::split + 1 + label);
-    for (std::size_t i = 0; i < order.size(); ++i) assignment[members[order[i]]] = i >= first_test ? 2 : i >= first_valid ? 1 : 0;
+    for (std::size_t i = 0; i < order.size(); ++i) assignment[members[order[i]]] = i < test ? 2 : i < test_and_valid ? 1 : 0;
   }
   notes.push_back(fmt::format("split by patch with seed {}: patches of one patient are in several splits", options.seed));
   return assignment;

@@ -17,7 +17,6 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr std::size_t longest_file = 256 << 20;
-constexpr png_uint_32 libpng_limit = 1 << 20;  // ours is tighter and says more
 
 /// libpng reports errors by longjmp: every call that may do so goes through attempt(), whose callee holds nothing to destroy.
 class Decoder {
@@ -31,21 +30,15 @@ class Decoder {
   ~Decoder() { png_destroy_read_struct(&png_, &info_, nullptr); }
 
   PngImage decode(Extent most) {
+    require_size(most);
     attempt([this] {
       // Texts, profiles and palettes of no use here: not unpacked, so that none can be a bomb.
       static const png_byte unused[] = "iCCP\0iTXt\0tEXt\0zTXt\0sPLT\0eXIf\0hIST";
       png_set_keep_unknown_chunks(png_, PNG_HANDLE_CHUNK_NEVER, unused, sizeof unused / 5);
-      png_set_user_limits(png_, libpng_limit, libpng_limit);
       png_set_read_fn(png_, this, on_read);
       png_read_info(png_, info_);
     });
     const png_uint_32 height = png_get_image_height(png_, info_), width = png_get_image_width(png_, info_);
-    if (height > static_cast<png_uint_32>(most.h) || width > static_cast<png_uint_32>(most.w)) {
-      fail(ExitCode::data, "an image is larger than it may be",
-           {.where = file_.string(), .expected = fmt::format("at most {} x {}", most.h, most.w), .found = fmt::format("{} x {}", height, width),
-            .next = "cut it into patches of that size"});
-    }
-
     PngImage image{.size = {static_cast<int>(height), static_cast<int>(width)}};
     const png_byte colour = png_get_color_type(png_, info_);
     const bool transparent = png_get_valid(png_, info_, PNG_INFO_tRNS) != 0;
@@ -73,6 +66,18 @@ class Decoder {
   }
 
  private:
+  /// Width and height stand at a fixed place; libpng would come to them only after every chunk before the image.
+  void require_size(Extent most) const {
+    constexpr std::size_t signature = 8, width_at = 16, height_at = 20, header_end = 24;
+    const auto* bytes = reinterpret_cast<png_const_bytep>(bytes_.data());
+    if (bytes_.size() < header_end || png_sig_cmp(bytes, 0, signature) != 0) return;  // libpng says what is wrong
+    const png_uint_32 width = png_get_uint_32(bytes + width_at), height = png_get_uint_32(bytes + height_at);
+    if (height <= static_cast<png_uint_32>(most.h) && width <= static_cast<png_uint_32>(most.w)) return;
+    fail(ExitCode::data, "an image is larger than it may be",
+         {.where = file_.string(), .expected = fmt::format("at most {} x {}", most.h, most.w), .found = fmt::format("{} x {}", height, width),
+          .next = "cut it into patches of that size"});
+  }
+
   static std::vector<std::uint8_t> over_white(const std::vector<std::uint8_t>& rgba) {
     std::vector<std::uint8_t> rgb;
     rgb.reserve(rgba.size() / 4 * 3);

@@ -1,0 +1,206 @@
+#include "data/idc.h"
+
+#include "data/files.h"
+#include "data/png.h"
+#include "data/support.h"
+
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <map>
+#include <set>
+
+namespace microtome {
+namespace {
+
+/// A patch of one colour, which tells it from others.
+void write_patch(const std::filesystem::path& folder, const std::string& patient, int label, int number, Extent size = 50) {
+  std::filesystem::create_directories(folder / patient / std::to_string(label));
+  const std::vector<std::uint8_t> pixels(static_cast<std::size_t>(size.h * size.w * 3), static_cast<std::uint8_t>(number));
+  const std::string name = fmt::format("{}_idx5_x{}_y{}_class{}.png", patient, 50 * number + 1, 51, label);
+  write_png(folder / patient / std::to_string(label) / name, size, pixels.data());
+}
+
+/// `patients` of different sizes, the p-th with 4 + p patches of class 0 and 2 + p % 3 of class 1.
+void write_tree(const std::filesystem::path& folder, int patients) {
+  for (int p = 0; p < patients; ++p) {
+    for (int i = 0; i < 4 + p; ++i) write_patch(folder, std::to_string(100 + p), 0, i);
+    for (int i = 0; i < 2 + p % 3; ++i) write_patch(folder, std::to_string(100 + p), 1, 100 + i);
+  }
+}
+
+std::set<std::string> patients_of(const Images& images) {
+  std::set<std::string> patients;
+  for (const std::string& id : images.ids) patients.insert(std::filesystem::path(id).parent_path().parent_path().filename());
+  return patients;
+}
+
+bool has_note(const std::vector<std::string>& notes, const std::string& part) {
+  return std::ranges::any_of(notes, [&](const std::string& note) { return note.find(part) != note.npos; });
+}
+
+std::string all(const std::vector<std::string>& notes) {
+  std::string text;
+  for (const std::string& note : notes) text += note + "\n";
+  return text;
+}
+
+class IdcTest : public testing::Test {
+ protected:
+  TemporaryFolder folder_;
+};
+
+TEST_F(IdcTest, PixelsLabelsAndIdsBelongTogether) {
+  write_tree(folder_.path(), 12);
+  const Dataset data = load(folder_.path());
+  EXPECT_EQ(data.name, "idc");
+  int count = 0;
+  for (const Images* images : {&data.train, &data.valid, &data.test}) {
+    ASSERT_EQ(images->shape, (Shape{static_cast<int>(images->ids.size()), 50, 50, 3}));
+    EXPECT_TRUE(std::ranges::is_sorted(images->ids));
+    for (std::size_t i = 0; i < images->ids.size(); ++i) {
+      // x is 50 times the colour, plus 1.
+      const std::string& id = images->ids[i];
+      const int x = std::stoi(id.substr(id.find("_x") + 2));
+      EXPECT_EQ(images->pixels[i * 7500], (x - 1) / 50) << id;
+      EXPECT_EQ(images->pixels[i * 7500 + 7499], (x - 1) / 50) << id;
+      EXPECT_EQ(images->labels[i], id.find("_class1") != id.npos) << id;
+      EXPECT_TRUE(std::filesystem::exists(folder_ / id));
+      ++count;
+    }
+  }
+  EXPECT_EQ(count, 12 * 4 + 66 + 36);
+}
+
+TEST_F(IdcTest, NoPatientIsInTwoSplitsWhateverTheSeed) {
+  write_tree(folder_.path(), 30);
+  const double total = 30 * 4 + 435 + 90;
+  std::set<std::set<std::string>> tests;
+  for (std::uint64_t seed = 0; seed < 20; ++seed) {
+    const Dataset data = load(folder_.path(), {.seed = seed});
+    std::set<std::string> together;
+    std::size_t sum = 0;
+    for (const Images* images : {&data.train, &data.valid, &data.test}) {
+      const std::set<std::string> patients = patients_of(*images);
+      together.insert(patients.begin(), patients.end());
+      sum += patients.size();
+    }
+    EXPECT_EQ(sum, 30u);
+    EXPECT_EQ(together.size(), 30u);
+    // A split overshoots its tenth by no more than the largest patient, of 37 patches, on either side.
+    EXPECT_NEAR(data.test.shape.n, total / 10, 37);
+    EXPECT_NEAR(data.valid.shape.n, total / 10, 37);
+    tests.insert(patients_of(data.test));
+  }
+  EXPECT_GT(tests.size(), 10u);
+}
+
+TEST_F(IdcTest, TheSplitIsTheSeedsAloneAndDoesNotDependOnWhichPartsAreRead) {
+  write_tree(folder_.path(), 12);
+  const Dataset whole = load(folder_.path(), {.seed = 5, .threads = 1});
+  const Dataset part = load(folder_.path(), {.train = false, .valid = false, .seed = 5, .threads = 4});
+  EXPECT_EQ(part.test.ids, whole.test.ids);
+  EXPECT_EQ(part.test.pixels, whole.test.pixels);
+  EXPECT_EQ(part.train.shape.count(), Shape{}.count());
+  EXPECT_TRUE(part.train.pixels.empty() && part.train.labels.empty());
+}
+
+TEST_F(IdcTest, SplitByPatchKeepsTheShareOfClassesAndSaysSo) {
+  write_tree(folder_.path(), 30);
+  const Dataset data = load(folder_.path(), {.split_by = SplitBy::patch, .seed = 3});
+  // 555 of class 0 and 90 of class 1: a tenth of each, give or take one.
+  EXPECT_NEAR(std::ranges::count(data.test.labels, 1), 9, 1);
+  EXPECT_NEAR(std::ranges::count(data.test.labels, 0), 55.5, 1);
+  EXPECT_NEAR(std::ranges::count(data.valid.labels, 1), 9, 1);
+  EXPECT_NEAR(std::ranges::count(data.valid.labels, 0), 55.5, 1);
+  EXPECT_EQ(data.train.shape.n + data.valid.shape.n + data.test.shape.n, 645);
+  EXPECT_TRUE(has_note(data.notes, "split by patch with seed 3")) << all(data.notes);
+}
+
+TEST_F(IdcTest, SmallPatchesLieOnWhiteAndAreCounted) {
+  write_tree(folder_.path(), 6);
+  write_patch(folder_.path(), "900", 0, 7, {20, 50});
+  write_patch(folder_.path(), "900", 1, 8, {50, 1});
+  const Dataset data = load(folder_.path());
+  EXPECT_TRUE(has_note(data.notes, "2 patches smaller than 50x50: padded with white")) << all(data.notes);
+  int seen = 0;
+  for (const Images* images : {&data.train, &data.valid, &data.test}) {
+    for (std::size_t i = 0; i < images->ids.size(); ++i) {
+      if (!images->ids[i].starts_with("900")) continue;
+      const bool wide = images->labels[i] == 0;
+      for (std::size_t y = 0; y < 50; ++y) {
+        for (std::size_t x = 0; x < 50; ++x) {
+          const int expected = wide ? (y < 20 ? 7 : 255) : (x < 1 ? 8 : 255);
+          ASSERT_EQ(images->pixels[i * 7500 + (y * 50 + x) * 3 + 1], expected) << y << " " << x;
+        }
+      }
+      ++seen;
+    }
+  }
+  EXPECT_EQ(seen, 2);
+}
+
+TEST_F(IdcTest, LargerPatchesAreRefusedUnlessAskedFor) {
+  write_tree(folder_.path(), 6);
+  write_patch(folder_.path(), "900", 0, 7, {51, 50});
+  expect_refusal([&] { load(folder_.path()); }, ExitCode::data, {"larger than it may be", "at most 50 x 50", "51 x 50", "900_idx5_x351"});
+  const Dataset data = load(folder_.path(), {.image = Extent{64}});
+  EXPECT_EQ(data.train.shape.h, 64);
+}
+
+TEST_F(IdcTest, TheTreeThatKaggleHoldsTwiceIsReadOnce) {
+  write_tree(folder_.path(), 6);
+  const Dataset once = load(folder_.path());
+  write_tree(folder_ / "IDC_regular_ps50_idx5", 6);
+  const Dataset twice = load(folder_.path());
+  EXPECT_EQ(twice.train.ids, once.train.ids);
+  EXPECT_EQ(twice.test.pixels, once.test.pixels);
+  EXPECT_TRUE(has_note(twice.notes, "57 files left out: of the same patient, class and name")) << all(twice.notes);
+  EXPECT_EQ(load(folder_ / "IDC_regular_ps50_idx5").train.pixels, once.train.pixels);
+}
+
+TEST_F(IdcTest, WhatIsNoPatchIsLeftOutAndCounted) {
+  write_tree(folder_.path(), 6);
+  const Dataset before = load(folder_.path());
+  const TemporaryFolder outside;
+  write_tree(outside.path(), 1);
+  std::filesystem::create_directory_symlink(outside.path() / "100", folder_ / "999");
+  std::filesystem::create_symlink(outside.path() / "100/0/100_idx5_x1_y51_class0.png", folder_ / "100/0/100_idx5_x9_y9_class0.png");
+  std::filesystem::create_directory_symlink(folder_.path(), folder_ / "100/loop");
+  ASSERT_EQ(::mkfifo((folder_ / "100/0/100_idx5_x7_y7_class0.png").c_str(), 0600), 0);
+  write_bytes(folder_ / "README.txt", {'a'});
+  std::filesystem::copy_file(folder_ / "100/0/100_idx5_x1_y51_class0.png", folder_ / "overview.png");
+  std::filesystem::copy_file(folder_ / "100/0/100_idx5_x1_y51_class0.png", folder_ / "101/0/own name\n\xff.PNG");
+  const Dataset data = load(folder_.path());
+  EXPECT_TRUE(has_note(data.notes, "3 symbolic links not followed")) << all(data.notes);
+  EXPECT_TRUE(has_note(data.notes, "2 other files left out")) << all(data.notes);
+  EXPECT_TRUE(has_note(data.notes, "1 PNG file left out: not in a folder PATIENT/0 or PATIENT/1")) << all(data.notes);
+  EXPECT_TRUE(has_note(data.notes, "1 file name is not of the form")) << all(data.notes);
+  EXPECT_EQ(data.train.shape.n + data.valid.shape.n + data.test.shape.n, before.train.shape.n + before.valid.shape.n + before.test.shape.n + 1);
+}
+
+TEST_F(IdcTest, WrongTreesAreRefused) {
+  write_tree(folder_.path(), 2);
+  expect_refusal([&] { load(folder_.path()); }, ExitCode::data, {"too few patients", "found:    2", "--split-by patch"});
+  EXPECT_EQ(load(folder_.path(), {.split_by = SplitBy::patch}).name, "idc");
+
+  const TemporaryFolder one_class;
+  for (int p = 0; p < 5; ++p) write_patch(one_class.path(), std::to_string(p), 0, 1);
+  expect_refusal([&] { load(one_class.path()); }, ExitCode::data, {"has one class only", "of class 0, 0 of class 1"});
+
+  const TemporaryFolder torn;
+  write_tree(torn.path(), 6);
+  const std::filesystem::path victim = torn / "103/0/103_idx5_x51_y51_class0.png";
+  std::vector<char> bytes = read_bytes(victim);
+  bytes.resize(bytes.size() - 20);
+  write_bytes(victim, bytes);
+  expect_refusal([&] { load(torn.path()); }, ExitCode::data, {"damaged or cut short", victim.string()});
+
+  const TemporaryFolder contrary;
+  write_tree(contrary.path(), 6);
+  std::filesystem::rename(contrary / "103/0/103_idx5_x51_y51_class0.png", contrary / "103/1/103_idx5_x51_y51_class0.png");
+  expect_refusal([&] { load(contrary.path()); }, ExitCode::data, {"disagree on its class", "class 1, as its folder says", "class 0 in its name"});
+}
+
+}  // namespace
+}  // namespace microtome

@@ -1,0 +1,74 @@
+#include "data/loader.h"
+
+#include "data/files.h"
+#include "data/png.h"
+#include "data/support.h"
+
+namespace microtome {
+namespace {
+
+void write_image(const std::filesystem::path& file, Extent size, int colour) {
+  std::filesystem::create_directories(file.parent_path());
+  const std::vector<std::uint8_t> pixels(static_cast<std::size_t>(size.h * size.w * 3), static_cast<std::uint8_t>(colour));
+  write_png(file, size, pixels.data());
+}
+
+TEST(LoaderTest, RecognisesBothDataSetsAndSaysWhatElseItFound) {
+  const TemporaryFolder pcam, idc, other, empty;
+  write_pcam(pcam.path());
+  EXPECT_EQ(recognise(pcam.path()), DataFormat::pcam);
+  std::filesystem::rename(pcam / pcam_file_name("train", 'x'), pcam / (pcam_file_name("train", 'x') + ".gz"));
+  EXPECT_EQ(recognise(pcam.path()), DataFormat::pcam);
+  write_image(idc / "8863/0/a.png", 50, 1);
+  EXPECT_EQ(recognise(idc.path()), DataFormat::idc);
+  write_bytes(other / "notes.txt", {'a'});
+  expect_refusal([&] { recognise(other.path()); }, ExitCode::data,
+                 {"no data set that is known", "camelyonpatch_level_2_split_train_x.h5", "PATIENT/0/*.png", "found:    notes.txt"});
+  expect_refusal([&] { load(empty.path()); }, ExitCode::data, {"an empty folder"});
+  expect_refusal([&] { load(other / "notes.txt"); }, ExitCode::data, {"no folder"});
+  expect_refusal([&] { load(other / "none"); }, ExitCode::data, {"missing"});
+}
+
+TEST(LoaderTest, ImagesToScoreComeFromAnyOfThreeSources) {
+  const TemporaryFolder folder;
+  write_image(folder / "b.png", 50, 2);
+  write_image(folder / "deep/a.png", 50, 1);
+  write_bytes(folder / "c.txt", {'a'});
+  const Images many = load_images(folder.path());
+  EXPECT_EQ(many.shape, (Shape{2, 50, 50, 3}));
+  EXPECT_EQ(many.ids, (std::vector<std::string>{"b.png", "deep/a.png"}));
+  EXPECT_EQ(many.pixels[0], 2);
+  EXPECT_EQ(many.pixels[7500], 1);
+  EXPECT_TRUE(many.labels.empty());
+
+  const Images one = load_images(folder / "b.png");
+  EXPECT_EQ(one.ids, std::vector<std::string>{(folder / "b.png").string()});
+  EXPECT_EQ(one.shape.n, 1);
+
+  write_hdf5(folder / "some.h5", "x", {3, 4, 5, 3}, H5T_STD_U8LE, some_pixels(180), H5T_NATIVE_UINT8);
+  const Images stored = load_images(folder / "some.h5");
+  EXPECT_EQ(stored.shape, (Shape{3, 4, 5, 3}));
+  EXPECT_TRUE(stored.ids.empty());
+}
+
+TEST(LoaderTest, ImagesToScoreAreOfOneSizeOrPaddedToOneThatIsAskedFor) {
+  const TemporaryFolder folder;
+  write_image(folder / "a.png", 50, 1);
+  write_image(folder / "b.png", {40, 50}, 2);
+  expect_refusal([&] { load_images(folder.path()); }, ExitCode::data, {"images differ in size", "b.png", "40 x 50"});
+  const Images images = load_images(folder.path(), {.image = Extent{50, 60}});
+  EXPECT_EQ(images.shape, (Shape{2, 50, 60, 3}));
+  EXPECT_EQ(images.pixels.back(), 255);
+  expect_refusal([&] { load_images(folder.path(), {.image = Extent{45}}); }, ExitCode::data, {"larger than it may be"});
+}
+
+TEST(LoaderTest, WhatCannotBeScoredIsNamed) {
+  const TemporaryFolder folder;
+  write_bytes(folder / "a.csv", {'a'});
+  expect_refusal([&] { load_images(folder / "a.csv"); }, ExitCode::data, {"a PNG file, a folder of PNG files, or an HDF5 file"});
+  expect_refusal([&] { load_images(folder / "none.png"); }, ExitCode::data, {"no such file"});
+  expect_refusal([&] { load_images(folder.path()); }, ExitCode::data, {"holds no images"});
+}
+
+}  // namespace
+}  // namespace microtome

@@ -1,0 +1,186 @@
+#include "data/png.h"
+
+#include "data/support.h"
+
+#include <png.h>
+#include <zlib.h>
+
+#include <sys/stat.h>
+
+#include <cstring>
+#include <map>
+#include <string>
+
+namespace microtome {
+namespace {
+
+/// A PNG file chunk by chunk, right checksums included: libpng would refuse to write most of what these tests need.
+class PngBuilder {
+ public:
+  PngBuilder(std::uint32_t width, std::uint32_t height, int depth, int colour, int interlace = 0) {
+    const char signature[] = "\x89PNG\r\n\x1a\n";
+    bytes_.assign(signature, signature + 8);
+    std::string header = big_endian(width) + big_endian(height);
+    for (const int value : {depth, colour, 0, 0, interlace}) header.push_back(static_cast<char>(value));
+    chunk("IHDR", header);
+  }
+
+  PngBuilder& chunk(const std::string& type, const std::string& data, bool sound = true) {
+    append(big_endian(static_cast<std::uint32_t>(data.size())));
+    const std::string body = type + data;
+    append(body);
+    const auto sum = static_cast<std::uint32_t>(crc32(0, reinterpret_cast<const Bytef*>(body.data()), static_cast<uInt>(body.size())));
+    append(big_endian(sound ? sum : ~sum));
+    return *this;
+  }
+  /// Rows as they are: each its filter byte, then its bytes.
+  PngBuilder& image(const std::string& rows) {
+    std::string packed(compressBound(rows.size()), '\0');
+    uLongf size = packed.size();
+    compress(reinterpret_cast<Bytef*>(packed.data()), &size, reinterpret_cast<const Bytef*>(rows.data()), rows.size());
+    return chunk("IDAT", packed.substr(0, size));
+  }
+  std::vector<char> end() { return chunk("IEND", "").bytes_; }
+  const std::vector<char>& bytes() const { return bytes_; }
+
+ private:
+  static std::string big_endian(std::uint32_t value) {
+    return {static_cast<char>(value >> 24), static_cast<char>(value >> 16), static_cast<char>(value >> 8), static_cast<char>(value)};
+  }
+  void append(const std::string& text) { bytes_.insert(bytes_.end(), text.begin(), text.end()); }
+
+  std::vector<char> bytes_;
+};
+
+class PngTest : public testing::Test {
+ protected:
+  PngImage read(const std::vector<char>& bytes, Extent most = 64) const {
+    write_bytes(file_, bytes);
+    return read_png(file_, most);
+  }
+  void expect_refused(const std::vector<char>& bytes, const std::vector<std::string>& parts = {}) const {
+    write_bytes(file_, bytes);
+    expect_refusal([&] { read_png(file_, 64); }, ExitCode::data, parts);
+  }
+
+  TemporaryFolder folder_;
+  const std::filesystem::path file_ = folder_ / "a.png";
+};
+
+using Pixels = std::vector<std::uint8_t>;
+
+TEST_F(PngTest, WhatWasWrittenComesBack) {
+  Pixels pixels(7 * 5 * 3);
+  for (std::size_t i = 0; i < pixels.size(); ++i) pixels[i] = static_cast<std::uint8_t>(i * 37);
+  write_png(file_, {7, 5}, pixels.data());
+  const PngImage image = read_png(file_, {7, 5});
+  EXPECT_EQ(image.size, Extent(7, 5));
+  EXPECT_EQ(image.pixels, pixels);
+  EXPECT_FALSE(image.converted);
+}
+
+TEST_F(PngTest, EveryKindOfPngBecomesRgb) {
+  using std::string_literals::operator""s;
+  // 2 x 1 each: one row, a filter byte first.
+  const auto rgb = read(PngBuilder(2, 1, 8, 2).image("\0\x01\x02\x03\xff\x80\x40"s).end());
+  EXPECT_EQ(rgb.pixels, (Pixels{1, 2, 3, 255, 128, 64}));
+  EXPECT_FALSE(rgb.converted);
+  const auto grey = read(PngBuilder(2, 1, 8, 0).image("\0\x10\xf0"s).end());
+  EXPECT_EQ(grey.pixels, (Pixels{16, 16, 16, 240, 240, 240}));
+  EXPECT_TRUE(grey.converted);
+  EXPECT_EQ(read(PngBuilder(2, 1, 1, 0).image("\0\x40"s).end()).pixels, (Pixels{0, 0, 0, 255, 255, 255}));
+  const auto palette = read(PngBuilder(2, 1, 8, 3).chunk("PLTE", "\x01\x02\x03\x04\x05\x06"s).image("\0\x01\x00"s).end());
+  EXPECT_EQ(palette.pixels, (Pixels{4, 5, 6, 1, 2, 3}));
+  EXPECT_TRUE(palette.converted);
+  // 16 bits: 0x0101 v is v; 0x00ff is nearer to 1 than to 0.
+  const auto deep = read(PngBuilder(2, 1, 16, 2).image("\0\x01\x01\x02\x02\x03\x03\x00\xff\xff\xff\x00\x00"s).end());
+  EXPECT_EQ(deep.pixels, (Pixels{1, 2, 3, 1, 255, 0}));
+  EXPECT_TRUE(deep.converted);
+  // Transparency lies over white: alpha 0 gives white, 51 of 255 a fifth of the colour.
+  const auto alpha = read(PngBuilder(2, 1, 8, 6).image("\0\x01\x02\x03\x00\x00\x64\xff\x33"s).end());
+  EXPECT_EQ(alpha.pixels, (Pixels{255, 255, 255, 204, 224, 255}));
+  EXPECT_TRUE(alpha.converted);
+  EXPECT_EQ(read(PngBuilder(2, 1, 8, 4).image("\0\x00\xff\x00\x00"s).end()).pixels, (Pixels{0, 0, 0, 255, 255, 255}));
+  const auto keyed = read(PngBuilder(2, 1, 8, 2).chunk("tRNS", "\0\x01\0\x02\0\x03"s).image("\0\x01\x02\x03\x04\x05\x06"s).end());
+  EXPECT_EQ(keyed.pixels, (Pixels{255, 255, 255, 4, 5, 6}));
+  EXPECT_TRUE(keyed.converted);
+  // Interlaced, 1 x 1: one pass.
+  EXPECT_EQ(read(PngBuilder(1, 1, 8, 2, 1).image("\0\x07\x08\x09"s).end()).pixels, (Pixels{7, 8, 9}));
+}
+
+TEST_F(PngTest, GammaChunksChangeNothing) {
+  using std::string_literals::operator""s;
+  const auto image = read(PngBuilder(1, 1, 8, 2).chunk("gAMA", "\0\0\x27\x10"s).image("\0\x40\x50\x60"s).end());
+  EXPECT_EQ(image.pixels, (Pixels{0x40, 0x50, 0x60}));
+}
+
+TEST_F(PngTest, BadFilesAreRefused) {
+  using std::string_literals::operator""s;
+  const std::string row = "\0\x01\x02\x03"s;
+  expect_refused({}, {"no PNG file", file_.string()});
+  expect_refused({'G', 'I', 'F', '8', '9', 'a', 0, 0, 0}, {"Not a PNG file"});
+  expect_refused(PngBuilder(1, 1, 8, 2).bytes(), {"ends too early"});
+  expect_refused(PngBuilder(1, 1, 8, 2).image(row).bytes(), {"ends too early"});
+  expect_refused(PngBuilder(1, 1, 8, 2).chunk("IDAT", "nonsense").end());
+  expect_refused(PngBuilder(1, 1, 8, 2).chunk("IDAT", "x", false).end(), {"CRC"});
+  expect_refused(PngBuilder(1, 1, 8, 2).end());
+  expect_refused(PngBuilder(1, 1, 7, 2).image(row).end());
+  expect_refused(PngBuilder(1, 1, 8, 5).image(row).end());
+  expect_refused(PngBuilder(0, 1, 8, 2).image(row).end());
+  expect_refused(PngBuilder(1, 1, 8, 3).image("\0\0"s).end());
+  expect_refused(PngBuilder(2, 2, 8, 2).image("\0\x01\x02\x03"s).end());
+  expect_refused(PngBuilder(1, 1, 8, 2).chunk("ABCD", "").image(row).end());
+  expect_refusal([&] { read_png(folder_ / "none.png", 64); }, ExitCode::data, {"none.png"});
+}
+
+TEST_F(PngTest, AnImageThatClaimsToBeHugeIsRefusedFromItsHeader) {
+  expect_refused(PngBuilder(65535, 65535, 16, 6).end(), {"larger than it may be", "65535 x 65535", "at most 64 x 64"});
+  expect_refused(PngBuilder(0x7fffffff, 0x7fffffff, 8, 2).end());
+  expect_refused(PngBuilder(65, 64, 8, 2).end(), {"64 x 65"});
+  // A row of data that unpacks to 64 MiB for an image of one pixel: libpng stops at the pixel.
+  using std::string_literals::operator""s;
+  const auto image = read(PngBuilder(1, 1, 8, 2).image("\0\x01\x02\x03"s + std::string(64 << 20, '\0')).end());
+  EXPECT_EQ(image.pixels, (Pixels{1, 2, 3}));
+}
+
+TEST_F(PngTest, TextsAndProfilesThatUnpackToMuchAreNotUnpacked) {
+  using std::string_literals::operator""s;
+  const std::string bomb(16 << 20, 'a');
+  std::string packed(compressBound(bomb.size()), '\0');
+  uLongf size = packed.size();
+  compress(reinterpret_cast<Bytef*>(packed.data()), &size, reinterpret_cast<const Bytef*>(bomb.data()), bomb.size());
+  packed.resize(size);
+  const auto image = read(PngBuilder(1, 1, 8, 2).chunk("zTXt", "k\0\0"s + packed).chunk("iCCP", "p\0\0"s + packed).image("\0\x01\x02\x03"s).end());
+  EXPECT_EQ(image.pixels, (Pixels{1, 2, 3}));
+}
+
+TEST_F(PngTest, EveryTruncationIsRefused) {
+  Pixels pixels(20 * 20 * 3);
+  for (std::size_t i = 0; i < pixels.size(); ++i) pixels[i] = static_cast<std::uint8_t>(i * 131 >> 3);
+  write_png(file_, 20, pixels.data());
+  const std::vector<char> bytes = read_bytes(file_);
+  for (std::size_t size = 0; size < bytes.size(); ++size) {
+    expect_refused({bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(size)});
+    ASSERT_FALSE(HasFailure()) << size << " bytes";
+  }
+}
+
+TEST_F(PngTest, AFlippedBitIsRefusedOrChangesNothing) {
+  Pixels pixels(20 * 20 * 3);
+  for (std::size_t i = 0; i < pixels.size(); ++i) pixels[i] = static_cast<std::uint8_t>(i * 131 >> 3);
+  write_png(file_, 20, pixels.data());
+  const std::vector<char> bytes = read_bytes(file_);
+  for (std::size_t i = 0; i < bytes.size(); ++i) {
+    std::vector<char> flipped = bytes;
+    flipped[i] = static_cast<char>(flipped[i] ^ (1 << i % 8));
+    write_bytes(file_, flipped);
+    try {
+      EXPECT_EQ(read_png(file_, 64).pixels, pixels) << "byte " << i;
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ExitCode::data) << "byte " << i;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace microtome
