@@ -261,6 +261,12 @@ std::vector<std::byte> image_of(hid_t file) {
   return image;
 }
 
+Id without_times() {
+  Id creation = written(H5Pcreate(H5P_DATASET_CREATE));
+  written(H5Pset_obj_track_times(creation, false) >= 0);
+  return creation;
+}
+
 Id create_group(hid_t parent, const std::string& path) {
   const Id links = written(H5Pcreate(H5P_LINK_CREATE));
   written(H5Pset_create_intermediate_group(links, 1) >= 0);
@@ -271,7 +277,7 @@ void write_dataset(hid_t parent, const std::string& path, std::span<const hsize_
   const Id links = written(H5Pcreate(H5P_LINK_CREATE));
   written(H5Pset_create_intermediate_group(links, 1) >= 0);
   const Id space = written(H5Screate_simple(static_cast<int>(shape.size()), shape.data(), nullptr));
-  const Id dataset = written(H5Dcreate2(parent, path.c_str(), type, space, links, H5P_DEFAULT, H5P_DEFAULT));
+  const Id dataset = written(H5Dcreate2(parent, path.c_str(), type, space, links, without_times(), H5P_DEFAULT));
   written(H5Dwrite(dataset, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, values) >= 0);
 }
 

@@ -62,6 +62,8 @@ std::vector<std::string> read_strings(hid_t object, const std::string& name, con
 Id create_file(const std::filesystem::path& file);
 Id create_file_in_memory();
 std::vector<std::byte> image_of(hid_t file);
+/// For new datasets: no time of writing, so that the same content gives the same bytes.
+Id without_times();
 Id create_group(hid_t parent, const std::string& path);
 void write_dataset(hid_t parent, const std::string& path, std::span<const hsize_t> shape, hid_t type, const void* values);
 void write_strings(hid_t object, const std::string& name, const std::vector<std::string>& values);

@@ -22,7 +22,7 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr hsize_t piece_bytes = 4 << 20;       // read at once, about
-constexpr hsize_t largest_piece = 1 << 30;     // where one chunk spans that many images
+constexpr hsize_t largest_piece = 256 << 20;  // where one chunk spans that many images
 constexpr const char* wanted_images = "uint8 (N, 96, 96, 3)";
 
 /// Says what a user can do about a file that is not there or still gzipped.
@@ -265,7 +265,7 @@ PcamWriter::PcamWriter(const fs::path& folder, std::string_view split, const Sha
   my.file = hdf5::create_file(my.unfinished('x'));
   const hsize_t extents[4] = {static_cast<hsize_t>(shape.n), static_cast<hsize_t>(shape.h), static_cast<hsize_t>(shape.w), 3};
   const hdf5::Id space(H5Screate_simple(4, extents, nullptr));
-  my.dataset = hdf5::Id(H5Dcreate2(my.file, "x", H5T_STD_U8LE, space, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT));
+  my.dataset = hdf5::Id(H5Dcreate2(my.file, "x", H5T_STD_U8LE, space, H5P_DEFAULT, hdf5::without_times(), H5P_DEFAULT));
   if (!my.dataset.valid()) refuse_write(my.name('x'), hdf5::last_message());
 }
 

@@ -31,6 +31,8 @@ struct Frame {
 
 /// What the child may use beyond what it inherits: chunks and caches of a sound file need far less.
 constexpr rlim_t child_memory = rlim_t{4} << 30;
+/// Processor seconds that may pass without a byte: some damage sends libhdf5 round in circles. Waiting for a disk costs none.
+constexpr rlim_t child_patience_s = 3;
 constexpr std::size_t longest_text = 1 << 20;
 
 void write_fully(int fd, const void* from, std::size_t count) {
@@ -62,13 +64,24 @@ void lower_limit(int resource, rlim_t to) {
   ::setrlimit(static_cast<__rlimit_resource>(resource), &limit);
 }
 
+/// In the child: the clock that ends it starts anew.
+void grant_time() {
+  rusage used;
+  if (::getrusage(RUSAGE_SELF, &used) != 0) return;
+  const auto seconds = static_cast<rlim_t>(used.ru_utime.tv_sec + used.ru_stime.tv_sec + 1);
+  rlimit limit;
+  if (::getrlimit(RLIMIT_CPU, &limit) != 0) return;
+  limit.rlim_cur = std::min(limit.rlim_max, seconds + child_patience_s);
+  ::setrlimit(RLIMIT_CPU, &limit);
+}
+
 /// The child lives by its own rules: it dies with its parent, ignores what the terminal sends to both, stays silent, dumps no
 /// core, writes no file and takes no more memory than it may.
 void settle_down(pid_t parent) {
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (::getppid() != parent) _exit(1);
   for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2}) std::signal(signal, SIG_IGN);
-  for (const int signal : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGPIPE}) std::signal(signal, SIG_DFL);
+  for (const int signal : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGPIPE, SIGXCPU}) std::signal(signal, SIG_DFL);
   const int silence = ::open("/dev/null", O_RDWR | O_CLOEXEC);
   if (silence >= 0) {
     for (int fd = 0; fd <= 2; ++fd) ::dup2(silence, fd);
@@ -76,6 +89,7 @@ void settle_down(pid_t parent) {
   lower_limit(RLIMIT_CORE, 0);
   lower_limit(RLIMIT_FSIZE, 0);
   if (const rlim_t used = address_space_in_use(); used > 0) lower_limit(RLIMIT_AS, used + child_memory);
+  grant_time();
 }
 
 [[noreturn]] void run_child(int fd, pid_t parent, const std::function<void(Sink&)>& body) {
@@ -155,11 +169,7 @@ class ChildProcess : public Source {
       pollfd waiting{.fd = fd_, .events = POLLIN, .revents = 0};
       const int ready = ::poll(&waiting, 1, sandbox_.patience_ms);
       if (ready < 0 && errno == EINTR) continue;
-      if (ready == 0) {
-        fail(sandbox_.code, "a file cannot be read: reading it does not come forward",
-             {.where = sandbox_.where, .found = fmt::format("nothing for {} s", sandbox_.patience_ms / 1000),
-              .next = "see whether the disk answers; if it does, the file is damaged"});
-      }
+      if (ready == 0) give_up(fmt::format("nothing for {} s", sandbox_.patience_ms / 1000));
       const ssize_t count = ::read(fd_, bytes.data(), bytes.size());
       if (count < 0 && errno == EINTR) continue;
       if (count <= 0) report_death();
@@ -167,8 +177,14 @@ class ChildProcess : public Source {
     }
   }
 
+  [[noreturn]] void give_up(const std::string& found) const {
+    fail(sandbox_.code, "a file cannot be read: reading it does not come forward",
+         {.where = sandbox_.where, .found = found, .next = "see whether the disk answers; if it does, the file is damaged"});
+  }
+
   [[noreturn]] void report_death() {
     const int status = reap();
+    if (WIFSIGNALED(status) && WTERMSIG(status) == SIGXCPU) give_up(fmt::format("nothing for {} s of work", child_patience_s));
     std::string found = "it ended early";
     if (WIFSIGNALED(status)) found = fmt::format("it was ended by signal {} ({})", WTERMSIG(status), ::strsignal(WTERMSIG(status)));
     fail(sandbox_.code, "a file cannot be read: it crashes the library that reads it",
@@ -192,6 +208,7 @@ class ChildProcess : public Source {
 }  // namespace
 
 void Sink::write(std::span<const std::byte> bytes) {
+  grant_time();
   const Frame frame{.kind = Kind::bytes, .size = bytes.size()};
   write_fully(fd_, &frame, sizeof frame);
   write_fully(fd_, bytes.data(), bytes.size());

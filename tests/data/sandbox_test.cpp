@@ -75,6 +75,14 @@ TEST(SandboxTest, StandingStillIsARefusalAndLeavesNoProcess) {
   EXPECT_EQ(::kill(child, 0), -1);
 }
 
+TEST(SandboxTest, GoingRoundInCirclesIsARefusal) {
+  const auto body = [](Sink&) {
+    for (volatile bool forever = true; forever;) {
+    }
+  };
+  expect_refusal([&] { read_in_child({.where = "some.h5"}, body, nothing); }, ExitCode::data, {"does not come forward", "3 s of work"});
+}
+
 TEST(SandboxTest, AHungryFileIsARefusal) {
   const auto body = [](Sink& sink) {
     std::vector<std::unique_ptr<char[]>> eaten;

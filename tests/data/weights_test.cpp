@@ -1,0 +1,309 @@
+#include "data/weights.h"
+
+#include "data/hdf5.h"
+#include "data/support.h"
+#include "engine/model.h"
+
+#include <numeric>
+
+namespace microtome {
+namespace {
+
+/// A convolution, a batch-norm, two dense layers; weightless rows between. What each parameter holds depends on its place.
+Graph small_graph() {
+  Graph graph;
+  graph.input(8);
+  const auto vector = [&](const char* name, int count, bool trainable = true) {
+    graph.parameter(name, {1, 1, 1, count}, {count}, constant(0), trainable);
+  };
+  graph.row("conv2d", "first/conv");
+  graph.parameter("kernel", {4, 3, 2, 3}, {3, 2, 3, 4}, constant(0));
+  graph.row("batch_normalization");
+  vector("gamma", 4), vector("beta", 4), vector("moving_mean", 4, false), vector("moving_variance", 4, false);
+  graph.row("activation");
+  graph.row("dropout");
+  graph.row("dense");
+  graph.parameter("kernel", {1, 1, 4, 5}, {4, 5}, constant(0));
+  vector("bias", 5);
+  graph.row("dense");
+  graph.parameter("kernel", {1, 1, 5, 1}, {5, 1}, constant(0));
+  vector("bias", 1);
+  return graph;
+}
+
+std::vector<float> some_weights(const Graph& graph, float step = 0.25f) {
+  std::vector<float> weights(static_cast<std::size_t>(graph.parameter_count()));
+  for (std::size_t i = 0; i < weights.size(); ++i) weights[i] = step * static_cast<float>(i + 1);
+  return weights;
+}
+
+class WeightsTest : public testing::Test {
+ protected:
+  /// All parameters in Keras' order, one after another.
+  std::vector<std::vector<float>> keras_values() const {
+    std::vector<std::vector<float>> all;
+    std::size_t offset = 0;
+    for (const Parameter& parameter : graph_.parameters()) {
+      const auto count = static_cast<std::size_t>(parameter.shape.count());
+      all.push_back(to_keras(parameter, std::span(weights_).subspan(offset, count)));
+      offset += count;
+    }
+    return all;
+  }
+  static std::vector<hsize_t> extents(const Parameter& parameter) { return {parameter.keras_shape.begin(), parameter.keras_shape.end()}; }
+  void put(hid_t parent, const std::string& path, std::size_t parameter) const {
+    hdf5::write_dataset(parent, path, extents(graph_.parameters()[parameter]), H5T_IEEE_F32LE, keras_values()[parameter].data());
+  }
+  void expect_same(const std::filesystem::path& file) const { EXPECT_EQ(read_weights(file, graph_), weights_) << file; }
+
+  TemporaryFolder folder_;
+  const Graph graph_ = small_graph();
+  const std::vector<float> weights_ = some_weights(graph_);
+};
+
+TEST_F(WeightsTest, BothLayoutsComeBack) {
+  for (const char* name : {"a.h5", "a.weights.h5"}) {
+    std::vector<std::string> notes{"old"};
+    write_weights(folder_ / name, graph_, weights_);
+    EXPECT_EQ(read_weights(folder_ / name, graph_, &notes), weights_);
+    EXPECT_TRUE(notes.empty()) << notes[0];
+  }
+  EXPECT_EQ(open_weights(folder_ / "a.h5").layout, WeightFile::Layout::legacy);
+  EXPECT_EQ(open_weights(folder_ / "a.weights.h5").layout, WeightFile::Layout::keras3);
+}
+
+TEST_F(WeightsTest, TheLegacyLayoutIsKeras) {
+  write_weights(folder_ / "a.h5", graph_, weights_);
+  const hdf5::Id file = hdf5::open_untrusted(folder_ / "a.h5");
+  bool there = false;
+  EXPECT_EQ(hdf5::read_strings(file, "layer_names", "", &there),
+            (std::vector<std::string>{"input_layer", "first/conv", "batch_normalization", "activation", "dropout", "dense", "dense_1"}));
+  EXPECT_EQ(hdf5::read_strings(file, "backend", "", &there), std::vector<std::string>{"tensorflow"});
+  const hdf5::Id norm = hdf5::open_object(file, "batch_normalization", "");
+  EXPECT_EQ(hdf5::read_strings(norm, "weight_names", "", &there),
+            (std::vector<std::string>{"batch_normalization/gamma:0", "batch_normalization/beta:0", "batch_normalization/moving_mean:0",
+                                      "batch_normalization/moving_variance:0"}));
+  const hdf5::Id kernel = hdf5::open_dataset(file, "first/conv/first/conv/kernel:0", "");
+  ASSERT_TRUE(kernel.valid());
+  EXPECT_EQ(hdf5::describe(kernel), "float32 (3, 2, 3, 4)");
+  EXPECT_TRUE(hdf5::read_strings(hdf5::open_object(file, "dropout", ""), "weight_names", "", &there).empty());
+  EXPECT_TRUE(there);
+}
+
+TEST_F(WeightsTest, TheKeras3LayoutIsKeras) {
+  write_weights(folder_ / "a.weights.h5", graph_, weights_);
+  const hdf5::Id file = hdf5::open_untrusted(folder_ / "a.weights.h5");
+  for (const char* path : {"layers/conv2d/vars/0", "layers/batch_normalization/vars/3", "layers/dense/vars/1", "layers/dense_1/vars/0"}) {
+    EXPECT_TRUE(hdf5::open_dataset(file, path, "").valid()) << path;
+  }
+  EXPECT_FALSE(hdf5::open_object(file, "layers/dense_2", "").valid());
+  bool there = false;
+  const hdf5::Id vars = hdf5::open_object(file, "layers/conv2d/vars", "");
+  EXPECT_EQ(hdf5::read_strings(vars, "name", "", &there), std::vector<std::string>{"first/conv"});
+}
+
+// What h5py 3 wrote where h5py 2 wrote fixed strings: variable ones; and a full model's file: the group model_weights beside
+// optimizer_weights, top_level_model_weights within.
+TEST_F(WeightsTest, AFullModelsFileWithVariableStringsLoads) {
+  {
+    const hdf5::Id file = hdf5::create_file(folder_ / "model.h5");
+    const hdf5::Id root = hdf5::create_group(file, "model_weights");
+    const auto variable = [](hid_t object, const char* name, std::vector<const char*> values) {
+      const hdf5::Id type(H5Tcopy(H5T_C_S1));
+      H5Tset_size(type, H5T_VARIABLE);
+      const hsize_t count = values.size();
+      const hdf5::Id space(H5Screate_simple(1, &count, nullptr));
+      const hdf5::Id attribute(H5Acreate2(object, name, type, space, H5P_DEFAULT, H5P_DEFAULT));
+      H5Awrite(attribute, type, values.data());
+    };
+    variable(root, "layer_names", {"c", "pool", "bn", "d", "e"});
+    const hdf5::Id c = hdf5::create_group(root, "c"), pool = hdf5::create_group(root, "pool"), bn = hdf5::create_group(root, "bn");
+    const hdf5::Id d = hdf5::create_group(root, "d"), e = hdf5::create_group(root, "e");
+    variable(c, "weight_names", {"c/kernel:0"});
+    put(c, "c/kernel:0", 0);
+    hdf5::write_strings(pool, "weight_names", {});
+    variable(bn, "weight_names", {"bn/gamma", "bn/beta", "bn/moving_mean", "bn/moving_variance"});
+    put(bn, "bn/gamma", 1), put(bn, "bn/beta", 2), put(bn, "bn/moving_mean", 3), put(bn, "bn/moving_variance", 4);
+    variable(d, "weight_names", {"block1_W_1:0", "block1_b_1:0"});  // as Keras 1 named them, in the group itself
+    put(d, "block1_W_1:0", 5), put(d, "block1_b_1:0", 6);
+    variable(e, "weight_names", {"e/kernel", "e/bias"});
+    put(e, "e/kernel", 7), put(e, "e/bias", 8);
+    hdf5::write_strings(hdf5::create_group(root, "top_level_model_weights"), "weight_names", {});
+    hdf5::create_group(file, "optimizer_weights");
+  }
+  std::vector<std::string> notes;
+  EXPECT_EQ(read_weights(folder_ / "model.h5", graph_, &notes), weights_);
+  ASSERT_EQ(notes.size(), 1u);
+  EXPECT_NE(notes[0].find(R"(4 of 4 layers have other names in the file, first "c" for "first/conv")"), std::string::npos) << notes[0];
+}
+
+TEST_F(WeightsTest, ANestedModelIsOneLayerTrainableWeightsFirst) {
+  {
+    const hdf5::Id file = hdf5::create_file(folder_ / "nested.h5");
+    hdf5::write_strings(file, "layer_names", {"base", "dense_1"});
+    const hdf5::Id base = hdf5::create_group(file, "base"), head = hdf5::create_group(file, "dense_1");
+    hdf5::write_strings(base, "weight_names", {"c/kernel:0", "b/gamma:0", "b/beta:0", "d/kernel:0", "d/bias:0", "b/moving_mean:0", "b/moving_variance:0"});
+    put(base, "c/kernel:0", 0), put(base, "b/gamma:0", 1), put(base, "b/beta:0", 2), put(base, "d/kernel:0", 5), put(base, "d/bias:0", 6);
+    put(base, "b/moving_mean:0", 3), put(base, "b/moving_variance:0", 4);
+    hdf5::write_strings(head, "weight_names", {"kernel:0", "bias:0"});
+    put(head, "kernel:0", 7), put(head, "bias:0", 8);
+  }
+  expect_same(folder_ / "nested.h5");
+}
+
+TEST_F(WeightsTest, NamesSplitOverSeveralAttributesLoad) {
+  write_weights(folder_ / "a.h5", graph_, weights_);
+  {
+    const hdf5::Id file(H5Fopen((folder_ / "a.h5").c_str(), H5F_ACC_RDWR, H5P_DEFAULT));
+    H5Adelete(file, "layer_names");
+    hdf5::write_strings(file, "layer_names0", {"input_layer", "first/conv"});
+    hdf5::write_strings(file, "layer_names1", {"batch_normalization", "activation", "dropout", "dense"});
+    hdf5::write_strings(file, "layer_names2", {"dense_1", "gone"});
+  }
+  std::vector<std::string> notes;
+  EXPECT_EQ(read_weights(folder_ / "a.h5", graph_, &notes), weights_);
+  ASSERT_EQ(notes.size(), 1u);
+  EXPECT_EQ(notes[0], R"(layer "gone" is listed and has no group)");
+}
+
+TEST_F(WeightsTest, LongListsOfNamesAreSplitWhenWritten) {
+  const std::filesystem::path path = folder_ / "names.h5";
+  std::vector<std::string> names;
+  for (int i = 0; i < 3000; ++i) names.push_back(fmt::format("a_layer_with_a_rather_long_name_{}", i));
+  { hdf5::write_strings(hdf5::create_file(path), "layer_names", names); }
+  const hdf5::Id file = hdf5::open_untrusted(path);
+  bool there = false;
+  EXPECT_EQ(hdf5::read_strings(file, "layer_names", "", &there), names);
+  EXPECT_FALSE(H5Aexists(file, "layer_names") > 0);
+}
+
+TEST_F(WeightsTest, Keras3sOtherSpellingsLoad) {
+  // Keras 2.13's prefix; a nested model beside its head; eleven classes in the order of names, not of numbers; Windows' slashes;
+  // optimizer and seed generator, which are no weights of ours.
+  for (const char* prefix : {"_layer_checkpoint_dependencies/functional/_layer_checkpoint_dependencies/", "layers/functional/layers/", "layers\\functional\\layers\\"}) {
+    const std::string base = prefix;
+    const char slash = base.back();
+    const std::string outer = base.substr(0, base.find("functional"));
+    const auto vars = [slash](std::string layer, int index) { return fmt::format("{}{}vars/{}", layer, slash, index); };
+    const std::filesystem::path path = folder_ / "k3.weights.h5";
+    {
+      const hdf5::Id file = hdf5::create_file(path);
+      put(file, vars(base + "conv2d", 0), 0);
+      for (int i = 0; i < 4; ++i) put(file, vars(base + "batch_normalization", i), static_cast<std::size_t>(1 + i));
+      put(file, vars(base + "dense", 0), 5), put(file, vars(base + "dense", 1), 6);
+      put(file, vars(outer + "dense", 0), 7), put(file, vars(outer + "dense", 1), 8);
+      put(file, "optimizer/vars/0", 0), put(file, outer + "dropout/seed_generator/vars/0", 1);
+    }
+    expect_same(path);
+  }
+}
+
+TEST_F(WeightsTest, LayersOfOneClassAreTakenByNumberNotByName) {
+  Graph graph;
+  graph.input(8);
+  std::vector<float> weights;
+  for (int i = 0; i < 12; ++i) {
+    graph.row("dense");
+    graph.parameter("bias", {1, 1, 1, 1}, {1}, constant(0));
+    weights.push_back(static_cast<float>(i));
+  }
+  write_weights(folder_ / "a.weights.h5", graph, weights);
+  EXPECT_EQ(read_weights(folder_ / "a.weights.h5", graph), weights);
+}
+
+TEST_F(WeightsTest, AFileThatDoesNotFitIsRefusedWithBothShapes) {
+  Graph other;
+  other.input(8);
+  other.row("conv2d", "first/conv");
+  other.parameter("kernel", {4, 3, 3, 3}, {3, 3, 3, 4}, constant(0));
+  write_weights(folder_ / "a.h5", other, some_weights(other));
+  write_weights(folder_ / "a.weights.h5", other, some_weights(other));
+  const auto read = [&](const char* name) { return [this, name] { read_weights(folder_ / name, graph_); }; };
+  expect_refusal(read("a.h5"), ExitCode::weights,
+                 {"do not fit the network", R"(layer 0 "first/conv" for row "first/conv")", "expected: kernel (3, 2, 3, 4)", "found:    first/conv/kernel:0 (3, 3, 3, 4)"});
+  expect_refusal(read("a.weights.h5"), ExitCode::weights, {"expected: layers with weights: 1 batch_normalization, 1 conv2d, 2 dense", "found:    1 conv2d"});
+
+  // The right layers and one more; and one less.
+  write_weights(folder_ / "right.h5", graph_, weights_);
+  expect_refusal([&] { read_weights(folder_ / "right.h5", other); }, ExitCode::weights, {"layer 0", "kernel (3, 3, 3, 4)"});
+  Graph shorter;
+  shorter.input(8);
+  shorter.row("conv2d", "first/conv");
+  shorter.parameter("kernel", {4, 3, 2, 3}, {3, 2, 3, 4}, constant(0));
+  expect_refusal([&] { read_weights(folder_ / "right.h5", shorter); }, ExitCode::weights, {R"(layer 1 "batch_normalization")", "1 layers with weights", "4 in the file"});
+  write_weights(folder_ / "short.h5", shorter, some_weights(shorter));
+  expect_refusal(read("short.h5"), ExitCode::weights, {R"(row "batch_normalization" of the network)", "4 layers with weights", "1 in the file"});
+}
+
+TEST_F(WeightsTest, NamesThatContradictTheOrderAreRefused) {
+  write_weights(folder_ / "a.h5", graph_, weights_);
+  {
+    const hdf5::Id file(H5Fopen((folder_ / "a.h5").c_str(), H5F_ACC_RDWR, H5P_DEFAULT));
+    const hdf5::Id norm = hdf5::open_object(file, "batch_normalization", "");
+    H5Adelete(norm, "weight_names");
+    const std::string prefix = "batch_normalization/";
+    hdf5::write_strings(norm, "weight_names", {prefix + "beta:0", prefix + "gamma:0", prefix + "moving_mean:0", prefix + "moving_variance:0"});
+  }
+  expect_refusal([&] { read_weights(folder_ / "a.h5", graph_); }, ExitCode::weights, {"another order", "expected: gamma", "beta:0"});
+}
+
+TEST_F(WeightsTest, WhatIsNoWeightFileIsRefused) {
+  expect_refusal([&] { open_weights(folder_ / "none.h5"); }, ExitCode::weights, {"missing", "none.h5"});
+  write_bytes(folder_ / "text.h5", {'a', 'b'});
+  expect_refusal([&] { open_weights(folder_ / "text.h5"); }, ExitCode::weights, {"no HDF5 file"});
+  { hdf5::write_dataset(hdf5::create_file(folder_ / "other.h5"), "x", std::vector<hsize_t>{1}, H5T_IEEE_F32LE, weights_.data()); }
+  expect_refusal([&] { open_weights(folder_ / "other.h5"); }, ExitCode::weights, {"no weights that are known", "layer_names"});
+  {
+    const hdf5::Id file = hdf5::create_file(folder_ / "listed.h5");
+    hdf5::write_strings(file, "layer_names", {"a"});
+    hdf5::write_strings(hdf5::create_group(file, "a"), "weight_names", {"a/kernel:0"});
+  }
+  expect_refusal([&] { open_weights(folder_ / "listed.h5"); }, ExitCode::weights, {"a weight is missing", "a/kernel:0"});
+}
+
+TEST_F(WeightsTest, WeightsKeptElsewhereAreRefused) {
+  write_weights(folder_ / "victim.h5", graph_, weights_);
+  {
+    const hdf5::Id file = hdf5::create_file(folder_ / "a.h5");
+    hdf5::write_strings(file, "layer_names", {"first/conv"});
+    H5Lcreate_external((folder_ / "victim.h5").c_str(), "/first", file, "first", H5P_DEFAULT, H5P_DEFAULT);
+  }
+  expect_refusal([&] { open_weights(folder_ / "a.h5"); }, ExitCode::weights, {"points elsewhere", "a link to another file"});
+  {
+    const hdf5::Id file = hdf5::create_file(folder_ / "a.weights.h5");
+    hdf5::create_group(file, "layers/dense/vars");
+    H5Lcreate_soft("/layers/none", file, "layers/dense/vars/0", H5P_DEFAULT, H5P_DEFAULT);
+  }
+  expect_refusal([&] { open_weights(folder_ / "a.weights.h5"); }, ExitCode::weights, {"points elsewhere"});
+}
+
+TEST_F(WeightsTest, DamageIsRefusedAndNeverACrash) {
+  for (const char* name : {"a.h5", "a.weights.h5"}) {
+    write_weights(folder_ / name, graph_, weights_);
+    const std::vector<char> bytes = read_bytes(folder_ / name);
+    int refused = 0;
+    const auto attempt = [&](const std::vector<char>& damaged) {
+      write_bytes(folder_ / name, damaged);
+      try {
+        read_weights(folder_ / name, graph_);
+      } catch (const Error& error) {
+        EXPECT_EQ(error.code(), ExitCode::weights) << to_text(error, "test");
+        ++refused;
+      }
+    };
+    for (std::size_t i = 0; i < bytes.size(); i += 29) {
+      std::vector<char> damaged = bytes;
+      damaged[i] = static_cast<char>(damaged[i] ^ (1 << i % 8));
+      attempt(damaged);
+    }
+    EXPECT_GT(refused, 10);
+    for (std::size_t size = 0; size < bytes.size(); size += 512) {
+      refused = 0;
+      attempt({bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(size)});
+      EXPECT_EQ(refused, 1) << size << " bytes of " << bytes.size();
+    }
+  }
+}
+
+}  // namespace
+}  // namespace microtome
