@@ -1,122 +1,18 @@
 #include "kernels/cpu/direct_conv.h"
 
-#include "kernels/cpu/simd.h"
+#include "kernels/cpu/register_tiles.h"
 #include "kernels/formulas/activation.h"
 
 #include <omp.h>
 
-#include <array>
 #include <cstring>
-#include <utility>
 
 namespace microtome {
 
 namespace {
 
-constexpr int width = 2 * lanes;       // output channels at a time
-constexpr int most = 14;               // positions, or taps, at a time: 28 sums, 2 weights and 1 value fill 32 registers
 constexpr int rows_forward = 16;        // rows of y a piece of work
 constexpr int steps_filter = 384;       // positions that sums stay in registers for, about
-
-/// Cuts `count` into the fewest parts of at most `most`, of nearly equal size: f(first, size).
-template <class F>
-void for_parts(int count, const F& f) {
-  const int parts = (count + most - 1) / most;
-  for (int i = 0; i < parts; ++i) {
-    const int first = static_cast<int>(std::int64_t{count} * i / parts), last = static_cast<int>(std::int64_t{count} * (i + 1) / parts);
-    f(first, last - first);
-  }
-}
-
-struct ForwardTile {
-  const float* x;            // of the first position
-  std::ptrdiff_t x_step;     // floats from one position to the next
-  std::ptrdiff_t x_row;
-  const float* w;            // R T 32
-  int rows, taps;
-  float* y;
-  std::ptrdiff_t y_step;
-  const float* b;            // 32, or null
-  bool accumulate;
-};
-
-template <int positions>
-void forward_tile(const ForwardTile& tile) {
-  Floats sums[positions][2];
-  const Floats b0 = tile.b ? load<Floats>(tile.b) : Floats{}, b1 = tile.b ? load<Floats>(tile.b + lanes) : Floats{};
-#pragma GCC unroll 16
-  for (int j = 0; j < positions; ++j) {
-    const float* y = tile.y + j * tile.y_step;
-    sums[j][0] = tile.accumulate ? load<Floats>(y) : b0;
-    sums[j][1] = tile.accumulate ? load<Floats>(y + lanes) : b1;
-  }
-  const float* w = tile.w;
-  const std::ptrdiff_t step = tile.x_step;
-  for (int r = 0; r < tile.rows; ++r) {
-    const float* row = tile.x + r * tile.x_row;
-    const float* end = row + tile.taps;
-    // Every third position has a pointer; the others are reached from it by what an address can hold, step and 2 step.
-    for (const float* x = row; x != end; ++x, w += width) {
-      const Floats w0 = load<Floats>(w), w1 = load<Floats>(w + lanes);
-      const float* at = x;
-#pragma GCC unroll 16
-      for (int j = 0; j < positions; ++j) {
-        const float value = at[j % 3 * step];
-        sums[j][0] += w0 * value;
-        sums[j][1] += w1 * value;
-        if (j % 3 == 2) at += 3 * step;
-      }
-    }
-  }
-#pragma GCC unroll 16
-  for (int j = 0; j < positions; ++j) {
-    float* y = tile.y + j * tile.y_step;
-    store(y, sums[j][0]);
-    store(y + lanes, sums[j][1]);
-  }
-}
-
-struct FilterTile {
-  const float* x;           // of the first position and tap
-  std::ptrdiff_t x_step, x_row;
-  const float* dy;          // of the first position and channel
-  std::ptrdiff_t dy_step, dy_row;
-  int rows, columns;
-  float* sums;              // taps x 32, added to
-};
-
-template <int taps>
-void filter_tile(const FilterTile& tile) {
-  Floats sums[taps][2];
-#pragma GCC unroll 16
-  for (int j = 0; j < taps; ++j)
-    sums[j][0] = load<Floats>(tile.sums + j * width), sums[j][1] = load<Floats>(tile.sums + j * width + lanes);
-  for (int p = 0; p < tile.rows; ++p) {
-    const float *x = tile.x + p * tile.x_row, *dy = tile.dy + p * tile.dy_row;
-    for (int q = 0; q < tile.columns; ++q, x += tile.x_step, dy += tile.dy_step) {
-      const Floats dy0 = load<Floats>(dy), dy1 = load<Floats>(dy + lanes);
-#pragma GCC unroll 16
-      for (int j = 0; j < taps; ++j) {
-        sums[j][0] += dy0 * x[j];
-        sums[j][1] += dy1 * x[j];
-      }
-    }
-  }
-#pragma GCC unroll 16
-  for (int j = 0; j < taps; ++j)
-    store(tile.sums + j * width, sums[j][0]), store(tile.sums + j * width + lanes, sums[j][1]);
-}
-
-template <int... size>
-constexpr auto forward_tiles(std::integer_sequence<int, size...>) {
-  return std::array{&forward_tile<size + 1>...};
-}
-template <int... size>
-constexpr auto filter_tiles(std::integer_sequence<int, size...>) {
-  return std::array{&filter_tile<size + 1>...};
-}
-constexpr auto forward_tile_of = forward_tiles(std::make_integer_sequence<int, most>{});  // [positions - 1]
-constexpr auto filter_tile_of = filter_tiles(std::make_integer_sequence<int, most>{});    // [taps - 1]
 
 }  // namespace
 
@@ -155,7 +51,7 @@ DirectConv::DirectConv(const Window& window, const Layout& x, const Layout& y)
 const float* DirectConv::rows_of(const Tensor& x, int n, int first, int rows, float* padded) const {
   const int top = first * window_.stride.h - window_.before.h;
   if (!pads_) return pixel(x, n, top, 0);
-  const std::int64_t c = x.shape.c, left = window_.before.w;
+  const std::int64_t c = x.shape.c, left = std::min<std::int64_t>(window_.before.w, padded_columns_);
   const std::int64_t inside = std::min<std::int64_t>(x.shape.w, padded_columns_ - left);
   for (int i = 0; i < rows; ++i) {
     float* to = padded + i * padded_columns_ * c;
@@ -203,6 +99,7 @@ void DirectConv::forward(const Scratch& scratch, const Tensor& x, const float* w
                                             .x_step = x_step,
                                             .x_row = row_stride(),
                                             .w = turned + block * block_size + std::ptrdiff_t{r_first} * taps_ * width,
+                                            .w_step = width,
                                             .rows = r_last - r_first,
                                             .taps = taps_,
                                             .y = pixel(y, n, first + p, q) + block * width,
@@ -251,7 +148,9 @@ void DirectConv::backward_filter(const Scratch& scratch, const Tensor& x, const 
                                         .dy_row = dy.strides.h,
                                         .rows = rows,
                                         .columns = dy.shape.w,
-                                        .sums = sums + (std::int64_t{i * blocks + block} * taps_ + t) * width});
+                                        .sums = sums + (std::int64_t{i * blocks + block} * taps_ + t) * width,
+                                        .sums_step = width,
+                                        .accumulate = true});
             });
         if (!db) continue;
         for (int p = 0; p < rows; ++p)
