@@ -75,6 +75,20 @@ std::string join(const std::vector<std::string>& words, std::string_view between
   return text;
 }
 
+/// Breaks lines between words so that none is longer than `columns`; those after the first are indented.
+std::string wrap(std::string_view text, std::size_t columns, std::size_t indent) {
+  std::string wrapped;
+  while (text.size() > columns) {
+    std::size_t space = text.rfind(' ', columns);
+    if (space == std::string_view::npos) break;
+    wrapped.append(text.substr(0, space)).append("\n").append(indent, ' ');
+    text.remove_prefix(space + 1);
+  }
+  return wrapped.append(text);
+}
+
+constexpr std::size_t help_columns = 100;
+
 }  // namespace
 
 Arguments::Arguments(std::string program, std::string summary, std::string usage, std::vector<std::string> examples)
@@ -135,7 +149,8 @@ void Arguments::add(Option option, double& value, Bounds<double> bounds) {
   Entry& entry = declare(std::move(option));
   if (entry.option.placeholder.empty()) entry.option.placeholder = "X";
   entry.preset = fmt::format("{}", value);
-  entry.range = fmt::format("{} to {}", bounds.lowest, bounds.highest);
+  entry.range = bounds.highest == std::numeric_limits<double>::max() ? fmt::format("at least {}", bounds.lowest)
+                                                                     : fmt::format("{} to {}", bounds.lowest, bounds.highest);
   entry.quoted = false;
   entry.set = [this, name = entry.option.name, range = entry.range, bounds, &value](const std::string& text) {
     double number = 0;
@@ -231,6 +246,9 @@ bool Arguments::parse(int argc, const char* const* argv) {
   }
   try {
     app.parse(argc, argv);
+  } catch (const CLI::ArgumentMismatch& error) {
+    const std::string_view what = error.what();  // "--net: 1 required TEXT missing"
+    fail_usage(fmt::format("{} needs a value", what.substr(0, what.find(':'))), "", "");
   } catch (const CLI::ParseError& error) {
     fail_usage(fmt::format("cannot read the command line: {}", error.what()), "", "");
   }
@@ -268,6 +286,7 @@ std::vector<Arguments::Setting> Arguments::settings_of(const std::filesystem::pa
     }
     Entry* entry = find(name);
     if (entry == nullptr || entry->option.kept == Option::Kept::never) {
+      if (ignores_foreign_) continue;
       std::vector<std::string> names;
       for (const Entry& e : entries_) {
         if (e.option.kept != Option::Kept::never) names.push_back(e.option.name);
@@ -351,7 +370,8 @@ std::string Arguments::help() const {
     }
     if (!entry.range.empty()) facts.push_back(entry.range);
     left[i].resize(width, ' ');
-    text += fmt::format("  {}  {}{}\n", left[i], entry.option.help, facts.empty() ? "" : " [" + join(facts, "; ") + "]");
+    const std::string right = entry.option.help + (facts.empty() ? "" : " [" + join(facts, "; ") + "]");
+    text += fmt::format("  {}  {}\n", left[i], wrap(right, help_columns - 4 - width, 4 + width));
   }
   return text;
 }

@@ -54,6 +54,9 @@ class Arguments {
   /// --config is read here; call `require_all` when every source of values has been read.
   bool parse(int argc, const char* const* argv);
 
+  /// --config may hold settings of other programs: what `train` wrote serves `evaluate` too.
+  void ignore_foreign_settings() { ignores_foreign_ = true; }
+
   /// Values for options that nobody has given yet, from a file in config.toml's form.
   void read_config(const std::filesystem::path& file);
   void require_all() const;
@@ -93,7 +96,7 @@ class Arguments {
   std::vector<std::string> examples_;
   std::vector<Entry> entries_;
   std::string config_file_;
-  bool help_ = false;
+  bool help_ = false, ignores_foreign_ = false;
 };
 
 }  // namespace microtome

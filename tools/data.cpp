@@ -23,6 +23,7 @@ int data(int argc, char** argv) {
   Arguments arguments("data", "Read a whole data set and say what is there, or what is wrong with it.",
                       "verify --data DIR [options]",
                       {"data verify --data ~/pcam", "data verify --data ~/idc --split-by patch --json"});
+  arguments.ignore_foreign_settings();
   arguments.add_positional({.name = "job", .help = "read and check every image", .required = true}, job, {"verify"});
   add_data(arguments, s);
   arguments.add_flag({.name = "json", .help = "print one JSON document on stdout"}, json);

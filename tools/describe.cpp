@@ -26,7 +26,7 @@ const Shape& output_of(const Graph& graph, const Row& row) {
 }
 
 bool is_input(const Row& row) {
-  return row.kind == "input";
+  return row.kind == "input_layer";
 }
 
 /// The paper's "depth" counts len(model.layers) for b2 and b6, and layers with weights for others [Bonnet2021, Table 1].

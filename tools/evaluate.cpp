@@ -23,6 +23,7 @@ Arguments declare(EvaluateSettings& s) {
       "evaluate", "Judge a network's weights on a split, or scores from anywhere.",
       "--net NAME --weights FILE --data DIR | --scores FILE [options]",
       {"evaluate --net b6 --weights runs/b6/best.weights.h5 --data ~/pcam", "evaluate --scores scores.csv --json"});
+  arguments.ignore_foreign_settings();
   arguments.heading("Network");
   add_network(arguments, s);
   arguments.add(

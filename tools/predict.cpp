@@ -13,6 +13,7 @@ namespace {
 
 struct PredictSettings : Settings {
   std::string out, format;
+  int size = 0;
 };
 
 Arguments declare(PredictSettings& s) {
@@ -20,6 +21,7 @@ Arguments declare(PredictSettings& s) {
                       "--net NAME --weights FILE --data PATH [options]",
                       {"predict --net b6 --weights runs/b6/best.weights.h5 --data slides/ --out scores.csv",
                        "predict --net b6 --weights runs/b6/best.weights.h5 --data camelyonpatch_level_2_split_test_x.h5"});
+  arguments.ignore_foreign_settings();
   arguments.heading("Network");
   add_network(arguments, s);
   arguments.add(
@@ -31,6 +33,8 @@ Arguments declare(PredictSettings& s) {
                  .help = "a PNG file, a folder of them, or an HDF5 file with the dataset \"x\"",
                  .required = true},
                 s.data);
+  arguments.add({.name = "size", .help = "pad PNG files with white to this side; 0: all must be of one size", .unit = "pixels"},
+                s.size, {0, 4096});
   add_preprocess(arguments, s);
   arguments.heading("Machine");
   arguments.add({.name = "batch-size", .letter = 'b', .help = "images at a time", .unit = "images"}, s.batch_size, {1, 65536});
@@ -78,7 +82,9 @@ int predict(int argc, char** argv) {
   const Network& network = find_network(s.net);
   Terminal terminal(s.verbosity());
   const std::unique_ptr<Backend> backend = open_backend(s, terminal);
-  const Images images = load_images(s.data, load_options(s, terminal));
+  LoadOptions options = load_options(s, terminal);
+  if (s.size > 0) options.image = s.size;
+  const Images images = load_images(s.data, options);
   terminal.clear_progress();
   const Extent image(images.shape.h, images.shape.w);
   Model model(network.build(image), *backend);

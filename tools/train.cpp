@@ -59,7 +59,7 @@ Arguments declare(TrainSettings& s) {
       s.epochs, {0, 1'000'000});
   arguments.add({.name = "batch-size", .letter = 'b', .help = "images a step", .unit = "images", .kept = Kept::fixed},
                 s.batch_size, {1, 65536});
-  arguments.add({.name = "lr", .help = "learning rate of Adam", .kept = Kept::fixed}, s.learning_rate, {0, 1});
+  arguments.add({.name = "lr", .help = "learning rate of Adam", .kept = Kept::fixed}, s.learning_rate, {.lowest = 0});
   arguments.add({.name = "seed", .help = "of initial weights, order of images and dropout", .kept = Kept::fixed}, s.seed);
   arguments.add_switch({.name = "shuffle", .help = "off: images in file order in every epoch", .kept = Kept::fixed}, s.shuffle);
   arguments.add_switch({.name = "dropout", .help = "off: dropout and stochastic depth do nothing", .kept = Kept::fixed},
@@ -77,7 +77,7 @@ Arguments declare(TrainSettings& s) {
                  .help = "save within epochs too, so often; 0: only after each",
                  .unit = "s",
                  .kept = Kept::free},
-                s.checkpoint_every, {0, 1e9});
+                s.checkpoint_every, {.lowest = 0});
   arguments.add_flag({.name = "log-steps", .help = "write the loss of every step to steps.csv", .kept = Kept::fixed},
                      s.log_steps);
   arguments.add_flag({.name = "json", .help = "print result.json on stdout"}, s.json);
@@ -85,9 +85,9 @@ Arguments declare(TrainSettings& s) {
   return arguments;
 }
 
-/// Nothing is lost: a run begins in a folder without one, unless it is to be resumed.
+/// Nothing is lost: a run begins where none has saved anything, unless it is to be resumed.
 void require_no_run(const RunFolder& folder) {
-  if (!folder.has("config.toml") && !folder.has("last.checkpoint")) return;
+  if (!folder.has("last.checkpoint") && !folder.has("result.json")) return;
   const std::string path = folder.path().string();
   const bool finished = folder.has("result.json");
   fail(ExitCode::usage, finished ? "the output folder holds a finished run" : "the output folder holds a run that was stopped",
@@ -205,9 +205,8 @@ class TrainObserver : public FitObserver {
 /// The run in the folder as its checkpoint knows it; what was written after that is taken back. Nothing where there is none.
 std::optional<Snapshot> read_run(const TrainSettings& s, const RunFolder& folder, const CheckpointInfo& info,
                                  Terminal& terminal) {
-  if (!s.resume) return std::nullopt;
   if (!folder.has("last.checkpoint")) {
-    terminal.say("no checkpoint in {} yet: starting from the beginning", s.out);
+    if (s.resume) terminal.say("no checkpoint in {} yet: starting from the beginning", s.out);
     if (folder.has("steps.csv")) folder.truncate_steps(0);
     return std::nullopt;
   }
@@ -284,8 +283,9 @@ int run(TrainSettings& s, const Arguments& arguments, const Network& network, co
   const std::unique_ptr<Backend> backend = open_backend(s, terminal);
   const Device device = backend->device();
   s.device = device.name;
-  folder.write("config.toml", fmt::format("# Once more: train --config {0}/config.toml   Go on: train --resume --out {0}\n{1}",
-                                          s.out, arguments.config()));
+  const std::string config = fmt::format("# Once more: train --config {0}/config.toml   Go on: train --resume --out {0}\n{1}",
+                                         s.out, arguments.config());
+  if (!s.resume) folder.write("config.toml", config);
 
   const Dataset data = open_data(s, {.train = true, .valid = true, .test = true}, terminal);
   const Extent image(data.train.shape.h, data.train.shape.w);
@@ -302,6 +302,8 @@ int run(TrainSettings& s, const Arguments& arguments, const Network& network, co
                             .parameters = graph.parameter_count(),
                             .options = fmt::format("{}data = {:016x}\n", arguments.fixed_config(), digest(data)),
                             .commit = std::string(commit())};
+  const std::optional<Snapshot> earlier = read_run(s, folder, info, terminal);
+  if (s.resume) folder.write("config.toml", config);  // not before: a resume that is refused changes nothing
   folder.log("start", {{"net", s.net},
                        {"data", s.data},
                        {"device", device.name},
@@ -312,7 +314,6 @@ int run(TrainSettings& s, const Arguments& arguments, const Network& network, co
                        {"valid", data.valid.shape.n},
                        {"test", data.test.shape.n},
                        {"notes", data.notes}});
-  const std::optional<Snapshot> earlier = read_run(s, folder, info, terminal);
   if (s.weights.empty()) {
     model.initialize(s.seed);
   } else if (!earlier) {

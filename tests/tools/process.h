@@ -1,0 +1,60 @@
+// Runs the programs as a user's shell does, on data small enough for seconds.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace microtome {
+
+struct Outcome {
+  int code = -1;  // 128 + signal where one ended the program
+  std::string out, err;
+};
+
+/// A program of ours in the background: words[0] is its name.
+class Process {
+ public:
+  explicit Process(const std::vector<std::string>& words, std::optional<std::size_t> file_size_limit = {});
+  ~Process();
+  Process(const Process&) = delete;
+
+  void send(int signal) const;
+  Outcome wait();
+
+ private:
+  pid_t child_ = 0;
+  std::filesystem::path folder_;
+};
+
+Outcome run(const std::vector<std::string>& words, std::optional<std::size_t> file_size_limit = {});
+
+/// Waits until `condition` holds; false after a minute.
+bool wait_until(const std::function<bool()>& condition);
+
+/// A folder that goes with the object.
+class TemporaryFolder {
+ public:
+  TemporaryFolder();
+  ~TemporaryFolder();
+  TemporaryFolder(const TemporaryFolder&) = delete;
+  std::filesystem::path operator/(const std::string& name) const { return path_ / name; }
+
+ private:
+  std::filesystem::path path_;
+};
+
+std::string text_of(const std::filesystem::path& file);
+void write_text(const std::filesystem::path& file, const std::string& text);
+std::vector<std::string> lines_of(const std::filesystem::path& file);
+
+/// Six files in PCam's format: 80 + 24 + 24 patches of 36x36, the least that b6 takes, whose brightness
+/// says something of their class.
+void write_small_pcam(const std::filesystem::path& folder, std::uint64_t seed = 0);
+
+}  // namespace microtome

@@ -1,0 +1,282 @@
+// What scripts and people rely on: files, JSON keys, columns, exit codes and messages, seen from outside.
+#include "tools/process.h"
+
+#include "data/checkpoint.h"
+
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+#include <algorithm>
+#include <set>
+
+namespace fs = std::filesystem;
+
+namespace microtome {
+namespace {
+
+using Json = nlohmann::json;
+
+std::set<std::string> keys_of(const Json& json) {
+  std::set<std::string> keys;
+  for (const auto& [key, value] : json.items()) keys.insert(key);
+  return keys;
+}
+
+bool contains(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
+
+/// One small data set and one run on it, for all tests of a suite.
+class ProgramsTest : public testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    folder = std::make_unique<TemporaryFolder>();
+    data = (*folder / "data").string();
+    out = (*folder / "run").string();
+    write_small_pcam(data);
+    const Outcome trained = run(
+        {"train", "--net", "b2", "--data", data, "--device", "cpu", "--epochs", "2", "--log-steps", "--json", "--out", out});
+    ASSERT_EQ(trained.code, 0) << trained.err;
+    printed = trained.out;
+  }
+  static void TearDownTestSuite() { folder.reset(); }
+
+  static std::string fresh(const std::string& name) { return (*folder / name).string(); }
+  static std::string weights() { return out + "/best.weights.h5"; }
+
+  static std::unique_ptr<TemporaryFolder> folder;
+  static std::string data, out, printed;
+};
+std::unique_ptr<TemporaryFolder> ProgramsTest::folder;
+std::string ProgramsTest::data, ProgramsTest::out, ProgramsTest::printed;
+
+TEST_F(ProgramsTest, TrainWritesItsFolder) {
+  for (const char* name : {"config.toml", "log.jsonl", "metrics.csv", "steps.csv", "result.json", "best.weights.h5",
+                           "last.checkpoint", "roc.csv", "report.html"}) {
+    EXPECT_GT(fs::file_size(fs::path(out) / name), 0u) << name;
+  }
+  EXPECT_EQ(lines_of(out + "/metrics.csv").front(),
+            "epoch,train_loss,train_accuracy,valid_loss,valid_accuracy,seconds,images_per_second");
+  EXPECT_EQ(lines_of(out + "/metrics.csv").size(), 1u + 2);
+  EXPECT_EQ(lines_of(out + "/steps.csv").front(), "step,loss");
+  EXPECT_EQ(lines_of(out + "/steps.csv").size(), 1u + 2 * 3);  // 80 images in batches of 32
+  for (const std::string& line : lines_of(out + "/log.jsonl")) EXPECT_TRUE(Json::parse(line).contains("event")) << line;
+
+  const Json result = Json::parse(text_of(out + "/result.json"));
+  EXPECT_EQ(Json::parse(printed), result);
+  for (const char* key : {"net", "mode", "device", "precision", "batch_size", "epochs", "best_epoch", "images_per_second",
+                          "seconds_per_epoch", "peak_memory_bytes", "validation", "test", "versions", "commit"}) {
+    EXPECT_TRUE(result.contains(key)) << key;
+  }
+  for (const char* split : {"validation", "test"}) {
+    for (const char* key : {"loss", "accuracy", "auc"}) EXPECT_TRUE(result[split][key].is_number()) << split << key;
+  }
+  EXPECT_GT(result["peak_memory_bytes"], 1'000'000);
+
+  const std::string page = text_of(out + "/report.html");
+  EXPECT_TRUE(contains(page, "<svg") || contains(page, "gnuplot was not found"));
+  EXPECT_FALSE(contains(page, "src=\"http") || contains(page, "href=\"http")) << "the page needs the network";
+}
+
+TEST_F(ProgramsTest, ConfigReproducesTheRun) {
+  const std::string again = fresh("again");
+  const Outcome outcome = run({"train", "--config", out + "/config.toml", "--out", again});
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  EXPECT_EQ(lines_of(again + "/steps.csv"), lines_of(out + "/steps.csv"));
+  EXPECT_TRUE(text_of(again + "/best.weights.h5") == text_of(weights()));
+}
+
+TEST_F(ProgramsTest, NoEpochsEvaluateTheInitialWeights) {
+  const std::string initial = fresh("initial");
+  const Outcome outcome = run(
+      {"train", "--net", "b2", "--data", data, "--device", "cpu", "--epochs", "0", "--weights", weights(), "--out", initial});
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  const Json before = Json::parse(text_of(out + "/result.json")), now = Json::parse(text_of(initial + "/result.json"));
+  EXPECT_EQ(now["test"], before["test"]);
+  EXPECT_EQ(now["validation"], before["validation"]);
+  EXPECT_EQ(now["best_epoch"], 0);
+}
+
+TEST_F(ProgramsTest, EvaluateAgreesWithTrainAndWithPredict) {
+  const Json result = Json::parse(text_of(out + "/result.json"));
+  const Outcome evaluated =
+      run({"evaluate", "--config", out + "/config.toml", "--weights", weights(), "--split", "test", "--json"});
+  ASSERT_EQ(evaluated.code, 0) << evaluated.err;
+  const Json json = Json::parse(evaluated.out);
+  for (const char* key : {"loss", "accuracy", "auc", "auc_ci95", "n", "positives", "confusion"})
+    EXPECT_EQ(json[key], result["test"][key]) << key;
+  EXPECT_EQ(json["roc"].front()[0], 0.0);
+  EXPECT_EQ(json["roc"].back()[1], 1.0);
+
+  const std::string scores = fresh("scores.csv");
+  const std::string images = data + "/camelyonpatch_level_2_split_test_x.h5";
+  const Outcome predicted =
+      run({"predict", "--net", "b2", "--weights", weights(), "--data", images, "--device", "cpu", "--out", scores});
+  ASSERT_EQ(predicted.code, 0) << predicted.err;
+  const std::vector<std::string> lines = lines_of(scores);
+  ASSERT_EQ(lines.size(), 1u + 24);
+  EXPECT_EQ(lines[0], "id,score");
+  EXPECT_EQ(lines[24].substr(0, 3), "23,");
+
+  std::string labelled = "label,score\n";  // write_small_pcam's labels alternate
+  for (std::size_t i = 1; i < lines.size(); ++i)
+    labelled += std::to_string((i - 1) % 2) + lines[i].substr(lines[i].find(',')) + "\n";
+  write_text(fresh("labelled.csv"), labelled);
+  const Outcome judged = run({"evaluate", "--scores", fresh("labelled.csv"), "--json"});
+  ASSERT_EQ(judged.code, 0) << judged.err;
+  const Json verdict = Json::parse(judged.out);
+  EXPECT_EQ(keys_of(verdict), (std::set<std::string>{"n", "positives", "loss", "accuracy", "auc", "auc_ci95"}));
+  EXPECT_EQ(verdict["auc"], result["test"]["auc"]);
+  EXPECT_EQ(verdict["accuracy"], result["test"]["accuracy"]);
+
+  const Outcome json_lines =
+      run({"predict", "--net", "b2", "--weights", weights(), "--data", images, "--device", "cpu", "--format", "jsonl"});
+  EXPECT_EQ(Json::parse(json_lines.out.substr(0, json_lines.out.find('\n'))).size(), 2u);
+}
+
+TEST_F(ProgramsTest, EvaluateReadsCheckpointsToo) {
+  const Outcome outcome =
+      run({"evaluate", "--net", "b2", "--data", data, "--device", "cpu", "--weights", out + "/last.checkpoint", "--json"});
+  EXPECT_EQ(outcome.code, 0) << outcome.err;
+  const Outcome other =
+      run({"evaluate", "--net", "b6", "--data", data, "--device", "cpu", "--weights", out + "/last.checkpoint"});
+  EXPECT_EQ(other.code, 4) << other.err;
+}
+
+TEST_F(ProgramsTest, DescribeKeepsItsContract) {
+  const Outcome b6 = run({"describe", "--net", "b6", "--size", "50", "--json"});
+  ASSERT_EQ(b6.code, 0) << b6.err;
+  const Json json = Json::parse(b6.out);
+  EXPECT_EQ(keys_of(json), (std::set<std::string>{"net", "input", "parameters", "macs", "layers", "rows"}));
+  EXPECT_EQ(json["input"], (Json{50, 50, 3}));
+  EXPECT_EQ(json["parameters"], (Json{{"total", 420609}, {"trainable", 419265}, {"non_trainable", 1344}}));
+  EXPECT_EQ(json["layers"]["keras_layers"], 28);
+  std::int64_t parameters = 0, macs = 0;
+  for (const Json& row : json["rows"]) {
+    EXPECT_EQ(keys_of(row), (std::set<std::string>{"name", "kind", "output", "parameters", "macs", "weights"}));
+    parameters += row["parameters"].get<std::int64_t>();
+    macs += row["macs"].get<std::int64_t>();
+  }
+  EXPECT_EQ(parameters, 420609);
+  EXPECT_EQ(macs, json["macs"].get<std::int64_t>());
+  EXPECT_EQ(json["rows"][0]["weights"]["kernel"], (Json{3, 3, 3, 32}));
+
+  const Json all = Json::parse(run({"describe", "--all", "--json"}).out);
+  ASSERT_GE(all.size(), 2u);
+  EXPECT_FALSE(all[0].contains("rows"));
+  EXPECT_EQ(all[0]["layers"]["keras_layers"], 10);
+  EXPECT_EQ(run({"describe", "--net", "b2", "--head", "imagenet"}).code, 2);
+}
+
+TEST_F(ProgramsTest, SynthesizeWritesBothFormatsAndVerifyReadsThem) {
+  for (const std::string format : {"pcam", "idc"}) {
+    const std::string made = fresh("made-" + format);
+    const std::vector<std::string> words{"synthesize", format, "--out",  made, "--train", "60",
+                                         "--valid",    "20",   "--test", "20", "--seed",  "3"};
+    ASSERT_EQ(run(words).code, 0);
+    const Outcome verified = run({"data", "verify", "--data", made, "--json"});
+    ASSERT_EQ(verified.code, 0) << verified.err;
+    const Json json = Json::parse(verified.out);
+    EXPECT_EQ(json["format"], format);
+    EXPECT_GE(json["train"]["images"].get<int>() + json["valid"]["images"].get<int>() + json["test"]["images"].get<int>(), 100);
+    EXPECT_EQ(run(words).code, 9) << "the folder is not empty";
+  }
+}
+
+struct BadCall {
+  int code;
+  std::vector<std::string> words;
+  std::string says;
+};
+
+TEST_F(ProgramsTest, BadCallsSayWhatIsWrong) {
+  const std::string x = fresh("never");
+  for (const BadCall& bad : std::vector<BadCall>{
+           {2, {"train", "--nett", "b2"}, "did you mean --net?"},
+           {2, {"train", "--data", data}, "--net is missing"},
+           {2, {"train", "--net", "b7", "--data", data, "--out", x}, "b2"},
+           {2, {"train", "--net", "b2", "--data", data, "--mode", "transfer"}, "no frozen base"},
+           {2, {"train", "--net", "b2", "--data", data, "--device", "tpu", "--out", x}, "auto"},
+           {2,
+            {"train", "--net", "b2", "--data", data, "--device", "cpu", "--batch-size", "81", "--out", x},
+            "--batch-size at most 80"},
+           {2, {"train", "--resume"}, "--resume needs --out"},
+           {2, {"describe"}, "--net is missing"},
+           {2, {"synthesize", "tiff", "--out", x}, "pcam, idc"},
+           {2, {"data", "verify"}, "--data is missing"},
+           {3, {"train", "--net", "b2", "--data", x}, "error: "},
+           {3, {"data", "verify", "--data", out}, "error: "},
+           {3, {"evaluate", "--scores", x}, "cannot read the scores"},
+           {3, {"predict", "--net", "b2", "--weights", weights(), "--data", x, "--device", "cpu"}, "error: "},
+           {4, {"evaluate", "--net", "b6", "--data", data, "--weights", weights(), "--device", "cpu"}, "error: "},
+           {4, {"evaluate", "--net", "b2", "--data", data, "--weights", x, "--device", "cpu"}, "error: "},
+           {4, {"evaluate", "--net", "b2", "--data", data, "--weights", out + "/config.toml", "--device", "cpu"}, "error: "},
+           {6,
+            {"train", "--net", "b2", "--data", data, "--device", "cpu", "--lr", "1e30", "--epochs", "3", "--out", fresh("nan")},
+            "first not finite: "},
+           {8, {"train", "--net", "b2", "--data", data, "--device", "cuda:63", "--out", x}, "error: "},
+           {8,
+            {"train", "--net", "b2", "--data", data, "--device", "cpu", "--precision", "bf16", "--out", x},
+            "--precision f32"}}) {
+    const Outcome outcome = run(bad.words);
+    std::string call;
+    for (const std::string& word : bad.words) call += word + " ";
+    EXPECT_EQ(outcome.code, bad.code) << call << "\n" << outcome.err;
+    EXPECT_TRUE(contains(outcome.err, bad.words[0] + ": error: ")) << call << "\n" << outcome.err;
+    EXPECT_TRUE(contains(outcome.err, bad.says)) << call << "\n" << outcome.err;
+    EXPECT_EQ(outcome.out, "") << call;
+  }
+}
+
+TEST_F(ProgramsTest, DamagedDataIsRefusedBeforeAnythingIsMade) {
+  const std::string name = "camelyonpatch_level_2_split_train_x.h5";
+  const auto refused = [&](const std::string& how, const std::function<void(const fs::path&)>& damage) {
+    const std::string damaged = fresh("damaged-" + how);
+    fs::copy(data, damaged);
+    damage(fs::path(damaged) / name);
+    const Outcome outcome =
+        run({"train", "--net", "b2", "--data", damaged, "--device", "cpu", "--epochs", "1", "--out", fresh("never-" + how)});
+    EXPECT_EQ(outcome.code, 3) << how << outcome.err;
+    EXPECT_TRUE(contains(outcome.err, "where: ")) << how << outcome.err;
+    EXPECT_FALSE(fs::exists(fresh("never-" + how) + "/last.checkpoint"));
+  };
+  refused("missing", [](const fs::path& file) { fs::remove(file); });
+  refused("gzipped", [](const fs::path& file) { fs::rename(file, file.string() + ".gz"); });
+  refused("truncated", [](const fs::path& file) { fs::resize_file(file, fs::file_size(file) / 2); });
+  refused("no-hdf5", [](const fs::path& file) { write_text(file, "<html>not found</html>"); });
+  refused("labels", [](const fs::path& file) {
+    fs::copy(file.parent_path() / "camelyonpatch_level_2_split_test_y.h5",
+             file.parent_path() / "camelyonpatch_level_2_split_train_y.h5",
+             fs::copy_options::overwrite_existing);  // 24 labels for 80 images
+  });
+}
+
+TEST_F(ProgramsTest, HelpIsOnStdoutAndOpensWithExamples) {
+  for (const char* program : {"train", "evaluate", "predict", "describe", "synthesize", "data"}) {
+    const Outcome outcome = run({program, "--help"});
+    EXPECT_EQ(outcome.code, 0);
+    EXPECT_EQ(outcome.err, "");
+    const std::size_t examples = outcome.out.find("Examples\n  " + std::string(program) + " ");
+    EXPECT_LT(examples, 200u) << program;
+    const std::vector<std::string> words{"Usage", "--help"};
+    for (const std::string& word : words) EXPECT_TRUE(contains(outcome.out, word)) << program << word;
+  }
+}
+
+TEST_F(ProgramsTest, NumbersDoNotDependOnTheLocale) {
+  setenv("LC_ALL", "de_DE.UTF-8", 1);
+  write_text(fresh("locale.csv"), "label,score\n0,0.25\n1,0.75\n");
+  const Outcome good = run({"evaluate", "--scores", fresh("locale.csv"), "--json"});
+  unsetenv("LC_ALL");
+  EXPECT_EQ(Json::parse(good.out)["auc"], 1.0);
+}
+
+TEST_F(ProgramsTest, QuietSaysNothingButResults) {
+  const Outcome outcome = run({"evaluate", "--net", "b2", "--data", data, "--weights", weights(), "--device", "cpu", "-q"});
+  EXPECT_EQ(outcome.code, 0);
+  EXPECT_EQ(outcome.err, "");
+  EXPECT_TRUE(contains(outcome.out, "AUC"));
+}
+
+}  // namespace
+}  // namespace microtome

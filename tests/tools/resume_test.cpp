@@ -1,0 +1,177 @@
+// A run that is stopped, refused a write or told to save, and goes on, ends where an undisturbed one does.
+#include "data/checkpoint.h"
+#include "tools/process.h"
+
+#include <gtest/gtest.h>
+#include <sys/file.h>
+#include <unistd.h>
+#include <nlohmann/json.hpp>
+
+#include <csignal>
+
+namespace fs = std::filesystem;
+
+namespace microtome {
+namespace {
+
+class ResumeTest : public testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    folder = std::make_unique<TemporaryFolder>();
+    data = (*folder / "data").string();
+    undisturbed = (*folder / "undisturbed").string();
+    write_small_pcam(data);
+    const Outcome outcome = run(train(undisturbed));
+    ASSERT_EQ(outcome.code, 0) << outcome.err;
+  }
+  static void TearDownTestSuite() { folder.reset(); }
+
+  static std::vector<std::string> train(const std::string& out, const std::string& epochs = "4") {
+    return {"train",    "--net", "b2", "--data", data,          "--device", "cpu",
+            "--epochs", epochs,  "-b", "16",     "--log-steps", "--out",    out};
+  }
+  static std::string fresh(const std::string& name) { return (*folder / name).string(); }
+
+  static void expect_undisturbed(const fs::path& out) {
+    const Snapshot expected = read_checkpoint(fs::path(undisturbed) / "last.checkpoint").snapshot;
+    const Snapshot found = read_checkpoint(out / "last.checkpoint").snapshot;
+    EXPECT_EQ(found.state.step, expected.state.step);
+    EXPECT_EQ(found.weights, expected.weights);
+    EXPECT_EQ(found.first_moments, expected.first_moments);
+    EXPECT_EQ(found.second_moments, expected.second_moments);
+    EXPECT_TRUE(text_of(out / "best.weights.h5") == text_of(fs::path(undisturbed) / "best.weights.h5"));
+    EXPECT_EQ(lines_of(out / "steps.csv"), lines_of(fs::path(undisturbed) / "steps.csv"));
+    EXPECT_EQ(lines_of(out / "metrics.csv").size(), 1u + 4);
+  }
+
+  static std::unique_ptr<TemporaryFolder> folder;
+  static std::string data, undisturbed;
+};
+std::unique_ptr<TemporaryFolder> ResumeTest::folder;
+std::string ResumeTest::data, ResumeTest::undisturbed;
+
+TEST_F(ResumeTest, TheUndisturbedRunIsComplete) {
+  EXPECT_EQ(lines_of(fs::path(undisturbed) / "steps.csv").size(), 1u + 4 * 5);
+  EXPECT_EQ(lines_of(fs::path(undisturbed) / "metrics.csv").size(), 1u + 4);
+}
+
+TEST_F(ResumeTest, StopsAfterSavingAndGoesOnBitForBit) {
+  for (const auto& [signal, code] : {std::pair(SIGTERM, 143), std::pair(SIGINT, 130)}) {
+    const std::string out = fresh("stopped-" + std::to_string(code));
+    Process process(train(out, "1000"));
+    ASSERT_TRUE(wait_until([&] { return text_of(fs::path(out) / "log.jsonl").find("\"epoch\":1,") != std::string::npos; }));
+    process.send(signal);
+    const Outcome stopped = process.wait();
+    ASSERT_EQ(stopped.code, code) << stopped.err;
+    EXPECT_NE(stopped.err.find("train --resume --out " + out), std::string::npos);
+    const std::size_t done = read_checkpoint(fs::path(out) / "last.checkpoint").snapshot.history.size();
+    if (done > 4) continue;  // a fast machine has gone past the undisturbed run
+    const Outcome resumed = run({"train", "--resume", "--out", out, "--epochs", "4"});
+    ASSERT_EQ(resumed.code, 0) << resumed.err;
+    expect_undisturbed(out);
+  }
+}
+
+TEST_F(ResumeTest, TheSecondSignalEndsAtOnce) {
+  Process process(train(fresh("twice"), "100000"));
+  ASSERT_TRUE(wait_until([&] { return fs::exists(fs::path(fresh("twice")) / "last.checkpoint"); }));
+  process.send(SIGTERM);
+  process.send(SIGTERM);
+  EXPECT_EQ(process.wait().code, 143);
+}
+
+TEST_F(ResumeTest, SavesWhenToldAndGoesOn) {
+  const std::string out = fresh("told");
+  const fs::path log = fs::path(out) / "log.jsonl";
+  Process process(train(out, "100000"));
+  const auto within_epoch = [&] {
+    for (const std::string& line : lines_of(log)) {
+      if (line.find("\"checkpoint\"") != std::string::npos && nlohmann::json::parse(line)["batch"] != 0) return true;
+    }
+    process.send(SIGUSR1);
+    return false;
+  };
+  ASSERT_TRUE(wait_until([&] { return fs::exists(fs::path(out) / "last.checkpoint"); }));
+  EXPECT_TRUE(wait_until(within_epoch));
+  process.send(SIGTERM);
+  EXPECT_EQ(process.wait().code, 143);
+}
+
+TEST_F(ResumeTest, AFullDiskLeavesTheOldCheckpoint) {
+  const std::string out = fresh("full");
+  ASSERT_EQ(run(train(out, "2")).code, 0);
+  const std::string before = text_of(fs::path(out) / "last.checkpoint");
+  const Outcome full = run({"train", "--resume", "--out", out, "--epochs", "4"}, 100'000);
+  EXPECT_EQ(full.code, 5) << full.err;
+  EXPECT_NE(full.err.find("train: error: "), std::string::npos);
+  EXPECT_TRUE(text_of(fs::path(out) / "last.checkpoint") == before);
+  const Outcome resumed = run({"train", "--resume", "--out", out, "--epochs", "4"});
+  ASSERT_EQ(resumed.code, 0) << resumed.err;
+  expect_undisturbed(out);
+}
+
+TEST_F(ResumeTest, AnOptionThatWouldAlterTheResultIsRefused) {
+  for (const auto& [option, value] : {std::pair("lr", "0.5"), std::pair("batch-size", "8"), std::pair("seed", "9"),
+                                      std::pair("shuffle", "off"), std::pair("dropout", "off"), std::pair("net", "b6")}) {
+    const Outcome outcome = run({"train", "--resume", "--out", undisturbed, std::string("--") + option, value});
+    EXPECT_EQ(outcome.code, 4) << option << outcome.err;
+    if (option != std::string("net")) {
+      EXPECT_NE(outcome.err.find(std::string("--") + option + " cannot change"), std::string::npos) << outcome.err;
+    }
+  }
+  const std::string other = fresh("other-data");
+  write_small_pcam(other, 5);
+  const Outcome outcome = run({"train", "--resume", "--out", undisturbed, "--data", other});
+  EXPECT_EQ(outcome.code, 4);
+  EXPECT_NE(outcome.err.find("--data cannot change"), std::string::npos) << outcome.err;
+}
+
+TEST_F(ResumeTest, DataMayMove) {
+  const std::string moved = fresh("moved");
+  fs::copy(data, moved);
+  const Outcome outcome = run({"train", "--resume", "--out", undisturbed, "--data", moved});
+  EXPECT_EQ(outcome.code, 0) << outcome.err;
+  expect_undisturbed(undisturbed);
+}
+
+TEST_F(ResumeTest, WithoutACheckpointItBeginsAtTheBeginning) {
+  const std::string out = fresh("early");
+  fs::create_directories(out);
+  write_text(fs::path(out) / "steps.csv", "step,loss\n1,0.5\n2,0.");
+  std::vector<std::string> words = train(out);
+  words.push_back("--resume");
+  const Outcome outcome = run(words);
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  expect_undisturbed(out);
+}
+
+TEST_F(ResumeTest, ADamagedCheckpointIsRefused) {
+  const std::string out = fresh("damaged");
+  fs::copy(undisturbed, out);
+  const fs::path file = fs::path(out) / "last.checkpoint";
+  std::string bytes = text_of(file);
+  bytes[bytes.size() / 2] ^= 1;
+  write_text(file, bytes);
+  EXPECT_EQ(run({"train", "--resume", "--out", out}).code, 4);
+  write_text(file, bytes.substr(0, bytes.size() / 3));
+  EXPECT_EQ(run({"train", "--resume", "--out", out}).code, 4);
+}
+
+TEST_F(ResumeTest, ARunsFolderIsNeverOverwrittenOrShared) {
+  const Outcome finished = run(train(undisturbed));
+  EXPECT_EQ(finished.code, 2);
+  EXPECT_NE(finished.err.find("finished run"), std::string::npos) << finished.err;
+
+  const std::string out = fresh("shared");
+  fs::create_directories(out);
+  const int lock = ::open((out + "/.lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+  ASSERT_EQ(flock(lock, LOCK_EX), 0);
+  EXPECT_EQ(run(train(out)).code, 9);
+  ::close(lock);
+
+  write_text(fresh("a-file"), "");
+  EXPECT_EQ(run(train(fresh("a-file") + "/run")).code, 2);
+}
+
+}  // namespace
+}  // namespace microtome
