@@ -22,7 +22,7 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr hsize_t piece_bytes = 4 << 20;       // read at once, about
-constexpr hsize_t largest_piece = 256 << 20;  // where one chunk spans that many images
+constexpr hsize_t largest_piece = 64 << 20;   // where one chunk spans that many images
 constexpr const char* wanted_images = "uint8 (N, 96, 96, 3)";
 
 /// Says what a user can do about a file that is not there or still gzipped.

@@ -32,7 +32,7 @@ struct Frame {
 /// What the child may use beyond what it inherits: chunks and caches of a sound file need far less.
 constexpr rlim_t child_memory = rlim_t{4} << 30;
 /// Processor seconds that may pass without a byte: some damage sends libhdf5 round in circles. Waiting for a disk costs none.
-constexpr rlim_t child_patience_s = 3;
+constexpr rlim_t child_patience_s = 2;
 constexpr std::size_t longest_text = 1 << 20;
 
 void write_fully(int fd, const void* from, std::size_t count) {

@@ -51,7 +51,7 @@ class Source {
 struct Sandbox {
   ExitCode code = ExitCode::data;  // of every refusal of the child's
   std::string where;               // the file, for messages
-  int patience_ms = 60'000;        // without a byte, before the child is given up; 3 s where it is not the disk it waits for
+  int patience_ms = 60'000;        // without a byte, before the child is given up; 2 s where it is not the disk it waits for
 };
 
 /// `body` runs in the child and must not touch locks that other threads may hold (streams of the C++ library, ours);

@@ -114,11 +114,17 @@ Stain stain_of(std::uint64_t seed, std::uint64_t slide) {
 struct Nucleus {
   float y, x, radius;
   float aspect, angle, density, pallor;
-  std::array<float, 3> wobble, phase;  // of the outline: harmonics 2, 3, 4
+  std::array<float, 3> even, odd;  // of the outline: cosines and sines of 2, 3 and 4 times the direction
 
-  float outline(float direction) const {
-    float r = 1;
-    for (std::size_t k = 0; k < wobble.size(); ++k) r += wobble[k] * std::cos(static_cast<float>(k + 2) * direction + phase[k]);
+  /// In radii, in the direction whose cosine and sine are given.
+  float outline(float c, float s) const {
+    float r = 1, ck = c, sk = s;
+    for (std::size_t k = 0; k < even.size(); ++k) {
+      const float next = ck * c - sk * s;
+      sk = sk * c + ck * s;
+      ck = next;
+      r += even[k] * ck + odd[k] * sk;
+    }
     return r;
   }
 };
@@ -147,9 +153,10 @@ Nucleus nucleus(Draws& draws, const Sizes& sizes, bool tumour, float y, float x)
   n.density = draws.uniform(0.8f, 1.2f);
   n.pallor = draws.uniform(0, 0.5f);
   const float irregular = tumour ? 0.13f : 0.04f;
-  for (std::size_t k = 0; k < n.wobble.size(); ++k) {
-    n.wobble[k] = draws.uniform(-irregular, irregular);
-    n.phase[k] = draws.uniform(0, 2 * std::numbers::pi_v<float>);
+  for (std::size_t k = 0; k < n.even.size(); ++k) {
+    const float strength = draws.uniform(0, irregular), phase = draws.uniform(0, 2 * std::numbers::pi_v<float>);
+    n.even[k] = strength * std::cos(phase);
+    n.odd[k] = strength * std::sin(phase);
   }
   return n;
 }
@@ -158,7 +165,8 @@ constexpr float crowding = 0.85f;  // nearest distance of two nuclei, in sums of
 
 bool is_free(const std::vector<Nucleus>& nuclei, const Nucleus& n) {
   return std::ranges::none_of(nuclei, [&](const Nucleus& other) {
-    return std::hypot(other.y - n.y, other.x - n.x) < crowding * (other.radius + n.radius);
+    const float dy = other.y - n.y, dx = other.x - n.x, nearest = crowding * (other.radius + n.radius);
+    return dy * dy + dx * dx < nearest * nearest;
   });
 }
 
@@ -182,18 +190,21 @@ void populate(Draws& draws, const Sizes& sizes, const Box& box, float area, Kind
 /// outline too: as many nuclei as cover the same area give the same colours, whatever their sizes.
 Field nuclear_density(Draws& draws, int side, const std::vector<Nucleus>& nuclei) {
   constexpr float softness = 0.35f;  // width of an outline, in radii
+  constexpr float farthest = 1.6f;   // no outline reaches farther out, in radii
   Field out(side);
   const Field chromatin = noise(draws, side, 3, 2);
   for (const Nucleus& n : nuclei) {
-    const float reach = n.radius * (std::sqrt(n.aspect) * 1.5f + softness), soft = softness * n.radius;
     const float c = std::cos(n.angle), s = std::sin(n.angle), stretch = std::sqrt(n.aspect);
+    const float reach = n.radius * farthest * stretch, soft = softness * n.radius;
     const int top = std::max(0, static_cast<int>(n.y - reach)), bottom = std::min(side - 1, static_cast<int>(n.y + reach) + 1);
     const int left = std::max(0, static_cast<int>(n.x - reach)), right = std::min(side - 1, static_cast<int>(n.x + reach) + 1);
     for (int y = top; y <= bottom; ++y) {
       for (int x = left; x <= right; ++x) {
         const float dy = static_cast<float>(y) - n.y, dx = static_cast<float>(x) - n.x;
         const float v = (c * dy - s * dx) * stretch, u = (s * dy + c * dx) / stretch;
-        const float distance = std::hypot(v, u), edge = n.radius * n.outline(std::atan2(v, u));
+        const float distance = std::max(1e-6f, std::sqrt(v * v + u * u));
+        if (distance > farthest * n.radius) continue;
+        const float edge = n.radius * n.outline(u / distance, v / distance);
         const float cover = std::clamp((edge - distance) / soft + 0.5f, 0.0f, 1.0f);
         if (cover <= 0) continue;
         const float out_of_middle = std::min(1.0f, distance / edge);

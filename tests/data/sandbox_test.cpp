@@ -80,7 +80,7 @@ TEST(SandboxTest, GoingRoundInCirclesIsARefusal) {
     for (volatile bool forever = true; forever;) {
     }
   };
-  expect_refusal([&] { read_in_child({.where = "some.h5"}, body, nothing); }, ExitCode::data, {"does not come forward", "3 s of work"});
+  expect_refusal([&] { read_in_child({.where = "some.h5"}, body, nothing); }, ExitCode::data, {"does not come forward", "2 s of work"});
 }
 
 TEST(SandboxTest, AHungryFileIsARefusal) {
