@@ -114,16 +114,15 @@ OperationGraph backward_filter_graph(const ConvProblem& p) {
   return graph;
 }
 
-OperationGraph graph_of(const ConvProblem& problem) {
-  switch (problem.pass) {
-    case ConvPass::forward: return forward_graph(problem);
-    case ConvPass::backward_data: return backward_data_graph(problem);
-    case ConvPass::backward_filter: return backward_filter_graph(problem);
-  }
-  return {};
+std::optional<Plan> plan_convolution(const Target& target, const ConvProblem& problem) {
+  return Plan::choose(target, operations_of(problem), limits_of(problem));
 }
 
-EngineLimits limits_of(const ConvProblem& problem) { return {.tensor_cores = problem.precision != Precision::f32}; }
+Layout with_channels(const Layout& t, int multiple) {
+  Shape shape = t.shape;
+  shape.c = (shape.c + multiple - 1) / multiple * multiple;
+  return {shape, t.dtype, packed(shape)};
+}
 
 class CudnnConv final : public ConvOp {
  public:
@@ -233,12 +232,6 @@ class CudnnConv final : public ConvOp {
     return result;
   }
 
-  static Layout with_channels(const Layout& t, int multiple) {
-    Shape shape = t.shape;
-    shape.c = (shape.c + multiple - 1) / multiple * multiple;
-    return {shape, t.dtype, packed(shape)};
-  }
-
   /// The plan of a pass for addresses such as these; made now if there is none yet.
   Planned& planned(ConvPass pass, std::initializer_list<const Tensor*> tensors) {
     const bool even = std::all_of(tensors.begin(), tensors.end(), [](const Tensor* t) {
@@ -262,22 +255,10 @@ class CudnnConv final : public ConvOp {
   }
 
   Planned plan_backward_filter(std::int64_t alignment) {
-    ConvProblem problem{conv_, x_, dy_, context_.precision(), ConvPass::backward_filter, alignment};
-    const auto attempt = [&] { return Planned{.plan = plan_convolution({handle_}, problem), .x = problem.x, .y = problem.y}; };
-    Planned result = attempt();
-    if (!result.plan && x_.dtype == DType::bf16 && conv_.groups == 1) {
-      constexpr int channels_of_a_vector = 8;
-      problem.x = with_channels(x_, channels_of_a_vector);
-      problem.y = with_channels(dy_, channels_of_a_vector);
-      result = attempt();
+    for (const ConvProblem& p : with_detours({conv_, x_, dy_, context_.precision(), ConvPass::backward_filter, alignment})) {
+      if (std::optional<Plan> plan = plan_convolution({handle_}, p)) return accepted({.plan = std::move(plan), .x = p.x, .y = p.y});
     }
-    if (!result.plan && x_.dtype == DType::bf16) {
-      problem.precision = Precision::tf32;
-      problem.x = {x_.shape, DType::f32, packed(x_.shape)};
-      problem.y = {dy_.shape, DType::f32, packed(dy_.shape)};
-      result = attempt();
-    }
-    return accepted(std::move(result));
+    return accepted({});
   }
 
   Planned accepted(Planned result) {
@@ -299,12 +280,30 @@ class CudnnConv final : public ConvOp {
 
 }  // namespace
 
-std::vector<Candidate> convolution_candidates(const Target& target, const ConvProblem& problem) {
-  return Plan::candidates(target, graph_of(problem), limits_of(problem));
+OperationGraph operations_of(const ConvProblem& problem) {
+  switch (problem.pass) {
+    case ConvPass::forward: return forward_graph(problem);
+    case ConvPass::backward_data: return backward_data_graph(problem);
+    case ConvPass::backward_filter: return backward_filter_graph(problem);
+  }
+  return {};
 }
 
-std::optional<Plan> plan_convolution(const Target& target, const ConvProblem& problem) {
-  return Plan::choose(target, graph_of(problem), limits_of(problem));
+EngineLimits limits_of(const ConvProblem& problem) { return {.tensor_cores = problem.precision != Precision::f32}; }
+
+std::vector<ConvProblem> with_detours(const ConvProblem& backward_filter) {
+  std::vector<ConvProblem> ways{backward_filter};
+  if (backward_filter.x.dtype != DType::bf16) return ways;
+  if (backward_filter.conv.groups == 1) {
+    constexpr int vector = 8;
+    ConvProblem& padded = ways.emplace_back(backward_filter);
+    padded.x = with_channels(padded.x, vector);
+    padded.y = with_channels(padded.y, vector);
+  }
+  ConvProblem& widened = ways.emplace_back(backward_filter);
+  widened.precision = Precision::tf32;
+  for (Layout* t : {&widened.x, &widened.y}) *t = {t->shape, DType::f32, packed(t->shape)};
+  return ways;
 }
 
 std::unique_ptr<ConvOp> make_conv(Context& context, cudnnHandle_t handle, const Conv& conv, const Layout& x, const Layout& y) {

@@ -24,11 +24,12 @@ struct ConvProblem {
   std::int64_t alignment = 16;  // bytes, of all addresses
 };
 
-/// The engines that support it, best first.
-std::vector<Candidate> convolution_candidates(const Target& target, const ConvProblem& problem);
+OperationGraph operations_of(const ConvProblem& problem);
+EngineLimits limits_of(const ConvProblem& problem);
 
-/// The first of them that builds. None: cuDNN has no engine for it.
-std::optional<Plan> plan_convolution(const Target& target, const ConvProblem& problem);
+/// A backward filter problem, then the ways round it for layouts that cuDNN does not take: with channels padded to vectors, and in
+/// float32. Their x and y are packed.
+std::vector<ConvProblem> with_detours(const ConvProblem& backward_filter);
 
 std::unique_ptr<ConvOp> make_conv(Context&, cudnnHandle_t, const Conv&, const Layout& x, const Layout& y);
 

@@ -153,20 +153,19 @@ std::optional<Descriptor> OperationGraph::finalized(const Target& target) const 
   return graph;
 }
 
-std::vector<Candidate> Plan::candidates(const Target& target, const OperationGraph& graph, const EngineLimits& limits) {
+std::vector<Candidate> Plan::candidates(const Target& target, const OperationGraph& graph, const EngineLimits& limits,
+                                        cudnnBackendHeurMode_t mode) {
   const std::optional<Descriptor> operations = graph.finalized(target);
   if (!operations) return {};
   std::vector<Candidate> result;
-  for (const cudnnBackendHeurMode_t mode : {CUDNN_HEUR_MODE_A, CUDNN_HEUR_MODE_FALLBACK}) {
-    for (Descriptor& config : ranked_configs(target, *operations, mode)) {
-      Descriptor engine(CUDNN_BACKEND_ENGINE_DESCRIPTOR);
-      cudnnBackendDescriptor_t raw = engine.raw();
-      config.read(CUDNN_ATTR_ENGINECFG_ENGINE, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &raw);
-      if (!is_acceptable(engine, limits)) continue;
-      std::int64_t index = -1;
-      engine.read(CUDNN_ATTR_ENGINE_GLOBAL_INDEX, CUDNN_TYPE_INT64, 1, &index);
-      result.push_back({std::move(config), index, is_runtime_compiled(engine)});
-    }
+  for (Descriptor& config : ranked_configs(target, *operations, mode)) {
+    Descriptor engine(CUDNN_BACKEND_ENGINE_DESCRIPTOR);
+    cudnnBackendDescriptor_t raw = engine.raw();
+    config.read(CUDNN_ATTR_ENGINECFG_ENGINE, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &raw);
+    if (!is_acceptable(engine, limits)) continue;
+    std::int64_t index = -1;
+    engine.read(CUDNN_ATTR_ENGINE_GLOBAL_INDEX, CUDNN_TYPE_INT64, 1, &index);
+    result.push_back({std::move(config), index, is_runtime_compiled(engine)});
   }
   return result;
 }
@@ -184,8 +183,10 @@ std::optional<Plan> Plan::build(const Target& target, Candidate candidate, const
 }
 
 std::optional<Plan> Plan::choose(const Target& target, const OperationGraph& graph, const EngineLimits& limits) {
-  for (Candidate& candidate : candidates(target, graph, limits)) {
-    if (std::optional<Plan> plan = build(target, std::move(candidate), limits)) return plan;
+  for (const cudnnBackendHeurMode_t mode : heuristic_modes) {
+    for (Candidate& candidate : candidates(target, graph, limits, mode)) {
+      if (std::optional<Plan> plan = build(target, std::move(candidate), limits)) return plan;
+    }
   }
   return {};
 }

@@ -98,10 +98,13 @@ class OperationGraph {
   std::vector<cudnnBackendDescriptor_t> operations_;
 };
 
+/// Where plans are looked for, in this order.
+inline constexpr std::array heuristic_modes{CUDNN_HEUR_MODE_A, CUDNN_HEUR_MODE_FALLBACK};
+
 /// What an engine may do to the numbers.
 struct EngineLimits {
   bool tensor_cores = true;  // on float32 they mean tf32
-  std::size_t workspace_bytes = std::size_t{512} << 20;
+  std::size_t workspace_bytes = std::size_t{1} << 30;
 };
 
 /// An engine with its knobs chosen, which supports a graph on a target.
@@ -114,15 +117,16 @@ struct Candidate {
 /// An engine, ready to run.
 class Plan {
  public:
-  /// The first that builds of `candidates`. None: no such engine.
+  /// The first that builds of heuristic mode A's candidates, then of the fallback's. None: no such engine.
   static std::optional<Plan> choose(const Target& target, const OperationGraph& graph, const EngineLimits& limits);
 
   /// None where cuDNN refuses, or wants more workspace than it may have.
   static std::optional<Plan> build(const Target& target, Candidate candidate, const EngineLimits& limits);
 
-  /// Heuristic mode A's list, then the fallback list, of engines that are deterministic, sum in float32 and use neither
-  /// Winograd's nor Fourier's transform, whose errors exceed those of a plain sum.
-  static std::vector<Candidate> candidates(const Target& target, const OperationGraph& graph, const EngineLimits& limits);
+  /// A heuristic's list, best first, of engines that are deterministic, sum in float32 and use neither Winograd's nor Fourier's
+  /// transform, whose errors exceed those of a plain sum.
+  static std::vector<Candidate> candidates(const Target& target, const OperationGraph& graph, const EngineLimits& limits,
+                                           cudnnBackendHeurMode_t mode);
 
   std::size_t workspace_bytes() const { return workspace_bytes_; }
   std::string engine() const;  // "cudnn engine 62"

@@ -1,4 +1,4 @@
-// Test only: the CUDA backend's own kernels on the host. Convolutions and dense layers, which are NVIDIA's libraries, it lacks.
+// Test only: the CUDA backend's ops on the host: its kernels played by machine.h, its calls of cuDNN and cuBLASLt by plain loops.
 #pragma once
 
 #include "engine/backend.h"
