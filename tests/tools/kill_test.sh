@@ -9,41 +9,37 @@ RANDOM=${3:-1}
 
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
-"$programs/synthesize" idc --out "$folder/data" --train 96 --valid 32 --test 32 --seed 2 -q >"$folder/log" 2>&1
+"$programs/synthesize" idc --out "$folder/data" --train 64 --valid 24 --test 24 --seed 2 -q >"$folder/log" 2>&1
 
 # A run goes on where it was killed; --checkpoint-every makes many moments to be killed at.
-train() {
-  "$programs/train" --net b2 --data "$folder/data" --device cpu --epochs 3 -b 8 --log-steps --checkpoint-every 0.05 --resume -q --out "$1" >>"$folder/log" 2>&1
-}
+train=("$programs/train" --net b2 --data "$folder/data" --device cpu --epochs 2 -b 16 --log-steps --checkpoint-every 0.1 --resume -q)
 
 fail() {
-  echo "kill_test: $*, seed ${RANDOM_SEED:-1}"
+  echo "kill_test: $*"
   tail -20 "$folder/log"
   exit 1
 }
 
 begun=$(date +%s%N)
-train "$folder/undisturbed" || fail "the undisturbed run failed"
+"${train[@]}" --out "$folder/undisturbed" >>"$folder/log" 2>&1 || fail "the undisturbed run failed"
 milliseconds=$((($(date +%s%N) - begun) / 1000000))
 
 killed_writing=0
 killed=0
 for ((i = 1; i <= count; ++i)); do
   out=$folder/run-$i
-  train "$out" &
-  shell=$!
-  # The program is the only child of the subshell that stands for the function, or that subshell itself.
+  "${train[@]}" --out "$out" >>"$folder/log" 2>&1 &
+  program=$!
   moment=$((RANDOM * milliseconds / 32768))
   sleep "$(printf '%d.%03d' $((moment / 1000)) $((moment % 1000)))"
-  program=$(pgrep -P "$shell" || echo "$shell")
   if ((i % 2 == 0)); then
-    while [ ! -e "$out/.last.checkpoint.part" ] && kill -0 "$shell" 2>/dev/null; do :; done
+    while [ ! -e "$out/.last.checkpoint.part" ] && kill -0 "$program" 2>/dev/null; do :; done
   fi
   if kill -9 "$program" 2>/dev/null; then killed=$((killed + 1)); fi
-  wait "$shell" 2>/dev/null || true
+  wait "$program" 2>/dev/null || true
   if [ -e "$out/.last.checkpoint.part" ]; then killed_writing=$((killed_writing + 1)); fi
 
-  train "$out" || fail "the resumed run $i failed"
+  "${train[@]}" --out "$out" >>"$folder/log" 2>&1 || fail "the resumed run $i failed"
   cmp "$folder/undisturbed/best.weights.h5" "$out/best.weights.h5" || fail "other best weights after kill $i at ${moment} ms"
   cmp "$folder/undisturbed/steps.csv" "$out/steps.csv" || fail "other losses after kill $i at ${moment} ms"
   cmp <(cut -d, -f1-5 "$folder/undisturbed/metrics.csv") <(cut -d, -f1-5 "$out/metrics.csv") || fail "other metrics after kill $i"
