@@ -33,6 +33,8 @@ class CpuAdam final : public AdamOp {
 
 }  // namespace
 
-std::unique_ptr<AdamOp> make_cpu_adam(const Adam& kind, std::int64_t count) { return std::make_unique<CpuAdam>(kind, count); }
+std::unique_ptr<AdamOp> make_cpu_adam(const Adam& kind, std::int64_t count) {
+  return std::make_unique<CpuAdam>(kind, count);
+}
 
 }  // namespace microtome

@@ -9,8 +9,8 @@ class CpuAdd final : public AddOp {
  public:
   CpuAdd(const Layout& a, const Layout& b, const Layout& y) : a_(a), b_(b), y_(y) {
     require_f32(a, y), require_f32(b, y);
-    require(a.shape == b.shape && a.shape == y.shape, "add: ", to_string(a.shape), " and ", to_string(b.shape),
-            " do not give ", to_string(y.shape));
+    require(a.shape == b.shape && a.shape == y.shape, "add: ", to_string(a.shape), " and ", to_string(b.shape), " do not give ",
+            to_string(y.shape));
   }
 
   Reads backward_reads() const override { return {}; }

@@ -19,6 +19,8 @@ class CpuAdvance final : public AdvanceOp {
 
 }  // namespace
 
-std::unique_ptr<AdvanceOp> make_cpu_advance() { return std::make_unique<CpuAdvance>(); }
+std::unique_ptr<AdvanceOp> make_cpu_advance() {
+  return std::make_unique<CpuAdvance>();
+}
 
 }  // namespace microtome

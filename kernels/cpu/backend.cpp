@@ -97,9 +97,7 @@ class Cpu final : public Backend {
     return {const_cast<void*>(host), bytes, [](void*) noexcept {}};
   }
   void synchronize() override {}
-  std::unique_ptr<Recording> record(std::function<void()> step) override {
-    return std::make_unique<KeptStep>(std::move(step));
-  }
+  std::unique_ptr<Recording> record(std::function<void()> step) override { return std::make_unique<KeptStep>(std::move(step)); }
 
   std::unique_ptr<ConvOp> conv(const Conv& kind, const Layout& x, const Layout& y) override {
     return make_cpu_conv(scratch_, kind, x, y);

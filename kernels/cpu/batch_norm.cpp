@@ -22,7 +22,9 @@ std::int64_t offset(const Layout& t, std::int64_t i) {
   return i / (h * w) * t.strides.n + i / w % h * t.strides.h + i % w * t.strides.w;
 }
 
-float* at(const Tensor& t, std::int64_t i) { return t.as<float>() + offset(t, i); }
+float* at(const Tensor& t, std::int64_t i) {
+  return t.as<float>() + offset(t, i);
+}
 
 /// `count` neighbouring values of type V, which is Floats or float, held in registers.
 template <class V, int count>
@@ -120,8 +122,7 @@ class CpuBatchNorm final : public BatchNormOp {
   template <class F>
   void for_pieces(const F& f) const {
 #pragma omp parallel for schedule(static)
-    for (std::int64_t piece = 0; piece < pieces_; ++piece)
-      f(piece, piece * piece_, std::min((piece + 1) * piece_, positions_));
+    for (std::int64_t piece = 0; piece < pieces_; ++piece) f(piece, piece * piece_, std::min((piece + 1) * piece_, positions_));
   }
 
   /// Each piece's sum of x, and of squares about its own mean.
@@ -237,10 +238,10 @@ class CpuBatchNorm final : public BatchNormOp {
   BatchNorm kind_;
   Layout x_, y_;
   int channels_;
-  std::int64_t positions_, piece_, pieces_;                     // M = N H W; positions in a piece; pieces
-  std::size_t first_, second_;                                  // two sums a piece and channel
-  std::vector<float> mean_, inverse_, scale_;                   // of the last forward pass
-  std::vector<float> mean_dbeta_, mean_dgamma_;                 // divided by M; zero where statistics are given
+  std::int64_t positions_, piece_, pieces_;      // M = N H W; positions in a piece; pieces
+  std::size_t first_, second_;                   // two sums a piece and channel
+  std::vector<float> mean_, inverse_, scale_;    // of the last forward pass
+  std::vector<float> mean_dbeta_, mean_dgamma_;  // divided by M; zero where statistics are given
 };
 
 }  // namespace

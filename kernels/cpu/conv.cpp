@@ -87,8 +87,9 @@ class CpuConv final : public ConvOp {
 
   void forward(const Tensor& x, const Tensor& w, const Tensor* b, const Tensor& y) override {
     require_layout(x, x_, "x"), require_vector(w, w_.count(), "w"), require_bias(b), require_layout(y, y_, "y");
-    if (direct_) return direct_->forward(scratch_, x, w.as<float>(), DirectConv::Filter::straight, b ? b->as<float>() : nullptr,
-                                         kind_.activation, y, Write::overwrite);
+    if (direct_)
+      return direct_->forward(scratch_, x, w.as<float>(), DirectConv::Filter::straight, b ? b->as<float>() : nullptr,
+                              kind_.activation, y, Write::overwrite);
     onednn::check("conv forward", [&] {
       forward_.bind(DNNL_ARG_SRC, forward_x_.input(x, scratch_));
       forward_.bind(DNNL_ARG_WEIGHTS, forward_w_.input(w.as<float>(), scratch_));
@@ -102,8 +103,9 @@ class CpuConv final : public ConvOp {
 
   void backward_data(const Tensor& dy, const Tensor& w, const Tensor& dx, Write write) override {
     require_layout(dy, y_, "dy"), require_vector(w, w_.count(), "w"), require_layout(dx, x_, "dx");
-    if (direct_data_) return direct_data_->forward(scratch_, dy, w.as<float>(), DirectConv::Filter::transposed, nullptr,
-                                                   Activation::none, dx, write);
+    if (direct_data_)
+      return direct_data_->forward(scratch_, dy, w.as<float>(), DirectConv::Filter::transposed, nullptr, Activation::none, dx,
+                                   write);
     onednn::check("conv backward_data", [&] {
       backward_data_.bind(DNNL_ARG_DIFF_DST, data_dy_.input(dy, scratch_));
       backward_data_.bind(DNNL_ARG_WEIGHTS, data_w_.input(w.as<float>(), scratch_));
@@ -240,8 +242,8 @@ class CpuConv final : public ConvOp {
   Scratch& scratch_;
   Conv kind_;
   Layout x_, y_;
-  Shape w_;  // K R S C/G
-  std::optional<DirectConv> direct_, direct_data_;            // where these are better than oneDNN
+  Shape w_;                                         // K R S C/G
+  std::optional<DirectConv> direct_, direct_data_;  // where these are better than oneDNN
   onednn::Primitive forward_, backward_data_, backward_filter_;
   Staged forward_x_, forward_y_, data_dy_, data_dx_, filter_x_, filter_dy_;
   Filter forward_w_, data_w_, filter_w_;

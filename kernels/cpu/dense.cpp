@@ -53,7 +53,8 @@ class CpuDense final : public DenseOp {
             " does not give ", to_string(y.shape));
     const memory::desc m_x = matrix(batch_, inputs_, x.strides.n, 1), m_y = matrix(batch_, outputs_, y.strides.n, 1);
     const memory::desc m_w = matrix(inputs_, outputs_, outputs_, 1);
-    const memory::desc x_transposed = matrix(inputs_, batch_, 1, x.strides.n), w_transposed = matrix(outputs_, inputs_, 1, outputs_);
+    const memory::desc x_transposed = matrix(inputs_, batch_, 1, x.strides.n),
+                       w_transposed = matrix(outputs_, inputs_, 1, outputs_);
     onednn::check("dense", [&] {
       for (const Write write : {Write::overwrite, Write::accumulate}) {
         ScratchPlan data, filter;

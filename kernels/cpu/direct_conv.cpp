@@ -11,8 +11,8 @@ namespace microtome {
 
 namespace {
 
-constexpr int rows_forward = 16;        // rows of y a piece of work
-constexpr int steps_filter = 384;       // positions that sums stay in registers for, about
+constexpr int rows_forward = 16;   // rows of y a piece of work
+constexpr int steps_filter = 256;  // positions that sums stay in registers for, about
 
 }  // namespace
 
@@ -42,6 +42,8 @@ DirectConv::DirectConv(const Window& window, const Layout& x, const Layout& y)
     padded_bytes_ = (padded_bytes_ + 255) / 256 * 256;
     padded_ = plan_.take(padded_bytes_ * threads_);
   }
+  packed_bytes_ = sizeof(float) * (steps_filter + y.shape.w) * width;
+  packed_ = plan_.take(packed_bytes_ * threads_);
   filter_ = plan_.take(filter * sizeof(float));
   sums_ = plan_.take(pieces_ * filter * sizeof(float));
   bias_sums_ = plan_.take(std::size_t{sizeof(float)} * pieces_ * y.shape.c);
@@ -79,11 +81,12 @@ void DirectConv::forward(const Scratch& scratch, const Tensor& x, const float* w
         for (int k = 0; k < width; ++k) {
           const std::int64_t out = block * width + k;
           turned[block * block_size + (i * c + j) * width + k] =
-              order == Filter::straight ? w[(out * r * s + i) * c + j] : w[(std::int64_t{j} * r * s + r * s - 1 - i) * channels + out];
+              order == Filter::straight ? w[(out * r * s + i) * c + j]
+                                        : w[(std::int64_t{j} * r * s + r * s - 1 - i) * channels + out];
         }
 
   const int bands = (y.shape.h + rows_forward - 1) / rows_forward;
-#pragma omp parallel for collapse(2) schedule(static) num_threads(threads_)
+#pragma omp parallel for collapse(2) schedule(dynamic) num_threads(threads_)
   for (int n = 0; n < y.shape.n; ++n)
     for (int band = 0; band < bands; ++band) {
       const int first = band * rows_forward, rows = std::min(rows_forward, y.shape.h - first);
@@ -126,39 +129,46 @@ void DirectConv::backward_filter(const Scratch& scratch, const Tensor& x, const 
   const std::int64_t filter = std::int64_t{r} * taps_ * channels;
   const int rows_at_once = std::min(steps_filter / dy.shape.w + 1, dy.shape.h);
   const std::ptrdiff_t x_step = std::ptrdiff_t{window_.stride.w} * x.shape.c;
-#pragma omp parallel for schedule(static) num_threads(threads_)
+#pragma omp parallel for schedule(dynamic) num_threads(threads_)
   for (int piece = 0; piece < pieces_; ++piece) {
     float* sums = scratch.at(sums_) + piece * filter;  // R [block] T 32
     float* bias = scratch.at(bias_sums_) + std::int64_t{piece} * channels;
     float* padded = scratch.at(padded_ + padded_bytes_ * omp_get_thread_num());
+    // 32 channels of a band of dy, each row of a tile's step beside the next: as they lie, a power of two apart, they would
+    // meet in a few of L1's sets.
+    float* packed = scratch.at(packed_ + packed_bytes_ * omp_get_thread_num());
     std::fill_n(sums, filter, 0.0f);
     std::fill_n(bias, channels, 0.0f);
     for (int n = images * piece / pieces_; n < images * (piece + 1) / pieces_; ++n)
       for (int first = 0; first < dy.shape.h; first += rows_at_once) {
         const int rows = std::min(rows_at_once, dy.shape.h - first);
         const float* from = rows_of(x, n, first, (rows - 1) * window_.stride.h + r, padded);
-        for (int i = 0; i < r; ++i)
-          for (int block = 0; block < blocks; ++block)
+        for (int block = 0; block < blocks; ++block) {
+          float* gradients = packed;
+          Floats bias0 = load<Floats>(bias + block * width), bias1 = load<Floats>(bias + block * width + lanes);
+          for (int p = 0; p < rows; ++p)
+            for (int q = 0; q < dy.shape.w; ++q, gradients += width) {
+              const float* at = pixel(dy, n, first + p, q) + block * width;
+              const Floats dy0 = load<Floats>(at), dy1 = load<Floats>(at + lanes);
+              store(gradients, dy0), store(gradients + lanes, dy1);
+              bias0 += dy0, bias1 += dy1;
+            }
+          store(bias + block * width, bias0), store(bias + block * width + lanes, bias1);
+          for (int i = 0; i < r; ++i)
             for_parts(taps_, [&](int t, int taps) {
               filter_tile_of[taps - 1]({.x = from + i * row_stride() + t,
                                         .x_step = x_step,
                                         .x_row = row_stride() * window_.stride.h,
-                                        .dy = pixel(dy, n, first, 0) + block * width,
-                                        .dy_step = dy.strides.w,
-                                        .dy_row = dy.strides.h,
+                                        .dy = packed,
+                                        .dy_step = width,
+                                        .dy_row = std::ptrdiff_t{dy.shape.w} * width,
                                         .rows = rows,
                                         .columns = dy.shape.w,
                                         .sums = sums + (std::int64_t{i * blocks + block} * taps_ + t) * width,
                                         .sums_step = width,
                                         .accumulate = true});
             });
-        if (!db) continue;
-        for (int p = 0; p < rows; ++p)
-          for (int q = 0; q < dy.shape.w; ++q) {
-            const float* gradients = pixel(dy, n, first + p, q);
-#pragma omp simd
-            for (int k = 0; k < channels; ++k) bias[k] += gradients[k];
-          }
+        }
       }
   }
 

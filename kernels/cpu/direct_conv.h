@@ -24,7 +24,8 @@ class DirectConv {
 
   enum class Filter { straight, transposed };
   /// y = activation(b + x * w), or y += x * w. w: K R S C; transposed, the original's C R S K. b may be null.
-  void forward(const Scratch&, const Tensor& x, const float* w, Filter, const float* b, Activation, const Tensor& y, Write) const;
+  void forward(const Scratch&, const Tensor& x, const float* w, Filter, const float* b, Activation, const Tensor& y,
+               Write) const;
   /// dw: K R S C; db may be null.
   void backward_filter(const Scratch&, const Tensor& x, const Tensor& dy, float* dw, float* db, Write) const;
 
@@ -34,13 +35,13 @@ class DirectConv {
 
   Window window_;
   Layout x_, y_;
-  int taps_;           // T = S C
-  int threads_;        // as many as there is scratch for
+  int taps_;     // T = S C
+  int threads_;  // as many as there is scratch for
   bool pads_;
   std::int64_t padded_columns_;
-  int pieces_;         // of the batch, each with its own sums of dw; more do not depend on the number of threads
+  int pieces_;  // of the batch, each with its own sums of dw; more do not depend on the number of threads
   ScratchPlan plan_;
-  std::size_t padded_ = 0, padded_bytes_ = 0, filter_ = 0, sums_ = 0, bias_sums_ = 0;
+  std::size_t padded_ = 0, padded_bytes_ = 0, packed_ = 0, packed_bytes_ = 0, filter_ = 0, sums_ = 0, bias_sums_ = 0;
 };
 
 }  // namespace microtome

@@ -8,9 +8,8 @@ namespace microtome {
 
 namespace {
 
-constexpr int counters = 8;                     // at once, each lane a 32-bit word in 64 bits
-constexpr std::int64_t block = 4 * counters;    // elements that they serve
-typedef std::uint64_t Words __attribute__((vector_size(counters * sizeof(std::uint64_t))));
+constexpr int counters = 8;                   // at once
+constexpr std::int64_t block = 4 * counters;  // elements that they serve
 
 /// philox() of engine/random.h for `counters` neighbouring indices, word after word.
 void philox_neighbours(std::uint64_t seed, std::uint64_t stream, std::uint64_t index, std::uint32_t (&words)[block]) {
@@ -19,7 +18,7 @@ void philox_neighbours(std::uint64_t seed, std::uint64_t stream, std::uint64_t i
   Words c0 = at & low, c1 = at >> 32, c2 = Words{} + (stream & low), c3 = Words{} + (stream >> 32);
   std::uint64_t key0 = seed & low, key1 = seed >> 32;
   for (int round = 0; round < 10; ++round) {
-    const Words product0 = c0 * 0xD2511F53u, product1 = c2 * 0xCD9E8D57u;
+    const Words product0 = product(c0, Words{} + 0xD2511F53u), product1 = product(c2, Words{} + 0xCD9E8D57u);
     c0 = (product1 >> 32) ^ c1 ^ key0, c1 = product1 & low;
     c2 = (product0 >> 32) ^ c3 ^ key1, c3 = product0 & low;
     key0 = (key0 + 0x9E3779B9u) & low, key1 = (key1 + 0xBB67AE85u) & low;

@@ -1,8 +1,8 @@
 // x[j,h,w,c] = (images[i,h,w,c] - mean[c]) / divisor[c] and y[j] = labels[i]; i is number batch * batch_size + j of the epoch,
 // in file order or permuted. A pixel has 256 values: their images are tabulated once. See kernels/formulas/permutation.h.
+#include "kernels/cpu/cpu.h"
 #include "kernels/formulas/normalise.h"
 #include "kernels/formulas/permutation.h"
-#include "kernels/cpu/cpu.h"
 
 #include <array>
 
@@ -15,9 +15,9 @@ class CpuGather final : public GatherOp {
   CpuGather(const Gather& kind, const Layout& images, const Layout& x) : kind_(kind), images_(images), x_(x) {
     require_f32(x, x);
     require(images.dtype == DType::u8, "gather: images are ", name(images.dtype), " and not u8");
-    require(images.shape == Shape{kind.images, x.shape.h, x.shape.w, x.shape.c} &&
-                x.shape.c <= static_cast<int>(kind.mean.size()),
-            "gather: ", to_string(images.shape), " does not give ", to_string(x.shape));
+    require(
+        images.shape == Shape{kind.images, x.shape.h, x.shape.w, x.shape.c} && x.shape.c <= static_cast<int>(kind.mean.size()),
+        "gather: ", to_string(images.shape), " does not give ", to_string(x.shape));
     for (int c = 0; c < x.shape.c; ++c)
       for (int value = 0; value < 256; ++value)
         table_[c][value] = normalise<float>(static_cast<std::uint8_t>(value), kind.mean[c], kind.divisor[c]);
@@ -39,7 +39,8 @@ class CpuGather final : public GatherOp {
       y.as<float>()[j] = labels.as<std::uint8_t>()[i];
       for (int h = 0; h < x.shape.h; ++h)
         for (int w = 0; w < x.shape.w; ++w) {
-          const std::uint8_t* from = images.as<std::uint8_t>() + i * images.strides.n + h * images.strides.h + w * images.strides.w;
+          const std::uint8_t* from =
+              images.as<std::uint8_t>() + i * images.strides.n + h * images.strides.h + w * images.strides.w;
           float* to = pixel(x, j, h, w);
           for (int c = 0; c < x.shape.c; ++c) to[c] = table_[c][from[c]];
         }

@@ -45,6 +45,8 @@ class CpuLoss final : public LossOp {
 
 }  // namespace
 
-std::unique_ptr<LossOp> make_cpu_loss(const Loss& kind, const Layout& z) { return std::make_unique<CpuLoss>(kind, z); }
+std::unique_ptr<LossOp> make_cpu_loss(const Loss& kind, const Layout& z) {
+  return std::make_unique<CpuLoss>(kind, z);
+}
 
 }  // namespace microtome

@@ -92,7 +92,9 @@ class CpuPool final : public PoolOp {
   }
 
  private:
-  bool is_max() const { return kind_.kind == Pool::Kind::max; }
+  bool is_max() const {
+    return kind_.kind == Pool::Kind::max;
+  }
   std::uint8_t* winners(int n, int p, int q) {
     return winners_.data() + ((std::int64_t{n} * y_.shape.h + p) * y_.shape.w + q) * y_.shape.c;
   }

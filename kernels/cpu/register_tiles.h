@@ -20,22 +20,23 @@ template <class F>
 void for_parts(int count, const F& f) {
   const int parts = (count + most - 1) / most;
   for (int i = 0; i < parts; ++i) {
-    const int first = static_cast<int>(std::int64_t{count} * i / parts), last = static_cast<int>(std::int64_t{count} * (i + 1) / parts);
+    const int first = static_cast<int>(std::int64_t{count} * i / parts),
+              last = static_cast<int>(std::int64_t{count} * (i + 1) / parts);
     f(first, last - first);
   }
 }
 
 /// y[q,k] = b[k] + sum over r,t of x[r][q x_step + t] w[r,t,k], or y += the sum.
 struct ForwardTile {
-  const float* x;            // of the first position
-  std::ptrdiff_t x_step;     // floats from one position to the next
+  const float* x;         // of the first position
+  std::ptrdiff_t x_step;  // floats from one position to the next
   std::ptrdiff_t x_row;
-  const float* w;            // rows x taps x 32
-  std::ptrdiff_t w_step;     // floats from one tap to the next
+  const float* w;         // rows x taps x 32
+  std::ptrdiff_t w_step;  // floats from one tap to the next
   int rows, taps;
   float* y;
   std::ptrdiff_t y_step;
-  const float* b;            // 32, or null
+  const float* b;  // 32, or null
   bool accumulate;
 };
 
@@ -77,12 +78,12 @@ void forward_tile(const ForwardTile& tile) {
 
 /// sums[t,k] = sum over p,q of x[p][q x_step + t] dy[p,q,k], or sums += it.
 struct FilterTile {
-  const float* x;           // of the first position and tap
+  const float* x;  // of the first position and tap
   std::ptrdiff_t x_step, x_row;
-  const float* dy;          // of the first position and channel
+  const float* dy;  // of the first position and channel
   std::ptrdiff_t dy_step, dy_row;
   int rows, columns;
-  float* sums;              // taps x 32
+  float* sums;               // taps x 32
   std::ptrdiff_t sums_step;  // floats from one tap to the next
   bool accumulate;
 };
@@ -96,17 +97,20 @@ void filter_tile(const FilterTile& tile) {
     sums[j][0] = tile.accumulate ? load<Floats>(from) : Floats{};
     sums[j][1] = tile.accumulate ? load<Floats>(from + lanes) : Floats{};
   }
-  for (int p = 0; p < tile.rows; ++p) {
+  int p = 0;
+  do {  // at least one row and one column: sums need not survive a loop that does not run
     const float *x = tile.x + p * tile.x_row, *dy = tile.dy + p * tile.dy_row;
-    for (int q = 0; q < tile.columns; ++q, x += tile.x_step, dy += tile.dy_step) {
+    int q = tile.columns;
+    do {
       const Floats dy0 = load<Floats>(dy), dy1 = load<Floats>(dy + lanes);
 #pragma GCC unroll 16
       for (int j = 0; j < taps; ++j) {
         sums[j][0] += dy0 * x[j];
         sums[j][1] += dy1 * x[j];
       }
-    }
-  }
+      x += tile.x_step, dy += tile.dy_step;
+    } while (--q > 0);
+  } while (++p < tile.rows);
 #pragma GCC unroll 16
   for (int j = 0; j < taps; ++j) {
     float* to = tile.sums + j * tile.sums_step;
