@@ -114,6 +114,21 @@ TEST(HouseTest, EveryHeaderIsGuardedOnce) {
   }
 }
 
+TEST(HouseTest, EveryCitationStandsInTheBibliography) {
+  const std::regex citation(R"(\[([A-Z][A-Za-z]+[12][0-9]{3})[\],])");
+  std::string readme;
+  for (const std::string& line : lines_of(source_dir / "README.md")) readme += line + "\n";
+  int found = 0;
+  for (const fs::path& file : sources()) {
+    for (const std::string& line : lines_of(file)) {
+      for (std::sregex_iterator match(line.begin(), line.end(), citation), end; match != end; ++match, ++found) {
+        EXPECT_NE(readme.find("\n- [" + (*match)[1].str() + "] "), std::string::npos) << (*match)[1] << " in " << file;
+      }
+    }
+  }
+  EXPECT_GT(found, 20) << "no citations were found";
+}
+
 TEST(HouseTest, EachRuleCanBeBroken) {
   EXPECT_EQ(broken_rules("kernels/cpu/conv.cpp", {"#include \"data/loader.h\""}).size(), 1u);
   EXPECT_EQ(broken_rules("engine/model.h", {"#pragma once", "#  include <kernels/backend.h>"}).size(), 1u);
