@@ -211,5 +211,16 @@ TEST(ReferenceConvTest, CrossCorrelatesAsKeras) {
   for (int i = 0; i < 9; ++i) EXPECT_EQ(y.as<double>()[i], wanted[i]) << i;
 }
 
+TEST(ReferenceConvTest, SamePutsTheOddCellAfter) {
+  Bench bench;
+  const Tensor x = bench.zeros({1, 1, 4, 1}), w = bench.zeros({1, 1, 3, 1}), y = bench.zeros({1, 1, 2, 1});
+  const double row[] = {1, 2, 3, 4};
+  std::copy_n(row, 4, x.as<double>());
+  std::fill_n(w.as<double>(), 3, 1.0);
+  bench.backend().conv({resolve(x.shape, {1, 3}, 2, same)}, x, y)->forward(x, w, nullptr, y);
+  EXPECT_EQ(y.as<double>()[0], 1 + 2 + 3);
+  EXPECT_EQ(y.as<double>()[1], 3 + 4);
+}
+
 }  // namespace
 }  // namespace microtome::test

@@ -113,7 +113,7 @@ double rounded(double value, int bits) {
 }
 
 std::string to_string(const Slice& s) {
-  return s.before + s.after == 0 ? to_string(s.shape) : fmt::format("{}({}+c+{})", to_string(s.shape), s.before, s.after);
+  return s.others == 0 ? to_string(s.shape) : fmt::format("{} of {} channels", to_string(s.shape), s.shape.c + s.others);
 }
 
 std::string to_string(const Window& w) {
@@ -149,13 +149,12 @@ void compare(Fill fill, const std::vector<Result>& exact, const std::vector<Resu
 // ------------------------------------------------------------------------------------------------------------------ Lab
 
 Layout Lab::layout(const Slice& s, DType type) {
-  const Shape wide{s.shape.n, s.shape.h, s.shape.w, s.before + s.shape.c + s.after};
+  const Shape wide{s.shape.n, s.shape.h, s.shape.w, s.shape.c + s.others};
   return {s.shape, type, packed(wide)};
 }
 
 Lab::Block& Lab::place(std::string_view name, const Layout& layout) {
   const Shape& s = layout.shape;
-  // A slice starts where its channels do in the wider tensor: the gap before the first row is guard band too.
   const std::size_t data_bytes = offset_bytes(layout, s.n - 1, s.h - 1, s.w - 1, s.c - 1) + size_bytes(layout.dtype);
   const std::size_t bytes = guard_bytes + data_bytes + guard_bytes;
   Block block{std::string(name), {layout, nullptr}, backend_.allocate(bytes), std::vector<std::uint8_t>(bytes, 0xFF)};

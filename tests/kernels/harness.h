@@ -44,10 +44,10 @@ enum class Fill { integers, uniform };
 inline constexpr Fill both_fills[] = {Fill::integers, Fill::uniform};
 inline constexpr Write both_writes[] = {Write::overwrite, Write::accumulate};
 
-/// A shape, and where it is a slice of a wider tensor, the channels before and after it there.
+/// A shape, and where it is a slice of a wider tensor, the number of channels there that are not its own.
 struct Slice {
   Shape shape;
-  int before = 0, after = 0;
+  int others = 0;
 };
 std::string to_string(const Slice& slice);
 
@@ -166,11 +166,9 @@ class Dice {
   T pick(std::initializer_list<T> from) {
     return from.begin()[roll(0, static_cast<int>(from.size()) - 1)];
   }
-  /// One in three is a slice; the channels before it are a multiple of 8, as in every network here.
-  Slice slice(const Shape& shape) {
-    const bool whole = roll(0, 2) > 0;
-    return {shape, whole ? 0 : 8 * roll(0, 2), whole ? 0 : roll(1, 9)};
-  }
+  /// One in three is a slice.
+  Slice slice(const Shape& shape) { return {shape, roll(0, 2) > 0 ? 0 : roll(1, 25)}; }
+  /// Makes x larger where the kernel asks for it.
   Window window(Shape& x, int largest_kernel);
 
  private:

@@ -13,7 +13,7 @@ TEST(HarnessTest, AWriteBesideATensorFails) {
   EXPECT_NONFATAL_FAILURE(before.results(), "outside its elements, at byte -4");
   after.output("y", after.activations({{2, 1, 1, 3}})).as<float>()[6] = 0;
   EXPECT_NONFATAL_FAILURE(after.results(), "outside its elements, at byte 24");
-  gap.output("y", gap.activations({{2, 1, 1, 3}, 0, 2})).as<float>()[4] = 0;
+  gap.output("y", gap.activations({{2, 1, 1, 3}, 2})).as<float>()[4] = 0;
   EXPECT_NONFATAL_FAILURE(gap.results(), "outside its elements, at byte 16");
 }
 
