@@ -15,7 +15,7 @@ namespace {
 
 using dnnl::memory;
 
-/// Copies or, accumulating, adds a packed tensor to one of any strides; `sizes` are the same.
+/// Copies or, accumulating, adds a packed tensor to one of any strides.
 void put(const float* packed, const Tensor& to, Write write) {
   with_write(write, [&](auto accumulate) {
     for_each_run(

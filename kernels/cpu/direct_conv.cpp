@@ -29,12 +29,15 @@ Window DirectConv::transposed(const Window& w) {
 }
 
 DirectConv::DirectConv(const Window& window, const Layout& x, const Layout& y)
-    : window_(window), x_(x), y_(y), taps_(window.kernel.w * x.shape.c), threads_(omp_get_max_threads()) {
-  const std::int64_t reach = std::int64_t{y.shape.w - 1} * window.stride.w + window.kernel.w;
-  padded_columns_ = reach;
-  pads_ = window.before.h > 0 || window.before.w > 0 || window.after.h > 0 || window.after.w > 0;
+    : window_(window),
+      x_(x),
+      y_(y),
+      taps_(window.kernel.w * x.shape.c),
+      threads_(omp_get_max_threads()),
+      pads_(window.before.h > 0 || window.before.w > 0 || window.after.h > 0 || window.after.w > 0),
+      padded_columns_(std::int64_t{y.shape.w - 1} * window.stride.w + window.kernel.w) {
   const std::int64_t filter = std::int64_t{window.kernel.h} * taps_ * y.shape.c;
-  constexpr std::int64_t floats_of_sums = std::int64_t{1} << 20;
+  constexpr std::int64_t floats_of_sums = std::int64_t{1} << 20;  // in all pieces, unless four need more
   pieces_ = static_cast<int>(std::min<std::int64_t>(x.shape.n, std::clamp<std::int64_t>(floats_of_sums / filter, 4, 32)));
   const int rows = std::max(rows_forward, steps_filter / y.shape.w + 1);
   if (pads_) {

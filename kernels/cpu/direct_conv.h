@@ -1,6 +1,5 @@
-// Direct convolution for the filters of a few megabytes and less that oneDNN serves at half to three quarters of the machine's
-// peak. A filter's row over an image's row meets T = S C neighbouring floats whatever C is, three colours or a hundred
-// channels, so that with filters turned to R T K
+// Direct convolution for filters of up to 4 MiB, which stay in L2. A filter's row over an image's row meets T = S C
+// neighbouring floats whatever C is, three colours or a hundred channels, so that with filters turned to R T K
 //   y[p,q,k] = sum over r,t of x[p + r][q C + t] w[r,t,k]     (strides and padding left out)
 // is, for a dozen q and 32 k at a time, a product of registers: each step loads 32 weights and one float a position. Padding is
 // copied with the few rows at work.
@@ -39,7 +38,7 @@ class DirectConv {
   int threads_;  // as many as there is scratch for
   bool pads_;
   std::int64_t padded_columns_;
-  int pieces_;  // of the batch, each with its own sums of dw; more do not depend on the number of threads
+  int pieces_;  // of the batch, each with its own sums of dw; their number does not depend on that of threads
   ScratchPlan plan_;
   std::size_t padded_ = 0, padded_bytes_ = 0, packed_ = 0, packed_bytes_ = 0, filter_ = 0, sums_ = 0, bias_sums_ = 0;
 };
