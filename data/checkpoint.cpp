@@ -2,8 +2,8 @@
 
 #include "data/file.h"
 
-#include <nlohmann/json.hpp>
 #include <zlib.h>
+#include <nlohmann/json.hpp>
 
 #include <bit>
 #include <cstring>
@@ -35,10 +35,14 @@ static_assert(sizeof(Preamble) == 16);
 
 template <class T>
 std::string_view type_name() {
-  if constexpr (std::is_same_v<T, float>) return "f32";
-  else if constexpr (std::is_same_v<T, double>) return "f64";
-  else if constexpr (std::is_same_v<T, std::uint32_t>) return "u32";
-  else return "u8";
+  if constexpr (std::is_same_v<T, float>)
+    return "f32";
+  else if constexpr (std::is_same_v<T, double>)
+    return "f64";
+  else if constexpr (std::is_same_v<T, std::uint32_t>)
+    return "u32";
+  else
+    return "u8";
 }
 
 /// zlib starts anew at a null pointer, as an empty span may have.
@@ -49,7 +53,7 @@ std::uint32_t crc(std::uint32_t sum, Bytes bytes) {
 
 /// The parts of a snapshot that are no plain arrays, as columns.
 struct Columns {
-  std::vector<double> history;        // 8 a record
+  std::vector<double> history;  // 8 a record
   std::vector<double> batch_loss;
   std::vector<std::uint32_t> batch_counts;  // correct, count
   std::vector<float> learning_rate;
@@ -113,7 +117,9 @@ class Reader {
  private:
   [[noreturn]] void refuse(const std::string& what, std::string found = {}, std::string expected = {}) const {
     fail(ExitCode::weights, "a checkpoint cannot be read: " + what,
-         {.where = file_.string(), .expected = std::move(expected), .found = std::move(found),
+         {.where = file_.string(),
+          .expected = std::move(expected),
+          .found = std::move(found),
           .next = "use another checkpoint, or start the run anew"});
   }
 
@@ -124,7 +130,8 @@ class Reader {
     Preamble preamble;
     std::memcpy(&preamble, bytes_.data(), sizeof preamble);
     if (preamble.version != version) {
-      refuse("it is of another version, or damaged", fmt::format("version {}", preamble.version), fmt::format("version {}", version));
+      refuse("it is of another version, or damaged", fmt::format("version {}", preamble.version),
+             fmt::format("version {}", version));
     }
     std::uint32_t stored = 0;
     if (bytes_.size() < sizeof(Preamble) + sizeof stored) refuse("it is cut short", fmt::format("{} bytes", bytes_.size()));
@@ -176,7 +183,8 @@ class Reader {
       const json& entry = listed.at(index++);
       const auto count = entry.at("count").get<std::uint64_t>();
       if (entry.at("name") != name || entry.at("type") != type_name<T>() || entry.at("offset").get<std::uint64_t>() != offset) {
-        refuse("a tensor is not where it must be", entry.dump(), fmt::format("{} {} at offset {}", type_name<T>(), name, offset));
+        refuse("a tensor is not where it must be", entry.dump(),
+               fmt::format("{} {} at offset {}", type_name<T>(), name, offset));
       }
       if (count > (tensors_.size() - offset) / sizeof(T)) refuse("a tensor reaches beyond the file", entry.dump());
       values.resize(count);
@@ -215,10 +223,10 @@ class Reader {
   void check_sizes(const Checkpoint& checkpoint) const {
     const Snapshot& s = checkpoint.snapshot;
     const std::size_t n = s.weights.size();
-    if (static_cast<std::uint64_t>(checkpoint.info.parameters) != n || s.first_moments.size() != n || s.second_moments.size() != n ||
-        (!s.best_weights.empty() && s.best_weights.size() != n)) {
-      refuse("its weights and moments differ in size", fmt::format("{}, {}, {} and {}", n, s.first_moments.size(), s.second_moments.size(),
-                                                                   s.best_weights.size()),
+    if (static_cast<std::uint64_t>(checkpoint.info.parameters) != n || s.first_moments.size() != n ||
+        s.second_moments.size() != n || (!s.best_weights.empty() && s.best_weights.size() != n)) {
+      refuse("its weights and moments differ in size",
+             fmt::format("{}, {}, {} and {}", n, s.first_moments.size(), s.second_moments.size(), s.best_weights.size()),
              fmt::format("{} each", checkpoint.info.parameters));
     }
   }
@@ -232,8 +240,8 @@ class Reader {
 
 void write_checkpoint(const fs::path& file, const Snapshot& snapshot, const CheckpointInfo& info) {
   const std::size_t n = snapshot.weights.size();
-  require(static_cast<std::uint64_t>(info.parameters) == n && snapshot.first_moments.size() == n && snapshot.second_moments.size() == n &&
-              (snapshot.best_weights.empty() || snapshot.best_weights.size() == n),
+  require(static_cast<std::uint64_t>(info.parameters) == n && snapshot.first_moments.size() == n &&
+              snapshot.second_moments.size() == n && (snapshot.best_weights.empty() || snapshot.best_weights.size() == n),
           "checkpoint: weights and moments of ", info.parameters, " parameters must have that many values each");
 
   const Columns columns = to_columns(snapshot, info);
@@ -245,17 +253,12 @@ void write_checkpoint(const fs::path& file, const Snapshot& snapshot, const Chec
     parts.push_back(std::as_bytes(std::span(values)));
     offset += parts.back().size();
   });
-  const std::string header = json{{"network", info.network},
-                                  {"image", {info.image.h, info.image.w}},
-                                  {"parameters", info.parameters},
-                                  {"commit", info.commit},
-                                  {"seed", snapshot.state.seed},
-                                  {"step", snapshot.state.step},
-                                  {"epoch", snapshot.state.epoch},
-                                  {"batch", snapshot.state.batch},
-                                  {"finite", snapshot.state.finite},
-                                  {"tensors", std::move(listed)}}
-                                 .dump();
+  const std::string header =
+      json{{"network", info.network},       {"image", {info.image.h, info.image.w}}, {"parameters", info.parameters},
+           {"commit", info.commit},         {"seed", snapshot.state.seed},           {"step", snapshot.state.step},
+           {"epoch", snapshot.state.epoch}, {"batch", snapshot.state.batch},         {"finite", snapshot.state.finite},
+           {"tensors", std::move(listed)}}
+          .dump();
   Preamble preamble{.magic = {}, .version = version, .header_bytes = static_cast<std::uint32_t>(header.size())};
   std::memcpy(preamble.magic, magic, sizeof magic);
   parts[0] = std::as_bytes(std::span(&preamble, 1));
@@ -267,7 +270,9 @@ void write_checkpoint(const fs::path& file, const Snapshot& snapshot, const Chec
   write_whole(file, parts, "the checkpoint");
 }
 
-Checkpoint read_checkpoint(const fs::path& file) { return Reader(file).read(); }
+Checkpoint read_checkpoint(const fs::path& file) {
+  return Reader(file).read();
+}
 
 void require_network(const Checkpoint& checkpoint, const fs::path& file, std::string_view network, Extent image,
                      std::int64_t parameters) {

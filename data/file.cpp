@@ -71,7 +71,9 @@ FileOperations& file_operations() {
   return operations;
 }
 
-fs::path temporary_name(const fs::path& file) { return file.parent_path() / fmt::format(".{}.part", file.filename().string()); }
+fs::path temporary_name(const fs::path& file) {
+  return file.parent_path() / fmt::format(".{}.part", file.filename().string());
+}
 
 void write_whole(const fs::path& file, std::span<const Bytes> parts, std::string_view what) {
   FileOperations& call = file_operations();
@@ -87,7 +89,8 @@ void write_whole(const fs::path& file, std::span<const Bytes> parts, std::string
   };
 
   // Opened first: after the rename nothing may fail that could have failed before.
-  Descriptor directory(repeat_when_interrupted([&] { return call.open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0); }));
+  Descriptor directory(
+      repeat_when_interrupted([&] { return call.open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0); }));
   if (!directory) refuse("opening the folder");
   {
     const int flags = O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC;

@@ -13,7 +13,9 @@ constexpr hsize_t most_strings = 1 << 20;
 constexpr std::size_t longest_strings = 64 << 20;
 constexpr hsize_t best_compression = 1032;  // deflate's largest ratio
 
-[[noreturn]] void refuse(const std::string& what, Report report) { fail(ExitCode::data, what, std::move(report)); }
+[[noreturn]] void refuse(const std::string& what, Report report) {
+  fail(ExitCode::data, what, std::move(report));
+}
 
 void written(bool ok) {
   if (!ok) fail(ExitCode::memory, "an HDF5 file could not be written", {.found = last_message()});
@@ -43,10 +45,13 @@ void check_filters(hid_t creation, const std::string& where) {
     unsigned flags = 0;
     size_t values = 0;
     char name[64] = {};
-    const H5Z_filter_t filter = H5Pget_filter2(creation, static_cast<unsigned>(i), &flags, &values, nullptr, sizeof name - 1, name, nullptr);
+    const H5Z_filter_t filter =
+        H5Pget_filter2(creation, static_cast<unsigned>(i), &flags, &values, nullptr, sizeof name - 1, name, nullptr);
     if (filter == H5Z_FILTER_DEFLATE || filter == H5Z_FILTER_SHUFFLE || filter == H5Z_FILTER_FLETCHER32) continue;
     refuse("a dataset is compressed in a way that is not read here",
-           {.where = where, .expected = "gzip, shuffle, fletcher32 or none", .found = fmt::format("filter {} {}", static_cast<int>(filter), name),
+           {.where = where,
+            .expected = "gzip, shuffle, fletcher32 or none",
+            .found = fmt::format("filter {} {}", static_cast<int>(filter), name),
             .next = "re-save it with gzip or uncompressed"});
   }
 }
@@ -58,7 +63,8 @@ void check_storage(hid_t dataset, hid_t creation, const std::string& where) {
   unsigned __int128 bytes = H5Tget_size(type);
   for (const hsize_t extent : shape) {
     bytes *= extent;
-    if (bytes > std::numeric_limits<std::int64_t>::max()) refuse("a dataset declares an impossible size", {.where = where, .found = describe(dataset)});
+    if (bytes > std::numeric_limits<std::int64_t>::max())
+      refuse("a dataset declares an impossible size", {.where = where, .found = describe(dataset)});
   }
   if (bytes == 0) return;
   const hsize_t stored = H5Dget_storage_size(dataset);
@@ -66,7 +72,8 @@ void check_storage(hid_t dataset, hid_t creation, const std::string& where) {
   bool whole = stored > 0 && bytes <= most;
   if (whole && H5Pget_layout(creation) == H5D_CHUNKED) {
     std::vector<hsize_t> chunk(shape.size());
-    if (H5Pget_chunk(creation, static_cast<int>(chunk.size()), chunk.data()) < 0) refuse("a dataset cannot be read", {.where = where, .found = last_message()});
+    if (H5Pget_chunk(creation, static_cast<int>(chunk.size()), chunk.data()) < 0)
+      refuse("a dataset cannot be read", {.where = where, .found = last_message()});
     hsize_t expected = 1, found = 0;
     for (std::size_t i = 0; i < shape.size(); ++i) expected *= (shape[i] + chunk[i] - 1) / chunk[i];
     const Id space(H5Dget_space(dataset));
@@ -74,7 +81,9 @@ void check_storage(hid_t dataset, hid_t creation, const std::string& where) {
   }
   if (!whole) {
     refuse("a dataset declares more than the file holds",
-           {.where = where, .expected = describe(dataset), .found = fmt::format("{} bytes of data", stored),
+           {.where = where,
+            .expected = describe(dataset),
+            .found = fmt::format("{} bytes of data", stored),
             .next = "the file is cut short or was never finished: get it again, or write it again"});
   }
 }
@@ -112,7 +121,9 @@ Id open_untrusted(const std::filesystem::path& file) {
   Id id(H5Fopen(file.c_str(), H5F_ACC_RDONLY, H5P_DEFAULT));
   if (!id.valid()) {
     refuse("a file is no HDF5 file, or is damaged or cut short",
-           {.where = file.string(), .found = last_message(), .next = "get it again, and compare its size and digest with the source's"});
+           {.where = file.string(),
+            .found = last_message(),
+            .next = "get it again, and compare its size and digest with the source's"});
   }
   return id;
 }
@@ -126,7 +137,8 @@ Id open_object(hid_t group, std::string_view path, const std::string& where) {
       so_far.append(so_far.empty() ? "" : "/").append(path.substr(at, end - at));
       if (H5Lexists(group, so_far.c_str(), H5P_DEFAULT) <= 0) return Id();
       H5L_info_t link;
-      if (H5Lget_info(group, so_far.c_str(), &link, H5P_DEFAULT) < 0) refuse("a link cannot be read", {.where = where, .found = last_message()});
+      if (H5Lget_info(group, so_far.c_str(), &link, H5P_DEFAULT) < 0)
+        refuse("a link cannot be read", {.where = where, .found = last_message()});
       if (link.type != H5L_TYPE_HARD) {
         refuse("an HDF5 file points elsewhere", {.where = fmt::format("{}, \"{}\"", where, so_far),
                                                  .expected = "the data itself",
@@ -138,7 +150,9 @@ Id open_object(hid_t group, std::string_view path, const std::string& where) {
   }
   if (so_far.empty()) return Id();
   Id object(H5Oopen(group, so_far.c_str(), H5P_DEFAULT));
-  if (!object.valid()) refuse("an object of an HDF5 file cannot be opened", {.where = fmt::format("{}, \"{}\"", where, so_far), .found = last_message()});
+  if (!object.valid())
+    refuse("an object of an HDF5 file cannot be opened",
+           {.where = fmt::format("{}, \"{}\"", where, so_far), .found = last_message()});
   return object;
 }
 
@@ -150,11 +164,16 @@ Id open_dataset(hid_t group, std::string_view path, const std::string& where) {
   if (!creation.valid()) refuse("a dataset cannot be read", {.where = place, .found = last_message()});
   const H5D_layout_t layout = H5Pget_layout(creation);
   const char* elsewhere = nullptr;
-  if (layout == H5D_VIRTUAL) elsewhere = "a virtual dataset";
-  else if (layout != H5D_COMPACT && layout != H5D_CONTIGUOUS && layout != H5D_CHUNKED) elsewhere = "an unknown layout";
-  else if (H5Pget_external_count(creation) != 0) elsewhere = "external storage";
+  if (layout == H5D_VIRTUAL)
+    elsewhere = "a virtual dataset";
+  else if (layout != H5D_COMPACT && layout != H5D_CONTIGUOUS && layout != H5D_CHUNKED)
+    elsewhere = "an unknown layout";
+  else if (H5Pget_external_count(creation) != 0)
+    elsewhere = "external storage";
   if (elsewhere) {
-    refuse("an HDF5 file keeps its data elsewhere", {.where = place, .expected = "the data itself", .found = elsewhere,
+    refuse("an HDF5 file keeps its data elsewhere", {.where = place,
+                                                     .expected = "the data itself",
+                                                     .found = elsewhere,
                                                      .next = "copy the data into the file, as h5repack or h5py do"});
   }
   check_filters(creation, place);
@@ -193,7 +212,8 @@ namespace {
 
 std::vector<std::string> read_one(hid_t object, const std::string& name, const std::string& where) {
   const auto give_up = [&](const std::string& found) {
-    refuse("an attribute of an HDF5 file cannot be read", {.where = fmt::format("{}, attribute \"{}\"", where, name), .expected = "strings", .found = found});
+    refuse("an attribute of an HDF5 file cannot be read",
+           {.where = fmt::format("{}, attribute \"{}\"", where, name), .expected = "strings", .found = found});
   };
   const Id attribute(H5Aopen(object, name.c_str(), H5P_DEFAULT));
   if (!attribute.valid()) give_up(last_message());
@@ -215,7 +235,8 @@ std::vector<std::string> read_one(hid_t object, const std::string& name, const s
     H5Dvlen_reclaim(memory, space, H5P_DEFAULT, pointers.data());
   } else {
     const std::size_t width = H5Tget_size(type);
-    if (width == 0 || width > longest_strings / static_cast<std::size_t>(count)) give_up(fmt::format("{} strings of {} bytes", count, width));
+    if (width == 0 || width > longest_strings / static_cast<std::size_t>(count))
+      give_up(fmt::format("{} strings of {} bytes", count, width));
     std::vector<char> text(width * static_cast<std::size_t>(count));
     if (H5Aread(attribute, type, text.data()) < 0) give_up(last_message());
     for (std::size_t i = 0; i < static_cast<std::size_t>(count); ++i) {

@@ -28,7 +28,7 @@ namespace {
 constexpr Extent idc_image = 50;
 constexpr Extent largest_image = 4096;  // where nothing else says how large an image may be
 constexpr std::uint8_t white = 255;
-constexpr std::size_t splits = 3;       // train, valid, test
+constexpr std::size_t splits = 3;  // train, valid, test
 
 struct Patch {
   std::string path;  // below the folder
@@ -37,7 +37,8 @@ struct Patch {
 };
 
 /// "12 patches were …" where there are any.
-void note(std::vector<std::string>& notes, std::int64_t count, std::string_view one, std::string_view many, std::string_view what) {
+void note(std::vector<std::string>& notes, std::int64_t count, std::string_view one, std::string_view many,
+          std::string_view what) {
   if (count > 0) notes.push_back(fmt::format("{} {} {}", count, count == 1 ? one : many, what));
 }
 
@@ -72,16 +73,22 @@ std::vector<Patch> find_patches(const fs::path& folder, std::vector<std::string>
     const std::optional<std::uint8_t> named = class_in_name(name);
     if (named && *named != label) {
       fail(ExitCode::data, "a patch's name and folder disagree on its class",
-           {.where = (folder / path).string(), .expected = fmt::format("class {}, as its folder says", label), .found = fmt::format("class {} in its name", *named),
+           {.where = (folder / path).string(),
+            .expected = fmt::format("class {}, as its folder says", label),
+            .found = fmt::format("class {} in its name", *named),
             .next = "move it to the folder of its class, or rename it"});
     }
     odd_names += !named;
-    if (seen.emplace(patient, label, name).second) patches.push_back({path.string(), patient, label});
-    else ++repeated;
+    if (seen.emplace(patient, label, name).second)
+      patches.push_back({path.string(), patient, label});
+    else
+      ++repeated;
   }
-  note(notes, repeated, "file", "files", "left out: of the same patient, class and name as another (Kaggle's archive holds the tree twice)");
+  note(notes, repeated, "file", "files",
+       "left out: of the same patient, class and name as another (Kaggle's archive holds the tree twice)");
   note(notes, unlabelled, "PNG file", "PNG files", "left out: not in a folder PATIENT/0 or PATIENT/1");
-  note(notes, odd_names, "file name is", "file names are", "not of the form PATIENT_idx5_xX_yY_classC.png; the folder's class counts");
+  note(notes, odd_names, "file name is", "file names are",
+       "not of the form PATIENT_idx5_xX_yY_classC.png; the folder's class counts");
   note(notes, other, "other file", "other files", "left out");
   note(notes, tree.links, "symbolic link", "symbolic links", "not followed");
   return patches;
@@ -104,19 +111,24 @@ using Assignment = std::vector<std::size_t>;  // a patch's split: 0 train, 1 val
 
 std::array<double, splits> shares(const LoadOptions& options) {
   const std::array<double, splits> share{1 - options.valid_share - options.test_share, options.valid_share, options.test_share};
-  require(std::ranges::all_of(share, [](double s) { return s > 0 && s < 1; }), "idc: every split needs a share between 0 and 1");
+  require(std::ranges::all_of(share, [](double s) { return s > 0 && s < 1; }),
+          "idc: every split needs a share between 0 and 1");
   return share;
 }
 
-/// Patients in random order, each to the split that lacks most of what the patient has, class by class [Sechidis2011]: shares of
-/// patches and of classes both come out about right, and no patient is in two splits.
-Assignment split_by_patient(const std::vector<Patch>& patches, const LoadOptions& options, const fs::path& folder, std::vector<std::string>& notes) {
+/// Patients in random order, each to the split that lacks most of what the patient has, class by class [Sechidis2011]: shares
+/// of patches and of classes both come out about right, and no patient is in two splits.
+Assignment split_by_patient(const std::vector<Patch>& patches, const LoadOptions& options, const fs::path& folder,
+                            std::vector<std::string>& notes) {
   std::map<std::string, std::array<double, 2>> counts;
   std::array<double, 2> total{};
   for (const Patch& patch : patches) ++counts[patch.patient][patch.label], ++total[patch.label];
   if (counts.size() < splits) {
     fail(ExitCode::data, "too few patients to keep them apart",
-         {.where = folder.string(), .expected = "3 patients or more", .found = fmt::format("{}", counts.size()), .next = "add patients, or --split-by patch"});
+         {.where = folder.string(),
+          .expected = "3 patients or more",
+          .found = fmt::format("{}", counts.size()),
+          .next = "add patients, or --split-by patch"});
   }
 
   const std::array<double, splits> share = shares(options);
@@ -141,7 +153,8 @@ Assignment split_by_patient(const std::vector<Patch>& patches, const LoadOptions
   }
   Assignment assignment(patches.size());
   std::ranges::transform(patches, assignment.begin(), [&](const Patch& patch) { return split_of.at(patch.patient); });
-  notes.push_back(fmt::format("split by patient with seed {}: {} patients to train, {} to validate, {} to test", options.seed, sizes[0], sizes[1], sizes[2]));
+  notes.push_back(fmt::format("split by patient with seed {}: {} patients to train, {} to validate, {} to test", options.seed,
+                              sizes[0], sizes[1], sizes[2]));
   return assignment;
 }
 
@@ -153,7 +166,9 @@ Assignment split_by_patch(const std::vector<Patch>& patches, const LoadOptions& 
     for (std::size_t i = 0; i < patches.size(); ++i) {
       if (patches[i].label == label) members.push_back(i);
     }
-    const auto part = [&](double of) { return std::max<std::size_t>(1, std::llround(of * static_cast<double>(members.size()))); };
+    const auto part = [&](double of) {
+      return std::max<std::size_t>(1, std::llround(of * static_cast<double>(members.size())));
+    };
     const std::size_t test = part(share[2]), test_and_valid = test + part(share[1]);
     const std::vector<std::size_t> order = shuffled(members.size(), options.seed, stream::split + 1 + label);
     for (std::size_t i = 0; i < order.size(); ++i) assignment[members[order[i]]] = i < test ? 2 : i < test_and_valid ? 1 : 0;
@@ -167,8 +182,8 @@ struct Oddities {
 };
 
 /// Decodes `paths` below `folder` onto white canvases of one size; labels are the caller's.
-Images decode(const fs::path& folder, const std::vector<std::string>& paths, Extent canvas, Extent smallest, const LoadOptions& options,
-              const std::string& doing, Oddities& oddities) {
+Images decode(const fs::path& folder, const std::vector<std::string>& paths, Extent canvas, Extent smallest,
+              const LoadOptions& options, const std::string& doing, Oddities& oddities) {
   Images images;
   images.shape = {static_cast<int>(paths.size()), canvas.h, canvas.w, 3};
   require_memory(images.shape.count(), folder.string());
@@ -176,18 +191,21 @@ Images decode(const fs::path& folder, const std::vector<std::string>& paths, Ext
   images.ids = paths;
   const std::size_t row = static_cast<std::size_t>(canvas.w) * 3, image = row * static_cast<std::size_t>(canvas.h);
   const auto body = [&](std::int64_t i) {
-    const fs::path file = folder.empty() ? fs::path(paths[static_cast<std::size_t>(i)]) : folder / paths[static_cast<std::size_t>(i)];
+    const fs::path file =
+        folder.empty() ? fs::path(paths[static_cast<std::size_t>(i)]) : folder / paths[static_cast<std::size_t>(i)];
     const PngImage png = read_png(file, canvas);
     if (png.size.h < smallest.h || png.size.w < smallest.w) {
       fail(ExitCode::data, "images differ in size",
-           {.where = file.string(), .expected = fmt::format("{} x {}, as the first one", smallest.h, smallest.w),
+           {.where = file.string(),
+            .expected = fmt::format("{} x {}, as the first one", smallest.h, smallest.w),
             .found = fmt::format("{} x {}", png.size.h, png.size.w)});
     }
     if (png.size != canvas) ++oddities.padded;
     if (png.converted) ++oddities.converted;
     const std::size_t width = static_cast<std::size_t>(png.size.w) * 3;
     std::uint8_t* to = images.pixels.data() + static_cast<std::size_t>(i) * image;
-    for (std::size_t y = 0; y < static_cast<std::size_t>(png.size.h); ++y) std::memcpy(to + y * row, png.pixels.data() + y * width, width);
+    for (std::size_t y = 0; y < static_cast<std::size_t>(png.size.h); ++y)
+      std::memcpy(to + y * row, png.pixels.data() + y * width, width);
   };
   const auto progress = [&](std::int64_t done) {
     if (options.progress) options.progress(doing, done, images.shape.n);
@@ -228,8 +246,10 @@ Dataset load_idc(const fs::path& folder, const LoadOptions& options) {
     parts[s].images = decode(folder, paths[s], canvas, 1, options, fmt::format("reading {}", parts[s].name), oddities);
     parts[s].images.labels = std::move(labels);
   }
-  note(data.notes, oddities.padded, "patch", "patches", fmt::format("smaller than {}x{}: padded with white below and on the right", canvas.h, canvas.w));
-  note(data.notes, oddities.converted, "patch", "patches", "converted to 8-bit RGB (from a palette, grey, 16 bits, or transparency over white)");
+  note(data.notes, oddities.padded, "patch", "patches",
+       fmt::format("smaller than {}x{}: padded with white below and on the right", canvas.h, canvas.w));
+  note(data.notes, oddities.converted, "patch", "patches",
+       "converted to 8-bit RGB (from a palette, grey, 16 bits, or transparency over white)");
   return data;
 }
 
@@ -240,7 +260,9 @@ Images load_png_images(const fs::path& path, const LoadOptions& options) {
     for (const fs::path& file : walk(path).files) {
       if (is_png_name(file)) paths.push_back(file.string());
     }
-    if (paths.empty()) fail(ExitCode::data, "a folder holds no images", {.where = path.string(), .expected = "PNG files, or name one HDF5 file"});
+    if (paths.empty())
+      fail(ExitCode::data, "a folder holds no images",
+           {.where = path.string(), .expected = "PNG files, or name one HDF5 file"});
   } else {
     paths.push_back(path.string());
   }

@@ -23,7 +23,8 @@ std::string listing(const fs::path& folder) {
   constexpr std::size_t shown = 6;
   std::vector<std::string> names;
   std::error_code failure;
-  for (const fs::directory_entry& entry : fs::directory_iterator(folder, failure)) names.push_back(entry.path().filename().string());
+  for (const fs::directory_entry& entry : fs::directory_iterator(folder, failure))
+    names.push_back(entry.path().filename().string());
   if (failure) return failure.message();
   if (names.empty()) return "an empty folder";
   std::ranges::sort(names);
@@ -54,13 +55,17 @@ bool holds_idc(const fs::path& folder) {
 DataFormat recognise(const fs::path& folder) {
   std::error_code failure;
   const fs::file_status status = fs::status(folder, failure);
-  if (!fs::exists(status)) fail(ExitCode::data, "the data folder is missing", {.where = folder.string(), .next = "name the folder that holds the data set"});
-  if (!fs::is_directory(status)) fail(ExitCode::data, "the data set is no folder", {.where = folder.string(), .next = "name the folder that holds it"});
+  if (!fs::exists(status))
+    fail(ExitCode::data, "the data folder is missing",
+         {.where = folder.string(), .next = "name the folder that holds the data set"});
+  if (!fs::is_directory(status))
+    fail(ExitCode::data, "the data set is no folder", {.where = folder.string(), .next = "name the folder that holds it"});
   if (holds_pcam(folder)) return DataFormat::pcam;
   if (holds_idc(folder)) return DataFormat::idc;
   fail(ExitCode::data, "a folder holds no data set that is known here",
        {.where = folder.string(),
-        .expected = fmt::format("PCam's six files ({}, …) or IDC's tree (PATIENT/0/*.png, PATIENT/1/*.png)", pcam_file_name("train", 'x')),
+        .expected = fmt::format("PCam's six files ({}, …) or IDC's tree (PATIENT/0/*.png, PATIENT/1/*.png)",
+                                pcam_file_name("train", 'x')),
         .found = listing(folder),
         .next = "name the folder that holds the files themselves"});
 }
@@ -70,12 +75,14 @@ Dataset load(const fs::path& folder, const LoadOptions& options) {
 }
 
 Images load_images(const fs::path& path, const LoadOptions& options) {
-  if (!fs::exists(path)) fail(ExitCode::data, "there are no images", {.where = path.string(), .found = "no such file or folder"});
+  if (!fs::exists(path))
+    fail(ExitCode::data, "there are no images", {.where = path.string(), .found = "no such file or folder"});
   if (fs::is_directory(path) || is_png_name(path)) return load_png_images(path, options);
   const std::string ending = path.extension().string();
   if (ending == ".h5" || ending == ".hdf5") return load_hdf5_images(path, options);
   fail(ExitCode::data, "images of this kind are not read",
-       {.where = path.string(), .expected = "a PNG file, a folder of PNG files, or an HDF5 file (.h5, .hdf5) with a dataset \"x\""});
+       {.where = path.string(),
+        .expected = "a PNG file, a folder of PNG files, or an HDF5 file (.h5, .hdf5) with a dataset \"x\""});
 }
 
 }  // namespace microtome

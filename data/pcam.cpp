@@ -21,8 +21,8 @@ namespace fs = std::filesystem;
 
 namespace {
 
-constexpr hsize_t piece_bytes = 4 << 20;       // read at once, about
-constexpr hsize_t largest_piece = 64 << 20;   // where one chunk spans that many images
+constexpr hsize_t piece_bytes = 4 << 20;     // read at once, about
+constexpr hsize_t largest_piece = 64 << 20;  // where one chunk spans that many images
 constexpr const char* wanted_images = "uint8 (N, 96, 96, 3)";
 
 /// Says what a user can do about a file that is not there or still gzipped.
@@ -30,27 +30,34 @@ void require_file(const fs::path& file) {
   const fs::path packed = file.string() + ".gz";
   if (!fs::exists(file)) {
     if (fs::exists(packed)) {
-      fail(ExitCode::data, "a file is still gzipped", {.where = packed.string(), .expected = file.filename().string(), .next = fmt::format("gunzip {}", packed.string())});
+      fail(ExitCode::data, "a file is still gzipped",
+           {.where = packed.string(), .expected = file.filename().string(), .next = fmt::format("gunzip {}", packed.string())});
     }
-    fail(ExitCode::data, "a file is missing", {.where = file.string(), .next = "get it from PCam's download page; all six belong into one folder"});
+    fail(ExitCode::data, "a file is missing",
+         {.where = file.string(), .next = "get it from PCam's download page; all six belong into one folder"});
   }
   if (!fs::is_regular_file(file)) fail(ExitCode::data, "a file is no regular file", {.where = file.string()});
   char begin[2] = {};
   std::ifstream(file, std::ios::binary).read(begin, sizeof begin);
   if (begin[0] == '\x1f' && begin[1] == '\x8b') {
     fail(ExitCode::data, "a file is still gzipped",
-         {.where = file.string(), .expected = "an HDF5 file", .found = "a gzip file",
+         {.where = file.string(),
+          .expected = "an HDF5 file",
+          .found = "a gzip file",
           .next = fmt::format("mv {0} {0}.gz && gunzip {0}.gz", file.string())});
   }
 }
 
-std::string place(const fs::path& file, std::string_view dataset) { return fmt::format("{}, dataset \"{}\"", file.string(), dataset); }
+std::string place(const fs::path& file, std::string_view dataset) {
+  return fmt::format("{}, dataset \"{}\"", file.string(), dataset);
+}
 
 /// In the child. The dataset, or a refusal that says what the file holds instead.
 hdf5::Id open_named(const hdf5::Id& file, const fs::path& path, const char* name) {
   hdf5::Id dataset = hdf5::open_dataset(file, name, path.string());
   if (!dataset.valid()) {
-    fail(ExitCode::data, "a dataset is missing", {.where = path.string(), .expected = fmt::format("a dataset \"{}\"", name), .found = "none of that name"});
+    fail(ExitCode::data, "a dataset is missing",
+         {.where = path.string(), .expected = fmt::format("a dataset \"{}\"", name), .found = "none of that name"});
   }
   return dataset;
 }
@@ -79,7 +86,8 @@ hsize_t images_a_piece(hid_t dataset, const std::vector<hsize_t>& shape) {
   hsize_t count = std::max<hsize_t>(1, piece_bytes / image);
   const hdf5::Id creation(H5Dget_create_plist(dataset));
   hsize_t chunk[4] = {};
-  if (H5Pget_layout(creation) == H5D_CHUNKED && H5Pget_chunk(creation, 4, chunk) == 4) count = (count + chunk[0] - 1) / chunk[0] * chunk[0];
+  if (H5Pget_layout(creation) == H5D_CHUNKED && H5Pget_chunk(creation, 4, chunk) == 4)
+    count = (count + chunk[0] - 1) / chunk[0] * chunk[0];
   return std::min({count, most, shape[0]});
 }
 
@@ -101,7 +109,8 @@ void send_images(const fs::path& path, std::string_view what, Sink& sink) {
     if (H5Sselect_hyperslab(in_file, H5S_SELECT_SET, start, nullptr, count, nullptr) < 0 ||
         H5Dread(dataset, H5T_NATIVE_UINT8, in_memory, in_file, H5P_DEFAULT, pixels.data()) < 0) {
       fail(ExitCode::data, fmt::format("{} cannot be read", what),
-           {.where = place(path, "x"), .found = fmt::format("{}, at images {} to {}", hdf5::last_message(), first, first + count[0] - 1),
+           {.where = place(path, "x"),
+            .found = fmt::format("{}, at images {} to {}", hdf5::last_message(), first, first + count[0] - 1),
             .next = "the file is damaged or cut short: get it again, and compare its digest with the source's"});
     }
     sink.write(std::span(pixels).first(count[0] * shape[1] * shape[2] * shape[3]));
@@ -119,14 +128,16 @@ void send_labels(const fs::path& path, std::string_view what, Sink& sink) {
     fail(ExitCode::data, fmt::format("{} have the wrong {}", what, part),
          {.where = where, .expected = "an integer type, (N, 1, 1, 1), (N, 1) or (N,)", .found = hdf5::describe(dataset)});
   };
-  const bool one_a_row = !shape.empty() && std::all_of(shape.begin() + 1, shape.end(), [](hsize_t extent) { return extent == 1; });
+  const bool one_a_row =
+      !shape.empty() && std::all_of(shape.begin() + 1, shape.end(), [](hsize_t extent) { return extent == 1; });
   if (!one_a_row || shape.size() > 4 || shape[0] == 0 || shape[0] > INT_MAX) refuse("shape");
   // NumPy's booleans are an enumeration over int8.
   const H5T_class_t kind = H5Tget_class(type);
   if (kind != H5T_INTEGER && kind != H5T_ENUM) refuse("type");
   std::vector<std::int64_t> labels(shape[0]);
   if (H5Dread(dataset, H5T_NATIVE_INT64, H5S_ALL, H5S_ALL, H5P_DEFAULT, labels.data()) < 0) {
-    fail(ExitCode::data, fmt::format("{} cannot be read", what), {.where = where, .found = hdf5::last_message(), .next = "get the file again"});
+    fail(ExitCode::data, fmt::format("{} cannot be read", what),
+         {.where = where, .found = hdf5::last_message(), .next = "get the file again"});
   }
   sink.put(static_cast<int>(shape[0]));
   sink.write(std::as_bytes(std::span(labels)));
@@ -135,47 +146,52 @@ void send_labels(const fs::path& path, std::string_view what, Sink& sink) {
 std::vector<std::uint8_t> read_labels(const fs::path& path, std::string_view split) {
   const std::string what = fmt::format("{} labels", adjective(split));
   std::vector<std::uint8_t> labels;
-  read_in_child({.where = path.string()}, [&](Sink& sink) { send_labels(path, what, sink); },
-                [&](Source& source) {
-                  std::vector<std::int64_t> values(static_cast<std::size_t>(source.take<int>()));
-                  source.read(std::as_writable_bytes(std::span(values)));
-                  const auto wrong = std::ranges::find_if(values, [](std::int64_t value) { return value != 0 && value != 1; });
-                  if (wrong != values.end()) {
-                    fail(ExitCode::data, fmt::format("{} are not all 0 or 1", what),
-                         {.where = fmt::format("{}, index {}", place(path, "y"), wrong - values.begin()), .expected = "0 or 1",
-                          .found = fmt::format("{}", *wrong)});
-                  }
-                  labels.assign(values.begin(), values.end());
-                });
+  read_in_child(
+      {.where = path.string()}, [&](Sink& sink) { send_labels(path, what, sink); },
+      [&](Source& source) {
+        std::vector<std::int64_t> values(static_cast<std::size_t>(source.take<int>()));
+        source.read(std::as_writable_bytes(std::span(values)));
+        const auto wrong = std::ranges::find_if(values, [](std::int64_t value) { return value != 0 && value != 1; });
+        if (wrong != values.end()) {
+          fail(ExitCode::data, fmt::format("{} are not all 0 or 1", what),
+               {.where = fmt::format("{}, index {}", place(path, "y"), wrong - values.begin()),
+                .expected = "0 or 1",
+                .found = fmt::format("{}", *wrong)});
+        }
+        labels.assign(values.begin(), values.end());
+      });
   return labels;
 }
 
 Images read_images(const fs::path& path, std::string_view what, std::string_view doing, const Progress& progress) {
   Images images;
-  read_in_child({.where = path.string()}, [&](Sink& sink) { send_images(path, what, sink); },
-                [&](Source& source) {
-                  images.shape.n = source.take<int>();
-                  images.shape.h = source.take<int>();
-                  images.shape.w = source.take<int>();
-                  images.shape.c = 3;
-                  const std::size_t all = static_cast<std::size_t>(images.shape.count());
-                  require_memory(images.shape.count(), path.string());
-                  images.pixels.resize(all);
-                  const std::size_t image = all / static_cast<std::size_t>(images.shape.n);
-                  const std::size_t piece = std::max<std::size_t>(1, piece_bytes / image) * image;
-                  for (std::size_t done = 0; done < all;) {
-                    const std::size_t count = std::min(piece, all - done);
-                    source.read(std::as_writable_bytes(std::span(images.pixels).subspan(done, count)));
-                    done += count;
-                    if (progress) progress(doing, static_cast<std::int64_t>(done / image), images.shape.n);
-                  }
-                });
+  read_in_child(
+      {.where = path.string()}, [&](Sink& sink) { send_images(path, what, sink); },
+      [&](Source& source) {
+        images.shape.n = source.take<int>();
+        images.shape.h = source.take<int>();
+        images.shape.w = source.take<int>();
+        images.shape.c = 3;
+        const std::size_t all = static_cast<std::size_t>(images.shape.count());
+        require_memory(images.shape.count(), path.string());
+        images.pixels.resize(all);
+        const std::size_t image = all / static_cast<std::size_t>(images.shape.n);
+        const std::size_t piece = std::max<std::size_t>(1, piece_bytes / image) * image;
+        for (std::size_t done = 0; done < all;) {
+          const std::size_t count = std::min(piece, all - done);
+          source.read(std::as_writable_bytes(std::span(images.pixels).subspan(done, count)));
+          done += count;
+          if (progress) progress(doing, static_cast<std::int64_t>(done / image), images.shape.n);
+        }
+      });
   return images;
 }
 
 }  // namespace
 
-std::string pcam_file_name(std::string_view split, char what) { return fmt::format("camelyonpatch_level_2_split_{}_{}.h5", split, what); }
+std::string pcam_file_name(std::string_view split, char what) {
+  return fmt::format("camelyonpatch_level_2_split_{}_{}.h5", split, what);
+}
 
 Dataset load_pcam(const fs::path& folder, const LoadOptions& options) {
   Dataset data{.name = "pcam"};
@@ -184,7 +200,8 @@ Dataset load_pcam(const fs::path& folder, const LoadOptions& options) {
     bool wanted;
     Images& images;
   };
-  const Part parts[] = {{"train", options.train, data.train}, {"valid", options.valid, data.valid}, {"test", options.test, data.test}};
+  const Part parts[] = {
+      {"train", options.train, data.train}, {"valid", options.valid, data.valid}, {"test", options.test, data.test}};
   for (const Part& part : parts) {
     if (!part.wanted) continue;
     require_file(folder / pcam_file_name(part.name, 'x'));
@@ -201,11 +218,14 @@ Dataset load_pcam(const fs::path& folder, const LoadOptions& options) {
   for (const Part& part : parts) {
     if (!part.wanted) continue;
     const fs::path file = folder / pcam_file_name(part.name, 'x');
-    Images read = read_images(file, fmt::format("{} images", adjective(part.name)), fmt::format("reading {}", part.name), options.progress);
+    Images read = read_images(file, fmt::format("{} images", adjective(part.name)), fmt::format("reading {}", part.name),
+                              options.progress);
     if (static_cast<std::size_t>(read.shape.n) != part.images.labels.size()) {
       fail(ExitCode::data, fmt::format("{} images and labels differ in number", adjective(part.name)),
-           {.where = fmt::format("{} and {}", file.string(), pcam_file_name(part.name, 'y')), .expected = fmt::format("{} labels, one an image", read.shape.n),
-            .found = fmt::format("{} labels", part.images.labels.size()), .next = "get both files again from the same source"});
+           {.where = fmt::format("{} and {}", file.string(), pcam_file_name(part.name, 'y')),
+            .expected = fmt::format("{} labels, one an image", read.shape.n),
+            .found = fmt::format("{} labels", part.images.labels.size()),
+            .next = "get both files again from the same source"});
     }
     part.images.shape = read.shape;
     part.images.pixels = std::move(read.pixels);
@@ -214,7 +234,9 @@ Dataset load_pcam(const fs::path& folder, const LoadOptions& options) {
     const Shape& b = part.images.shape;
     if (a.h != b.h || a.w != b.w) {
       fail(ExitCode::data, "the splits' images differ in size",
-           {.where = place(file, "x"), .expected = fmt::format("{} x {}, as in {}", a.h, a.w, first->name), .found = fmt::format("{} x {}", b.h, b.w)});
+           {.where = place(file, "x"),
+            .expected = fmt::format("{} x {}, as in {}", a.h, a.w, first->name),
+            .found = fmt::format("{} x {}", b.h, b.w)});
     }
   }
   return data;

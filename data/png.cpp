@@ -52,7 +52,8 @@ class Decoder {
     });
     const std::size_t channels = png_get_channels(png_, info_);
     const std::size_t row_bytes = png_get_rowbytes(png_, info_);
-    require(row_bytes == channels * width && (channels == 3 || channels == 4), "png: libpng gave ", channels, " channels in rows of ", row_bytes);
+    require(row_bytes == channels * width && (channels == 3 || channels == 4), "png: libpng gave ", channels,
+            " channels in rows of ", row_bytes);
 
     std::vector<std::uint8_t> pixels(row_bytes * height);
     std::vector<png_bytep> rows(height);
@@ -74,7 +75,9 @@ class Decoder {
     const png_uint_32 width = png_get_uint_32(bytes + width_at), height = png_get_uint_32(bytes + height_at);
     if (height <= static_cast<png_uint_32>(most.h) && width <= static_cast<png_uint_32>(most.w)) return;
     fail(ExitCode::data, "an image is larger than it may be",
-         {.where = file_.string(), .expected = fmt::format("at most {} x {}", most.h, most.w), .found = fmt::format("{} x {}", height, width),
+         {.where = file_.string(),
+          .expected = fmt::format("at most {} x {}", most.h, most.w),
+          .found = fmt::format("{} x {}", height, width),
           .next = "cut it into patches of that size"});
   }
 
@@ -83,7 +86,8 @@ class Decoder {
     rgb.reserve(rgba.size() / 4 * 3);
     for (std::size_t i = 0; i < rgba.size(); i += 4) {
       const unsigned alpha = rgba[i + 3];
-      for (std::size_t c = 0; c < 3; ++c) rgb.push_back(static_cast<std::uint8_t>((rgba[i + c] * alpha + 255 * (255 - alpha) + 127) / 255));
+      for (std::size_t c = 0; c < 3; ++c)
+        rgb.push_back(static_cast<std::uint8_t>((rgba[i + c] * alpha + 255 * (255 - alpha) + 127) / 255));
     }
     return rgb;
   }

@@ -102,7 +102,8 @@ void settle_down(pid_t parent) {
   } catch (const Error& error) {
     sink.refuse(error);
   } catch (const std::bad_alloc&) {
-    sink.refuse(Error(ExitCode::data, "reading it takes more memory than any sound file of its kind", {}, std::source_location::current()));
+    sink.refuse(Error(ExitCode::data, "reading it takes more memory than any sound file of its kind", {},
+                      std::source_location::current()));
   } catch (const std::exception& error) {
     sink.refuse(Error(ExitCode::bug, error.what(), {}, std::source_location::current()));
   }
@@ -152,7 +153,10 @@ class ChildProcess : public Source {
       text.resize(std::min(take_raw<std::uint64_t>(), std::uint64_t{longest_text}));
       receive(std::as_writable_bytes(std::span(text)));
     }
-    Report report{.where = std::move(texts[1]), .expected = std::move(texts[2]), .found = std::move(texts[3]), .next = std::move(texts[4])};
+    Report report{.where = std::move(texts[1]),
+                  .expected = std::move(texts[2]),
+                  .found = std::move(texts[3]),
+                  .next = std::move(texts[4])};
     if (report.where.empty()) report.where = sandbox_.where;
     fail(code == ExitCode::bug ? code : sandbox_.code, texts[0], std::move(report));
   }
@@ -186,9 +190,12 @@ class ChildProcess : public Source {
     const int status = reap();
     if (WIFSIGNALED(status) && WTERMSIG(status) == SIGXCPU) give_up(fmt::format("nothing for {} s of work", child_patience_s));
     std::string found = "it ended early";
-    if (WIFSIGNALED(status)) found = fmt::format("it was ended by signal {} ({})", WTERMSIG(status), ::strsignal(WTERMSIG(status)));
+    if (WIFSIGNALED(status))
+      found = fmt::format("it was ended by signal {} ({})", WTERMSIG(status), ::strsignal(WTERMSIG(status)));
     fail(sandbox_.code, "a file cannot be read: it crashes the library that reads it",
-         {.where = sandbox_.where, .found = std::move(found), .next = "the file is damaged, or made to harm: get it again from its source"});
+         {.where = sandbox_.where,
+          .found = std::move(found),
+          .next = "the file is damaged, or made to harm: get it again from its source"});
   }
 
   int reap() {
@@ -245,7 +252,8 @@ std::string Source::take_text() {
   return text;
 }
 
-void read_in_child(const Sandbox& sandbox, const std::function<void(Sink&)>& body, const std::function<void(Source&)>& consume) {
+void read_in_child(const Sandbox& sandbox, const std::function<void(Sink&)>& body,
+                   const std::function<void(Source&)>& consume) {
   int ends[2];
   const auto refuse = [](const char* what) {
     fail(ExitCode::memory, "no process can be started to read a file",

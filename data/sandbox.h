@@ -20,10 +20,8 @@ class Sink {
 
   void write(std::span<const std::byte> bytes);
   template <class T>
-    requires std::is_trivially_copyable_v<T>
-  void put(const T& value) {
-    write(std::as_bytes(std::span(&value, 1)));
-  }
+  requires std::is_trivially_copyable_v<T>
+  void put(const T& value) { write(std::as_bytes(std::span(&value, 1))); }
   void put(const std::string& text);
   void finish();                    // nothing more comes
   void refuse(const Error& error);  // the parent throws this
@@ -39,8 +37,7 @@ class Source {
   virtual void read(std::span<std::byte> bytes) = 0;
 
   template <class T>
-    requires std::is_trivially_copyable_v<T>
-  T take() {
+  requires std::is_trivially_copyable_v<T> T take() {
     T value;
     read(std::as_writable_bytes(std::span(&value, 1)));
     return value;

@@ -56,8 +56,11 @@ class Draws {
 
 class Field {
  public:
-  explicit Field(int side, float value = 0) : side_(side), values_(static_cast<std::size_t>(side) * static_cast<std::size_t>(side), value) {}
-  float& at(int y, int x) { return values_[static_cast<std::size_t>(y) * static_cast<std::size_t>(side_) + static_cast<std::size_t>(x)]; }
+  explicit Field(int side, float value = 0)
+      : side_(side), values_(static_cast<std::size_t>(side) * static_cast<std::size_t>(side), value) {}
+  float& at(int y, int x) {
+    return values_[static_cast<std::size_t>(y) * static_cast<std::size_t>(side_) + static_cast<std::size_t>(x)];
+  }
   float at(int y, int x) const { return const_cast<Field*>(this)->at(y, x); }
   int side() const { return side_; }
 
@@ -83,7 +86,8 @@ Field noise(Draws& draws, int side, float cell, int octaves, float stretch = 1) 
       for (int x = 0; x < side; ++x) {
         const float dy = static_cast<float>(y) - middle, dx = static_cast<float>(x) - middle;
         const float v = std::clamp((c * dy - s * dx) / cell + lattice_middle, 0.0f, static_cast<float>(lattice_side) - 1.001f);
-        const float u = std::clamp((s * dy + c * dx) / (cell * stretch) + lattice_middle, 0.0f, static_cast<float>(lattice_side) - 1.001f);
+        const float u =
+            std::clamp((s * dy + c * dx) / (cell * stretch) + lattice_middle, 0.0f, static_cast<float>(lattice_side) - 1.001f);
         const int iv = static_cast<int>(v), iu = static_cast<int>(u);
         float fv = v - static_cast<float>(iv), fu = u - static_cast<float>(iu);
         fv *= fv * (3 - 2 * fv), fu *= fu * (3 - 2 * fu);
@@ -145,7 +149,8 @@ struct Sizes {
 
 Nucleus nucleus(Draws& draws, const Sizes& sizes, bool tumour, float y, float x) {
   Nucleus n{.y = y, .x = x};
-  const float mean = tumour ? sizes.tumour_radius : sizes.normal_radius, spread = tumour ? sizes.tumour_spread : sizes.normal_spread;
+  const float mean = tumour ? sizes.tumour_radius : sizes.normal_radius,
+              spread = tumour ? sizes.tumour_spread : sizes.normal_spread;
   n.radius = std::max(0.5f * mean, draws.normal(mean, spread));
   const bool spindle = !tumour && draws.chance(0.25f);  // of connective tissue
   n.aspect = spindle ? draws.uniform(1.6f, 2.4f) : draws.uniform(1, 1.35f);
@@ -173,7 +178,8 @@ bool is_free(const std::vector<Nucleus>& nuclei, const Nucleus& n) {
 /// Fills `box` with nuclei until they cover `area`, the last one cut to what is left: how much is covered tells nothing of what
 /// covers it. `is_tumour(y, x)` decides the kind, `may_be(nucleus)` the place.
 template <class Kind, class Place>
-void populate(Draws& draws, const Sizes& sizes, const Box& box, float area, Kind is_tumour, Place may_be, std::vector<Nucleus>& nuclei) {
+void populate(Draws& draws, const Sizes& sizes, const Box& box, float area, Kind is_tumour, Place may_be,
+              std::vector<Nucleus>& nuclei) {
   constexpr int tries = 400;
   for (int i = 0; i < tries && area > 1; ++i) {
     const float y = draws.uniform(box.top, box.bottom), x = draws.uniform(box.left, box.right);
@@ -186,8 +192,8 @@ void populate(Draws& draws, const Sizes& sizes, const Box& box, float area, Kind
   }
 }
 
-/// How much haematoxylin lies at each pixel: 1 in a nucleus of mean density. All is in proportion to the nucleus' size, its soft
-/// outline too: as many nuclei as cover the same area give the same colours, whatever their sizes.
+/// How much haematoxylin lies at each pixel: 1 in a nucleus of mean density. All is in proportion to the nucleus' size, its
+/// soft outline too: as many nuclei as cover the same area give the same colours, whatever their sizes.
 Field nuclear_density(Draws& draws, int side, const std::vector<Nucleus>& nuclei) {
   constexpr float softness = 0.35f;  // width of an outline, in radii
   constexpr float farthest = 1.6f;   // no outline reaches farther out, in radii
@@ -220,8 +226,10 @@ Field nuclear_density(Draws& draws, int side, const std::vector<Nucleus>& nuclei
 /// Tissue around the nuclei, dyes to colours, the microscope's blur and the camera's noise.
 void render(Draws& draws, const Stain& stain, int side, const std::vector<Nucleus>& nuclei, std::uint8_t* pixels) {
   const float scale = static_cast<float>(side) / 4;
-  const Field tissue = noise(draws, side, scale, 4), fibres = noise(draws, side, scale / 4, 2, 5), gaps = noise(draws, side, scale * 1.3f, 2);
-  const float fibrous = draws.uniform(0.05f, 0.3f), gap_level = draws.uniform(0.35f, 2), eosin_level = draws.uniform(0.3f, 0.55f);
+  const Field tissue = noise(draws, side, scale, 4), fibres = noise(draws, side, scale / 4, 2, 5),
+              gaps = noise(draws, side, scale * 1.3f, 2);
+  const float fibrous = draws.uniform(0.05f, 0.3f), gap_level = draws.uniform(0.35f, 2),
+              eosin_level = draws.uniform(0.3f, 0.55f);
   const Field nuclear = nuclear_density(draws, side, nuclei);
   const float haze = draws.uniform(0.05f, 0.15f), depth = draws.uniform(0.9f, 1.3f);
 
@@ -232,14 +240,16 @@ void render(Draws& draws, const Stain& stain, int side, const std::vector<Nucleu
       const float h = haze * (1 - gap) + depth * nuclear.at(y, x);
       const float around = std::max(0.05f, eosin_level + 0.15f * tissue.at(y, x) + fibrous * fibres.at(y, x));
       const float e = around * (1 - 0.9f * gap) * (1 - 0.5f * std::min(1.0f, nuclear.at(y, x)));
-      for (std::size_t c = 0; c < 3; ++c) colour[c].at(y, x) = stain.light * std::exp(-(h * stain.haematoxylin[c] + e * stain.eosin[c]));
+      for (std::size_t c = 0; c < 3; ++c)
+        colour[c].at(y, x) = stain.light * std::exp(-(h * stain.haematoxylin[c] + e * stain.eosin[c]));
     }
   }
 
   const float blur = draws.uniform(0.02f, 0.1f), camera = draws.uniform(2, 5);
   for (int y = 0; y < side; ++y) {
     for (int x = 0; x < side; ++x) {
-      const int up = std::max(0, y - 1), down = std::min(side - 1, y + 1), left = std::max(0, x - 1), right = std::min(side - 1, x + 1);
+      const int up = std::max(0, y - 1), down = std::min(side - 1, y + 1), left = std::max(0, x - 1),
+                right = std::min(side - 1, x + 1);
       const float luma = camera * draws.normal(0, 1);
       for (std::size_t c = 0; c < 3; ++c) {
         const Field& f = colour[c];
@@ -262,7 +272,8 @@ void claim(const fs::path& folder) {
   std::error_code failure;
   fs::create_directories(folder, failure);
   if (failure) {
-    fail(ExitCode::memory, "a folder cannot be made", {.where = folder.string(), .found = failure.message(), .next = "name a folder that may be written"});
+    fail(ExitCode::memory, "a folder cannot be made",
+         {.where = folder.string(), .found = failure.message(), .next = "name a folder that may be written"});
   }
   if (!fs::is_empty(folder)) {
     fail(ExitCode::in_use, "a data set is written into an empty folder only",
@@ -280,8 +291,12 @@ void draw_pcam_patch(std::uint64_t seed, std::uint64_t index, std::uint64_t slid
   std::vector<Nucleus> nuclei;
 
   const float share = draws.uniform(0.18f, 0.4f), in_tumour = draws.uniform(0.6f, 1);
-  populate(draws, sizes, centre, share * centre.area() * in_tumour, [&](float, float) { return tumour; }, [](const Nucleus&) { return true; }, nuclei);
-  populate(draws, sizes, centre, share * centre.area() * (1 - in_tumour), [](float, float) { return false; }, [](const Nucleus&) { return true; }, nuclei);
+  populate(
+      draws, sizes, centre, share * centre.area() * in_tumour, [&](float, float) { return tumour; },
+      [](const Nucleus&) { return true; }, nuclei);
+  populate(
+      draws, sizes, centre, share * centre.area() * (1 - in_tumour), [](float, float) { return false; },
+      [](const Nucleus&) { return true; }, nuclei);
 
   // Around the centre: islands of tumour or none, whatever the label.
   struct Island {
@@ -305,8 +320,10 @@ void draw_idc_patch(std::uint64_t seed, std::uint64_t index, std::uint64_t slide
   const float area = draws.uniform(0.12f, 0.38f) * whole.area();
   const float share = tumour ? draws.uniform(0.5f, 1) : draws.uniform(0, 0.2f);
   const auto anywhere = [](const Nucleus&) { return true; };
-  populate(draws, sizes, whole, area * share, [](float, float) { return true; }, anywhere, nuclei);
-  populate(draws, sizes, whole, area * (1 - share), [](float, float) { return false; }, anywhere, nuclei);
+  populate(
+      draws, sizes, whole, area * share, [](float, float) { return true; }, anywhere, nuclei);
+  populate(
+      draws, sizes, whole, area * (1 - share), [](float, float) { return false; }, anywhere, nuclei);
   render(draws, stain_of(seed, slide), idc_side, nuclei, pixels);
 }
 
@@ -314,10 +331,12 @@ void synthesize_pcam(const fs::path& folder, const SynthesizeOptions& options) {
   constexpr std::int64_t slide_patches = 64, piece = 1024;
   claim(folder);
   std::uint64_t first = 0, first_slide = 0;  // of the split: no patch and no slide is in two
-  const std::pair<std::string_view, std::int64_t> splits[] = {{"train", options.train}, {"valid", options.valid}, {"test", options.test}};
+  const std::pair<std::string_view, std::int64_t> splits[] = {
+      {"train", options.train}, {"valid", options.valid}, {"test", options.test}};
   for (const auto& [split, count] : splits) {
     if (count < 2 || count > INT32_MAX) {
-      fail(ExitCode::usage, "every split needs both classes", {.where = fmt::format("split {}", split), .expected = "2 to 2147483647 patches", .found = fmt::format("{}", count)});
+      fail(ExitCode::usage, "every split needs both classes",
+           {.where = fmt::format("split {}", split), .expected = "2 to 2147483647 patches", .found = fmt::format("{}", count)});
     }
     PcamWriter writer(folder, split, {static_cast<int>(count), pcam_side, pcam_side, 3});
     constexpr std::size_t patch = std::size_t{pcam_side} * pcam_side * 3;
@@ -352,7 +371,8 @@ void synthesize_idc(const fs::path& folder, const SynthesizeOptions& options) {
   const std::int64_t total = options.train + options.valid + options.test;
   const std::int64_t patients = std::clamp(total / patches_a_patient, fewest_patients, most_patients);
   if (total < patients * fewest_patches) {
-    fail(ExitCode::usage, "too few patches for patients to be kept apart", {.expected = fmt::format("{} or more in all", patients * fewest_patches), .found = fmt::format("{}", total)});
+    fail(ExitCode::usage, "too few patches for patients to be kept apart",
+         {.expected = fmt::format("{} or more in all", patients * fewest_patches), .found = fmt::format("{}", total)});
   }
   claim(folder);
 
@@ -363,8 +383,11 @@ void synthesize_idc(const fs::path& folder, const SynthesizeOptions& options) {
   };
   std::vector<Patient> all(static_cast<std::size_t>(patients));
   for (std::size_t p = 0; p < all.size(); ++p) {
-    const std::int64_t begin = total * static_cast<std::int64_t>(p) / patients, end = total * static_cast<std::int64_t>(p + 1) / patients;
-    all[p] = {.name = fmt::format("{}", first_patient + p), .first = begin, .count = end - begin,
+    const std::int64_t begin = total * static_cast<std::int64_t>(p) / patients,
+                       end = total * static_cast<std::int64_t>(p + 1) / patients;
+    all[p] = {.name = fmt::format("{}", first_patient + p),
+              .first = begin,
+              .count = end - begin,
               .tumour_share = Draws(options.seed, Use::patient, p).uniform(0.1f, 0.5f)};
     for (const char* label : {"0", "1"}) fs::create_directories(folder / all[p].name / label);
   }
@@ -374,7 +397,8 @@ void synthesize_idc(const fs::path& folder, const SynthesizeOptions& options) {
     const Patient& patient = all[p];
     const std::int64_t within = i - patient.first;
     // Evenly through the patient, at least one of each class.
-    const std::int64_t ones = std::clamp<std::int64_t>(std::lround(patient.tumour_share * static_cast<float>(patient.count)), 1, patient.count - 1);
+    const std::int64_t ones =
+        std::clamp<std::int64_t>(std::lround(patient.tumour_share * static_cast<float>(patient.count)), 1, patient.count - 1);
     const bool tumour = (within + 1) * ones / patient.count > within * ones / patient.count;
     std::array<std::uint8_t, std::size_t{idc_side} * idc_side * 3> pixels;
     const auto index = static_cast<std::uint64_t>(i);

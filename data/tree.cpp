@@ -23,11 +23,15 @@ Tree walk(const fs::path& folder) {
     for (fs::recursive_directory_iterator it(folder), end; it != end; ++it) {
       const fs::file_status status = it->symlink_status();
       if (it.depth() > deepest) {
-        fail(ExitCode::data, "folders are nested too deeply", {.where = it->path().string(), .expected = fmt::format("at most {} levels", deepest)});
+        fail(ExitCode::data, "folders are nested too deeply",
+             {.where = it->path().string(), .expected = fmt::format("at most {} levels", deepest)});
       }
-      if (fs::is_regular_file(status)) tree.files.push_back(it->path().lexically_relative(folder));
-      else if (fs::is_symlink(status)) ++tree.links;
-      else if (!fs::is_directory(status)) ++tree.others;
+      if (fs::is_regular_file(status))
+        tree.files.push_back(it->path().lexically_relative(folder));
+      else if (fs::is_symlink(status))
+        ++tree.links;
+      else if (!fs::is_directory(status))
+        ++tree.others;
     }
   } catch (const fs::filesystem_error& error) {
     fail(ExitCode::data, "a folder cannot be listed", {.where = error.path1().string(), .found = error.code().message()});

@@ -34,7 +34,8 @@ std::string shape_text(const std::vector<int>& shape) {
 WeightFile::Tensor read_tensor(hid_t group, const std::string& path, std::string name, const std::string& where) {
   const hdf5::Id dataset = hdf5::open_dataset(group, path, where);
   if (!dataset.valid()) {
-    fail(ExitCode::weights, "a weight is missing", {.where = fmt::format("{}, \"{}\"", where, path), .found = "the file lists it and has none"});
+    fail(ExitCode::weights, "a weight is missing",
+         {.where = fmt::format("{}, \"{}\"", where, path), .found = "the file lists it and has none"});
   }
   const hdf5::Id type(H5Dget_type(dataset));
   const H5T_class_t kind = H5Tget_class(type);
@@ -50,7 +51,8 @@ WeightFile::Tensor read_tensor(hid_t group, const std::string& path, std::string
   }
   tensor.values.resize(count);
   if (count > 0 && H5Dread(dataset, H5T_NATIVE_FLOAT, H5S_ALL, H5S_ALL, H5P_DEFAULT, tensor.values.data()) < 0) {
-    fail(ExitCode::weights, "a weight cannot be read", {.where = fmt::format("{}, \"{}\"", where, path), .found = hdf5::last_message()});
+    fail(ExitCode::weights, "a weight cannot be read",
+         {.where = fmt::format("{}, \"{}\"", where, path), .found = hdf5::last_message()});
   }
   return tensor;
 }
@@ -92,8 +94,10 @@ struct Links {
 
 herr_t collect(hid_t, const char* name, const H5L_info_t* info, void* to) {
   Links& links = *static_cast<Links*>(to);
-  if (info->type == H5L_TYPE_HARD) links.hard.emplace_back(name);
-  else links.elsewhere = name;
+  if (info->type == H5L_TYPE_HARD)
+    links.hard.emplace_back(name);
+  else
+    links.elsewhere = name;
   return links.hard.size() > most_links || !links.elsewhere.empty() ? 1 : 0;
 }
 
@@ -147,7 +151,8 @@ void read_keras3(hid_t file, const std::vector<std::string>& links, const std::s
     }
     const auto& [kind, number] = std::get<2>(key).back();
     if (layer.name.empty()) layer.name = number == 0 ? kind : fmt::format("{}_{}", kind, number);
-    for (const auto& [index, link] : variables) layer.weights.push_back(read_tensor(file, link, fmt::format("{}", index), where));
+    for (const auto& [index, link] : variables)
+      layer.weights.push_back(read_tensor(file, link, fmt::format("{}", index), where));
     out.layers.push_back(std::move(layer));
   }
 }
@@ -174,12 +179,16 @@ WeightFile read_untrusted(const fs::path& path) {
   }
   if (!links.elsewhere.empty()) {
     fail(ExitCode::weights, "an HDF5 file points elsewhere",
-         {.where = fmt::format("{}, \"{}\"", where, links.elsewhere), .expected = "the data itself", .found = "a soft link or a link to another file"});
+         {.where = fmt::format("{}, \"{}\"", where, links.elsewhere),
+          .expected = "the data itself",
+          .found = "a soft link or a link to another file"});
   }
   read_keras3(file, links.hard, where, out);
   if (out.layers.empty()) {
     fail(ExitCode::weights, "a file holds no weights that are known here",
-         {.where = where, .expected = "Keras' attribute layer_names, or its groups layers/…/vars", .found = fmt::format("an HDF5 file with {} links", links.hard.size())});
+         {.where = where,
+          .expected = "Keras' attribute layer_names, or its groups layers/…/vars",
+          .found = fmt::format("an HDF5 file with {} links", links.hard.size())});
   }
   return out;
 }
@@ -242,12 +251,15 @@ class Matcher {
   }
 
   std::vector<float> match(std::vector<std::string>* notes) {
-    if (file_.layout == WeightFile::Layout::legacy) match_by_order();
-    else match_by_class();
+    if (file_.layout == WeightFile::Layout::legacy)
+      match_by_order();
+    else
+      match_by_class();
     if (notes != nullptr) {
       *notes = file_.notes;
       if (renamed_ > 0) {
-        notes->push_back(fmt::format("{} of {} layers have other names in the file, first {}; order and shapes agree", renamed_, file_.layers.size(), first_renamed_));
+        notes->push_back(fmt::format("{} of {} layers have other names in the file, first {}; order and shapes agree", renamed_,
+                                     file_.layers.size(), first_renamed_));
       }
     }
     std::vector<float> weights;
@@ -257,8 +269,8 @@ class Matcher {
   }
 
  private:
-  /// A nested model is one layer here: its trainable weights, row by row, then the others. So a layer takes as many rows as have
-  /// its number of weights; for a plain layer that is one.
+  /// A nested model is one layer here: its trainable weights, row by row, then the others. So a layer takes as many rows as
+  /// have its number of weights; for a plain layer that is one.
   void match_by_order() {
     std::size_t next = 0;
     for (std::size_t i = 0; i < file_.layers.size(); ++i) {
@@ -271,8 +283,10 @@ class Matcher {
       }
       if (next == first) {
         fail(ExitCode::weights, misfit,
-             {.where = fmt::format("{}, layer {} \"{}\"", path_.string(), i, layer.name), .expected = fmt::format("{} layers with weights", rows_.size()),
-              .found = fmt::format("{} in the file", file_.layers.size()), .next = next_step()});
+             {.where = fmt::format("{}, layer {} \"{}\"", path_.string(), i, layer.name),
+              .expected = fmt::format("{} layers with weights", rows_.size()),
+              .found = fmt::format("{} in the file", file_.layers.size()),
+              .next = next_step()});
       }
       trainable.insert(trainable.end(), fixed.begin(), fixed.end());
       take(i, layer, trainable);
@@ -282,7 +296,9 @@ class Matcher {
       fail(ExitCode::weights, misfit,
            {.where = fmt::format("{}, row \"{}\" of the network", path_.string(), rows_[next]->name),
             .expected = fmt::format("{} layers with weights", rows_.size()),
-            .found = fmt::format("{} in the file, the last \"{}\"", file_.layers.size(), file_.layers.empty() ? "" : file_.layers.back().name), .next = next_step()});
+            .found = fmt::format("{} in the file, the last \"{}\"", file_.layers.size(),
+                                 file_.layers.empty() ? "" : file_.layers.back().name),
+            .next = next_step()});
     }
   }
 
@@ -296,7 +312,10 @@ class Matcher {
     for (const auto& [kind, layers] : in_file) found += fmt::format("{}{} {}", found.empty() ? "" : ", ", layers.size(), kind);
     if (expected != found) {
       fail(ExitCode::weights, misfit,
-           {.where = path_.string(), .expected = fmt::format("layers with weights: {}", expected), .found = found, .next = next_step()});
+           {.where = path_.string(),
+            .expected = fmt::format("layers with weights: {}", expected),
+            .found = found,
+            .next = next_step()});
     }
     std::map<std::string, std::size_t> next;
     for (const Row* row : rows_) {
@@ -310,15 +329,18 @@ class Matcher {
     const Row& row = graph_.rows()[static_cast<std::size_t>(parameter(parameters[0]).row)];
     const std::string where = fmt::format("{}, layer {} \"{}\" for row \"{}\"", path_.string(), index, layer.name, row.name);
     if (layer.weights.size() != parameters.size()) {
-      fail(ExitCode::weights, misfit, {.where = where, .expected = list(parameters), .found = list(layer), .next = next_step()});
+      fail(ExitCode::weights, misfit,
+           {.where = where, .expected = list(parameters), .found = list(layer), .next = next_step()});
     }
     for (std::size_t i = 0; i < parameters.size(); ++i) {
       const Parameter& wanted = parameter(parameters[i]);
       const WeightFile::Tensor& tensor = layer.weights[i];
       if (tensor.shape != wanted.keras_shape) {
         fail(ExitCode::weights, misfit,
-             {.where = where, .expected = fmt::format("{} {}", wanted.name, shape_text(wanted.keras_shape)),
-              .found = fmt::format("{} {}", tensor.name, shape_text(tensor.shape)), .next = next_step()});
+             {.where = where,
+              .expected = fmt::format("{} {}", wanted.name, shape_text(wanted.keras_shape)),
+              .found = fmt::format("{} {}", tensor.name, shape_text(tensor.shape)),
+              .next = next_step()});
       }
       const std::string name(last_part(tensor.name));
       if (name != wanted.name && known_names_.contains(name)) {
@@ -336,12 +358,14 @@ class Matcher {
 
   std::string list(const std::vector<int>& parameters) const {
     std::string text;
-    for (const int p : parameters) text += fmt::format("{}{} {}", text.empty() ? "" : ", ", parameter(p).name, shape_text(parameter(p).keras_shape));
+    for (const int p : parameters)
+      text += fmt::format("{}{} {}", text.empty() ? "" : ", ", parameter(p).name, shape_text(parameter(p).keras_shape));
     return shortened(text);
   }
   static std::string list(const WeightFile::Layer& layer) {
     std::string text;
-    for (const WeightFile::Tensor& t : layer.weights) text += fmt::format("{}{} {}", text.empty() ? "" : ", ", t.name, shape_text(t.shape));
+    for (const WeightFile::Tensor& t : layer.weights)
+      text += fmt::format("{}{} {}", text.empty() ? "" : ", ", t.name, shape_text(t.shape));
     return shortened(text);
   }
   static std::string shortened(std::string text) {
@@ -349,14 +373,16 @@ class Matcher {
     if (text.size() > longest) text = text.substr(0, longest) + " …";
     return text;
   }
-  static std::string next_step() { return "see whether --net and the image size are those of the file; describe lists a network's rows"; }
+  static std::string next_step() {
+    return "see whether --net and the image size are those of the file; describe lists a network's rows";
+  }
 
   const Parameter& parameter(int index) const { return graph_.parameters()[static_cast<std::size_t>(index)]; }
 
   const fs::path& path_;
   const WeightFile& file_;
   const Graph& graph_;
-  std::vector<const Row*> rows_;          // those with weights
+  std::vector<const Row*> rows_;            // those with weights
   std::vector<std::vector<float>> values_;  // a parameter's
   std::set<std::string> known_names_;
   std::size_t renamed_ = 0;
@@ -367,7 +393,8 @@ class Matcher {
 
 /// Calls visit(parameter, values in Keras' order) for the row's parameters.
 template <class Visitor>
-void for_each_weight(const Graph& graph, const Row& row, std::span<const float> weights, const std::vector<std::size_t>& offsets, Visitor&& visit) {
+void for_each_weight(const Graph& graph, const Row& row, std::span<const float> weights,
+                     const std::vector<std::size_t>& offsets, Visitor&& visit) {
   for (const int index : row.parameters) {
     const Parameter& parameter = graph.parameters()[static_cast<std::size_t>(index)];
     const std::size_t count = static_cast<std::size_t>(parameter.shape.count());
@@ -375,7 +402,9 @@ void for_each_weight(const Graph& graph, const Row& row, std::span<const float> 
   }
 }
 
-std::vector<hsize_t> extents(const Parameter& parameter) { return {parameter.keras_shape.begin(), parameter.keras_shape.end()}; }
+std::vector<hsize_t> extents(const Parameter& parameter) {
+  return {parameter.keras_shape.begin(), parameter.keras_shape.end()};
+}
 
 void write_keras3(hid_t file, const Graph& graph, std::span<const float> weights, const std::vector<std::size_t>& offsets) {
   std::map<std::string, int> uses;
@@ -416,11 +445,13 @@ void write_legacy(hid_t file, const Graph& graph, std::span<const float> weights
 WeightFile open_weights(const fs::path& path) {
   std::error_code ignored;
   if (!fs::is_regular_file(path, ignored)) {
-    fail(ExitCode::weights, "a weight file is missing", {.where = path.string(), .found = fs::exists(path, ignored) ? "no regular file" : "no such file"});
+    fail(ExitCode::weights, "a weight file is missing",
+         {.where = path.string(), .found = fs::exists(path, ignored) ? "no regular file" : "no such file"});
   }
   WeightFile file;
-  read_in_child({.code = ExitCode::weights, .where = path.string()}, [&](Sink& sink) { send(read_untrusted(path), sink); },
-                [&](Source& source) { file = receive(source); });
+  read_in_child(
+      {.code = ExitCode::weights, .where = path.string()}, [&](Sink& sink) { send(read_untrusted(path), sink); },
+      [&](Source& source) { file = receive(source); });
   return file;
 }
 

@@ -20,8 +20,8 @@ struct WeightFile {
     std::vector<float> values;
   };
   struct Layer {
-    std::string name;    // the layer's own where the file says it, else its group's
-    std::string kind;    // Keras 3's layout: the class in snake case; else empty
+    std::string name;  // the layer's own where the file says it, else its group's
+    std::string kind;  // Keras 3's layout: the class in snake case; else empty
     std::vector<Tensor> weights;
   };
 
@@ -35,7 +35,8 @@ WeightFile open_weights(const std::filesystem::path& file);
 
 /// All parameters of `graph` in the order of Model::weights(). Throws Error(ExitCode::weights) for a file that does not fit,
 /// naming the layer's index and name, and both shapes. `notes`: names that differ where shapes agree.
-std::vector<float> read_weights(const std::filesystem::path& file, const Graph& graph, std::vector<std::string>* notes = nullptr);
+std::vector<float> read_weights(const std::filesystem::path& file, const Graph& graph,
+                                std::vector<std::string>* notes = nullptr);
 
 /// Keras 3's layout where the name ends in ".weights.h5", else the legacy one; `weights` as Model::weights(). The file appears
 /// whole or not at all; throws Error(ExitCode::memory) where the disk is full or refuses.

@@ -23,13 +23,21 @@ CheckpointInfo info() {
 Snapshot snapshot() {
   Snapshot s;
   s.state = {.seed = 0xfedcba9876543210, .step = 1234567890123, .epoch = 3, .batch = 7, .learning_rate = 1e-3f, .finite = 1};
-  s.weights = {1, -0.0f, std::numeric_limits<float>::denorm_min(), std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()};
+  s.weights = {1, -0.0f, std::numeric_limits<float>::denorm_min(), std::numeric_limits<float>::quiet_NaN(),
+               std::numeric_limits<float>::infinity()};
   s.first_moments = {1, 2, 3, 4, 5};
   s.second_moments = {6, 7, 8, 9, 10};
-  s.batches = {{.loss = 0.1, .correct = 3, .count = 4}, {.loss = std::numeric_limits<double>::infinity(), .correct = 0, .count = 32}};
+  s.batches = {{.loss = 0.1, .correct = 3, .count = 4},
+               {.loss = std::numeric_limits<double>::infinity(), .correct = 0, .count = 32}};
   s.seconds = 1.0 / 3;
-  s.history = {{.epoch = 1, .train_loss = 0.1, .train_accuracy = 2.0 / 3, .valid_loss = 0.7, .valid_accuracy = 0.5, .seconds = 12.5,
-                .images_per_second = 99.9, .best = true},
+  s.history = {{.epoch = 1,
+                .train_loss = 0.1,
+                .train_accuracy = 2.0 / 3,
+                .valid_loss = 0.7,
+                .valid_accuracy = 0.5,
+                .seconds = 12.5,
+                .images_per_second = 99.9,
+                .best = true},
                {.epoch = 2, .train_loss = 5e-324}};
   s.best_weights = {5, 4, 3, 2, 1};
   return s;
@@ -189,7 +197,9 @@ TEST_F(CheckpointTest, ACraftedHeaderIsRefusedThoughItsChecksumIsRight) {
     if (other == offset) continue;
     expect_refused(with_header(replaced(good, weights + offset, weights + other)));
   }
-  expect_refused(with_header(replaced(good, R"("count":5,"name":"weights")", R"("count":4611686018427387904,"name":"weights")")), {"beyond the file"});
+  expect_refused(
+      with_header(replaced(good, R"("count":5,"name":"weights")", R"("count":4611686018427387904,"name":"weights")")),
+      {"beyond the file"});
   expect_refused(with_header(replaced(good, R"("commit")", R"("commit":"x","commit")")), {"not one of ours"});
   expect_refused(with_header(replaced(good, R"("name":"weights")", R"("name":"Weights")")));
   expect_refused(with_header(replaced(good, R"("parameters":5)", R"("parameters":-5)")), {"differ in size"});
@@ -217,7 +227,11 @@ TEST_F(CheckpointTest, AForeignFileOrVersionIsNamed) {
 TEST_F(CheckpointTest, AnotherNetworkSizeOrCountIsRefused) {
   const Checkpoint checkpoint = read_checkpoint(file_);
   require_network(checkpoint, file_, "b6", {96, 50}, 5);
-  expect_refusal([&] { require_network(checkpoint, file_, "b2", {96, 50}, 5); }, ExitCode::weights, {"b2 for 96x50", "b6 for 96x50"});
+  expect_refusal(
+      [&] {
+        require_network(checkpoint, file_, "b2", {96, 50}, 5);
+      },
+      ExitCode::weights, {"b2 for 96x50", "b6 for 96x50"});
   expect_refusal([&] { require_network(checkpoint, file_, "b6", 96, 5); }, ExitCode::weights, {"96x96"});
   expect_refusal([&] { require_network(checkpoint, file_, "b6", {96, 50}, 6); }, ExitCode::weights, {"6 parameters"});
 }
@@ -232,7 +246,8 @@ TEST_F(CheckpointTest, AFullDiskLeavesTheOldOne) {
   };
   Snapshot newer = snapshot();
   newer.state.step += 1;
-  expect_refusal([&] { write_checkpoint(file_, newer, info()); }, ExitCode::memory, {"the checkpoint could not be written", "make room"});
+  expect_refusal([&] { write_checkpoint(file_, newer, info()); }, ExitCode::memory,
+                 {"the checkpoint could not be written", "make room"});
   file_operations() = saved;
   EXPECT_EQ(read_bytes(file_), bytes_);
   EXPECT_FALSE(std::filesystem::exists(temporary_name(file_)));

@@ -42,7 +42,9 @@ struct Saboteur {
       return true;
     };
     call.open = [due, real](const char* path, int flags, mode_t mode) { return due() ? -1 : real.open(path, flags, mode); };
-    call.write = [due, real](int fd, const void* bytes, std::size_t count) -> ssize_t { return due() ? -1 : real.write(fd, bytes, count); };
+    call.write = [due, real](int fd, const void* bytes, std::size_t count) -> ssize_t {
+      return due() ? -1 : real.write(fd, bytes, count);
+    };
     call.fsync = [due, real](int fd) { return due() ? -1 : real.fsync(fd); };
     call.close = [due, real, code = error](int fd) {
       const bool failing = due();
@@ -75,7 +77,8 @@ TEST_F(FileTest, EveryFailingCallLeavesTheOldFileOrTheNewOneAndNoOther) {
       write(folder_ / "a", "old");
       Saboteur saboteur{.fail_at = k, .error = error};
       saboteur.install();
-      expect_refusal([&] { write(folder_ / "a", "new"); }, ExitCode::memory, {"the text could not be written", (folder_ / "a").string()});
+      expect_refusal([&] { write(folder_ / "a", "new"); }, ExitCode::memory,
+                     {"the text could not be written", (folder_ / "a").string()});
       file_operations() = saved_;
       EXPECT_EQ(read(folder_ / "a"), k == last_that_counts ? "newnew" : "oldold");
       EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder_.path()), {}), 1);

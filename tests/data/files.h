@@ -20,10 +20,11 @@ struct Storage {
 };
 
 template <class T>
-void write_hdf5(const std::filesystem::path& file, const char* name, const std::vector<hsize_t>& shape, hid_t type, const std::vector<T>& values,
-                hid_t memory_type, const Storage& storage = {}) {
+void write_hdf5(const std::filesystem::path& file, const char* name, const std::vector<hsize_t>& shape, hid_t type,
+                const std::vector<T>& values, hid_t memory_type, const Storage& storage = {}) {
   const hdf5::Id out = hdf5::create_file(file);
-  const hdf5::Id space(H5Screate_simple(static_cast<int>(shape.size()), shape.data(), nullptr)), creation(H5Pcreate(H5P_DATASET_CREATE));
+  const hdf5::Id space(H5Screate_simple(static_cast<int>(shape.size()), shape.data(), nullptr)),
+      creation(H5Pcreate(H5P_DATASET_CREATE));
   if (!storage.chunk.empty()) H5Pset_chunk(creation, static_cast<int>(storage.chunk.size()), storage.chunk.data());
   if (storage.shuffle) H5Pset_shuffle(creation);
   if (storage.deflate) H5Pset_deflate(creation, 6);

@@ -143,7 +143,8 @@ TEST_F(IdcTest, SmallPatchesLieOnWhiteAndAreCounted) {
 TEST_F(IdcTest, LargerPatchesAreRefusedUnlessAskedFor) {
   write_tree(folder_.path(), 6);
   write_patch(folder_.path(), "900", 0, 7, {51, 50});
-  expect_refusal([&] { load(folder_.path()); }, ExitCode::data, {"larger than it may be", "at most 50 x 50", "51 x 50", "900_idx5_x351"});
+  expect_refusal([&] { load(folder_.path()); }, ExitCode::data,
+                 {"larger than it may be", "at most 50 x 50", "51 x 50", "900_idx5_x351"});
   const Dataset data = load(folder_.path(), {.image = Extent{64}});
   EXPECT_EQ(data.train.shape.h, 64);
 }
@@ -165,7 +166,8 @@ TEST_F(IdcTest, WhatIsNoPatchIsLeftOutAndCounted) {
   const TemporaryFolder outside;
   write_tree(outside.path(), 1);
   std::filesystem::create_directory_symlink(outside.path() / "100", folder_ / "999");
-  std::filesystem::create_symlink(outside.path() / "100/0/100_idx5_x1_y51_class0.png", folder_ / "100/0/100_idx5_x9_y9_class0.png");
+  std::filesystem::create_symlink(outside.path() / "100/0/100_idx5_x1_y51_class0.png",
+                                  folder_ / "100/0/100_idx5_x9_y9_class0.png");
   std::filesystem::create_directory_symlink(folder_.path(), folder_ / "100/loop");
   ASSERT_EQ(::mkfifo((folder_ / "100/0/100_idx5_x7_y7_class0.png").c_str(), 0600), 0);
   write_bytes(folder_ / "README.txt", {'a'});
@@ -176,7 +178,8 @@ TEST_F(IdcTest, WhatIsNoPatchIsLeftOutAndCounted) {
   EXPECT_TRUE(has_note(data.notes, "2 other files left out")) << all(data.notes);
   EXPECT_TRUE(has_note(data.notes, "1 PNG file left out: not in a folder PATIENT/0 or PATIENT/1")) << all(data.notes);
   EXPECT_TRUE(has_note(data.notes, "1 file name is not of the form")) << all(data.notes);
-  EXPECT_EQ(data.train.shape.n + data.valid.shape.n + data.test.shape.n, before.train.shape.n + before.valid.shape.n + before.test.shape.n + 1);
+  EXPECT_EQ(data.train.shape.n + data.valid.shape.n + data.test.shape.n,
+            before.train.shape.n + before.valid.shape.n + before.test.shape.n + 1);
 }
 
 TEST_F(IdcTest, WrongTreesAreRefused) {
@@ -199,7 +202,8 @@ TEST_F(IdcTest, WrongTreesAreRefused) {
   const TemporaryFolder contrary;
   write_tree(contrary.path(), 6);
   std::filesystem::rename(contrary / "103/0/103_idx5_x51_y51_class0.png", contrary / "103/1/103_idx5_x51_y51_class0.png");
-  expect_refusal([&] { load(contrary.path()); }, ExitCode::data, {"disagree on its class", "class 1, as its folder says", "class 0 in its name"});
+  expect_refusal([&] { load(contrary.path()); }, ExitCode::data,
+                 {"disagree on its class", "class 1, as its folder says", "class 0 in its name"});
 }
 
 }  // namespace

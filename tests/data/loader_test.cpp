@@ -22,8 +22,9 @@ TEST(LoaderTest, RecognisesBothDataSetsAndSaysWhatElseItFound) {
   write_image(idc / "8863/0/a.png", 50, 1);
   EXPECT_EQ(recognise(idc.path()), DataFormat::idc);
   write_bytes(other / "notes.txt", {'a'});
-  expect_refusal([&] { recognise(other.path()); }, ExitCode::data,
-                 {"no data set that is known", "camelyonpatch_level_2_split_train_x.h5", "PATIENT/0/*.png", "found:    notes.txt"});
+  expect_refusal(
+      [&] { recognise(other.path()); }, ExitCode::data,
+      {"no data set that is known", "camelyonpatch_level_2_split_train_x.h5", "PATIENT/0/*.png", "found:    notes.txt"});
   expect_refusal([&] { load(empty.path()); }, ExitCode::data, {"an empty folder"});
   expect_refusal([&] { load(other / "notes.txt"); }, ExitCode::data, {"no folder"});
   expect_refusal([&] { load(other / "none"); }, ExitCode::data, {"missing"});
@@ -65,7 +66,8 @@ TEST(LoaderTest, ImagesToScoreAreOfOneSizeOrPaddedToOneThatIsAskedFor) {
 TEST(LoaderTest, WhatCannotBeScoredIsNamed) {
   const TemporaryFolder folder;
   write_bytes(folder / "a.csv", {'a'});
-  expect_refusal([&] { load_images(folder / "a.csv"); }, ExitCode::data, {"a PNG file, a folder of PNG files, or an HDF5 file"});
+  expect_refusal([&] { load_images(folder / "a.csv"); }, ExitCode::data,
+                 {"a PNG file, a folder of PNG files, or an HDF5 file"});
   expect_refusal([&] { load_images(folder / "none.png"); }, ExitCode::data, {"no such file"});
   expect_refusal([&] { load_images(folder.path()); }, ExitCode::data, {"holds no images"});
 }

@@ -23,10 +23,12 @@ TEST(ParallelTest, EveryIndexRunsOnceWhateverTheThreads) {
 TEST(ParallelTest, TheLowestFailureIsTheOneThrown) {
   for (int repeat = 0; repeat < 50; ++repeat) {
     try {
-      for_each_index(500, 4, [](std::int64_t i) {
-        if (i == 100) std::this_thread::yield();
-        if (i == 100 || (i > 100 && i % 3 == 0)) throw std::runtime_error(std::to_string(i));
-      }, {});
+      for_each_index(500, 4,
+                     [](std::int64_t i) {
+                       if (i == 100) std::this_thread::yield();
+                       if (i == 100 || (i > 100 && i % 3 == 0)) throw std::runtime_error(std::to_string(i));
+                     },
+                     {});
       FAIL();
     } catch (const std::runtime_error& error) {
       EXPECT_STREQ(error.what(), "100");
@@ -37,11 +39,13 @@ TEST(ParallelTest, TheLowestFailureIsTheOneThrown) {
 TEST(ParallelTest, ProgressComesFromTheCallerAndEndsWithAll) {
   std::int64_t last = 0;
   const std::thread::id caller = std::this_thread::get_id();
-  for_each_index(300, 2, [](std::int64_t) { std::this_thread::sleep_for(std::chrono::milliseconds(1)); }, [&](std::int64_t done) {
-    EXPECT_EQ(std::this_thread::get_id(), caller);
-    EXPECT_GE(done, last);
-    last = done;
-  });
+  for_each_index(
+      300, 2, [](std::int64_t) { std::this_thread::sleep_for(std::chrono::milliseconds(1)); },
+      [&](std::int64_t done) {
+        EXPECT_EQ(std::this_thread::get_id(), caller);
+        EXPECT_GE(done, last);
+        last = done;
+      });
   EXPECT_EQ(last, 300);
 }
 

@@ -19,7 +19,8 @@ class PcamTest : public testing::Test {
     write_hdf5(file("train", 'x'), "x", shape, type, some_pixels(count, 't'), H5T_NATIVE_UINT8, storage);
   }
   template <class T = int>
-  void write_y(const std::vector<hsize_t>& shape, const std::vector<T>& labels, hid_t type = H5T_STD_U8LE, hid_t memory = H5T_NATIVE_INT) const {
+  void write_y(const std::vector<hsize_t>& shape, const std::vector<T>& labels, hid_t type = H5T_STD_U8LE,
+               hid_t memory = H5T_NATIVE_INT) const {
     write_hdf5(file("train", 'y'), "y", shape, type, labels, memory);
   }
   void expect_refused(const std::vector<std::string>& parts) const {
@@ -98,8 +99,8 @@ TEST_F(PcamTest, LabelsOfAnyIntegerTypeAndShape) {
 
 TEST_F(PcamTest, WrongImagesAreNamedAsInterfaceShows) {
   write_x({4, 3, 6, 5});
-  expect_refused({"training images have the wrong shape", R"(_train_x.h5, dataset "x")", "expected: uint8 (N, 96, 96, 3)", "found:    uint8 (4, 3, 6, 5)",
-                  "next:     re-save it channels-last"});
+  expect_refused({"training images have the wrong shape", R"(_train_x.h5, dataset "x")", "expected: uint8 (N, 96, 96, 3)",
+                  "found:    uint8 (4, 3, 6, 5)", "next:     re-save it channels-last"});
   write_x({4, 6, 5});
   expect_refused({"training images have the wrong shape", "uint8 (4, 6, 5)"});
   write_x({4, 6, 5, 4});
@@ -192,12 +193,14 @@ TEST_F(PcamTest, ADatasetThatDeclaresMoreThanTheFileHoldsIsRefused) {
   const std::vector<hsize_t> huge{39768216, 96, 96, 3};
   write_hdf5<std::uint8_t>(file("train", 'x'), "x", huge, H5T_STD_U8LE, {}, H5T_NATIVE_UINT8);
   expect_refused({"declares more than the file holds", "39768216"});
-  write_hdf5<std::uint8_t>(file("train", 'x'), "x", huge, H5T_STD_U8LE, {}, H5T_NATIVE_UINT8, {.chunk = {64, 96, 96, 3}, .deflate = true});
+  write_hdf5<std::uint8_t>(file("train", 'x'), "x", huge, H5T_STD_U8LE, {}, H5T_NATIVE_UINT8,
+                           {.chunk = {64, 96, 96, 3}, .deflate = true});
   expect_refused({"declares more than the file holds"});
   {
     const hdf5::Id out = hdf5::create_file(file("train", 'x'));
     const hsize_t shape[4] = {4, 6, 5, 3}, half[4] = {2, 6, 5, 3}, origin[4] = {};
-    const hdf5::Id space(H5Screate_simple(4, shape, nullptr)), creation(H5Pcreate(H5P_DATASET_CREATE)), memory(H5Screate_simple(4, half, nullptr));
+    const hdf5::Id space(H5Screate_simple(4, shape, nullptr)), creation(H5Pcreate(H5P_DATASET_CREATE)),
+        memory(H5Screate_simple(4, half, nullptr));
     H5Pset_chunk(creation, 4, half);
     const hdf5::Id dataset(H5Dcreate2(out, "x", H5T_STD_U8LE, space, H5P_DEFAULT, creation, H5P_DEFAULT));
     H5Sselect_hyperslab(space, H5S_SELECT_SET, origin, nullptr, half, nullptr);
@@ -261,8 +264,8 @@ TEST_F(PcamTest, NoFlippedBitCrashesOrHangs) {
       ++verdicts[verdict(x, sound)];
     }
     EXPECT_GT(verdicts[static_cast<int>(ExitCode::data)], 100);
-    RecordProperty("verdicts", fmt::format("of {}: same {}, other pixels {}, refused {}, memory {}", bytes.size(), verdicts[0], verdicts[-1], verdicts[3],
-                                           verdicts[5]));
+    RecordProperty("verdicts", fmt::format("of {}: same {}, other pixels {}, refused {}, memory {}", bytes.size(), verdicts[0],
+                                           verdicts[-1], verdicts[3], verdicts[5]));
   }
 }
 

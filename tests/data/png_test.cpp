@@ -29,7 +29,8 @@ class PngBuilder {
     append(big_endian(static_cast<std::uint32_t>(data.size())));
     const std::string body = type + data;
     append(body);
-    const auto sum = static_cast<std::uint32_t>(crc32(0, reinterpret_cast<const Bytef*>(body.data()), static_cast<uInt>(body.size())));
+    const auto sum =
+        static_cast<std::uint32_t>(crc32(0, reinterpret_cast<const Bytef*>(body.data()), static_cast<uInt>(body.size())));
     append(big_endian(sound ? sum : ~sum));
     return *this;
   }
@@ -45,7 +46,8 @@ class PngBuilder {
 
  private:
   static std::string big_endian(std::uint32_t value) {
-    return {static_cast<char>(value >> 24), static_cast<char>(value >> 16), static_cast<char>(value >> 8), static_cast<char>(value)};
+    return {static_cast<char>(value >> 24), static_cast<char>(value >> 16), static_cast<char>(value >> 8),
+            static_cast<char>(value)};
   }
   void append(const std::string& text) { bytes_.insert(bytes_.end(), text.begin(), text.end()); }
 
@@ -101,7 +103,8 @@ TEST_F(PngTest, EveryKindOfPngBecomesRgb) {
   EXPECT_EQ(alpha.pixels, (Pixels{255, 255, 255, 204, 224, 255}));
   EXPECT_TRUE(alpha.converted);
   EXPECT_EQ(read(PngBuilder(2, 1, 8, 4).image("\0\x00\xff\x00\x00"s).end()).pixels, (Pixels{0, 0, 0, 255, 255, 255}));
-  const auto keyed = read(PngBuilder(2, 1, 8, 2).chunk("tRNS", "\0\x01\0\x02\0\x03"s).image("\0\x01\x02\x03\x04\x05\x06"s).end());
+  const auto keyed =
+      read(PngBuilder(2, 1, 8, 2).chunk("tRNS", "\0\x01\0\x02\0\x03"s).image("\0\x01\x02\x03\x04\x05\x06"s).end());
   EXPECT_EQ(keyed.pixels, (Pixels{255, 255, 255, 4, 5, 6}));
   EXPECT_TRUE(keyed.converted);
   // Interlaced, 1 x 1: one pass.
@@ -150,7 +153,8 @@ TEST_F(PngTest, TextsAndProfilesThatUnpackToMuchAreNotUnpacked) {
   uLongf size = packed.size();
   compress(reinterpret_cast<Bytef*>(packed.data()), &size, reinterpret_cast<const Bytef*>(bomb.data()), bomb.size());
   packed.resize(size);
-  const auto image = read(PngBuilder(1, 1, 8, 2).chunk("zTXt", "k\0\0"s + packed).chunk("iCCP", "p\0\0"s + packed).image("\0\x01\x02\x03"s).end());
+  const auto image = read(
+      PngBuilder(1, 1, 8, 2).chunk("zTXt", "k\0\0"s + packed).chunk("iCCP", "p\0\0"s + packed).image("\0\x01\x02\x03"s).end());
   EXPECT_EQ(image.pixels, (Pixels{1, 2, 3}));
 }
 

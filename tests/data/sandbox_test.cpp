@@ -24,17 +24,18 @@ TEST(SandboxTest, BytesAndTextsArriveInOrderHoweverManyThereAre) {
   for (std::size_t i = 0; i < numbers.size(); ++i) numbers[i] = static_cast<int>(i * i);
   std::vector<int> back(numbers.size());
   std::string text;
-  read_in_child(sandbox,
-                [&](Sink& sink) {
-                  sink.put(std::string("hello"));
-                  sink.write(std::as_bytes(std::span(numbers)));
-                },
-                [&](Source& source) {
-                  text = source.take_text();
-                  // In other pieces than they were sent.
-                  source.read(std::as_writable_bytes(std::span(back).first(1000)));
-                  source.read(std::as_writable_bytes(std::span(back).subspan(1000)));
-                });
+  read_in_child(
+      sandbox,
+      [&](Sink& sink) {
+        sink.put(std::string("hello"));
+        sink.write(std::as_bytes(std::span(numbers)));
+      },
+      [&](Source& source) {
+        text = source.take_text();
+        // In other pieces than they were sent.
+        source.read(std::as_writable_bytes(std::span(back).first(1000)));
+        source.read(std::as_writable_bytes(std::span(back).subspan(1000)));
+      });
   EXPECT_EQ(text, "hello");
   EXPECT_EQ(back, numbers);
 }
@@ -44,8 +45,8 @@ TEST(SandboxTest, ARefusalCrossesWithItsReport) {
     sink.put(1);
     fail(ExitCode::data, "the shape is wrong", {.expected = "four", .found = "five", .next = "count again"});
   };
-  expect_refusal([&] { read_in_child(sandbox, body, [](Source& source) { source.take<int>(), source.take<int>(); }); }, ExitCode::weights,
-                 {"the shape is wrong", "some.h5", "four", "five", "count again"});
+  expect_refusal([&] { read_in_child(sandbox, body, [](Source& source) { source.take<int>(), source.take<int>(); }); },
+                 ExitCode::weights, {"the shape is wrong", "some.h5", "four", "five", "count again"});
 }
 
 TEST(SandboxTest, ACrashIsARefusal) {
@@ -54,9 +55,15 @@ TEST(SandboxTest, ACrashIsARefusal) {
       ::signal(signal, SIG_DFL);
       ::raise(signal);
     };
-    expect_refusal([&] { read_in_child(sandbox, body, nothing); }, ExitCode::weights, {"crashes", fmt::format("signal {}", signal), "some.h5"});
+    expect_refusal([&] { read_in_child(sandbox, body, nothing); }, ExitCode::weights,
+                   {"crashes", fmt::format("signal {}", signal), "some.h5"});
   }
-  expect_refusal([&] { read_in_child(sandbox, [](Sink&) { ::_exit(0); }, nothing); }, ExitCode::weights, {"ended early"});
+  expect_refusal(
+      [&] {
+        read_in_child(
+            sandbox, [](Sink&) { ::_exit(0); }, nothing);
+      },
+      ExitCode::weights, {"ended early"});
 }
 
 TEST(SandboxTest, StandingStillIsARefusalAndLeavesNoProcess) {
@@ -80,7 +87,8 @@ TEST(SandboxTest, GoingRoundInCirclesIsARefusal) {
     for (volatile bool forever = true; forever;) {
     }
   };
-  expect_refusal([&] { read_in_child({.where = "some.h5"}, body, nothing); }, ExitCode::data, {"does not come forward", "2 s of work"});
+  expect_refusal([&] { read_in_child({.where = "some.h5"}, body, nothing); }, ExitCode::data,
+                 {"does not come forward", "2 s of work"});
 }
 
 TEST(SandboxTest, AHungryFileIsARefusal) {
@@ -116,8 +124,9 @@ TEST(SandboxTest, ManyThreadsReadAtOnce) {
   for (std::size_t t = 0; t < sums.size(); ++t) {
     threads.emplace_back([t, &sums] {
       for (int i = 0; i < 20; ++i) {
-        read_in_child({.where = "x"}, [i](Sink& sink) { sink.put(i), sink.put(std::string(1000, 'a')); },
-                      [&](Source& source) { sums[t] += source.take<int>() + static_cast<int>(source.take_text().size()); });
+        read_in_child(
+            {.where = "x"}, [i](Sink& sink) { sink.put(i), sink.put(std::string(1000, 'a')); },
+            [&](Source& source) { sums[t] += source.take<int>() + static_cast<int>(source.take_text().size()); });
       }
     });
   }

@@ -22,8 +22,13 @@ std::set<std::pair<std::string, std::vector<char>>> contents(const std::filesyst
 TEST(SyntheticTest, PcamsFilesLoadAndAreBalanced) {
   const TemporaryFolder folder;
   std::string said;
-  synthesize_pcam(folder.path(), {.train = 20, .valid = 6, .test = 9, .seed = 3,
-                                  .progress = [&](std::string_view what, std::int64_t done, std::int64_t of) { said = fmt::format("{} {} {}", what, done, of); }});
+  synthesize_pcam(folder.path(), {.train = 20,
+                                  .valid = 6,
+                                  .test = 9,
+                                  .seed = 3,
+                                  .progress = [&](std::string_view what, std::int64_t done, std::int64_t of) {
+                                    said = fmt::format("{} {} {}", what, done, of);
+                                  }});
   EXPECT_EQ(said, "drawing test 9 9");
   const Dataset data = load(folder.path());
   EXPECT_EQ(data.name, "pcam");
@@ -36,7 +41,8 @@ TEST(SyntheticTest, PcamsFilesLoadAndAreBalanced) {
   for (const Images* images : {&data.train, &data.valid, &data.test}) {
     const std::size_t size = images->pixels.size() / images->labels.size();
     for (std::size_t i = 0; i < images->labels.size(); ++i) {
-      patches.emplace(images->pixels.begin() + static_cast<std::ptrdiff_t>(i * size), images->pixels.begin() + static_cast<std::ptrdiff_t>((i + 1) * size));
+      patches.emplace(images->pixels.begin() + static_cast<std::ptrdiff_t>(i * size),
+                      images->pixels.begin() + static_cast<std::ptrdiff_t>((i + 1) * size));
     }
   }
   EXPECT_EQ(patches.size(), 35u);
@@ -93,10 +99,12 @@ TEST(SyntheticTest, TheClassesAgreeInMeanColour) {
 
 TEST(SyntheticTest, AFullFolderAndAnEmptySplitAreRefused) {
   const TemporaryFolder folder;
-  expect_refusal([&] { synthesize_pcam(folder / "a", {.train = 4, .valid = 4, .test = 1}); }, ExitCode::usage, {"split test", "found:    1"});
+  expect_refusal([&] { synthesize_pcam(folder / "a", {.train = 4, .valid = 4, .test = 1}); }, ExitCode::usage,
+                 {"split test", "found:    1"});
   expect_refusal([&] { synthesize_idc(folder / "b", {.train = 4}); }, ExitCode::usage, {"40 or more", "found:    4"});
   write_bytes(folder / "x", {'a'});
-  expect_refusal([&] { synthesize_pcam(folder.path(), {.train = 4, .valid = 4, .test = 4}); }, ExitCode::in_use, {"empty folder only"});
+  expect_refusal([&] { synthesize_pcam(folder.path(), {.train = 4, .valid = 4, .test = 4}); }, ExitCode::in_use,
+                 {"empty folder only"});
   expect_refusal([&] { synthesize_idc(folder.path(), {.train = 400}); }, ExitCode::in_use, {"empty folder only"});
   expect_refusal([&] { synthesize_idc("/proc/none", {.train = 400}); }, ExitCode::memory, {"cannot be made"});
 }

@@ -50,9 +50,12 @@ class WeightsTest : public testing::Test {
     }
     return all;
   }
-  static std::vector<hsize_t> extents(const Parameter& parameter) { return {parameter.keras_shape.begin(), parameter.keras_shape.end()}; }
+  static std::vector<hsize_t> extents(const Parameter& parameter) {
+    return {parameter.keras_shape.begin(), parameter.keras_shape.end()};
+  }
   void put(hid_t parent, const std::string& path, std::size_t parameter) const {
-    hdf5::write_dataset(parent, path, extents(graph_.parameters()[parameter]), H5T_IEEE_F32LE, keras_values()[parameter].data());
+    hdf5::write_dataset(parent, path, extents(graph_.parameters()[parameter]), H5T_IEEE_F32LE,
+                        keras_values()[parameter].data());
   }
   void expect_same(const std::filesystem::path& file) const { EXPECT_EQ(read_weights(file, graph_), weights_) << file; }
 
@@ -77,12 +80,13 @@ TEST_F(WeightsTest, TheLegacyLayoutIsKeras) {
   const hdf5::Id file = hdf5::open_untrusted(folder_ / "a.h5");
   bool there = false;
   EXPECT_EQ(hdf5::read_strings(file, "layer_names", "", &there),
-            (std::vector<std::string>{"input_layer", "first/conv", "batch_normalization", "activation", "dropout", "dense", "dense_1"}));
+            (std::vector<std::string>{"input_layer", "first/conv", "batch_normalization", "activation", "dropout", "dense",
+                                      "dense_1"}));
   EXPECT_EQ(hdf5::read_strings(file, "backend", "", &there), std::vector<std::string>{"tensorflow"});
   const hdf5::Id norm = hdf5::open_object(file, "batch_normalization", "");
   EXPECT_EQ(hdf5::read_strings(norm, "weight_names", "", &there),
-            (std::vector<std::string>{"batch_normalization/gamma:0", "batch_normalization/beta:0", "batch_normalization/moving_mean:0",
-                                      "batch_normalization/moving_variance:0"}));
+            (std::vector<std::string>{"batch_normalization/gamma:0", "batch_normalization/beta:0",
+                                      "batch_normalization/moving_mean:0", "batch_normalization/moving_variance:0"}));
   const hdf5::Id kernel = hdf5::open_dataset(file, "first/conv/first/conv/kernel:0", "");
   ASSERT_TRUE(kernel.valid());
   EXPECT_EQ(hdf5::describe(kernel), "float32 (3, 2, 3, 4)");
@@ -93,7 +97,8 @@ TEST_F(WeightsTest, TheLegacyLayoutIsKeras) {
 TEST_F(WeightsTest, TheKeras3LayoutIsKeras) {
   write_weights(folder_ / "a.weights.h5", graph_, weights_);
   const hdf5::Id file = hdf5::open_untrusted(folder_ / "a.weights.h5");
-  for (const char* path : {"layers/conv2d/vars/0", "layers/batch_normalization/vars/3", "layers/dense/vars/1", "layers/dense_1/vars/0"}) {
+  for (const char* path :
+       {"layers/conv2d/vars/0", "layers/batch_normalization/vars/3", "layers/dense/vars/1", "layers/dense_1/vars/0"}) {
     EXPECT_TRUE(hdf5::open_dataset(file, path, "").valid()) << path;
   }
   EXPECT_FALSE(hdf5::open_object(file, "layers/dense_2", "").valid());
@@ -117,7 +122,8 @@ TEST_F(WeightsTest, AFullModelsFileWithVariableStringsLoads) {
       H5Awrite(attribute, type, values.data());
     };
     variable(root, "layer_names", {"c", "pool", "bn", "d", "e"});
-    const hdf5::Id c = hdf5::create_group(root, "c"), pool = hdf5::create_group(root, "pool"), bn = hdf5::create_group(root, "bn");
+    const hdf5::Id c = hdf5::create_group(root, "c"), pool = hdf5::create_group(root, "pool"),
+                   bn = hdf5::create_group(root, "bn");
     const hdf5::Id d = hdf5::create_group(root, "d"), e = hdf5::create_group(root, "e");
     variable(c, "weight_names", {"c/kernel:0"});
     put(c, "c/kernel:0", 0);
@@ -134,7 +140,8 @@ TEST_F(WeightsTest, AFullModelsFileWithVariableStringsLoads) {
   std::vector<std::string> notes;
   EXPECT_EQ(read_weights(folder_ / "model.h5", graph_, &notes), weights_);
   ASSERT_EQ(notes.size(), 1u);
-  EXPECT_NE(notes[0].find(R"(4 of 4 layers have other names in the file, first "c" for "first/conv")"), std::string::npos) << notes[0];
+  EXPECT_NE(notes[0].find(R"(4 of 4 layers have other names in the file, first "c" for "first/conv")"), std::string::npos)
+      << notes[0];
 }
 
 TEST_F(WeightsTest, ANestedModelIsOneLayerTrainableWeightsFirst) {
@@ -142,8 +149,11 @@ TEST_F(WeightsTest, ANestedModelIsOneLayerTrainableWeightsFirst) {
     const hdf5::Id file = hdf5::create_file(folder_ / "nested.h5");
     hdf5::write_strings(file, "layer_names", {"base", "dense_1"});
     const hdf5::Id base = hdf5::create_group(file, "base"), head = hdf5::create_group(file, "dense_1");
-    hdf5::write_strings(base, "weight_names", {"c/kernel:0", "b/gamma:0", "b/beta:0", "d/kernel:0", "d/bias:0", "b/moving_mean:0", "b/moving_variance:0"});
-    put(base, "c/kernel:0", 0), put(base, "b/gamma:0", 1), put(base, "b/beta:0", 2), put(base, "d/kernel:0", 5), put(base, "d/bias:0", 6);
+    hdf5::write_strings(
+        base, "weight_names",
+        {"c/kernel:0", "b/gamma:0", "b/beta:0", "d/kernel:0", "d/bias:0", "b/moving_mean:0", "b/moving_variance:0"});
+    put(base, "c/kernel:0", 0), put(base, "b/gamma:0", 1), put(base, "b/beta:0", 2), put(base, "d/kernel:0", 5),
+        put(base, "d/bias:0", 6);
     put(base, "b/moving_mean:0", 3), put(base, "b/moving_variance:0", 4);
     hdf5::write_strings(head, "weight_names", {"kernel:0", "bias:0"});
     put(head, "kernel:0", 7), put(head, "bias:0", 8);
@@ -178,9 +188,10 @@ TEST_F(WeightsTest, LongListsOfNamesAreSplitWhenWritten) {
 }
 
 TEST_F(WeightsTest, Keras3sOtherSpellingsLoad) {
-  // Keras 2.13's prefix; a nested model beside its head; eleven classes in the order of names, not of numbers; Windows' slashes;
-  // optimizer and seed generator, which are no weights of ours.
-  for (const char* prefix : {"_layer_checkpoint_dependencies/functional/_layer_checkpoint_dependencies/", "layers/functional/layers/", "layers\\functional\\layers\\"}) {
+  // Keras 2.13's prefix; a nested model beside its head; eleven classes in the order of names, not of numbers; Windows'
+  // slashes; optimizer and seed generator, which are no weights of ours.
+  for (const char* prefix : {"_layer_checkpoint_dependencies/functional/_layer_checkpoint_dependencies/",
+                             "layers/functional/layers/", "layers\\functional\\layers\\"}) {
     const std::string base = prefix;
     const char slash = base.back();
     const std::string outer = base.substr(0, base.find("functional"));
@@ -220,8 +231,10 @@ TEST_F(WeightsTest, AFileThatDoesNotFitIsRefusedWithBothShapes) {
   write_weights(folder_ / "a.weights.h5", other, some_weights(other));
   const auto read = [&](const char* name) { return [this, name] { read_weights(folder_ / name, graph_); }; };
   expect_refusal(read("a.h5"), ExitCode::weights,
-                 {"do not fit the network", R"(layer 0 "first/conv" for row "first/conv")", "expected: kernel (3, 2, 3, 4)", "found:    first/conv/kernel:0 (3, 3, 3, 4)"});
-  expect_refusal(read("a.weights.h5"), ExitCode::weights, {"expected: layers with weights: 1 batch_normalization, 1 conv2d, 2 dense", "found:    1 conv2d"});
+                 {"do not fit the network", R"(layer 0 "first/conv" for row "first/conv")", "expected: kernel (3, 2, 3, 4)",
+                  "found:    first/conv/kernel:0 (3, 3, 3, 4)"});
+  expect_refusal(read("a.weights.h5"), ExitCode::weights,
+                 {"expected: layers with weights: 1 batch_normalization, 1 conv2d, 2 dense", "found:    1 conv2d"});
 
   // The right layers and one more; and one less.
   write_weights(folder_ / "right.h5", graph_, weights_);
@@ -230,9 +243,11 @@ TEST_F(WeightsTest, AFileThatDoesNotFitIsRefusedWithBothShapes) {
   shorter.input(8);
   shorter.row("conv2d", "first/conv");
   shorter.parameter("kernel", {4, 3, 2, 3}, {3, 2, 3, 4}, constant(0));
-  expect_refusal([&] { read_weights(folder_ / "right.h5", shorter); }, ExitCode::weights, {R"(layer 1 "batch_normalization")", "1 layers with weights", "4 in the file"});
+  expect_refusal([&] { read_weights(folder_ / "right.h5", shorter); }, ExitCode::weights,
+                 {R"(layer 1 "batch_normalization")", "1 layers with weights", "4 in the file"});
   write_weights(folder_ / "short.h5", shorter, some_weights(shorter));
-  expect_refusal(read("short.h5"), ExitCode::weights, {R"(row "batch_normalization" of the network)", "4 layers with weights", "1 in the file"});
+  expect_refusal(read("short.h5"), ExitCode::weights,
+                 {R"(row "batch_normalization" of the network)", "4 layers with weights", "1 in the file"});
 }
 
 TEST_F(WeightsTest, NamesThatContradictTheOrderAreRefused) {
@@ -242,16 +257,20 @@ TEST_F(WeightsTest, NamesThatContradictTheOrderAreRefused) {
     const hdf5::Id norm = hdf5::open_object(file, "batch_normalization", "");
     H5Adelete(norm, "weight_names");
     const std::string prefix = "batch_normalization/";
-    hdf5::write_strings(norm, "weight_names", {prefix + "beta:0", prefix + "gamma:0", prefix + "moving_mean:0", prefix + "moving_variance:0"});
+    hdf5::write_strings(norm, "weight_names",
+                        {prefix + "beta:0", prefix + "gamma:0", prefix + "moving_mean:0", prefix + "moving_variance:0"});
   }
-  expect_refusal([&] { read_weights(folder_ / "a.h5", graph_); }, ExitCode::weights, {"another order", "expected: gamma", "beta:0"});
+  expect_refusal([&] { read_weights(folder_ / "a.h5", graph_); }, ExitCode::weights,
+                 {"another order", "expected: gamma", "beta:0"});
 }
 
 TEST_F(WeightsTest, WhatIsNoWeightFileIsRefused) {
   expect_refusal([&] { open_weights(folder_ / "none.h5"); }, ExitCode::weights, {"missing", "none.h5"});
   write_bytes(folder_ / "text.h5", {'a', 'b'});
   expect_refusal([&] { open_weights(folder_ / "text.h5"); }, ExitCode::weights, {"no HDF5 file"});
-  { hdf5::write_dataset(hdf5::create_file(folder_ / "other.h5"), "x", std::vector<hsize_t>{1}, H5T_IEEE_F32LE, weights_.data()); }
+  {
+    hdf5::write_dataset(hdf5::create_file(folder_ / "other.h5"), "x", std::vector<hsize_t>{1}, H5T_IEEE_F32LE, weights_.data());
+  }
   expect_refusal([&] { open_weights(folder_ / "other.h5"); }, ExitCode::weights, {"no weights that are known", "layer_names"});
   {
     const hdf5::Id file = hdf5::create_file(folder_ / "listed.h5");
