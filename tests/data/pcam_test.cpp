@@ -263,7 +263,7 @@ TEST_F(PcamTest, NoFlippedBitCrashesOrHangs) {
       write_bytes(x, flipped);
       ++verdicts[verdict(x, sound)];
     }
-    EXPECT_GT(verdicts[static_cast<int>(ExitCode::data)], 100);
+    EXPECT_GT(verdicts[static_cast<int>(ExitCode::data)], 20);
     RecordProperty("verdicts", fmt::format("of {}: same {}, other pixels {}, refused {}, memory {}", bytes.size(), verdicts[0],
                                            verdicts[-1], verdicts[3], verdicts[5]));
   }
