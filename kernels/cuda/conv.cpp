@@ -1,8 +1,8 @@
 // y = activation(b + x * w) and its gradients, by cuDNN's graph API alone. Filters lie as K R S C/G.
-// bf16: products of bf16, sums in float32; dw leaves in float32 through cuDNN's fusion of the filter gradient with a scale by
-// one, since the plain operation rounds it to bf16. cuDNN 9.19 has that only for channels that are multiples of 8, so others are
-// padded, and not for groups, which go through tf32: its 11 bits hold bf16's 8, the products are the same.
-// Adding to a gradient goes through scratch memory and one kernel of ours.
+// bf16: products of bf16, sums in float32, results rounded once: bias, relu and what a gradient is added to come in before that.
+// dw leaves in float32 through cuDNN's fusion of the filter gradient with a scale by one, since the plain operation rounds it.
+// cuDNN 9.19 fuses these only for channels that are multiples of 8 and not for groups. There filter gradients pad their channels,
+// and all else goes through tf32: its 11 bits hold bf16's 8, so that the products are the same.
 #include "kernels/cuda/conv.h"
 
 #include "kernels/cuda/context.h"
@@ -10,6 +10,7 @@
 
 #include <algorithm>
 #include <map>
+#include <tuple>
 
 namespace microtome::cuda {
 
@@ -19,6 +20,8 @@ Layout filter_layout(const Conv& conv, const Layout& x, const Layout& y, DType t
   const Shape shape{y.shape.c, conv.window.kernel.h, conv.window.kernel.w, x.shape.c / conv.groups};
   return {shape, type, packed(shape)};
 }
+
+Layout packed_as(const Layout& t, DType type) { return {t.shape, type, packed(t.shape)}; }
 
 TensorSpec virtual_like(const TensorSpec& spec, std::int64_t id) {
   TensorSpec result = spec;
@@ -76,7 +79,8 @@ OperationGraph forward_graph(const ConvProblem& p) {
 
 OperationGraph backward_data_graph(const ConvProblem& p) {
   OperationGraph graph;
-  const Descriptor& dx = graph.tensor(spec_of(conv_x, p.x, p.alignment));
+  const TensorSpec spec = spec_of(conv_x, p.x, p.alignment);
+  const Descriptor& dx = graph.tensor(p.adds ? virtual_like(spec, 100) : spec);
   const Descriptor& w = graph.tensor(spec_of(conv_w, filter_layout(p.conv, p.x, p.y, p.x.dtype), p.alignment));
   const Descriptor& dy = graph.tensor(spec_of(conv_y, p.y, p.alignment));
   Descriptor& backward = graph.part(CUDNN_BACKEND_OPERATION_CONVOLUTION_BACKWARD_DATA_DESCRIPTOR);
@@ -88,6 +92,10 @@ OperationGraph backward_data_graph(const ConvProblem& p) {
   backward.set(CUDNN_ATTR_OPERATION_CONVOLUTION_BWD_DATA_BETA, 0.0f);
   backward.finalize();
   graph.operation(backward);
+  if (p.adds) {
+    const Descriptor& before = graph.tensor(spec_of(conv_before, packed_as(p.x, p.x.dtype), p.alignment));
+    graph.pointwise(CUDNN_POINTWISE_ADD, dx, &before, graph.tensor(spec));
+  }
   return graph;
 }
 
@@ -114,15 +122,27 @@ OperationGraph backward_filter_graph(const ConvProblem& p) {
   return graph;
 }
 
-std::optional<Plan> plan_convolution(const Target& target, const ConvProblem& problem) {
-  return Plan::choose(target, operations_of(problem), limits_of(problem));
-}
-
 Layout with_channels(const Layout& t, int multiple) {
   Shape shape = t.shape;
   shape.c = (shape.c + multiple - 1) / multiple * multiple;
   return {shape, t.dtype, packed(shape)};
 }
+
+/// Where in scratch memory the tensors of one call lie, after cuDNN's workspace.
+class Rooms {
+ public:
+  explicit Rooms(const Plan& plan) : bytes_(aligned(plan.workspace_bytes())) {}
+
+  std::size_t bytes() const { return bytes_; }
+  std::size_t take(bool needed, const Layout& packed_layout) {
+    const std::size_t at = bytes_;
+    if (needed) bytes_ += aligned(packed_layout.packed_bytes());
+    return at;
+  }
+
+ private:
+  std::size_t bytes_;
+};
 
 class CudnnConv final : public ConvOp {
  public:
@@ -133,59 +153,69 @@ class CudnnConv final : public ConvOp {
 
   /// Plans the forward pass; false where cuDNN cannot fuse the activation. The backward passes are planned at their first run,
   /// since most programs of a model only evaluate.
-  bool plan_forward() { return planned(ConvPass::forward, {}).plan.has_value(); }
+  bool plan_forward() { return planned(ConvPass::forward, false, {}).plan.has_value(); }
 
   void forward(const Tensor& x, const Tensor& w, const Tensor* b, const Tensor& y) override {
     require((b != nullptr) == conv_.bias && (b == nullptr || b->dtype == DType::f32), "conv: an f32 bias where there is one");
     require_layout("x", x, x_);
     require_layout("y", y, y_);
-    Planned& p = planned(ConvPass::forward, {&x, &w, b, &y});
-    void* workspace = context_.scratch(p.plan->workspace_bytes());
-    if (b != nullptr && !p.own_bias) {
-      p.plan->run(handle_, {{conv_x, x.data}, {conv_w, w.data}, {conv_b, b->data}, {conv_y, y.data}}, workspace);
+    auto& [plan, way] = planned(ConvPass::forward, false, {&x, &w, b, &y});
+    const Layout filter = filter_layout(conv_, way.x, way.y, way.x.dtype);
+    Rooms rooms(*plan);
+    const std::size_t x_at = rooms.take(way.x != x_, way.x), w_at = rooms.take(filter.dtype != w.dtype, filter),
+                      y_at = rooms.take(way.y != y_, way.y);
+    std::byte* scratch = context_.scratch(rooms.bytes());
+    const Tensor x_in = copied(x, way.x, scratch + x_at), w_in = copied(w, filter, scratch + w_at);
+    const Tensor result{way.y, way.y == y_ ? y.data : scratch + y_at};
+    if (way.conv.bias) {
+      plan->run(handle_, {{conv_x, x_in.data}, {conv_w, w_in.data}, {conv_b, b->data}, {conv_y, result.data}}, scratch);
     } else {
-      p.plan->run(handle_, {{conv_x, x.data}, {conv_w, w.data}, {conv_y, y.data}}, workspace);
-      if (b != nullptr) epilogue(context_, y, b, Activation::none, y, Write::overwrite);
+      plan->run(handle_, {{conv_x, x_in.data}, {conv_w, w_in.data}, {conv_y, result.data}}, scratch);
+      if (b != nullptr) epilogue(context_, result, b, Activation::none, y, Write::overwrite);
     }
   }
 
   void backward_data(const Tensor& dy, const Tensor& w, const Tensor& dx, Write mode) override {
     require_layout("dy", dy, dy_);
     require_layout("dx", dx, x_);
-    Planned& p = planned(ConvPass::backward_data, {&dy, &w, &dx});
-    const std::size_t workspace = aligned(p.plan->workspace_bytes());
-    std::byte* scratch = context_.scratch(workspace + (mode == Write::accumulate ? spread_bytes(x_) : 0));
-    Tensor result = dx;
-    if (mode == Write::accumulate) result.data = scratch + workspace;
-    p.plan->run(handle_, {{conv_y, dy.data}, {conv_w, w.data}, {conv_x, result.data}}, scratch);
-    if (mode == Write::accumulate) epilogue(context_, result, nullptr, Activation::none, dx, mode);
+    const bool accumulate = mode == Write::accumulate;
+    auto& [plan, way] = planned(ConvPass::backward_data, accumulate && x_.dtype == DType::bf16, {&dy, &w, &dx});
+    const Layout filter = filter_layout(conv_, way.x, way.y, way.x.dtype), before = packed_as(x_, x_.dtype);
+    const bool dx_detours = way.x != x_ || (accumulate && !way.adds);
+    Rooms rooms(*plan);
+    const std::size_t dy_at = rooms.take(way.y != dy_, way.y), w_at = rooms.take(filter.dtype != w.dtype, filter),
+                      dx_at = rooms.take(dx_detours, way.x), before_at = rooms.take(way.adds, before);
+    std::byte* scratch = context_.scratch(rooms.bytes());
+    const Tensor dy_in = copied(dy, way.y, scratch + dy_at), w_in = copied(w, filter, scratch + w_at);
+    const Tensor result{way.x, dx_detours ? scratch + dx_at : dx.data};
+    if (way.adds) {
+      const Tensor kept{before, scratch + before_at};
+      epilogue(context_, dx, nullptr, Activation::none, kept, Write::overwrite);
+      plan->run(handle_, {{conv_y, dy_in.data}, {conv_w, w_in.data}, {conv_before, kept.data}, {conv_x, result.data}}, scratch);
+    } else {
+      plan->run(handle_, {{conv_y, dy_in.data}, {conv_w, w_in.data}, {conv_x, result.data}}, scratch);
+    }
+    if (dx_detours) epilogue(context_, result, nullptr, Activation::none, dx, mode);
   }
 
   void backward_filter(const Tensor& x, const Tensor& dy, const Tensor& dw, const Tensor* db, Write mode) override {
     require(dw.dtype == DType::f32 && dw.is_packed(), "conv: dw is packed f32");
     require_layout("x", x, x_);
     require_layout("dy", dy, dy_);
-    Planned& p = planned(ConvPass::backward_filter, {&x, &dy, &dw});
-    // Scratch: cuDNN's workspace, then whichever tensors take a detour.
-    const Layout filter = filter_layout(conv_, p.x, p.y, DType::f32);
+    auto& [plan, way] = planned(ConvPass::backward_filter, false, {&x, &dy, &dw});
+    const Layout filter = filter_layout(conv_, way.x, way.y, DType::f32);
     const bool dw_detours = mode == Write::accumulate || filter.shape != dw.shape;
-    std::size_t bytes = aligned(p.plan->workspace_bytes());
-    const auto room = [&](bool needed, const Layout& layout) {
-      const std::size_t at = bytes;
-      if (needed) bytes += aligned(layout.packed_bytes());
-      return at;
-    };
-    const std::size_t x_at = room(p.x != x_, p.x), dy_at = room(p.y != dy_, p.y), dw_at = room(dw_detours, filter);
-    std::byte* scratch = context_.scratch(std::max(bytes, column_sum_bytes(context_, dy)));
-
-    const Tensor x_in = p.x == x_ ? x : copied(x, p.x, scratch + x_at);
-    const Tensor dy_in = p.y == dy_ ? dy : copied(dy, p.y, scratch + dy_at);
+    Rooms rooms(*plan);
+    const std::size_t x_at = rooms.take(way.x != x_, way.x), dy_at = rooms.take(way.y != dy_, way.y),
+                      dw_at = rooms.take(dw_detours, filter);
+    std::byte* scratch = context_.scratch(std::max(rooms.bytes(), column_sum_bytes(context_, dy)));
+    const Tensor x_in = copied(x, way.x, scratch + x_at), dy_in = copied(dy, way.y, scratch + dy_at);
     const Tensor result{filter, dw_detours ? scratch + dw_at : dw.data};
     float one = 1;
-    if (p.x.dtype == DType::bf16) {
-      p.plan->run(handle_, {{conv_x, x_in.data}, {conv_y, dy_in.data}, {conv_w, result.data}, {conv_one, &one}}, scratch);
+    if (way.x.dtype == DType::bf16) {
+      plan->run(handle_, {{conv_x, x_in.data}, {conv_y, dy_in.data}, {conv_w, result.data}, {conv_one, &one}}, scratch);
     } else {
-      p.plan->run(handle_, {{conv_x, x_in.data}, {conv_y, dy_in.data}, {conv_w, result.data}}, scratch);
+      plan->run(handle_, {{conv_x, x_in.data}, {conv_y, dy_in.data}, {conv_w, result.data}}, scratch);
     }
     if (dw_detours) epilogue(context_, part(result, dw.shape), nullptr, Activation::none, dw, mode);
     if (db != nullptr) column_sums(context_, dy, *db, mode, scratch);
@@ -194,7 +224,7 @@ class CudnnConv final : public ConvOp {
   Reads backward_reads() const override { return {.x = true}; }
 
   std::string implementation() const override {
-    const auto found = plans_.find({ConvPass::forward, wide});
+    const auto found = plans_.find({ConvPass::forward, false, wide});
     return found == plans_.end() || !found->second.plan ? "cudnn" : found->second.plan->engine();
   }
 
@@ -203,18 +233,12 @@ class CudnnConv final : public ConvOp {
 
   struct Planned {
     std::optional<Plan> plan;
-    bool own_bias = false;  // forward: the bias is added by us
-    Layout x, y;            // backward filter: as the plan wants them, which may be padded or wider copies
+    ConvProblem way;
   };
 
   static void require_layout(std::string_view what, const Layout& found, const Layout& planned) {
     require(found == planned, "conv: ", what, " is ", to_string(found.shape), " ", name(found.dtype), " but was planned as ",
             to_string(planned.shape), " ", name(planned.dtype), ", or its strides differ");
-  }
-
-  /// Bytes from the first element to the last, gaps included.
-  static std::size_t spread_bytes(const Layout& t) {
-    return static_cast<std::size_t>(t.strides.n * t.shape.n) * size_bytes(t.dtype);
   }
 
   /// The first elements of a larger tensor.
@@ -224,59 +248,53 @@ class CudnnConv final : public ConvOp {
     return result;
   }
 
-  /// `from` in the type and under the strides of a layout that may have more channels, whose contents do not matter: they end
-  /// in elements of dw that are dropped.
+  /// `from` under another layout, if it is one. Where that has more channels, what they hold does not matter: it ends in elements
+  /// of dw that are dropped.
   Tensor copied(const Tensor& from, const Layout& to, void* room) {
+    if (from == to) return from;
     const Tensor result{to, room};
     epilogue(context_, from, nullptr, Activation::none, part(result, from.shape), Write::overwrite);
     return result;
   }
 
-  /// The plan of a pass for addresses such as these; made now if there is none yet.
-  Planned& planned(ConvPass pass, std::initializer_list<const Tensor*> tensors) {
+  /// The plan of a pass for addresses such as these; made now if there is none yet. None where an activation cannot be fused.
+  Planned& planned(ConvPass pass, bool adds, std::initializer_list<const Tensor*> tensors) {
     const bool even = std::all_of(tensors.begin(), tensors.end(), [](const Tensor* t) {
       return t == nullptr || reinterpret_cast<std::uintptr_t>(t->data) % wide == 0;
     });
     const std::int64_t alignment = even ? wide : static_cast<std::int64_t>(size_bytes(x_.dtype));
-    const auto [found, fresh] = plans_.try_emplace({pass, alignment});
-    if (fresh) found->second = pass == ConvPass::backward_filter ? plan_backward_filter(alignment) : plan(pass, alignment);
+    const auto [found, fresh] = plans_.try_emplace({pass, adds, alignment});
+    if (fresh) found->second = plan({conv_, x_, pass == ConvPass::forward ? y_ : dy_, context_.precision(), pass, alignment, adds});
     return found->second;
   }
 
-  Planned plan(ConvPass pass, std::int64_t alignment) {
-    ConvProblem problem{conv_, x_, pass == ConvPass::forward ? y_ : dy_, context_.precision(), pass, alignment};
-    Planned result{.plan = plan_convolution({handle_}, problem)};
-    if (!result.plan && pass == ConvPass::forward && conv_.activation != Activation::none) return result;
-    if (!result.plan && pass == ConvPass::forward && conv_.bias) {
-      problem.conv.bias = false;
-      result = {.plan = plan_convolution({handle_}, problem), .own_bias = true};
+  Planned plan(const ConvProblem& wanted) {
+    for (const ConvProblem& way : ways(wanted)) {
+      std::optional<Plan> plan = Plan::choose({handle_}, operations_of(way), limits_of(way));
+      if (!plan) continue;
+      context_.reserve(plan->workspace_bytes());
+      return {std::move(plan), way};
     }
-    return accepted(std::move(result));
-  }
-
-  Planned plan_backward_filter(std::int64_t alignment) {
-    for (const ConvProblem& p : with_detours({conv_, x_, dy_, context_.precision(), ConvPass::backward_filter, alignment})) {
-      if (std::optional<Plan> plan = plan_convolution({handle_}, p)) return accepted({.plan = std::move(plan), .x = p.x, .y = p.y});
-    }
-    return accepted({});
-  }
-
-  Planned accepted(Planned result) {
-    if (!result.plan) {
-      fail(ExitCode::machine, "cuDNN has no engine for this convolution",
-           {.found = fmt::format("x {}, y {}, {} groups, {}", to_string(x_.shape), to_string(y_.shape), conv_.groups, name(x_.dtype)),
-            .next = "try another --precision, or set CUDNN_LOGWARN_DBG=1 to see why each engine was refused"});
-    }
-    context_.reserve(result.plan->workspace_bytes());
-    return result;
+    if (wanted.pass == ConvPass::forward && conv_.activation != Activation::none) return {};
+    fail(ExitCode::machine, "cuDNN has no engine for this convolution",
+         {.found = fmt::format("x {}, y {}, {} groups, {}", to_string(x_.shape), to_string(y_.shape), conv_.groups, name(x_.dtype)),
+          .next = "try another --precision, or set CUDNN_LOGWARN_DBG=1 to see why each engine was refused"});
   }
 
   Context& context_;
   cudnnHandle_t handle_;
   Conv conv_;
   Layout x_, y_, dy_;
-  std::map<std::pair<ConvPass, std::int64_t>, Planned> plans_;
+  std::map<std::tuple<ConvPass, bool, std::int64_t>, Planned> plans_;
 };
+
+ConvProblem widened(ConvProblem p) {
+  if (p.precision == Precision::bf16) p.precision = Precision::tf32;
+  for (Layout* t : {&p.x, &p.y}) {
+    if (t->dtype != DType::f32) *t = packed_as(*t, DType::f32);
+  }
+  return p;
+}
 
 }  // namespace
 
@@ -291,19 +309,27 @@ OperationGraph operations_of(const ConvProblem& problem) {
 
 EngineLimits limits_of(const ConvProblem& problem) { return {.tensor_cores = problem.precision != Precision::f32}; }
 
-std::vector<ConvProblem> with_detours(const ConvProblem& backward_filter) {
-  std::vector<ConvProblem> ways{backward_filter};
-  if (backward_filter.x.dtype != DType::bf16) return ways;
-  if (backward_filter.conv.groups == 1) {
-    constexpr int vector = 8;
-    ConvProblem& padded = ways.emplace_back(backward_filter);
-    padded.x = with_channels(padded.x, vector);
-    padded.y = with_channels(padded.y, vector);
+std::vector<ConvProblem> ways(const ConvProblem& wanted) {
+  std::vector<ConvProblem> result{wanted};
+  const bool bf16 = wanted.x.dtype == DType::bf16;
+  switch (wanted.pass) {
+    case ConvPass::forward:
+      if (wanted.conv.bias && wanted.conv.activation == Activation::none) result.emplace_back(widened(wanted)).conv.bias = false;
+      break;
+    case ConvPass::backward_data:
+      if (wanted.adds) result.emplace_back(widened(wanted)).adds = false;
+      break;
+    case ConvPass::backward_filter:
+      if (bf16 && wanted.conv.groups == 1) {
+        constexpr int vector = 8;
+        ConvProblem& padded = result.emplace_back(wanted);
+        padded.x = with_channels(padded.x, vector);
+        padded.y = with_channels(padded.y, vector);
+      }
+      if (bf16) result.push_back(widened(wanted));
+      break;
   }
-  ConvProblem& widened = ways.emplace_back(backward_filter);
-  widened.precision = Precision::tf32;
-  for (Layout* t : {&widened.x, &widened.y}) *t = {t->shape, DType::f32, packed(t->shape)};
-  return ways;
+  return result;
 }
 
 std::unique_ptr<ConvOp> make_conv(Context& context, cudnnHandle_t handle, const Conv& conv, const Layout& x, const Layout& y) {

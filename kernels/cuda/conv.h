@@ -14,7 +14,7 @@ enum class ConvPass { forward, backward_data, backward_filter };
 
 /// Tensors of a graph are handed over under these numbers. In the backward passes x and y mean their gradients where it is
 /// these that are read or written.
-enum ConvArgument : std::int64_t { conv_x = 1, conv_w, conv_b, conv_y, conv_one };
+enum ConvArgument : std::int64_t { conv_x = 1, conv_w, conv_b, conv_y, conv_one, conv_before };
 
 struct ConvProblem {
   Conv conv;  // the forward graph holds its bias and activation, the others ignore them
@@ -22,14 +22,15 @@ struct ConvProblem {
   Precision precision = Precision::f32;
   ConvPass pass = ConvPass::forward;
   std::int64_t alignment = 16;  // bytes, of all addresses
+  bool adds = false;            // backward data: dx = what was there (conv_before, packed) + the gradient, rounded once
 };
 
 OperationGraph operations_of(const ConvProblem& problem);
 EngineLimits limits_of(const ConvProblem& problem);
 
-/// A backward filter problem, then the ways round it for layouts that cuDNN does not take: with channels padded to vectors, and in
-/// float32. Their x and y are packed.
-std::vector<ConvProblem> with_detours(const ConvProblem& backward_filter);
+/// A problem, then the ways round it for what cuDNN does not take: its x and y under other layouts, without bias, or not adding.
+/// All round their result once.
+std::vector<ConvProblem> ways(const ConvProblem& wanted);
 
 std::unique_ptr<ConvOp> make_conv(Context&, cudnnHandle_t, const Conv&, const Layout& x, const Layout& y);
 
