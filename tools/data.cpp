@@ -42,7 +42,7 @@ int data(int argc, char** argv) {
                         {"valid", to_json(data.valid)},
                         {"test", to_json(data.test)},
                         {"notes", data.notes}};
-    fmt::print("{}\n", document.dump(2, ' ', false, Json::error_handler_t::replace));
+    fmt::print("{}", to_text(document));
     return 0;
   }
   fmt::print("{} is sound, in {}'s format\n", s.data, data.name);

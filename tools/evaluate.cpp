@@ -89,7 +89,7 @@ int evaluate_program(int argc, char** argv) {
     json["confusion"] = to_json(verdict.counts);
     json["roc"] = to_json(verdict.roc);
   }
-  fmt::print("{}\n", json.dump(2));
+  fmt::print("{}", to_text(json));
   return 0;
 }
 

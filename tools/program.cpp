@@ -3,13 +3,14 @@
 #include "engine/check.h"
 #include "tools/commit.h"
 
-#include <fmt/core.h>
-
+#include <cerrno>
 #include <csignal>
 #include <cstdio>
+#include <cstring>
 #include <exception>
 #include <fstream>
 #include <new>
+#include <system_error>
 
 namespace microtome {
 
@@ -18,10 +19,16 @@ int run_program(std::string_view name, const std::function<int()>& body) {
   std::signal(SIGXFSZ, SIG_IGN);
   std::signal(SIGPIPE, SIG_IGN);
   Error error(ExitCode::bug, "", {}, std::source_location::current());
+  constexpr int reader_gone = 128 + SIGPIPE;  // describe | head
   try {
     const int code = body();
     if (std::fflush(stdout) == 0) return code;
-    error = Error(ExitCode::memory, "cannot write the results to standard output", {}, std::source_location::current());
+    if (errno == EPIPE) return reader_gone;
+    error = Error(ExitCode::memory, "cannot write the results to standard output", {.found = std::strerror(errno)},
+                  std::source_location::current());
+  } catch (const std::system_error& thrown) {
+    if (thrown.code().value() == EPIPE) return reader_gone;
+    error = Error(ExitCode::bug, thrown.what(), {}, std::source_location::current());
   } catch (const Error& thrown) {
     error = thrown;
   } catch (const std::bad_alloc&) {
@@ -30,7 +37,7 @@ int run_program(std::string_view name, const std::function<int()>& body) {
   } catch (const std::exception& thrown) {
     error = Error(ExitCode::bug, thrown.what(), {}, std::source_location::current());
   }
-  fmt::print(stderr, "{}", to_text(error, name));
+  std::fputs(to_text(error, name).c_str(), stderr);
   return static_cast<int>(error.code());
 }
 

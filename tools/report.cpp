@@ -37,7 +37,7 @@ tr:last-child td { border-bottom: 0; }
 tr.best td { color: var(--pink); font-weight: 600; }
 table.confusion td { text-align: center; border: 3px solid #fff; border-radius: 8px; padding: 14px 22px; min-width: 130px; }
 table.confusion td b { display: block; font-size: 21px; }
-table.confusion td:first-child, table.confusion th { text-align: center; }
+table.confusion td:first-child, table.confusion th { text-align: center; border-bottom: 0; }
 table.facts td { text-align: left; white-space: normal; vertical-align: top; } table.facts td:first-child { color: var(--soft); white-space: nowrap; }
 pre { margin: 0; font: 14px/1.55 ui-monospace, "DejaVu Sans Mono", monospace; white-space: pre-wrap; overflow-wrap: anywhere; }
 footer { color: var(--soft); font-size: 14px; }

@@ -50,6 +50,9 @@ class RunFolder {
 /// The present time, as strftime writes it.
 std::string utc(const char* format);
 
+/// A document for people and scripts; bytes of a path that are no UTF-8 are replaced.
+std::string to_text(const Json& document);
+
 std::string roc_csv(std::span<const RocPoint> points);
 
 }  // namespace microtome

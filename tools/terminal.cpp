@@ -14,11 +14,11 @@ Terminal::Terminal(Verbosity verbosity)
 
 void Terminal::line(const std::string& text) {
   clear_progress();
-  fmt::print(stderr, "{}\n", text);
+  std::fputs(fmt::format("{}\n", text).c_str(), stderr);  // a reader of stderr who has gone is no reason to end a run
 }
 
 void Terminal::clear_progress() {
-  if (bar_drawn_) fmt::print(stderr, "\r\033[K");
+  if (bar_drawn_) std::fputs("\r\033[K", stderr);
   bar_drawn_ = false;
 }
 
@@ -45,8 +45,7 @@ void Terminal::progress(std::string_view what, std::int64_t done, std::int64_t o
   std::string text = fmt::format("{} |{}{}| {}/{} {}", what, std::string(filled, '='), std::string(width - filled, ' '),
                                  with_separators(done), with_separators(of), unit);
   if (rate > 0) text += fmt::format(", {:.0f}/s, {} left", rate, duration(static_cast<double>(of - done) / rate));
-  fmt::print(stderr, "\r{}\033[K", text);
-  std::fflush(stderr);
+  std::fputs(fmt::format("\r{}\033[K", text).c_str(), stderr);
   bar_drawn_ = true;
 }
 
@@ -55,13 +54,13 @@ std::string with_separators(std::int64_t number) {
   const std::size_t first = text[0] == '-' ? 1 : 0;
   for (std::size_t i = text.size(); i > first + 3;) {
     i -= 3;
-    text.insert(i, ",");
+    text.insert(i, 1, ',');
   }
   return text;
 }
 
 std::string duration(double seconds) {
-  if (seconds < 10) return fmt::format("{:.1f} s", seconds);
+  if (seconds < 9.95) return fmt::format("{:.1f} s", seconds);
   const auto whole = static_cast<std::int64_t>(std::llround(seconds));
   if (whole < 60) return fmt::format("{} s", whole);
   if (whole < 3600) return fmt::format("{}:{:02}", whole / 60, whole % 60);

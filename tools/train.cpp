@@ -367,10 +367,10 @@ int run(TrainSettings& s, const Arguments& arguments, const Network& network, co
   folder.write_metrics(fitted.history);
   folder.write("report.html", to_html(make_report(s, arguments, data, result, fitted, test)));
   folder.log("end", {{"best_epoch", fitted.best_epoch}, {"test", json_of(test)}});
-  folder.write("result.json", result.dump(2) + "\n");
+  folder.write("result.json", to_text(result));
 
   if (s.json) {
-    fmt::print("{}\n", result.dump(2));
+    fmt::print("{}", to_text(result));
     return 0;
   }
   if (fitted.best_epoch > 0) fmt::print("best epoch {} of {}; on the test split:\n", fitted.best_epoch, fitted.history.size());
