@@ -11,7 +11,8 @@ namespace microtome::cuda {
 namespace {
 
 template <class T, int V>
-__global__ void __launch_bounds__(block_threads) activate_forward(Sheet sheet, Activation function, const T* x, Place at_x, T* y, Place at_y) {
+__global__ void __launch_bounds__(block_threads)
+    activate_forward(Sheet sheet, Activation function, const T* x, Place at_x, T* y, Place at_y) {
   const Share mine = share<V>(sheet);
   if (mine.live == 0) return;
   float values[V] = {};
@@ -23,8 +24,9 @@ __global__ void __launch_bounds__(block_threads) activate_forward(Sheet sheet, A
 
 /// `source` is x or y, whichever the function's derivative reads.
 template <class T, int V>
-__global__ void __launch_bounds__(block_threads) activate_backward(Sheet sheet, Activation function, const T* source, Place at_source,
-                                                                   const T* dy, Place at_dy, T* dx, Place at_dx, bool accumulate) {
+__global__ void __launch_bounds__(block_threads)
+    activate_backward(Sheet sheet, Activation function, const T* source, Place at_source, const T* dy, Place at_dy, T* dx,
+                      Place at_dx, bool accumulate) {
   const Share mine = share<V>(sheet);
   if (mine.live == 0) return;
   float values[V] = {}, gradient[V] = {};
@@ -55,7 +57,8 @@ class CudaActivate final : public ActivateOp {
       const Walk walk(dy, {source, &dy, &dx}, vector_width<T>);
       launch("activate_backward", context_, blocks_for(walk.sheet.count()), block_threads,
              walk.wide ? activate_backward<T, vector_width<T>> : activate_backward<T, 1>, walk.sheet, function_,
-             source->as<const T>(), place(*source), dy.as<const T>(), place(dy), dx.as<T>(), place(dx), mode == Write::accumulate);
+             source->as<const T>(), place(*source), dy.as<const T>(), place(dy), dx.as<T>(), place(dx),
+             mode == Write::accumulate);
     });
   }
 
@@ -70,7 +73,8 @@ class CudaActivate final : public ActivateOp {
 }  // namespace
 
 std::unique_ptr<ActivateOp> make_activate(Context& context, const Activate& kind, const Layout& x, const Layout& y) {
-  require(x.shape == y.shape && x.dtype == y.dtype, "activate: x ", to_string(x.shape), " and y ", to_string(y.shape), " differ");
+  require(x.shape == y.shape && x.dtype == y.dtype, "activate: x ", to_string(x.shape), " and y ", to_string(y.shape),
+          " differ");
   return std::make_unique<CudaActivate>(context, kind);
 }
 

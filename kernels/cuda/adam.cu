@@ -1,6 +1,7 @@
 // Keras' Adam over all parameters at once (formulas/adam.h).
 // Mapping: one thread for four neighbours, blocks striding over the array. Traffic a parameter: reads g m v w, writes m v w and
-// the narrow copy, 28 + 2 bytes. Numerics: float32, alpha once a block in double; nothing is written where the loss was not finite.
+// the narrow copy, 28 + 2 bytes. Numerics: float32, alpha once a block in double; nothing is written where the loss was not
+// finite.
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/ops.h"
 #include "kernels/cuda/vector.h"
@@ -15,12 +16,14 @@ namespace {
 constexpr int width = vector_width<float>;
 
 /// `narrow` may be null. The arrays are aligned to 16 bytes.
-__global__ void __launch_bounds__(block_threads) adam_update_all(std::int64_t count, Adam kind, const StepState* state, const float* dw,
-                                                                 float* w, float* m, float* v, __nv_bfloat16* narrow) {
+__global__ void __launch_bounds__(block_threads)
+    adam_update_all(std::int64_t count, Adam kind, const StepState* state, const float* dw, float* w, float* m, float* v,
+                    __nv_bfloat16* narrow) {
   __shared__ float alpha;
   if (state->finite == 0) return;
   if (threadIdx.x == 0)
-    alpha = static_cast<float>(adam_alpha(state->learning_rate, static_cast<double>(kind.beta1), static_cast<double>(kind.beta2), state->step));
+    alpha = static_cast<float>(
+        adam_alpha(state->learning_rate, static_cast<double>(kind.beta1), static_cast<double>(kind.beta2), state->step));
   __syncthreads();
   const AdamStep<float> step{alpha, kind.beta1, kind.beta2, kind.epsilon};
 

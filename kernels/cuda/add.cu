@@ -10,7 +10,8 @@ namespace microtome::cuda {
 namespace {
 
 template <class T, int V>
-__global__ void __launch_bounds__(block_threads) add_forward(Sheet sheet, const T* a, Place at_a, const T* b, Place at_b, T* y, Place at_y) {
+__global__ void __launch_bounds__(block_threads)
+    add_forward(Sheet sheet, const T* a, Place at_a, const T* b, Place at_b, T* y, Place at_y) {
   const Share mine = share<V>(sheet);
   if (mine.live == 0) return;
   float left[V] = {}, right[V] = {};
@@ -22,7 +23,8 @@ __global__ void __launch_bounds__(block_threads) add_forward(Sheet sheet, const 
 }
 
 template <class T, int V>
-__global__ void __launch_bounds__(block_threads) add_backward(Sheet sheet, const T* dy, Place at_dy, T* dx, Place at_dx, bool accumulate) {
+__global__ void __launch_bounds__(block_threads)
+    add_backward(Sheet sheet, const T* dy, Place at_dy, T* dx, Place at_dx, bool accumulate) {
   const Share mine = share<V>(sheet);
   if (mine.live == 0) return;
   float gradient[V] = {};

@@ -16,7 +16,9 @@ class CudaAdvance final : public AdvanceOp {
  public:
   explicit CudaAdvance(Context& context) : context_(context) {}
 
-  void run(StepState* state, bool optimise) override { launch("advance_state", context_, 1, 1, advance_state, state, optimise); }
+  void run(StepState* state, bool optimise) override {
+    launch("advance_state", context_, 1, 1, advance_state, state, optimise);
+  }
 
   Reads backward_reads() const override { return {}; }
   std::string implementation() const override { return "own"; }
@@ -27,6 +29,8 @@ class CudaAdvance final : public AdvanceOp {
 
 }  // namespace
 
-std::unique_ptr<AdvanceOp> make_advance(Context& context) { return std::make_unique<CudaAdvance>(context); }
+std::unique_ptr<AdvanceOp> make_advance(Context& context) {
+  return std::make_unique<CudaAdvance>(context);
+}
 
 }  // namespace microtome::cuda

@@ -94,9 +94,9 @@ class CudaBackend final : public Backend {
     const std::size_t cudnn = cudnnGetVersion();
     return {.name = fmt::format("cuda:{}", ordinal_),
             .description = properties.name,
-            .versions = fmt::format("CUDA {}.{}, cuDNN {}.{}.{}, cuBLASLt {}, driver for CUDA {}.{}", runtime / 1000, runtime % 1000 / 10,
-                                    cudnn / 10000, cudnn % 10000 / 100, cudnn % 100, cublasLtGetVersion(), driver / 1000,
-                                    driver % 1000 / 10),
+            .versions = fmt::format("CUDA {}.{}, cuDNN {}.{}.{}, cuBLASLt {}, driver for CUDA {}.{}", runtime / 1000,
+                                    runtime % 1000 / 10, cudnn / 10000, cudnn % 10000 / 100, cudnn % 100, cublasLtGetVersion(),
+                                    driver / 1000, driver % 1000 / 10),
             .memory_bytes = total,
             .available_bytes = available};
   }
@@ -136,7 +136,9 @@ class CudaBackend final : public Backend {
   std::unique_ptr<ActivateOp> activate(const Activate& kind, const Layout& x, const Layout& y) override {
     return make_activate(context_, kind, x, y);
   }
-  std::unique_ptr<PoolOp> pool(const Pool& kind, const Layout& x, const Layout& y) override { return make_pool(context_, kind, x, y); }
+  std::unique_ptr<PoolOp> pool(const Pool& kind, const Layout& x, const Layout& y) override {
+    return make_pool(context_, kind, x, y);
+  }
   std::unique_ptr<DropoutOp> dropout(const Dropout& kind, const Layout& x, const Layout& y) override {
     return make_dropout(context_, kind, x, y);
   }
@@ -191,7 +193,7 @@ int cuda_device_count(std::string* why) {
   if (status == cudaSuccess && count > 0) return count;
   static_cast<void>(cudaGetLastError());  // asking is no failure
   if (why != nullptr) {
-    *why = status == cudaErrorInsufficientDriver ? "no NVIDIA driver, or one older than the CUDA toolkit"
+    *why = status == cudaErrorInsufficientDriver                  ? "no NVIDIA driver, or one older than the CUDA toolkit"
            : status == cudaErrorNoDevice || status == cudaSuccess ? "no NVIDIA GPU"
                                                                   : fmt::format("CUDA: {}", cudaGetErrorString(status));
   }

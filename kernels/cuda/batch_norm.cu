@@ -2,8 +2,8 @@
 // (formulas/batch_norm.h). Three kernels a pass: per-block partial sums, one value a channel from them, apply.
 // Mapping: a block covers up to 32 channel vectors (16 bytes each) of a chunk of pixels; a thread keeps its channels and walks
 // down its chunk. Traffic: forward reads x twice and writes y, backward reads x and dy twice and writes dx; the second reading
-// comes from L2 where the tensor fits. Numerics: float32 within a block, double between blocks; variance from deviations from the
-// thread's first value, merged pairwise [Chan1979]; every sum has a fixed order, so that results repeat bit for bit.
+// comes from L2 where the tensor fits. Numerics: float32 within a block, double between blocks; variance from deviations from
+// the thread's first value, merged pairwise [Chan1979]; every sum has a fixed order, so that results repeat bit for bit.
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/ops.h"
 #include "kernels/cuda/tile.h"
@@ -36,7 +36,8 @@ __device__ inline Deviations<T> merge(const Deviations<T>& a, const Deviations<T
 
 /// partial: 2 x chunks x channels, means then squares.
 template <class T, int V>
-__global__ void __launch_bounds__(block_threads) batch_norm_forward_statistics(Tile tile, const T* x, Place at_x, float* partial) {
+__global__ void __launch_bounds__(block_threads)
+    batch_norm_forward_statistics(Tile tile, const T* x, Place at_x, float* partial) {
   const Seat mine = seat<V>(tile);
   float origin[V] = {}, sum[V] = {}, squares[V] = {};
   unsigned count = 0;
@@ -70,7 +71,8 @@ __global__ void __launch_bounds__(block_threads) batch_norm_forward_statistics(T
       const float a = counts[threadIdx.x], b = counts[other];
 #pragma unroll
       for (int i = 0; i < V; ++i) {
-        const Deviations<float> both = merge<float>({a, means[i][threadIdx.x], sums[i][threadIdx.x]}, {b, means[i][other], sums[i][other]});
+        const Deviations<float> both =
+            merge<float>({a, means[i][threadIdx.x], sums[i][threadIdx.x]}, {b, means[i][other], sums[i][other]});
         means[i][threadIdx.x] = both.mean;
         sums[i][threadIdx.x] = both.squares;
       }
@@ -91,9 +93,9 @@ __global__ void __launch_bounds__(block_threads) batch_norm_forward_statistics(T
 
 /// partial: 2 x chunks x channels, sum of g = dy f' and of g (x - mean).
 template <class T, int V>
-__global__ void __launch_bounds__(block_threads) batch_norm_backward_sums(Tile tile, Activation activation, const T* x, Place at_x,
-                                                                          const T* dy, Place at_dy, const float* mean,
-                                                                          const float* scale, const float* beta, float* partial) {
+__global__ void __launch_bounds__(block_threads)
+    batch_norm_backward_sums(Tile tile, Activation activation, const T* x, Place at_x, const T* dy, Place at_dy,
+                             const float* mean, const float* scale, const float* beta, float* partial) {
   const Seat mine = seat<V>(tile);
   float sum[V] = {}, products[V] = {};
   if (mine.live > 0) {
@@ -155,10 +157,9 @@ struct Coefficients {
 };
 
 /// From partial sums to coefficients and moving averages, in double. Eight threads a channel: each merges every eighth chunk.
-__global__ void __launch_bounds__(block_threads) batch_norm_forward_finish(BatchNorm kind, Tile tile, unsigned chunks,
-                                                                           const float* partial, const float* gamma,
-                                                                           float* moving_mean, float* moving_variance,
-                                                                           Coefficients to) {
+__global__ void __launch_bounds__(block_threads)
+    batch_norm_forward_finish(BatchNorm kind, Tile tile, unsigned chunks, const float* partial, const float* gamma,
+                              float* moving_mean, float* moving_variance, Coefficients to) {
   __shared__ Deviations<double> merged[finish_lanes][finish_channels];
   const unsigned column = threadIdx.x % finish_channels, lane = threadIdx.x / finish_channels;
   const unsigned channel = blockIdx.x * finish_channels + column;
@@ -190,9 +191,9 @@ __global__ void __launch_bounds__(block_threads) batch_norm_forward_finish(Batch
 }
 
 /// Coefficients from the moving averages. One thread a channel.
-__global__ void __launch_bounds__(block_threads) batch_norm_forward_given(BatchNorm kind, unsigned channels, const float* gamma,
-                                                                          const float* moving_mean, const float* moving_variance,
-                                                                          Coefficients to) {
+__global__ void __launch_bounds__(block_threads)
+    batch_norm_forward_given(BatchNorm kind, unsigned channels, const float* gamma, const float* moving_mean,
+                             const float* moving_variance, Coefficients to) {
   const unsigned channel = blockIdx.x * blockDim.x + threadIdx.x;
   if (channel >= channels) return;
   const double inverse = inverse_deviation(static_cast<double>(moving_variance[channel]), static_cast<double>(kind.epsilon));
@@ -202,9 +203,9 @@ __global__ void __launch_bounds__(block_threads) batch_norm_forward_given(BatchN
 }
 
 template <class T, int V>
-__global__ void __launch_bounds__(block_threads) batch_norm_forward_apply(Tile tile, Activation activation, const T* x, Place at_x,
-                                                                          const float* mean, const float* scale,
-                                                                          const float* beta, T* y, Place at_y) {
+__global__ void __launch_bounds__(block_threads)
+    batch_norm_forward_apply(Tile tile, Activation activation, const T* x, Place at_x, const float* mean, const float* scale,
+                             const float* beta, T* y, Place at_y) {
   const Seat mine = seat<V>(tile);
   if (mine.live == 0) return;
   float center[V] = {}, slope[V] = {}, offset[V] = {};
@@ -226,9 +227,9 @@ __global__ void __launch_bounds__(block_threads) batch_norm_forward_apply(Tile t
 }
 
 /// `given`: the statistics are constants, so nothing flows back through them. Sums in double, as in the forward pass.
-__global__ void __launch_bounds__(block_threads) batch_norm_backward_finish(bool given, Tile tile, unsigned chunks,
-                                                                            const float* partial, Coefficients to, float* dgamma,
-                                                                            float* dbeta) {
+__global__ void __launch_bounds__(block_threads)
+    batch_norm_backward_finish(bool given, Tile tile, unsigned chunks, const float* partial, Coefficients to, float* dgamma,
+                               float* dbeta) {
   __shared__ double sums[finish_lanes][finish_channels], product_sums[finish_lanes][finish_channels];
   const unsigned column = threadIdx.x % finish_channels, lane = threadIdx.x / finish_channels;
   const unsigned channel = blockIdx.x * finish_channels + column;
@@ -260,9 +261,9 @@ __global__ void __launch_bounds__(block_threads) batch_norm_backward_finish(bool
 }
 
 template <class T, int V>
-__global__ void __launch_bounds__(block_threads) batch_norm_backward_apply(Tile tile, Activation activation, const T* x, Place at_x,
-                                                                           const T* dy, Place at_dy, Coefficients from,
-                                                                           const float* beta, T* dx, Place at_dx, bool accumulate) {
+__global__ void __launch_bounds__(block_threads)
+    batch_norm_backward_apply(Tile tile, Activation activation, const T* x, Place at_x, const T* dy, Place at_dy,
+                              Coefficients from, const float* beta, T* dx, Place at_dx, bool accumulate) {
   const Seat mine = seat<V>(tile);
   if (mine.live == 0) return;
   float center[V] = {}, slope[V] = {}, offset[V] = {}, per_x[V] = {}, constant[V] = {};
@@ -300,8 +301,8 @@ class CudaBatchNorm final : public BatchNormOp {
     context.reserve(partial_bytes(tile(x.dtype == DType::bf16 ? 8 : 4)));
   }
 
-  void forward(const Tensor& x, const Tensor* gamma, const Tensor& beta, const Tensor& moving_mean, const Tensor& moving_variance,
-               const Tensor& y) override {
+  void forward(const Tensor& x, const Tensor* gamma, const Tensor& beta, const Tensor& moving_mean,
+               const Tensor& moving_variance, const Tensor& y) override {
     require_parameters({gamma, &beta, &moving_mean, &moving_variance});
     const Coefficients to = coefficients();
     const float* scale = gamma == nullptr ? nullptr : gamma->as<const float>();
@@ -318,17 +319,17 @@ class CudaBatchNorm final : public BatchNormOp {
         launch("batch_norm_forward_finish", context_, finish_blocks(), block_threads, batch_norm_forward_finish, kind_, tiling,
                blocks.y, partial, scale, moving_mean.as<float>(), moving_variance.as<float>(), to);
       } else {
-        launch("batch_norm_forward_given", context_, blocks_for(channels_), block_threads, batch_norm_forward_given, kind_, channels_,
-               scale, moving_mean.as<const float>(), moving_variance.as<const float>(), to);
+        launch("batch_norm_forward_given", context_, blocks_for(channels_), block_threads, batch_norm_forward_given, kind_,
+               channels_, scale, moving_mean.as<const float>(), moving_variance.as<const float>(), to);
       }
       launch("batch_norm_forward_apply", context_, blocks, block_threads,
-             wide ? batch_norm_forward_apply<T, widest> : batch_norm_forward_apply<T, 1>, tiling, kind_.activation, x.as<const T>(),
-             place(x), to.mean, to.scale, beta.as<const float>(), y.as<T>(), place(y));
+             wide ? batch_norm_forward_apply<T, widest> : batch_norm_forward_apply<T, 1>, tiling, kind_.activation,
+             x.as<const T>(), place(x), to.mean, to.scale, beta.as<const float>(), y.as<T>(), place(y));
     });
   }
 
-  void backward(const Tensor& x, const Tensor& dy, const Tensor* gamma, const Tensor& beta, const Tensor& dx, const Tensor* dgamma,
-                const Tensor& dbeta, Write mode) override {
+  void backward(const Tensor& x, const Tensor& dy, const Tensor* gamma, const Tensor& beta, const Tensor& dx,
+                const Tensor* dgamma, const Tensor& dbeta, Write mode) override {
     require_parameters({gamma, &beta, dgamma, &dbeta});
     const Coefficients to = coefficients();
     by_type(x.dtype, [&]<class T>(T) {
@@ -338,8 +339,8 @@ class CudaBatchNorm final : public BatchNormOp {
       const dim3 blocks = grid(tiling);
       auto* partial = reinterpret_cast<float*>(context_.scratch(partial_bytes(tiling)));
       launch("batch_norm_backward_sums", context_, blocks, block_threads,
-             wide ? batch_norm_backward_sums<T, widest> : batch_norm_backward_sums<T, 1>, tiling, kind_.activation, x.as<const T>(),
-             place(x), dy.as<const T>(), place(dy), to.mean, to.scale, beta.as<const float>(), partial);
+             wide ? batch_norm_backward_sums<T, widest> : batch_norm_backward_sums<T, 1>, tiling, kind_.activation,
+             x.as<const T>(), place(x), dy.as<const T>(), place(dy), to.mean, to.scale, beta.as<const float>(), partial);
       launch("batch_norm_backward_finish", context_, finish_blocks(), block_threads, batch_norm_backward_finish,
              !kind_.batch_statistics, tiling, blocks.y, partial, to, dgamma == nullptr ? nullptr : dgamma->as<float>(),
              dbeta.as<float>());
@@ -377,7 +378,8 @@ class CudaBatchNorm final : public BatchNormOp {
 }  // namespace
 
 std::unique_ptr<BatchNormOp> make_batch_norm(Context& context, const BatchNorm& kind, const Layout& x, const Layout& y) {
-  require(x.shape == y.shape && x.dtype == y.dtype, "batch norm: x ", to_string(x.shape), " and y ", to_string(y.shape), " differ");
+  require(x.shape == y.shape && x.dtype == y.dtype, "batch norm: x ", to_string(x.shape), " and y ", to_string(y.shape),
+          " differ");
   return std::make_unique<CudaBatchNorm>(context, kind, x);
 }
 

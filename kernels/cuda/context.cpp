@@ -6,7 +6,9 @@ namespace microtome::cuda {
 
 namespace {
 
-void release(void* data) noexcept { check_nothrow(cudaFree(data)); }
+void release(void* data) noexcept {
+  check_nothrow(cudaFree(data));
+}
 
 }  // namespace
 
@@ -17,7 +19,9 @@ Context::Context(Precision precision) : precision_(precision) {
   check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking));
 }
 
-Context::~Context() { check_nothrow(cudaStreamDestroy(stream_)); }
+Context::~Context() {
+  check_nothrow(cudaStreamDestroy(stream_));
+}
 
 Buffer Context::allocate(std::size_t bytes) const {
   void* data = nullptr;

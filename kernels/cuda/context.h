@@ -45,6 +45,8 @@ class Context {
 };
 
 /// Neighbouring regions of scratch start at multiples of this.
-constexpr std::size_t aligned(std::size_t bytes) { return (bytes + 255) / 256 * 256; }
+constexpr std::size_t aligned(std::size_t bytes) {
+  return (bytes + 255) / 256 * 256;
+}
 
 }  // namespace microtome::cuda

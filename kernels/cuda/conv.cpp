@@ -1,8 +1,8 @@
 // y = activation(b + x * w) and its gradients, by cuDNN's graph API alone. Filters lie as K R S C/G.
-// bf16: products of bf16, sums in float32, results rounded once: bias, relu and what a gradient is added to come in before that.
-// dw leaves in float32 through cuDNN's fusion of the filter gradient with a scale by one, since the plain operation rounds it.
-// cuDNN 9.19 fuses these only for channels that are multiples of 8 and not for groups. There filter gradients pad their channels,
-// and all else goes through tf32: its 11 bits hold bf16's 8, so that the products are the same.
+// bf16: products of bf16, sums in float32, results rounded once: bias, relu and what a gradient is added to come in before
+// that. dw leaves in float32 through cuDNN's fusion of the filter gradient with a scale by one, since the plain operation
+// rounds it. cuDNN 9.19 fuses these only for channels that are multiples of 8 and not for groups. There filter gradients pad
+// their channels, and all else goes through tf32: its 11 bits hold bf16's 8, so that the products are the same.
 #include "kernels/cuda/conv.h"
 
 #include "kernels/cuda/context.h"
@@ -21,7 +21,9 @@ Layout filter_layout(const Conv& conv, const Layout& x, const Layout& y, DType t
   return {shape, type, packed(shape)};
 }
 
-Layout packed_as(const Layout& t, DType type) { return {t.shape, type, packed(t.shape)}; }
+Layout packed_as(const Layout& t, DType type) {
+  return {t.shape, type, packed(t.shape)};
+}
 
 TensorSpec virtual_like(const TensorSpec& spec, std::int64_t id) {
   TensorSpec result = spec;
@@ -51,7 +53,9 @@ OperationGraph forward_graph(const ConvProblem& p) {
   std::int64_t next_virtual = 100;
   const TensorSpec y = spec_of(conv_y, p.y, p.alignment);
   const Activation activation = p.conv.activation;
-  const auto result_of = [&](bool last) -> const Descriptor& { return graph.tensor(last ? y : virtual_like(y, next_virtual++)); };
+  const auto result_of = [&](bool last) -> const Descriptor& {
+    return graph.tensor(last ? y : virtual_like(y, next_virtual++));
+  };
 
   const Descriptor& x = graph.tensor(spec_of(conv_x, p.x, p.alignment));
   const Descriptor& w = graph.tensor(spec_of(conv_w, filter_layout(p.conv, p.x, p.y, p.x.dtype), p.alignment));
@@ -248,8 +252,8 @@ class CudnnConv final : public ConvOp {
     return result;
   }
 
-  /// `from` under another layout, if it is one. Where that has more channels, what they hold does not matter: it ends in elements
-  /// of dw that are dropped.
+  /// `from` under another layout, if it is one. Where that has more channels, what they hold does not matter: it ends in
+  /// elements of dw that are dropped.
   Tensor copied(const Tensor& from, const Layout& to, void* room) {
     if (from == to) return from;
     const Tensor result{to, room};
@@ -264,7 +268,8 @@ class CudnnConv final : public ConvOp {
     });
     const std::int64_t alignment = even ? wide : static_cast<std::int64_t>(size_bytes(x_.dtype));
     const auto [found, fresh] = plans_.try_emplace({pass, adds, alignment});
-    if (fresh) found->second = plan({conv_, x_, pass == ConvPass::forward ? y_ : dy_, context_.precision(), pass, alignment, adds});
+    if (fresh)
+      found->second = plan({conv_, x_, pass == ConvPass::forward ? y_ : dy_, context_.precision(), pass, alignment, adds});
     return found->second;
   }
 
@@ -277,7 +282,8 @@ class CudnnConv final : public ConvOp {
     }
     if (wanted.pass == ConvPass::forward && conv_.activation != Activation::none) return {};
     fail(ExitCode::machine, "cuDNN has no engine for this convolution",
-         {.found = fmt::format("x {}, y {}, {} groups, {}", to_string(x_.shape), to_string(y_.shape), conv_.groups, name(x_.dtype)),
+         {.found =
+              fmt::format("x {}, y {}, {} groups, {}", to_string(x_.shape), to_string(y_.shape), conv_.groups, name(x_.dtype)),
           .next = "try another --precision, or set CUDNN_LOGWARN_DBG=1 to see why each engine was refused"});
   }
 
@@ -307,14 +313,17 @@ OperationGraph operations_of(const ConvProblem& problem) {
   return {};
 }
 
-EngineLimits limits_of(const ConvProblem& problem) { return {.tensor_cores = problem.precision != Precision::f32}; }
+EngineLimits limits_of(const ConvProblem& problem) {
+  return {.tensor_cores = problem.precision != Precision::f32};
+}
 
 std::vector<ConvProblem> ways(const ConvProblem& wanted) {
   std::vector<ConvProblem> result{wanted};
   const bool bf16 = wanted.x.dtype == DType::bf16;
   switch (wanted.pass) {
     case ConvPass::forward:
-      if (wanted.conv.bias && wanted.conv.activation == Activation::none) result.emplace_back(widened(wanted)).conv.bias = false;
+      if (wanted.conv.bias && wanted.conv.activation == Activation::none)
+        result.emplace_back(widened(wanted)).conv.bias = false;
       break;
     case ConvPass::backward_data:
       if (wanted.adds) result.emplace_back(widened(wanted)).adds = false;

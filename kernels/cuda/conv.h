@@ -1,4 +1,5 @@
-// Convolutions as cuDNN graphs. Apart from conv.cpp only the test asks for these: what plans exist for a device that is not there.
+// Convolutions as cuDNN graphs. Apart from conv.cpp only the test asks for these: what plans exist for a device that is not
+// there.
 #pragma once
 
 #include "engine/backend.h"
@@ -28,8 +29,8 @@ struct ConvProblem {
 OperationGraph operations_of(const ConvProblem& problem);
 EngineLimits limits_of(const ConvProblem& problem);
 
-/// A problem, then the ways round it for what cuDNN does not take: its x and y under other layouts, without bias, or not adding.
-/// All round their result once.
+/// A problem, then the ways round it for what cuDNN does not take: its x and y under other layouts, without bias, or not
+/// adding. All round their result once.
 std::vector<ConvProblem> ways(const ConvProblem& wanted);
 
 std::unique_ptr<ConvOp> make_conv(Context&, cudnnHandle_t, const Conv&, const Layout& x, const Layout& y);

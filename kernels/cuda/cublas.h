@@ -18,7 +18,8 @@ inline void check(cublasStatus_t status, std::source_location at = std::source_l
 
 inline void check_nothrow(cublasStatus_t status, std::source_location at = std::source_location::current()) noexcept {
   if (status == CUBLAS_STATUS_SUCCESS) return;
-  std::fprintf(stderr, "%s:%u: cuBLASLt: %s\n", at.file_name(), static_cast<unsigned>(at.line()), cublasLtGetStatusString(status));
+  std::fprintf(stderr, "%s:%u: cuBLASLt: %s\n", at.file_name(), static_cast<unsigned>(at.line()),
+               cublasLtGetStatusString(status));
 }
 
 /// Owns what one of cuBLASLt's create functions made.

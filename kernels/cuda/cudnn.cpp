@@ -17,7 +17,9 @@ void check_nothrow(cudnnStatus_t status, std::source_location at) noexcept {
   std::fprintf(stderr, "%s:%u: cuDNN: %s\n", at.file_name(), static_cast<unsigned>(at.line()), cudnnGetErrorString(status));
 }
 
-Descriptor::Descriptor(cudnnBackendDescriptorType_t type) { check(cudnnBackendCreateDescriptor(type, &raw_)); }
+Descriptor::Descriptor(cudnnBackendDescriptorType_t type) {
+  check(cudnnBackendCreateDescriptor(type, &raw_));
+}
 
 Descriptor::~Descriptor() {
   if (raw_ != nullptr) check_nothrow(cudnnBackendDestroyDescriptor(raw_));
@@ -32,9 +34,13 @@ void Descriptor::set(cudnnBackendAttributeName_t name, std::span<const std::int6
   set(name, CUDNN_TYPE_INT64, static_cast<std::int64_t>(values.size()), values.data());
 }
 
-void Descriptor::finalize(std::source_location at) { check(cudnnBackendFinalize(raw_), at); }
+void Descriptor::finalize(std::source_location at) {
+  check(cudnnBackendFinalize(raw_), at);
+}
 
-bool Descriptor::try_finalize() { return cudnnBackendFinalize(raw_) == CUDNN_STATUS_SUCCESS; }
+bool Descriptor::try_finalize() {
+  return cudnnBackendFinalize(raw_) == CUDNN_STATUS_SUCCESS;
+}
 
 std::int64_t Descriptor::read(cudnnBackendAttributeName_t name, cudnnBackendAttributeType_t type, std::int64_t room,
                               void* values) const {
@@ -59,7 +65,8 @@ TensorSpec spec_of(std::int64_t id, const Layout& layout, std::int64_t alignment
 
 Descriptor device_properties(std::string_view json) {
   Descriptor properties(CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR);
-  properties.set(CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION, CUDNN_TYPE_CHAR, static_cast<std::int64_t>(json.size()), json.data());
+  properties.set(CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION, CUDNN_TYPE_CHAR, static_cast<std::int64_t>(json.size()),
+                 json.data());
   properties.finalize();
   return properties;
 }
@@ -137,8 +144,8 @@ bool is_acceptable(const Descriptor& engine, const EngineLimits& limits) {
 
 bool is_runtime_compiled(const Descriptor& engine) {
   std::array<cudnnBackendBehaviorNote_t, CUDNN_BEHAVIOR_NOTE_TYPE_COUNT> notes{};
-  const std::int64_t count =
-      engine.read(CUDNN_ATTR_ENGINE_BEHAVIOR_NOTE, CUDNN_TYPE_BEHAVIOR_NOTE, static_cast<std::int64_t>(notes.size()), notes.data());
+  const std::int64_t count = engine.read(CUDNN_ATTR_ENGINE_BEHAVIOR_NOTE, CUDNN_TYPE_BEHAVIOR_NOTE,
+                                         static_cast<std::int64_t>(notes.size()), notes.data());
   return std::find(notes.begin(), notes.begin() + count, CUDNN_BEHAVIOR_NOTE_RUNTIME_COMPILATION) != notes.begin() + count;
 }
 
@@ -194,10 +201,13 @@ std::optional<Plan> Plan::choose(const Target& target, const OperationGraph& gra
 Plan::Plan(Candidate candidate, Descriptor plan, std::size_t workspace_bytes)
     : candidate_(std::move(candidate)), plan_(std::move(plan)), workspace_bytes_(workspace_bytes) {}
 
-std::string Plan::engine() const { return fmt::format("cudnn engine {}", candidate_.engine); }
+std::string Plan::engine() const {
+  return fmt::format("cudnn engine {}", candidate_.engine);
+}
 
 void Plan::run(cudnnHandle_t handle, std::initializer_list<Argument> arguments, void* workspace) {
-  if (!variant_ || workspace != workspace_ || !std::equal(arguments.begin(), arguments.end(), arguments_.begin(), arguments_.end())) {
+  if (!variant_ || workspace != workspace_ ||
+      !std::equal(arguments.begin(), arguments.end(), arguments_.begin(), arguments_.end())) {
     arguments_ = arguments;
     workspace_ = workspace;
     std::vector<std::int64_t> ids;
@@ -205,7 +215,8 @@ void Plan::run(cudnnHandle_t handle, std::initializer_list<Argument> arguments, 
     for (const Argument& argument : arguments_) ids.push_back(argument.id), data.push_back(argument.data);
     variant_.emplace(CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR);
     variant_->set(CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS, ids);
-    variant_->set(CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS, CUDNN_TYPE_VOID_PTR, static_cast<std::int64_t>(data.size()), data.data());
+    variant_->set(CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS, CUDNN_TYPE_VOID_PTR, static_cast<std::int64_t>(data.size()),
+                  data.data());
     variant_->set(CUDNN_ATTR_VARIANT_PACK_WORKSPACE, CUDNN_TYPE_VOID_PTR, 1, &workspace_);
     variant_->finalize();
   }

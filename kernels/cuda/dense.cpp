@@ -1,6 +1,6 @@
-// y = activation(b + x w), x: N C, w: C K, y: N K. cuBLASLt counts rows first, so that our row-major matrices are its transposes:
-// y' (K N) = w' (K C) x' (C N); dx' (C N) = w (C K) dy' (K N); dw' (K C) = dy' (K N) x (N C).
-// bf16: products of bf16, sums in float32; y is rounded once, after bias and activation, by our own epilogue.
+// y = activation(b + x w), x: N C, w: C K, y: N K. cuBLASLt counts rows first, so that our row-major matrices are its
+// transposes: y' (K N) = w' (K C) x' (C N); dx' (C N) = w (C K) dy' (K N); dw' (K C) = dy' (K N) x (N C). bf16: products of
+// bf16, sums in float32; y is rounded once, after bias and activation, by our own epilogue.
 #include "kernels/cuda/dense.h"
 
 #include "kernels/cuda/linear.h"
@@ -16,7 +16,9 @@ namespace {
 
 constexpr std::size_t workspace_bytes = std::size_t{32} << 20;  // what cuBLAS' documentation advises for Hopper
 
-cudaDataType_t cuda_type(DType type) { return type == DType::f32 ? CUDA_R_32F : CUDA_R_16BF; }
+cudaDataType_t cuda_type(DType type) {
+  return type == DType::f32 ? CUDA_R_32F : CUDA_R_16BF;
+}
 
 /// One of cuBLASLt's matrices: rows first, columns `stride` elements apart.
 struct Matrix {
@@ -28,19 +30,20 @@ struct Matrix {
 
 MatrixLayout layout_of(const Matrix& m) {
   cublasLtMatrixLayout_t raw = nullptr;
-  check(cublasLtMatrixLayoutCreate(&raw, cuda_type(m.type), static_cast<std::uint64_t>(m.rows), static_cast<std::uint64_t>(m.columns),
-                                   m.stride));
+  check(cublasLtMatrixLayoutCreate(&raw, cuda_type(m.type), static_cast<std::uint64_t>(m.rows),
+                                   static_cast<std::uint64_t>(m.columns), m.stride));
   return MatrixLayout(raw);
 }
 
 /// d = op(a) op(b) + beta d, with a bias over d's rows and a relu where asked for.
 class Product {
  public:
-  Product(cublasLtHandle_t handle, Precision precision, const Matrix& a, const Matrix& b, const Matrix& d, std::uint32_t alignment,
-          cublasLtEpilogue_t finish = CUBLASLT_EPILOGUE_DEFAULT)
+  Product(cublasLtHandle_t handle, Precision precision, const Matrix& a, const Matrix& b, const Matrix& d,
+          std::uint32_t alignment, cublasLtEpilogue_t finish = CUBLASLT_EPILOGUE_DEFAULT)
       : handle_(handle), finish_(finish), a_(layout_of(a)), b_(layout_of(b)), d_(layout_of(d)) {
     cublasLtMatmulDesc_t raw = nullptr;
-    check(cublasLtMatmulDescCreate(&raw, precision == Precision::tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F, CUDA_R_32F));
+    check(cublasLtMatmulDescCreate(&raw, precision == Precision::tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F,
+                                   CUDA_R_32F));
     operation_ = MatmulDescriptor(raw);
     set(CUBLASLT_MATMUL_DESC_TRANSA, a.transposed ? CUBLAS_OP_T : CUBLAS_OP_N);
     set(CUBLASLT_MATMUL_DESC_TRANSB, b.transposed ? CUBLAS_OP_T : CUBLAS_OP_N);
@@ -60,8 +63,8 @@ class Product {
                             CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES})
       limit(name, alignment);
     int count = 0;
-    if (cublasLtMatmulAlgoGetHeuristic(handle, operation_.raw(), a_.raw(), b_.raw(), d_.raw(), d_.raw(), preference, 1, &choice_,
-                                       &count) != CUBLAS_STATUS_SUCCESS)
+    if (cublasLtMatmulAlgoGetHeuristic(handle, operation_.raw(), a_.raw(), b_.raw(), d_.raw(), d_.raw(), preference, 1,
+                                       &choice_, &count) != CUBLAS_STATUS_SUCCESS)
       count = 0;
     possible_ = count > 0;
   }
@@ -69,11 +72,12 @@ class Product {
   bool is_possible() const { return possible_; }
 
   /// In a rehearsal d is multiplied by beta and no more.
-  void run(const Context& context, const void* a, const void* b, Write mode, void* d, void* workspace, const Tensor* bias = nullptr) {
+  void run(const Context& context, const void* a, const void* b, Write mode, void* d, void* workspace,
+           const Tensor* bias = nullptr) {
     if (bias != nullptr) set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, static_cast<const void*>(bias->data));
     const float alpha = context.rehearsing() ? 0.0f : 1.0f, beta = mode == Write::accumulate ? 1.0f : 0.0f;
-    check(cublasLtMatmul(handle_, operation_.raw(), &alpha, a, a_.raw(), b, b_.raw(), &beta, d, d_.raw(), d, d_.raw(), &choice_.algo,
-                         workspace, choice_.workspaceSize, context.stream()));
+    check(cublasLtMatmul(handle_, operation_.raw(), &alpha, a, a_.raw(), b, b_.raw(), &beta, d, d_.raw(), d, d_.raw(),
+                         &choice_.algo, workspace, choice_.workspaceSize, context.stream()));
   }
 
   bool adds_bias() const { return finish_ != CUBLASLT_EPILOGUE_DEFAULT; }
@@ -134,8 +138,8 @@ class CublasDense final : public DenseOp {
     const int n = x_.shape.n, c = x_.shape.c, k = y_.shape.c;
     std::byte* scratch = context_.scratch(std::max(workspace_bytes + narrowed_bytes(dy), column_sum_bytes(context_, dy)));
     const Tensor g = narrowed(dy, scratch + workspace_bytes);
-    Product& product = planned(Pass::backward_filter, {&x, &g, &dw}, {k, n, g.strides.n, g.dtype}, {c, n, x.strides.n, x.dtype, true},
-                               {k, c, k, DType::f32});
+    Product& product = planned(Pass::backward_filter, {&x, &g, &dw}, {k, n, g.strides.n, g.dtype},
+                               {c, n, x.strides.n, x.dtype, true}, {k, c, k, DType::f32});
     product.run(context_, g.data, x.data, mode, dw.data, scratch);
     if (db != nullptr) column_sums(context_, dy, *db, mode, scratch);
   }
@@ -189,7 +193,8 @@ class CublasDense final : public DenseOp {
 
 }  // namespace
 
-std::unique_ptr<DenseOp> make_dense(Context& context, cublasLtHandle_t handle, const Dense& kind, const Layout& x, const Layout& y) {
+std::unique_ptr<DenseOp> make_dense(Context& context, cublasLtHandle_t handle, const Dense& kind, const Layout& x,
+                                    const Layout& y) {
   require(x.shape.h == 1 && x.shape.w == 1 && y.shape.h == 1 && y.shape.w == 1 && x.shape.n == y.shape.n, "dense: x ",
           to_string(x.shape), " and y ", to_string(y.shape), " are not N 1 1 C and N 1 1 K");
   return std::make_unique<CublasDense>(context, handle, kind, x, y);

@@ -14,14 +14,14 @@ struct Draw {
   float rate;
   bool per_image;
   std::uint64_t stream;
-  unsigned width;           // elements a row of the sheet
-  std::uint64_t per_batch_image;  // elements an image
+  unsigned width;                 // elements a row of the sheet
+  std::uint64_t per_image_count;  // elements an image
 };
 
 /// Both passes: forward from x to y, backward from dy to dx.
 template <class T, int V>
-__global__ void __launch_bounds__(block_threads) dropout_mask(Sheet sheet, Draw draw, const StepState* state, const T* x, Place at_x,
-                                                              T* y, Place at_y, bool accumulate) {
+__global__ void __launch_bounds__(block_threads)
+    dropout_mask(Sheet sheet, Draw draw, const StepState* state, const T* x, Place at_x, T* y, Place at_y, bool accumulate) {
   const Share mine = share<V>(sheet);
   if (mine.live == 0) return;
   float values[V] = {};
@@ -32,7 +32,7 @@ __global__ void __launch_bounds__(block_threads) dropout_mask(Sheet sheet, Draw 
   std::uint64_t drawn = ~std::uint64_t{0};  // the counter that `words` belong to
 #pragma unroll
   for (int i = 0; i < V; ++i) {
-    const std::uint64_t number = draw.per_image ? (element + i) / draw.per_batch_image : element + i;
+    const std::uint64_t number = draw.per_image ? (element + i) / draw.per_image_count : element + i;
     const std::uint64_t index = dropout_index(state->step, number);
     if (index / 4 != drawn) {
       drawn = index / 4;
@@ -62,8 +62,8 @@ class CudaDropout final : public DropoutOp {
       const Draw draw{kind_.rate, kind_.per_image, kind_.stream, walk.sheet.width,
                       static_cast<std::uint64_t>(x.shape.count() / x.shape.n)};
       launch("dropout_mask", context_, blocks_for(walk.sheet.count()), block_threads,
-             walk.wide ? dropout_mask<T, vector_width<T>> : dropout_mask<T, 1>, walk.sheet, draw, state, x.as<const T>(), place(x),
-             y.as<T>(), place(y), mode == Write::accumulate);
+             walk.wide ? dropout_mask<T, vector_width<T>> : dropout_mask<T, 1>, walk.sheet, draw, state, x.as<const T>(),
+             place(x), y.as<T>(), place(y), mode == Write::accumulate);
     });
   }
 
@@ -74,7 +74,8 @@ class CudaDropout final : public DropoutOp {
 }  // namespace
 
 std::unique_ptr<DropoutOp> make_dropout(Context& context, const Dropout& kind, const Layout& x, const Layout& y) {
-  require(x.shape == y.shape && x.dtype == y.dtype, "dropout: x ", to_string(x.shape), " and y ", to_string(y.shape), " differ");
+  require(x.shape == y.shape && x.dtype == y.dtype, "dropout: x ", to_string(x.shape), " and y ", to_string(y.shape),
+          " differ");
   return std::make_unique<CudaDropout>(context, kind);
 }
 

@@ -11,11 +11,16 @@ namespace microtome::cuda {
 
 namespace {
 
+/// A choice, not an index: indexing an argument would put it into local memory.
+__device__ inline float of_channel(const std::array<float, 3>& values, int channel) {
+  return channel == 0 ? values[0] : channel == 1 ? values[1] : values[2];
+}
+
 /// `count` elements an image of `channels` each. Vectors need `count` to be a multiple of V and x packed.
 template <class T, int V>
-__global__ void __launch_bounds__(block_threads) gather_forward(Gather kind, int count, int channels, const std::uint8_t* images,
-                                                                const std::uint8_t* labels, const StepState* state, T* x, Place at_x,
-                                                                float* y) {
+__global__ void __launch_bounds__(block_threads)
+    gather_forward(Gather kind, int count, int channels, const std::uint8_t* images, const std::uint8_t* labels,
+                   const StepState* state, T* x, Place at_x, float* y) {
   __shared__ std::int64_t source;
   const unsigned j = blockIdx.y;
   if (threadIdx.x == 0) {
@@ -33,7 +38,7 @@ __global__ void __launch_bounds__(block_threads) gather_forward(Gather kind, int
   int channel = first % channels;
 #pragma unroll
   for (int i = 0; i < V; ++i) {
-    values[i] = normalise<float>(pixels.at[i], kind.mean[channel], kind.divisor[channel]);
+    values[i] = normalise<float>(pixels.at[i], of_channel(kind.mean, channel), of_channel(kind.divisor, channel));
     if (++channel == channels) channel = 0;
   }
   const unsigned cell = static_cast<unsigned>(first / channels), cells = static_cast<unsigned>(count / channels);
@@ -50,14 +55,18 @@ class CudaGather final : public GatherOp {
       constexpr int widest = vector_width<T>;
       // 50 x 50 x 3 is a multiple of 4 but not of 8: bf16 then goes half as wide.
       const auto fits = [&](int v) {
-        return x.is_packed() && count % v == 0 && reinterpret_cast<std::uintptr_t>(images.data) % static_cast<unsigned>(v) == 0 &&
+        return x.is_packed() && count % v == 0 &&
+               reinterpret_cast<std::uintptr_t>(images.data) % static_cast<unsigned>(v) == 0 &&
                reinterpret_cast<std::uintptr_t>(x.data) % (static_cast<unsigned>(v) * sizeof(T)) == 0;
       };
       const int v = fits(widest) ? widest : fits(4) ? 4 : 1;
       const dim3 blocks(blocks_for(static_cast<unsigned>((count + v - 1) / v)), static_cast<unsigned>(x.shape.n));
       launch("gather_forward", context_, blocks, block_threads,
-             v == widest ? gather_forward<T, widest> : v == 4 ? gather_forward<T, 4> : gather_forward<T, 1>, kind_, count, x.shape.c,
-             images.as<const std::uint8_t>(), labels.as<const std::uint8_t>(), state, x.as<T>(), place(x), y.as<float>());
+             v == widest ? gather_forward<T, widest>
+             : v == 4    ? gather_forward<T, 4>
+                         : gather_forward<T, 1>,
+             kind_, count, x.shape.c, images.as<const std::uint8_t>(), labels.as<const std::uint8_t>(), state, x.as<T>(),
+             place(x), y.as<float>());
     });
   }
 

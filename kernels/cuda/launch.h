@@ -24,7 +24,8 @@ void launch(std::string_view name, Context& context, dim3 blocks, dim3 threads, 
   }
   if (status == cudaSuccess) return;
   fail(ExitCode::machine, fmt::format("CUDA kernel {}: {}", name, cudaGetErrorString(status)),
-       {.where = fmt::format("{}x{}x{} blocks of {}x{}x{} threads", blocks.x, blocks.y, blocks.z, threads.x, threads.y, threads.z)});
+       {.where =
+            fmt::format("{}x{}x{} blocks of {}x{}x{} threads", blocks.x, blocks.y, blocks.z, threads.x, threads.y, threads.z)});
 }
 
 }  // namespace microtome::cuda

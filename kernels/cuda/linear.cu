@@ -12,8 +12,9 @@ namespace microtome::cuda {
 namespace {
 
 template <class From, class To, int V>
-__global__ void __launch_bounds__(block_threads) linear_epilogue(Sheet sheet, Activation activation, const From* from, Place at_from,
-                                                                 const float* bias, To* to, Place at_to, bool accumulate) {
+__global__ void __launch_bounds__(block_threads)
+    linear_epilogue(Sheet sheet, Activation activation, const From* from, Place at_from, const float* bias, To* to, Place at_to,
+                    bool accumulate) {
   const Share mine = share<V>(sheet);
   if (mine.live == 0) return;
   float values[V] = {};
@@ -56,8 +57,8 @@ __global__ void __launch_bounds__(block_threads) linear_column_sums(Tile tile, c
   }
 }
 
-__global__ void __launch_bounds__(block_threads) linear_column_sums_finish(unsigned channels, unsigned chunks, const float* partial,
-                                                                           float* db, bool accumulate) {
+__global__ void __launch_bounds__(block_threads)
+    linear_column_sums_finish(unsigned channels, unsigned chunks, const float* partial, float* db, bool accumulate) {
   __shared__ float sums[finish_lanes][finish_channels];
   const unsigned column = threadIdx.x % finish_channels, lane = threadIdx.x / finish_channels;
   const unsigned channel = blockIdx.x * finish_channels + column;
@@ -84,14 +85,7 @@ void epilogue(Context& context, const Tensor& from, const Tensor* bias, Activati
   by_type(from.dtype, [&]<class From>(From) {
     by_type(to.dtype, [&]<class To>(To) {
       constexpr int widest = vector_width<float>;
-      Walk walk(to, {&from, &to}, widest);
-      if (bias != nullptr) {  // channels must stay recognisable: a row a pixel
-        walk.sheet.rows = static_cast<unsigned>(to.shape.n * to.shape.h * to.shape.w);
-        walk.sheet.width = static_cast<unsigned>(to.shape.c);
-        walk.wide = is_aligned(from, widest) && is_aligned(to, widest);
-        const unsigned v = walk.wide ? widest : 1;
-        walk.sheet.vectors = (walk.sheet.width + v - 1) / v;
-      }
+      const Walk walk(to, {&from, &to}, widest, bias != nullptr);
       launch("linear_epilogue", context, blocks_for(walk.sheet.count()), block_threads,
              walk.wide ? linear_epilogue<From, To, widest> : linear_epilogue<From, To, 1>, walk.sheet, activation,
              from.as<const From>(), place(from), bias == nullptr ? nullptr : bias->as<const float>(), to.as<To>(), place(to),
@@ -107,8 +101,8 @@ void column_sums(Context& context, const Tensor& dy, const Tensor& db, Write mod
     const Tile tile = tile_of(context, dy, wide ? widest : 1);
     auto* sums = static_cast<float*>(partial);
     const dim3 blocks = grid(tile);
-    launch("linear_column_sums", context, blocks, block_threads, wide ? linear_column_sums<T, widest> : linear_column_sums<T, 1>, tile,
-           dy.as<const T>(), place(dy), sums);
+    launch("linear_column_sums", context, blocks, block_threads,
+           wide ? linear_column_sums<T, widest> : linear_column_sums<T, 1>, tile, dy.as<const T>(), place(dy), sums);
     launch("linear_column_sums_finish", context, (tile.channels + finish_channels - 1) / finish_channels, block_threads,
            linear_column_sums_finish, tile.channels, blocks.y, sums, db.as<float>(), mode == Write::accumulate);
   });

@@ -11,8 +11,9 @@ namespace microtome::cuda {
 namespace {
 
 template <class T>
-__global__ void __launch_bounds__(block_threads) loss_forward(int count, std::int64_t stride, int batch_size, const T* z, const float* y,
-                                                              StepState* state, BatchMetrics* metrics, float* scores) {
+__global__ void __launch_bounds__(block_threads)
+    loss_forward(int count, std::int64_t stride, int batch_size, const T* z, const float* y, StepState* state,
+                 BatchMetrics* metrics, float* scores) {
   __shared__ double sums[block_threads];
   __shared__ unsigned hits[block_threads];
   double sum = 0;
@@ -39,10 +40,11 @@ __global__ void __launch_bounds__(block_threads) loss_forward(int count, std::in
 }
 
 template <class T, class G>
-__global__ void __launch_bounds__(block_threads) loss_backward(int count, std::int64_t stride_z, std::int64_t stride_dz, const T* z,
-                                                               const float* y, G* dz) {
+__global__ void __launch_bounds__(block_threads)
+    loss_backward(int count, std::int64_t stride_z, std::int64_t stride_dz, const T* z, const float* y, G* dz) {
   const int i = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
-  if (i < count) dz[i * stride_dz] = from_float<G>(cross_entropy_derivative(to_float(z[i * stride_z]), y[i]) / static_cast<float>(count));
+  if (i < count)
+    dz[i * stride_dz] = from_float<G>(cross_entropy_derivative(to_float(z[i * stride_z]), y[i]) / static_cast<float>(count));
 }
 
 class CudaLoss final : public LossOp {
@@ -59,8 +61,8 @@ class CudaLoss final : public LossOp {
   void backward(const Tensor& z, const Tensor& y, const Tensor& dz) override {
     by_type(z.dtype, [&]<class T>(T) {
       by_type(dz.dtype, [&]<class G>(G) {
-        launch("loss_backward", context_, blocks_for(static_cast<unsigned>(z.shape.n)), block_threads, loss_backward<T, G>, z.shape.n,
-               z.strides.n, dz.strides.n, z.as<const T>(), y.as<const float>(), dz.as<G>());
+        launch("loss_backward", context_, blocks_for(static_cast<unsigned>(z.shape.n)), block_threads, loss_backward<T, G>,
+               z.shape.n, z.strides.n, dz.strides.n, z.as<const T>(), y.as<const float>(), dz.as<G>());
       });
     });
   }

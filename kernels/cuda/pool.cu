@@ -36,7 +36,11 @@ __device__ inline Site site(const Geometry& g, unsigned pixels, int rows, int co
   const unsigned pixel = i / g.vectors, channel = (i - pixel * g.vectors) * V;
   if (pixel >= pixels) return {};
   const unsigned cells = static_cast<unsigned>(rows * columns), cell = pixel % cells, left = g.channels - channel;
-  return {pixel, channel, static_cast<int>(pixel / cells), static_cast<int>(cell) / columns, static_cast<int>(cell) % columns,
+  return {pixel,
+          channel,
+          static_cast<int>(pixel / cells),
+          static_cast<int>(cell) / columns,
+          static_cast<int>(cell) % columns,
           left < V ? static_cast<int>(left) : V};
 }
 
@@ -50,8 +54,8 @@ __device__ inline Range inside(int output, int stride, int before, int kernel, i
 }
 
 template <class T, int V>
-__global__ void __launch_bounds__(block_threads) pool_forward(Geometry g, unsigned pixels, const T* x, Place at_x, T* y, Place at_y,
-                                                              std::uint8_t* mask) {
+__global__ void __launch_bounds__(block_threads)
+    pool_forward(Geometry g, unsigned pixels, const T* x, Place at_x, T* y, Place at_y, std::uint8_t* mask) {
   const Site mine = site<V>(g, pixels, g.p, g.q);
   if (mine.live == 0) return;
   const Range rows = inside(mine.row, g.window.stride.h, g.window.before.h, g.window.kernel.h, g.h);
@@ -155,8 +159,15 @@ class CudaPool final : public PoolOp {
  public:
   CudaPool(Context& context, const Pool& kind, const Layout& x, const Layout& y)
       : context_(context),
-        geometry_{kind.window, x.shape.h, x.shape.w, y.shape.h, y.shape.w, 0, static_cast<unsigned>(x.shape.c),
-                  kind.kind == Pool::Kind::max, kind.activation == Activation::relu} {
+        geometry_{kind.window,
+                  x.shape.h,
+                  x.shape.w,
+                  y.shape.h,
+                  y.shape.w,
+                  0,
+                  static_cast<unsigned>(x.shape.c),
+                  kind.kind == Pool::Kind::max,
+                  kind.activation == Activation::relu} {
     if (geometry_.max || geometry_.relu) mask_ = context.allocate(static_cast<std::size_t>(y.shape.count()));
   }
 
@@ -166,8 +177,8 @@ class CudaPool final : public PoolOp {
       const Geometry g = geometry(wide ? vector_width<T> : 1);
       const auto pixels = static_cast<unsigned>(y.shape.n * y.shape.h * y.shape.w);
       launch("pool_forward", context_, blocks_for(pixels * g.vectors), block_threads,
-             wide ? pool_forward<T, vector_width<T>> : pool_forward<T, 1>, g, pixels, x.as<const T>(), place(x), y.as<T>(), place(y),
-             mask());
+             wide ? pool_forward<T, vector_width<T>> : pool_forward<T, 1>, g, pixels, x.as<const T>(), place(x), y.as<T>(),
+             place(y), mask());
     });
   }
 

@@ -1,5 +1,5 @@
-// How a block reduces over the pixels of a tensor, channel by channel: it takes up to 32 channel vectors of a chunk of pixels, a
-// thread keeps its channels and walks down the chunk. Each block leaves one partial sum a channel; a second kernel, eight
+// How a block reduces over the pixels of a tensor, channel by channel: it takes up to 32 channel vectors of a chunk of pixels,
+// a thread keeps its channels and walks down the chunk. Each block leaves one partial sum a channel; a second kernel, eight
 // threads a channel, adds those of all chunks. Every sum has a fixed order, nothing is atomic: results repeat bit for bit.
 #pragma once
 
@@ -28,11 +28,13 @@ inline Tile tile_for(unsigned channels, unsigned pixels, int v, int multiprocess
   return t;
 }
 
-inline dim3 grid(const Tile& t) { return {(t.vectors + t.columns - 1) / t.columns, (t.pixels + t.chunk - 1) / t.chunk}; }
+inline dim3 grid(const Tile& t) {
+  return {(t.vectors + t.columns - 1) / t.columns, (t.pixels + t.chunk - 1) / t.chunk};
+}
 
 struct Seat {
   unsigned channel, lane;
-  int live;  // channels; 0 past the end
+  int live;              // channels; 0 past the end
   unsigned first, last;  // pixels of the block
 };
 
@@ -41,7 +43,8 @@ __device__ inline Seat seat(const Tile& tile) {
   const unsigned column = threadIdx.x % tile.columns, vector = blockIdx.x * tile.columns + column;
   const unsigned channel = vector * V, first = blockIdx.y * tile.chunk;
   const unsigned left = vector < tile.vectors ? tile.channels - channel : 0;
-  return {channel, threadIdx.x / tile.columns, left < V ? static_cast<int>(left) : V, first, min(first + tile.chunk, tile.pixels)};
+  return {channel, threadIdx.x / tile.columns, left < V ? static_cast<int>(left) : V, first,
+          min(first + tile.chunk, tile.pixels)};
 }
 
 inline constexpr unsigned finish_channels = 32, finish_lanes = block_threads / finish_channels;

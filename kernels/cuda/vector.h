@@ -11,8 +11,12 @@
 
 namespace microtome::cuda {
 
-__host__ __device__ inline float to_float(float value) { return value; }
-__host__ __device__ inline float to_float(__nv_bfloat16 value) { return __bfloat162float(value); }
+__host__ __device__ inline float to_float(float value) {
+  return value;
+}
+__host__ __device__ inline float to_float(__nv_bfloat16 value) {
+  return __bfloat162float(value);
+}
 
 template <class T>
 __host__ __device__ inline T from_float(float value) {
@@ -88,8 +92,8 @@ struct Place {
 
 inline Place place(const Layout& t) {
   const auto columns = static_cast<unsigned>(t.shape.w), cells = static_cast<unsigned>(t.shape.h * t.shape.w);
-  return {t.strides.n, t.strides.h, t.strides.w, columns, cells,
-          t.strides.h == t.strides.w * t.shape.w && t.strides.n == t.strides.h * t.shape.h};
+  return {t.strides.n, t.strides.h, t.strides.w,
+          columns,     cells,       t.strides.h == t.strides.w * t.shape.w && t.strides.n == t.strides.h * t.shape.h};
 }
 
 /// Whether every pixel of the tensor begins on a boundary of `width` of its elements.
@@ -105,21 +109,22 @@ struct Sheet {
   unsigned count() const { return rows * vectors; }
 };
 
-/// Tensors of one shape, as one sheet. Set `v` to the elements a thread may take at once: 1 or `widest`.
+/// How threads walk tensors of one shape. A packed one is a single row; with `by_pixel` every pixel stays a row of its own, so
+/// that a column is a channel.
 struct Walk {
   Sheet sheet;
   bool wide = true;  // `widest` elements a thread, else one
 
-  Walk(const Layout& like, std::initializer_list<const Tensor*> tensors, int widest) {
-    bool packed = true;
-    for (const Tensor* t : tensors) packed = packed && t->is_packed();
+  Walk(const Layout& like, std::initializer_list<const Tensor*> tensors, int widest, bool by_pixel = false) {
+    bool flat = !by_pixel;
+    for (const Tensor* t : tensors) flat = flat && t->is_packed();
     for (const Tensor* t : tensors) {
-      wide = wide && (packed ? reinterpret_cast<std::uintptr_t>(t->data) % (size_bytes(t->dtype) * static_cast<unsigned>(widest)) == 0
-                             : is_aligned(*t, widest));
+      const std::size_t vector_bytes = size_bytes(t->dtype) * static_cast<unsigned>(widest);
+      wide = wide && (flat ? reinterpret_cast<std::uintptr_t>(t->data) % vector_bytes == 0 : is_aligned(*t, widest));
     }
     const Shape& s = like.shape;
-    sheet.rows = packed ? 1u : static_cast<unsigned>(s.n * s.h * s.w);
-    sheet.width = packed ? static_cast<unsigned>(s.count()) : static_cast<unsigned>(s.c);
+    sheet.rows = flat ? 1u : static_cast<unsigned>(s.n * s.h * s.w);
+    sheet.width = flat ? static_cast<unsigned>(s.count()) : static_cast<unsigned>(s.c);
     const auto v = static_cast<unsigned>(wide ? widest : 1);
     sheet.vectors = (sheet.width + v - 1) / v;
   }
@@ -143,7 +148,9 @@ __device__ inline Share share(const Sheet& sheet) {
 
 inline constexpr unsigned block_threads = 256;
 
-inline unsigned blocks_for(unsigned threads) { return (threads + block_threads - 1) / block_threads; }
+inline unsigned blocks_for(unsigned threads) {
+  return (threads + block_threads - 1) / block_threads;
+}
 
 /// Calls `f` with a value of the element type that a tensor's dtype names.
 template <class F>

@@ -1,6 +1,6 @@
-// What cuDNN would run, asked without a GPU: for descriptions of devices (devices/*.json) it ranks engines, checks their support and
-// builds those that it ships compiled. Engines that it compiles at run time need a driver's library to be listed and a device
-// to be built; the toolkit's stub of that library does for the list.
+// What cuDNN would run, asked without a GPU: for descriptions of devices (devices/*.json) it ranks engines, checks their
+// support and builds those that it ships compiled. Engines that it compiles at run time need a driver's library to be listed
+// and a device to be built; the toolkit's stub of that library does for the list.
 #include "kernels/cuda/conv.h"
 #include "nets/nets.h"
 
@@ -76,9 +76,9 @@ class CudnnPlanTest : public testing::TestWithParam<Case> {
 
   /// An engine that cuDNN ships compiled is built, or it has one to compile on the device.
   void expect_plan(const ConvProblem& problem) {
-    SCOPED_TRACE(fmt::format("x {} y {} kernel {}x{} bias {} relu {} pass {}", to_string(problem.x.shape), to_string(problem.y.shape),
-                             problem.conv.window.kernel.h, problem.conv.window.kernel.w, problem.conv.bias,
-                             problem.conv.activation == Activation::relu, static_cast<int>(problem.pass)));
+    SCOPED_TRACE(fmt::format("x {} y {} kernel {}x{} bias {} relu {} pass {}", to_string(problem.x.shape),
+                             to_string(problem.y.shape), problem.conv.window.kernel.h, problem.conv.window.kernel.w,
+                             problem.conv.bias, problem.conv.activation == Activation::relu, static_cast<int>(problem.pass)));
     const Target target{.properties = &properties_};
     const EngineLimits limits = limits_of(problem);
     for (const cudnnBackendHeurMode_t mode : heuristic_modes) {
@@ -145,7 +145,9 @@ TEST(CudnnPlanLimitsTest, Float32StaysAwayFromTensorCores) {
   const Descriptor properties = device_properties(text_of(std::string(DEVICES_FOLDER) + "/h200.json"));
   const ConvProblem problem = problems(32, Precision::f32).at(1);
   const auto engines = [&](bool tensor_cores) {
-    return Plan::candidates({.properties = &properties}, operations_of(problem), {.tensor_cores = tensor_cores}, CUDNN_HEUR_MODE_A).size();
+    return Plan::candidates({.properties = &properties}, operations_of(problem), {.tensor_cores = tensor_cores},
+                            CUDNN_HEUR_MODE_A)
+        .size();
   };
   EXPECT_GT(engines(false), 0u);
   EXPECT_LT(engines(false), engines(true));

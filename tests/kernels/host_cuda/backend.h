@@ -1,4 +1,5 @@
-// Test only: the CUDA backend's ops on the host: its kernels played by machine.h, its calls of cuDNN and cuBLASLt by plain loops.
+// Test only: the CUDA backend's ops on the host: its kernels played by machine.h, its calls of cuDNN and cuBLASLt by plain
+// loops.
 #pragma once
 
 #include "engine/backend.h"

@@ -7,7 +7,8 @@
 namespace {
 
 float load(const void* data, cudaDataType_t type, std::int64_t at) {
-  return type == CUDA_R_32F ? static_cast<const float*>(data)[at] : __bfloat162float(static_cast<const __nv_bfloat16*>(data)[at]);
+  return type == CUDA_R_32F ? static_cast<const float*>(data)[at]
+                            : __bfloat162float(static_cast<const __nv_bfloat16*>(data)[at]);
 }
 
 void store(void* data, cudaDataType_t type, std::int64_t at, float value) {
@@ -18,10 +19,15 @@ void store(void* data, cudaDataType_t type, std::int64_t at, float value) {
   }
 }
 
-std::uint64_t rows(const HostMatrix& m, cublasOperation_t op) { return op == CUBLAS_OP_N ? m.rows : m.columns; }
-std::uint64_t columns(const HostMatrix& m, cublasOperation_t op) { return op == CUBLAS_OP_N ? m.columns : m.rows; }
+std::uint64_t rows(const HostMatrix& m, cublasOperation_t op) {
+  return op == CUBLAS_OP_N ? m.rows : m.columns;
+}
+std::uint64_t columns(const HostMatrix& m, cublasOperation_t op) {
+  return op == CUBLAS_OP_N ? m.columns : m.rows;
+}
 std::int64_t place(const HostMatrix& m, cublasOperation_t op, std::uint64_t row, std::uint64_t column) {
-  const auto r = static_cast<std::int64_t>(op == CUBLAS_OP_N ? row : column), c = static_cast<std::int64_t>(op == CUBLAS_OP_N ? column : row);
+  const auto r = static_cast<std::int64_t>(op == CUBLAS_OP_N ? row : column),
+             c = static_cast<std::int64_t>(op == CUBLAS_OP_N ? column : row);
   return r + c * m.stride;
 }
 
@@ -40,24 +46,40 @@ cublasStatus_t destroy(T* raw) {
 }  // namespace
 
 const char* cublasLtGetStatusString(cublasStatus_t status) {
-  return status == CUBLAS_STATUS_SUCCESS ? "success" : status == CUBLAS_STATUS_INVALID_VALUE ? "invalid value" : "not supported";
+  return status == CUBLAS_STATUS_SUCCESS         ? "success"
+         : status == CUBLAS_STATUS_INVALID_VALUE ? "invalid value"
+                                                 : "not supported";
 }
 
-cublasStatus_t cublasLtCreate(cublasLtHandle_t* handle) { return make(handle); }
-cublasStatus_t cublasLtDestroy(cublasLtHandle_t handle) { return destroy(handle); }
-cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t* descriptor, cublasComputeType_t, cudaDataType_t) { return make(descriptor); }
-cublasStatus_t cublasLtMatmulDescDestroy(cublasLtMatmulDesc_t descriptor) { return destroy(descriptor); }
+cublasStatus_t cublasLtCreate(cublasLtHandle_t* handle) {
+  return make(handle);
+}
+cublasStatus_t cublasLtDestroy(cublasLtHandle_t handle) {
+  return destroy(handle);
+}
+cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t* descriptor, cublasComputeType_t, cudaDataType_t) {
+  return make(descriptor);
+}
+cublasStatus_t cublasLtMatmulDescDestroy(cublasLtMatmulDesc_t descriptor) {
+  return destroy(descriptor);
+}
 cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t* layout, cudaDataType_t type, std::uint64_t rows,
                                           std::uint64_t columns, std::int64_t stride) {
   if (stride < static_cast<std::int64_t>(rows)) return CUBLAS_STATUS_INVALID_VALUE;
   return make(layout, HostMatrix{type, rows, columns, stride});
 }
-cublasStatus_t cublasLtMatrixLayoutDestroy(cublasLtMatrixLayout_t layout) { return destroy(layout); }
-cublasStatus_t cublasLtMatmulPreferenceCreate(cublasLtMatmulPreference_t* preference) { return make(preference); }
-cublasStatus_t cublasLtMatmulPreferenceDestroy(cublasLtMatmulPreference_t preference) { return destroy(preference); }
+cublasStatus_t cublasLtMatrixLayoutDestroy(cublasLtMatrixLayout_t layout) {
+  return destroy(layout);
+}
+cublasStatus_t cublasLtMatmulPreferenceCreate(cublasLtMatmulPreference_t* preference) {
+  return make(preference);
+}
+cublasStatus_t cublasLtMatmulPreferenceDestroy(cublasLtMatmulPreference_t preference) {
+  return destroy(preference);
+}
 
-cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t descriptor, cublasLtMatmulDescAttributes_t name, const void* value,
-                                              std::size_t bytes) {
+cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t descriptor, cublasLtMatmulDescAttributes_t name,
+                                              const void* value, std::size_t bytes) {
   const auto into = [&](auto& field) {
     if (bytes != sizeof field) return CUBLAS_STATUS_INVALID_VALUE;
     std::memcpy(&field, value, bytes);
@@ -72,8 +94,9 @@ cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t descriptor, c
   return CUBLAS_STATUS_INVALID_VALUE;
 }
 
-cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t preference, cublasLtMatmulPreferenceAttributes_t name,
-                                                    const void* value, std::size_t bytes) {
+cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t preference,
+                                                    cublasLtMatmulPreferenceAttributes_t name, const void* value,
+                                                    std::size_t bytes) {
   const std::size_t wanted = name == CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES ? sizeof(std::uint64_t) : sizeof(std::uint32_t);
   if (bytes != wanted) return CUBLAS_STATUS_INVALID_VALUE;
   if (name >= CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES) std::memcpy(&preference->alignment, value, bytes);
@@ -85,7 +108,8 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
                                               cublasLtMatmulPreference_t preference, int wanted,
                                               cublasLtMatmulHeuristicResult_t* results, int* found) {
   *found = 0;
-  const bool shapes = rows(*a, m->transa) == d->rows && columns(*b, m->transb) == d->columns && columns(*a, m->transa) == rows(*b, m->transb);
+  const bool shapes =
+      rows(*a, m->transa) == d->rows && columns(*b, m->transb) == d->columns && columns(*a, m->transa) == rows(*b, m->transb);
   const bool types = a->type == b->type && (d->type == a->type || d->type == CUDA_R_32F);
   if (!shapes || !types || wanted < 1) return CUBLAS_STATUS_NOT_SUPPORTED;
   results[0] = {{preference->alignment}, 1024};
@@ -96,7 +120,8 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
 cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t m, const void* alpha, const void* a,
                               cublasLtMatrixLayout_t layout_a, const void* b, cublasLtMatrixLayout_t layout_b, const void* beta,
                               const void* c, cublasLtMatrixLayout_t layout_c, void* d, cublasLtMatrixLayout_t layout_d,
-                              const cublasLtMatmulAlgo_t* algorithm, void* workspace, std::size_t workspace_bytes, cudaStream_t) {
+                              const cublasLtMatmulAlgo_t* algorithm, void* workspace, std::size_t workspace_bytes,
+                              cudaStream_t) {
   for (const void* data : {a, b, c, static_cast<const void*>(d)})
     if (reinterpret_cast<std::uintptr_t>(data) % algorithm->alignment != 0) return CUBLAS_STATUS_INVALID_VALUE;
   if (workspace_bytes < 1024) return CUBLAS_STATUS_INVALID_VALUE;

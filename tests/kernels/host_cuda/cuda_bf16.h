@@ -8,7 +8,9 @@ struct __nv_bfloat16 {
   std::uint16_t bits = 0;
 };
 
-inline float __bfloat162float(__nv_bfloat16 value) { return std::bit_cast<float>(std::uint32_t{value.bits} << 16); }
+inline float __bfloat162float(__nv_bfloat16 value) {
+  return std::bit_cast<float>(std::uint32_t{value.bits} << 16);
+}
 
 inline __nv_bfloat16 __float2bfloat16_rn(float value) {
   const auto bits = std::bit_cast<std::uint32_t>(value);

@@ -1,5 +1,6 @@
-// Test only: as much of CUDA's runtime as the kernels here use, played on the host, so that their sources compile unchanged with
-// a C++ compiler and run where there is no GPU. Blocks run one after another, the threads of one block by turns (machine.h).
+// Test only: as much of CUDA's runtime as the kernels here use, played on the host, so that their sources compile unchanged
+// with a C++ compiler and run where there is no GPU. Blocks run one after another, the threads of one block by turns
+// (machine.h).
 #pragma once
 
 #include "kernels/host_cuda/machine.h"
@@ -27,30 +28,54 @@ inline void __syncthreads(std::source_location at = std::source_location::curren
   microtome::host_cuda::wait_for_block(at.line());
 }
 
-inline int min(int a, int b) { return a < b ? a : b; }
-inline int max(int a, int b) { return a > b ? a : b; }
-inline unsigned min(unsigned a, unsigned b) { return a < b ? a : b; }
+inline int min(int a, int b) {
+  return a < b ? a : b;
+}
+inline int max(int a, int b) {
+  return a > b ? a : b;
+}
+inline unsigned min(unsigned a, unsigned b) {
+  return a < b ? a : b;
+}
 
-enum cudaError_t { cudaSuccess, cudaErrorMemoryAllocation, cudaErrorCudartUnloading, cudaErrorInvalidConfiguration, cudaErrorLaunchFailure };
+enum cudaError_t {
+  cudaSuccess,
+  cudaErrorMemoryAllocation,
+  cudaErrorCudartUnloading,
+  cudaErrorInvalidConfiguration,
+  cudaErrorLaunchFailure
+};
 enum cudaDeviceAttr { cudaDevAttrMultiProcessorCount };
 using cudaStream_t = void*;
 inline constexpr unsigned cudaStreamNonBlocking = 1;
 
 const char* cudaGetErrorName(cudaError_t status);
 const char* cudaGetErrorString(cudaError_t status);
-inline cudaError_t cudaGetLastError() { return cudaSuccess; }
-inline cudaError_t cudaGetDevice(int* device) { return *device = 0, cudaSuccess; }
+inline cudaError_t cudaGetLastError() {
+  return cudaSuccess;
+}
+inline cudaError_t cudaGetDevice(int* device) {
+  return *device = 0, cudaSuccess;
+}
 /// Three multiprocessors: small enough to be quick, and no power of two.
-inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr, int) { return *value = 3, cudaSuccess; }
-inline cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) { return *stream = nullptr, cudaSuccess; }
-inline cudaError_t cudaStreamDestroy(cudaStream_t) { return cudaSuccess; }
+inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr, int) {
+  return *value = 3, cudaSuccess;
+}
+inline cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
+  return *stream = nullptr, cudaSuccess;
+}
+inline cudaError_t cudaStreamDestroy(cudaStream_t) {
+  return cudaSuccess;
+}
 cudaError_t cudaMemGetInfo(std::size_t* available, std::size_t* total);
 /// 256-byte aligned, every bit set: floats are NaN.
 cudaError_t cudaMalloc(void** data, std::size_t bytes);
 cudaError_t cudaFree(void* data);
 
 struct cudaFuncAttributes {};
-inline cudaError_t cudaFuncGetAttributes(cudaFuncAttributes*, const void*) { return cudaSuccess; }
+inline cudaError_t cudaFuncGetAttributes(cudaFuncAttributes*, const void*) {
+  return cudaSuccess;
+}
 
 struct cudaLaunchConfig_t {
   dim3 gridDim, blockDim;
@@ -71,7 +96,9 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(
       for (blockIdx.x = 0; blockIdx.x < grid.x; ++blockIdx.x) {
         const bool done = microtome::host_cuda::run_block(
             block.x * block.y * block.z,
-            [&](unsigned thread) { threadIdx = dim3(thread % block.x, thread / block.x % block.y, thread / block.x / block.y); },
+            [&](unsigned thread) {
+              threadIdx = dim3(thread % block.x, thread / block.x % block.y, thread / block.x / block.y);
+            },
             [&] { kernel(static_cast<Parameters>(arguments)...); });
         if (!done) return cudaErrorLaunchFailure;
       }

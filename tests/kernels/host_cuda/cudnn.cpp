@@ -111,7 +111,8 @@ struct Geometry {
   std::array<std::int64_t, 2> before, stride;
 
   explicit Geometry(const Bag& bag) {
-    const auto pre = bag.all<std::int64_t>(CUDNN_ATTR_CONVOLUTION_PRE_PADDINGS), step = bag.all<std::int64_t>(CUDNN_ATTR_CONVOLUTION_FILTER_STRIDES);
+    const auto pre = bag.all<std::int64_t>(CUDNN_ATTR_CONVOLUTION_PRE_PADDINGS),
+               step = bag.all<std::int64_t>(CUDNN_ATTR_CONVOLUTION_FILTER_STRIDES);
     before = {pre.at(0), pre.at(1)};
     stride = {step.at(0), step.at(1)};
   }
@@ -220,7 +221,9 @@ class Executor {
       values.resize(static_cast<std::size_t>(last + 1));
     }
     void finish() const {
-      each(to, [&](const std::array<std::int64_t, 4>&, std::int64_t place) { to.store(place, values[static_cast<std::size_t>(place)]); });
+      each(to, [&](const std::array<std::int64_t, 4>&, std::int64_t place) {
+        to.store(place, values[static_cast<std::size_t>(place)]);
+      });
     }
   };
 
@@ -258,7 +261,8 @@ class Executor {
   cudnnStatus_t pointwise(const Bag& operation) {
     View x(operation.bag(CUDNN_ATTR_OPERATION_POINTWISE_XDESC)), y(operation.bag(CUDNN_ATTR_OPERATION_POINTWISE_YDESC));
     if (!find(x) || !find(y)) return refuse("no data for a pointwise operation");
-    const auto mode = operation.bag(CUDNN_ATTR_OPERATION_POINTWISE_PW_DESCRIPTOR).one<cudnnPointwiseMode_t>(CUDNN_ATTR_POINTWISE_MODE);
+    const auto mode =
+        operation.bag(CUDNN_ATTR_OPERATION_POINTWISE_PW_DESCRIPTOR).one<cudnnPointwiseMode_t>(CUDNN_ATTR_POINTWISE_MODE);
     if (mode == CUDNN_POINTWISE_RELU_FWD) {
       each(y, [&](const std::array<std::int64_t, 4>& i, std::int64_t place) {
         const double value = x.load(x.broadcast(i));
@@ -281,8 +285,8 @@ class Executor {
 
 constexpr std::int64_t workspace_bytes = 512;
 
-/// What cuDNN 9.19 refuses of what conv.cpp asks for: in bf16, fusions of grouped convolutions, and of gradients whose channels are
-/// not vectors.
+/// What cuDNN 9.19 refuses of what conv.cpp asks for: in bf16, fusions of grouped convolutions, and of gradients whose channels
+/// are not vectors.
 bool is_supported(const Bag& graph) {
   const auto& operations = graph.values.at(CUDNN_ATTR_OPERATIONGRAPH_OPS).bags;
   if (operations.size() == 1) return true;
@@ -304,7 +308,9 @@ const char* cudnnGetErrorString(cudnnStatus_t status) {
   return status == CUDNN_STATUS_SUCCESS ? "success" : status == CUDNN_STATUS_BAD_PARAM ? "bad parameter" : "not supported";
 }
 
-void cudnnGetLastErrorString(char* text, std::size_t bytes) { std::strncpy(text, last_error.c_str(), bytes - 1); }
+void cudnnGetLastErrorString(char* text, std::size_t bytes) {
+  std::strncpy(text, last_error.c_str(), bytes - 1);
+}
 
 cudnnStatus_t cudnnBackendCreateDescriptor(cudnnBackendDescriptorType_t type, cudnnBackendDescriptor_t* descriptor) {
   *descriptor = new HostDescriptor{std::make_shared<Bag>()};

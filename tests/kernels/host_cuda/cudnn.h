@@ -1,5 +1,5 @@
-// Test only: as much of cuDNN's graph API as cudnn.cpp and conv.cpp use. Descriptors are bags of attributes; executing a plan reads
-// the graph back from them and runs it as plain loops, so that a wrong dimension, stride, padding or pointer shows.
+// Test only: as much of cuDNN's graph API as cudnn.cpp and conv.cpp use. Descriptors are bags of attributes; executing a plan
+// reads the graph back from them and runs it as plain loops, so that a wrong dimension, stride, padding or pointer shows.
 #pragma once
 
 #include "kernels/host_cuda/cuda_runtime.h"

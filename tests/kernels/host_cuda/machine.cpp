@@ -50,8 +50,12 @@ Machine machine;
 struct Switch {
   void* shadow = nullptr;
 #ifdef __SANITIZE_ADDRESS__
-  void leave(const void* bottom, std::size_t bytes) { __sanitizer_start_switch_fiber(&shadow, bottom, bytes); }
-  void arrive(const void** bottom, std::size_t* bytes) { __sanitizer_finish_switch_fiber(shadow, bottom, bytes); }
+  void leave(const void* bottom, std::size_t bytes) {
+    __sanitizer_start_switch_fiber(&shadow, bottom, bytes);
+  }
+  void arrive(const void** bottom, std::size_t* bytes) {
+    __sanitizer_finish_switch_fiber(shadow, bottom, bytes);
+  }
 #else
   void leave(const void*, std::size_t) {}
   void arrive(const void**, std::size_t*) {}
@@ -111,17 +115,21 @@ bool barriers_agree() {
   }
   for (const Fiber* fiber : machine.waiting) {
     if (fiber->line != machine.waiting[0]->line)
-      machine.failure = fmt::format("threads {} and {} wait at different barriers, in lines {} and {}", machine.waiting[0]->thread,
-                                    fiber->thread, machine.waiting[0]->line, fiber->line);
+      machine.failure = fmt::format("threads {} and {} wait at different barriers, in lines {} and {}",
+                                    machine.waiting[0]->thread, fiber->thread, machine.waiting[0]->line, fiber->line);
   }
   return machine.failure.empty();
 }
 
 }  // namespace
 
-void set_order(Order order) { machine.order = order; }
+void set_order(Order order) {
+  machine.order = order;
+}
 
-const std::string& last_failure() { return machine.failure; }
+const std::string& last_failure() {
+  return machine.failure;
+}
 
 void wait_for_block(unsigned line) {
   Fiber& self = *machine.current;

@@ -13,8 +13,8 @@ enum class Order { ascending, descending };
 /// Of the threads of every block from now on.
 void set_order(Order order);
 
-/// Makes each of `threads` the current one (`enter`) and runs it (`body`). False, with a reason in `last_failure`, where a thread
-/// ended while others waited at a barrier, or where threads met at different ones.
+/// Makes each of `threads` the current one (`enter`) and runs it (`body`). False, with a reason in `last_failure`, where a
+/// thread ended while others waited at a barrier, or where threads met at different ones.
 bool run_block(unsigned threads, const std::function<void(unsigned)>& enter, const std::function<void()>& body);
 
 /// __syncthreads, from within `body`; `line` tells barriers apart.
