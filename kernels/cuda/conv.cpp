@@ -138,9 +138,10 @@ class Rooms {
   explicit Rooms(const Plan& plan) : bytes_(aligned(plan.workspace_bytes())) {}
 
   std::size_t bytes() const { return bytes_; }
-  std::size_t take(bool needed, const Layout& packed_layout) {
+  /// The gaps of a slice take their room too.
+  std::size_t take(bool needed, const Layout& t) {
     const std::size_t at = bytes_;
-    if (needed) bytes_ += aligned(packed_layout.packed_bytes());
+    if (needed) bytes_ += aligned(static_cast<std::size_t>(t.strides.n * t.shape.n) * size_bytes(t.dtype));
     return at;
   }
 
