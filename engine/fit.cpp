@@ -18,10 +18,10 @@ double seconds_since(Clock::time_point start) { return std::chrono::duration<dou
 class Feed {
  public:
   Feed(Model& model, Mode mode, const Images& images, const FitOptions& options)
-      : model_(model), mode_(mode), count_(images.shape.n), batch_(std::min(options.batch_size, images.shape.n)) {
+      : model_(model), mode_(mode), count_(images.shape.n), batch_(std::min(options.batch_size, images.shape.n)), seed_(options.seed) {
     Backend& backend = model.backend();
     std::vector<Model::Request> requests{{mode, batch_, batch_}};
-    if (rest() > 0) requests.push_back({mode, rest(), batch_});
+    if (rest() > 0 && mode != Mode::calibrate) requests.push_back({mode, rest(), batch_});
     pixels_ = backend.resident(images.pixels.data(), images.pixels.size());
     labels_ = backend.allocate(static_cast<std::size_t>(count_));
     if (images.labels.empty()) {
@@ -37,7 +37,8 @@ class Feed {
     advance_ = backend.advance();
     model.plan(requests);
     for (const Model::Request& request : requests) {
-      const Gather kind{count_, batch_, mode == Mode::train && options.shuffle, options.mean, options.divisor};
+      const bool shuffle = mode == Mode::calibrate || (mode == Mode::train && options.shuffle);
+      const Gather kind{count_, batch_, shuffle, options.mean, options.divisor};
       gathers_.push_back(backend.gather(kind, images_, model.program(mode, request.batch).input()));
     }
   }
@@ -53,9 +54,11 @@ class Feed {
 
   void run(int batch) { steps_[batch < count_ / batch_ ? 0 : 1]->run(); }
 
-  /// Starts an evaluation from its first batch.
+  int full_batches() const { return count_ / batch_; }
+
+  /// Starts again from the first batch.
   void rewind() {
-    const StepState start;
+    const StepState start{.seed = seed_};
     model_.backend().write(own_state_.data(), &start, sizeof start);
   }
 
@@ -90,6 +93,7 @@ class Feed {
   void step(Program& program, GatherOp& gather) {
     gather.forward(images_, label_view_, state(), program.input(), program.labels());
     program.forward();
+    if (mode_ == Mode::calibrate) return advance_->run(state(), false);
     program.loss(static_cast<BatchMetrics*>(metrics_.data()), static_cast<float*>(scores_.data()), state());
     if (mode_ == Mode::train) {
       program.backward();
@@ -101,6 +105,7 @@ class Feed {
   Model& model_;
   Mode mode_;
   int count_, batch_;
+  std::uint64_t seed_;
   Buffer pixels_, labels_, metrics_, scores_, own_state_;
   Tensor images_, label_view_;
   std::vector<std::unique_ptr<GatherOp>> gathers_;  // of full batches, and of the last one if smaller
@@ -157,6 +162,20 @@ Evaluation run_evaluation(Feed& feed, const Images& images, const std::function<
   return {mean.loss, mean.accuracy, feed.scores()};
 }
 
+/// Population statistics of the model as it is, into the model: means over at most 128 batches, spread over the training set.
+void calibrate(Model& model, Feed& feed) {
+  const int batches = std::min(feed.full_batches(), 128);
+  std::vector<double> sums(model.statistics().size());
+  feed.rewind();
+  for (int batch = 0; batch < batches; ++batch) {
+    feed.run(batch);
+    const std::vector<float> statistics = model.statistics();
+    for (std::size_t i = 0; i < sums.size(); ++i) sums[i] += statistics[i];
+  }
+  for (double& sum : sums) sum /= batches;
+  model.set_statistics(std::vector<float>(sums.begin(), sums.end()));
+}
+
 }  // namespace
 
 FitResult fit(Model& model, const Dataset& data, const FitOptions& options, FitObserver& observer,
@@ -169,8 +188,12 @@ FitResult fit(Model& model, const Dataset& data, const FitOptions& options, FitO
 
   Backend& backend = model.backend();
   Feed training(model, Mode::train, data.train, options), validation(model, Mode::evaluate, data.valid, options);
+  std::optional<Feed> calibration;
+  if (options.population_statistics && !model.statistics().empty())
+    calibration.emplace(model, Mode::calibrate, data.train, options);
   training.record();
   validation.record();
+  if (calibration) calibration->record();
 
   Snapshot now;
   if (resume) {
@@ -233,12 +256,15 @@ FitResult fit(Model& model, const Dataset& data, const FitOptions& options, FitO
     record.train_loss = trained.loss;
     record.train_accuracy = trained.accuracy;
 
+    const std::vector<float> moving = model.statistics();
+    if (calibration) calibrate(model, *calibration);
     const Evaluation validated = run_evaluation(validation, data.valid, {});
     record.valid_loss = validated.loss;
     record.valid_accuracy = validated.accuracy;
     record.best = !best() || record.valid_accuracy > best()->valid_accuracy;
     now.history.push_back(record);
     if (record.best) now.best_weights = model.weights();
+    model.set_statistics(moving);
 
     ++state.epoch;
     state.batch = 0;

@@ -20,6 +20,10 @@ struct FitOptions {
   float learning_rate = 1e-3f;
   std::uint64_t seed = 0;
   bool shuffle = true;
+  /// Validate, and keep as best, with population statistics [Ioffe2015, alg. 2]: batch-norm's mean and unbiased variance averaged
+  /// over batches of training images with the weights as they are, dropout off. Keras' moving averages, which go on as ever in
+  /// the run itself, trail the weights by some 100 steps; where an epoch has fewer, they describe a network long gone.
+  bool population_statistics = false;
   std::array<float, 3> mean{0, 0, 0};           // x = (pixel - mean) / divisor, RGB
   std::array<float, 3> divisor{255, 255, 255};  // [Bonnet2021]: x / 255 for every network
 };
@@ -39,7 +43,7 @@ struct Snapshot {
   std::vector<BatchMetrics> batches;                          // done in the present epoch
   double seconds = 0;                                         // spent in the present epoch
   std::vector<EpochRecord> history;
-  std::vector<float> best_weights;  // empty before the first epoch's end
+  std::vector<float> best_weights;  // as validated; empty before the first epoch's end
 };
 
 struct Evaluation {

@@ -61,8 +61,12 @@ struct Parameters {
   std::vector<std::int64_t> offsets;  // elements
   std::int64_t trainable = 0;         // elements, with padding
   std::int64_t total = 0;
+  DType type = DType::f32;  // of all but narrow
   Buffer w, dw, m, v, narrow;
   std::vector<Tensor> values, narrows, gradients;  // of each parameter; gradients' data is null where not trainable
+
+  /// Where those that are not trainable begin.
+  void* fixed() const { return static_cast<std::byte*>(w.data()) + static_cast<std::size_t>(trainable) * size_bytes(type); }
 };
 
 Parameters allocate_parameters(const Graph& graph, Backend& backend) {
@@ -77,7 +81,7 @@ Parameters allocate_parameters(const Graph& graph, Backend& backend) {
     }
     if (trainable) p.trainable = p.total;
   }
-  const DType type = backend.parameter_type(), narrow = backend.activation_type();
+  const DType type = p.type = backend.parameter_type(), narrow = backend.activation_type();
   const auto zeroed = [&](std::int64_t count, DType dtype) {
     Buffer buffer = backend.allocate(static_cast<std::size_t>(std::max<std::int64_t>(count, 1)) * size_bytes(dtype));
     backend.zero(buffer.data(), buffer.size_bytes());
@@ -143,7 +147,7 @@ class PlannedProgram final : public Program {
   }
 
   void backward() override {
-    require(mode() == Mode::train, "an evaluation program has no backward pass");
+    require(mode() == Mode::train, "only a training program has a backward pass");
     loss_->backward(logits(), labels_, gradients_[homes_[graph_.output()]]);
     for (const Call& call : backward_) run(call);
   }
@@ -155,7 +159,7 @@ class PlannedProgram final : public Program {
       run(call);
       if (!all_finite(backend_, values_[roots_[ops_[call.op].output]])) return row_of(call) + " (output)";
     }
-    if (mode() == Mode::evaluate) return {};
+    if (mode() != Mode::train) return {};
     backward();
     for (std::size_t p = 0; p < graph_.parameters().size(); ++p)
       if (graph_.parameters()[p].trainable && !all_finite(backend_, parameters_.gradients[p]))
@@ -525,6 +529,18 @@ void Model::set_weights(std::span<const float> weights) {
   const std::vector<float> flat = place(graph_, p, weights, p.total);
   write_values(backend_, p.w.data(), backend_.parameter_type(), flat);
   if (p.narrow.data()) write_values(backend_, p.narrow.data(), backend_.activation_type(), flat);
+}
+
+std::vector<float> Model::statistics() const {
+  const Parameters& p = impl_->parameters;
+  const auto values = read_values(backend_, p.fixed(), backend_.parameter_type(), static_cast<std::size_t>(p.total - p.trainable));
+  return {values.begin(), values.end()};
+}
+
+void Model::set_statistics(std::span<const float> statistics) {
+  const Parameters& p = impl_->parameters;
+  require(static_cast<std::int64_t>(statistics.size()) == p.total - p.trainable, "not the statistics of this model");
+  write_values(backend_, p.fixed(), backend_.parameter_type(), statistics);
 }
 
 std::vector<float> Model::gradients() const {

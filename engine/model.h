@@ -65,6 +65,9 @@ class Model {
   /// All parameters, one after another in the graph's order, each in its stored order.
   std::vector<float> weights() const;
   void set_weights(std::span<const float> weights);
+  /// The parameters that are not trained, moving statistics above all, as they lie on the device.
+  std::vector<float> statistics() const;
+  void set_statistics(std::span<const float> statistics);
   /// Gradients of the trainable parameters, likewise, zeros where not trainable; valid after backward().
   std::vector<float> gradients() const;
   struct Moments {

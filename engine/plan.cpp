@@ -40,8 +40,9 @@ std::vector<PlannedOp> lower(const Graph& graph, const LowerOptions& options) {
     if (auto* norm = std::get_if<BatchNorm>(&op.kind)) {
       const bool trainable = std::any_of(source.parameters.begin(), source.parameters.end(),
                                          [&](int p) { return graph.parameters()[p].trainable; });
-      norm->batch_statistics = train && trainable;
+      norm->batch_statistics = options.mode != Mode::evaluate && trainable;
       norm->bessel = norm->bessel && options.bessel;
+      if (options.mode == Mode::calibrate) norm->momentum = 0, norm->bessel = true;
     }
     if (const auto* dropout = std::get_if<Dropout>(&op.kind); dropout && (!train || !options.dropout || dropout->rate == 0))
       op.kind = Reshape{source.output};
@@ -74,7 +75,7 @@ void fuse_activations(std::vector<PlannedOp>& ops, Mode mode) {
     const bool pool = before && std::holds_alternative<Pool>(before->kind);
     const bool norm = before && std::holds_alternative<BatchNorm>(before->kind);
     const bool possible = option && !pool && *option == Activation::none && readers(ops, before->output) == 1 &&
-                          (norm || mode == Mode::evaluate || follows_from_output(activate->function));
+                          (norm || mode != Mode::train || follows_from_output(activate->function));
     if (possible) {
       *option = activate->function;
       before->output = op.output;

@@ -10,7 +10,9 @@
 
 namespace microtome {
 
-enum class Mode { train, evaluate };
+/// calibrate: a forward pass like evaluate's but for batch-norm, which takes its batch's statistics and leaves them, mean and
+/// unbiased variance, in the place of the moving ones.
+enum class Mode { train, evaluate, calibrate };
 
 /// One op to be made and run. After fusing, `output` may be the value of another graph op than the kind's own.
 struct PlannedOp {
@@ -27,8 +29,8 @@ struct LowerOptions {
   bool bessel = true;  // of the moving variance, where the layer asks for it
 };
 
-/// The ops of a graph in order, with what the mode decides: batch statistics only in training and where a parameter of the row
-/// is trainable; dropout that does nothing becomes a Reshape to the same shape, an alias.
+/// The ops of a graph in order, with what the mode decides: batch statistics not in evaluation, and only where a parameter of the
+/// row is trainable; dropout that does nothing becomes a Reshape to the same shape, an alias.
 std::vector<PlannedOp> lower(const Graph& graph, const LowerOptions& options);
 
 /// max_pool(relu(x)) -> max_pool with a fused relu on x: the same values and gradients, for a relu over fewer elements.

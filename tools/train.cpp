@@ -22,7 +22,7 @@ namespace {
 struct TrainSettings : Settings {
   int epochs = 15;  // [Bonnet2021]
   double learning_rate = 1e-3;
-  std::string mode = "full", moving_variance = "tf2";
+  std::string mode = "full", moving_variance = "tf2", statistics = "auto";
   std::uint64_t seed = 0;
   bool shuffle = true, dropout = true, log_steps = false, resume = false, json = false;
   double checkpoint_every = 300;
@@ -48,6 +48,12 @@ Arguments declare(TrainSettings& s) {
   arguments.add(
       {.name = "moving-variance", .help = "of batch-norm, as TensorFlow 2 or as Keras 3 updates it", .kept = Kept::fixed},
       s.moving_variance, {"tf2", "keras3"});
+  arguments.add(
+      {.name = "statistics",
+       .help = "batch-norm's in validation and test. moving: Keras' moving averages; population: averaged over training "
+               "images after each epoch; auto: population for networks from scratch whose epochs have fewer than 1000 steps",
+       .kept = Kept::fixed},
+      s.statistics, {"auto", "moving", "population"});
 
   arguments.heading("Data");
   add_data(arguments, s);
@@ -139,6 +145,14 @@ void require_same_options(const std::string& then, const std::string& now, const
           .found = is,
           .next = fmt::format("leave --{} as it was to go on, or start another run in another --out", name)});
   }
+}
+
+/// Moving averages of momentum 0.99 look back some hundred steps. Where an epoch is not many times that, they describe networks
+/// long gone, and at first the initial 0 and 1. Given weights bring statistics of their own, which are to move as Keras moves
+/// them.
+bool averages_would_trail(const TrainSettings& s, const Dataset& data) {
+  constexpr int window = 100, many = 10;
+  return s.weights.empty() && data.train.shape.n / s.batch_size < many * window;
 }
 
 class TrainObserver : public FitObserver {
@@ -296,6 +310,14 @@ int run(TrainSettings& s, const Arguments& arguments, const Network& network, co
   options.learning_rate = static_cast<float>(s.learning_rate);
   options.seed = s.seed;
   options.shuffle = s.shuffle;
+
+  options.population_statistics = s.statistics == "population" || (s.statistics == "auto" && averages_would_trail(s, data));
+  if (options.population_statistics && s.statistics == "auto") {
+    terminal.say(
+        "batch-norm: population statistics in validation and test, for Keras' moving averages trail the weights by 100 "
+        "steps and an epoch has {} (--statistics moving takes them all the same)",
+        data.train.shape.n / s.batch_size);
+  }
 
   const CheckpointInfo info{.network = s.net,
                             .image = image,

@@ -119,6 +119,52 @@ TEST(FitTest, GoesOnBitForBitFromEveryBatch) {
 
 TEST(FitTest, ACheckpointHasNoSideEffect) { EXPECT_EQ(train(options, {}, -1, 7).weights, train(options).weights); }
 
+/// The elements of `weights` that belong to parameters of this name.
+std::vector<float> named(std::string_view name, const std::vector<float>& weights) {
+  const Graph graph = tiny();
+  std::vector<float> picked;
+  auto at = weights.begin();
+  for (const Parameter& parameter : graph.parameters()) {
+    if (parameter.name == name) picked.insert(picked.end(), at, at + parameter.shape.count());
+    at += parameter.shape.count();
+  }
+  return picked;
+}
+
+TEST(FitTest, PopulationStatisticsServeTheJudgedNetworkAndLeaveTheRunAlone) {
+  FitOptions moving = options;
+  moving.epochs = 1;
+  FitOptions population = moving;
+  population.population_statistics = true;
+  const Outcome with = train(population), without = train(moving);
+  EXPECT_EQ(with.weights, without.weights);
+  EXPECT_EQ(named("kernel", with.result.best_weights), named("kernel", without.result.best_weights));
+  EXPECT_NE(named("moving_variance", with.result.best_weights), named("moving_variance", without.result.best_weights));
+}
+
+TEST(FitTest, PopulationStatisticsAreMeansAndUnbiasedVariancesOverBatches) {
+  // One convolution of 1x1 that passes the red channel, then batch-norm; one batch an epoch: statistics of the images themselves.
+  const auto backend = make_backend("reference", Precision::f32);
+  Graph graph;
+  graph.output(graph.input(6) | conv(1, 1, {.bias = false}) | batch_norm() | flatten() | logit());
+  Model model(std::move(graph), *backend);
+  std::vector<float> weights(static_cast<std::size_t>(model.graph().parameter_count()));
+  weights[0] = 1;  // red
+  weights[3] = 1;  // gamma
+  model.set_weights(weights);
+  FitOptions once = options;
+  once.epochs = 1, once.batch_size = 37, once.learning_rate = 0, once.population_statistics = true;
+  FitObserver silent;
+  const std::vector<float> best = fit(model, data(), once, silent).best_weights;
+  double sum = 0, squares = 0;
+  const Images set = images(37, 1);
+  const int count = 37 * 36;
+  for (int i = 0; i < count; ++i) sum += set.pixels[3 * i] / 255.0;
+  for (int i = 0; i < count; ++i) squares += std::pow(set.pixels[3 * i] / 255.0 - sum / count, 2);
+  EXPECT_FLOAT_EQ(best[5], static_cast<float>(sum / count));
+  EXPECT_FLOAT_EQ(best[6], static_cast<float>(squares / (count - 1)));
+}
+
 TEST(FitTest, SeedsDifferAndRepeat) {
   FitOptions other = options;
   other.seed = 6;

@@ -46,6 +46,16 @@ TEST(PlanTest, BesselsCorrectionIsForImagesAndCanBeTurnedOff) {
   EXPECT_FALSE(find<BatchNorm>(lower(image, {.bessel = false}))->bessel);
 }
 
+TEST(PlanTest, CalibrationLeavesABatchsOwnUnbiasedStatisticsAndDropsNothing) {
+  const Graph graph = record([](Node x) { return x | flatten() | dense(4) | batch_norm() | dropout(0.5f); });
+  const auto ops = lower(graph, {.mode = Mode::calibrate, .bessel = false});
+  const BatchNorm& norm = *find<BatchNorm>(ops);
+  EXPECT_TRUE(norm.batch_statistics);
+  EXPECT_TRUE(norm.bessel);
+  EXPECT_EQ(norm.momentum, 0);
+  EXPECT_EQ(find<Dropout>(ops), nullptr);
+}
+
 TEST(PlanTest, AReluBeforeMaxPoolingMovesIntoIt) {
   auto ops = lower(record([](Node x) { return x | conv(4, 3) | relu() | max_pool(2); }), {});
   move_relu_behind_max_pool(ops);
