@@ -15,7 +15,7 @@ code=0
 ctest --preset release --parallel "$(nproc)" --no-tests=error "$@" >"$log" 2>&1 || code=$?
 
 # Leaves out the lines of tests that passed or were skipped, and of those that start: what failed, and ctest's closing lines.
-awk '!/^ *Start +[0-9]+:/ && !/^ *[0-9]+\/[0-9]+ Test +#[0-9]+:.*(Passed|\*\*\*Skipped)/' "$log"
+awk '!/^ *Start +[0-9]+:/ && !/^ *[0-9]+\/[0-9]+ Test +#[0-9]+:.*(Passed|\*\*\*Skipped)/ && !/\(Skipped\)$|^The following tests did not run:/' "$log"
 
 # GoogleTest prints "file:line: Skipped", the reason, "[  SKIPPED ] name"; a script that exits with 77 says "skipped: reason".
 awk '
