@@ -96,9 +96,9 @@ struct Loss {
 /// t = step + 1; alpha = learning_rate sqrt(1 - beta2^t) / (1 - beta1^t);
 /// m += (g - m)(1 - beta1); v += (g^2 - v)(1 - beta2); w -= alpha m / (sqrt(v) + epsilon).
 struct Adam {
-  float beta1 = 0.9f;
-  float beta2 = 0.999f;
-  float epsilon = 1e-7f;
+  double beta1 = 0.9;  // double: 1 - 0.999f is already 1e-5 off
+  double beta2 = 0.999;
+  double epsilon = 1e-7;
 };
 
 // --------------------------------------------------------------------------------------------- state on the device

@@ -18,8 +18,7 @@ class CpuAdam final : public AdamOp {
     for (const Tensor* flat : {&dw, &w, &m, &v}) require_vector(*flat, count_, "a flat tensor");
     require(!narrow, "adam: f32 has no narrower type here");
     if (!state->finite) return;
-    const double alpha = adam_alpha(state->learning_rate, kind_.beta1, kind_.beta2, state->step);
-    const AdamStep<float> step{static_cast<float>(alpha), kind_.beta1, kind_.beta2, kind_.epsilon};
+    const auto step = adam_step<float>(kind_, *state);
     const float* g = dw.as<float>();
     float *weight = w.as<float>(), *first = m.as<float>(), *second = v.as<float>();
 #pragma omp parallel for simd schedule(static)

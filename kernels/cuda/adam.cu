@@ -19,13 +19,10 @@ constexpr int width = vector_width<float>;
 __global__ void __launch_bounds__(block_threads)
     adam_update_all(std::int64_t count, Adam kind, const StepState* state, const float* dw, float* w, float* m, float* v,
                     __nv_bfloat16* narrow) {
-  __shared__ float alpha;
+  __shared__ AdamStep<float> step;
   if (state->finite == 0) return;
-  if (threadIdx.x == 0)
-    alpha = static_cast<float>(
-        adam_alpha(state->learning_rate, static_cast<double>(kind.beta1), static_cast<double>(kind.beta2), state->step));
+  if (threadIdx.x == 0) step = adam_step<float>(kind, *state);
   __syncthreads();
-  const AdamStep<float> step{alpha, kind.beta1, kind.beta2, kind.epsilon};
 
   const std::int64_t stride = std::int64_t{gridDim.x} * blockDim.x * width;
   for (std::int64_t i = (std::int64_t{blockIdx.x} * blockDim.x + threadIdx.x) * width; i < count; i += stride) {

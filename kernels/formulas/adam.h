@@ -3,6 +3,7 @@
 //   m += (g - m)(1 - beta1); v += (g^2 - v)(1 - beta2); w -= alpha m / (sqrt(v) + epsilon)
 #pragma once
 
+#include "engine/ops.h"
 #include "kernels/formulas/host_device.h"
 
 #include <cmath>
@@ -17,17 +18,23 @@ MICROTOME_HOST_DEVICE inline double adam_alpha(double learning_rate, double beta
   return learning_rate * sqrt(1 - pow(beta2, t)) / (1 - pow(beta1, t));
 }
 
-/// The same for every element of one step.
+/// The same for every element of one step; the shares are 1 - beta.
 template <class T>
 struct AdamStep {
-  T alpha, beta1, beta2, epsilon;
+  T alpha, first_share, second_share, epsilon;
 };
+
+template <class T>
+MICROTOME_HOST_DEVICE AdamStep<T> adam_step(const Adam& kind, const StepState& state) {
+  return {T(adam_alpha(state.learning_rate, kind.beta1, kind.beta2, state.step)), T(1 - kind.beta1), T(1 - kind.beta2),
+          T(kind.epsilon)};
+}
 
 template <class T>
 MICROTOME_HOST_DEVICE void adam_update(T g, const AdamStep<T>& step, T& w, T& m, T& v) {
   using std::sqrt;
-  m += (g - m) * (T(1) - step.beta1);
-  v += (g * g - v) * (T(1) - step.beta2);
+  m += (g - m) * step.first_share;
+  v += (g * g - v) * step.second_share;
   w -= step.alpha * m / (sqrt(v) + step.epsilon);
 }
 

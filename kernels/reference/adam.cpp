@@ -19,8 +19,7 @@ class ReferenceAdam final : public AdamOp {
     for (const Tensor* flat : {&dw, &w, &m, &v}) require_vector<T>(*flat, count_, "a flat tensor");
     require(!narrow, "adam: the reference has no narrower type");
     if (!state->finite) return;
-    const double alpha = adam_alpha(state->learning_rate, kind_.beta1, kind_.beta2, state->step);
-    const AdamStep<T> step{static_cast<T>(alpha), kind_.beta1, kind_.beta2, kind_.epsilon};
+    const auto step = adam_step<T>(kind_, *state);
     for (std::int64_t i = 0; i < count_; ++i) adam_update(at<T>(dw, i), step, at<T>(w, i), at<T>(m, i), at<T>(v, i));
   }
 
