@@ -36,12 +36,14 @@ for ((i = 1; killed < count; ++i)); do
   if ((i % 2 == 0)); then
     while [ ! -e "$out/.last.checkpoint.part" ] && kill -0 "$program" 2>/dev/null; do :; done
   fi
-  if kill -9 "$program" 2>/dev/null; then
+  kill -9 "$program" 2>/dev/null || true
+  status=0
+  wait "$program" 2>/dev/null || status=$?
+  if ((status == 137)); then
     killed=$((killed + 1))
   elif ((moment > 0)); then
     milliseconds=$moment  # it had ended by then
   fi
-  wait "$program" 2>/dev/null || true
   if [ -e "$out/.last.checkpoint.part" ]; then killed_writing=$((killed_writing + 1)); fi
 
   "${train[@]}" --out "$out" >>"$folder/log" 2>&1 || fail "the resumed run $i failed"
