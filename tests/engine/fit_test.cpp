@@ -102,11 +102,13 @@ TEST(FitTest, MetricsAreMeansOverImages) {
 }
 
 TEST(FitTest, GoesOnBitForBitFromEveryBatch) {
-  const Outcome whole = train(options);
+  FitOptions population = options;
+  population.population_statistics = true;
+  const Outcome whole = train(population);
   for (int stop = 1; stop <= 19; ++stop) {
-    const Outcome first = train(options, {}, stop);
+    const Outcome first = train(population, {}, stop);
     ASSERT_TRUE(first.result.stopped) << stop;
-    const Outcome second = train(options, first.recorder.snapshots.back());
+    const Outcome second = train(population, first.recorder.snapshots.back());
     EXPECT_EQ(second.weights, whole.weights) << "stopped after batch " << stop;
     EXPECT_EQ(second.result.best_weights, whole.result.best_weights);
     ASSERT_EQ(second.result.history.size(), whole.result.history.size());
