@@ -26,9 +26,7 @@ Arguments declare(EvaluateSettings& s) {
   arguments.ignore_foreign_settings();
   arguments.heading("Network");
   add_network(arguments, s);
-  arguments.add(
-      {.name = "weights", .placeholder = "FILE", .help = "Keras' .h5 or .weights.h5, or a checkpoint", .required = true},
-      s.weights);
+  add_weights(arguments, s);
   arguments.heading("Data");
   add_data(arguments, s);
   arguments.add({.name = "split", .help = "which images"}, s.split, {"train", "valid", "test"});

@@ -28,6 +28,12 @@ void add_network(Arguments& arguments, Settings& settings) {
                 settings.net);
 }
 
+void add_weights(Arguments& arguments, Settings& settings) {
+  arguments.add(
+      {.name = "weights", .placeholder = "FILE", .help = "Keras' .h5 or .weights.h5, or a checkpoint", .required = true},
+      settings.weights);
+}
+
 void add_preprocess(Arguments& arguments, Settings& settings) {
   arguments.add({.name = "preprocess",
                  .help = "paper: x / 255 for every network; native: as the network's authors did (b2, b6: x / 255 too)",

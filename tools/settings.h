@@ -27,6 +27,7 @@ struct Settings {
 };
 
 void add_network(Arguments& arguments, Settings& settings);
+void add_weights(Arguments& arguments, Settings& settings);  // required: what a network is judged with
 void add_preprocess(Arguments& arguments, Settings& settings);
 void add_data(Arguments& arguments, Settings& settings);
 void add_machine(Arguments& arguments, Settings& settings);
