@@ -30,7 +30,7 @@ class Recording {
   virtual void run() = 0;
 };
 
-/// Factories return null to decline an *option* of an op (an `activation`), and the planner falls back to separate ops; an op
+/// Factories return null to decline an *option* of an op (an `activation`, `shared_statistics`), and the planner falls back to separate ops; an op
 /// they cannot make at all throws. Work is queued in order; only `read`, `write` and `synchronize` wait for it.
 class Backend {
  public:
@@ -45,6 +45,7 @@ class Backend {
   virtual void write(void* device, const void* host, std::size_t bytes) = 0;
   virtual void read(void* host, const void* device, std::size_t bytes) = 0;
   virtual void zero(void* device, std::size_t bytes) = 0;
+  virtual void copy(void* to, const void* from, std::size_t bytes) = 0;  // both on the device; queued like an op
 
   /// Read-only data as the device sees it: a copy, or the host's own memory where that is the device's. The host's must outlive it.
   virtual Buffer resident(const void* host, std::size_t bytes) {
@@ -64,6 +65,7 @@ class Backend {
   virtual std::unique_ptr<PoolOp> pool(const Pool&, const Layout& x, const Layout& y) = 0;
   virtual std::unique_ptr<DropoutOp> dropout(const Dropout&, const Layout& x, const Layout& y) = 0;
   virtual std::unique_ptr<AddOp> add(const Add&, const Layout& a, const Layout& b, const Layout& y) = 0;
+  virtual std::unique_ptr<MultiplyOp> multiply(const Multiply&, const Layout& x, const Layout& gate, const Layout& y) = 0;
   virtual std::unique_ptr<GatherOp> gather(const Gather&, const Layout& images, const Layout& x) = 0;
   virtual std::unique_ptr<LossOp> loss(const Loss&, const Layout& z) = 0;
   virtual std::unique_ptr<AdamOp> adam(const Adam&, std::int64_t count) = 0;

@@ -43,6 +43,25 @@ Shape infer(const GraphOp::Kind& kind, const std::vector<Shape>& x, const std::v
             require(x[0] == x[1], "add: ", to_string(x[0]), " and ", to_string(x[1]), " differ");
             return x[0];
           },
+          [&](const Multiply&) {
+            require(x[1] == Shape{1, 1, 1, x[0].c}, "multiply: a gate of ", to_string(x[1]), " for ", to_string(x[0]));
+            return x[0];
+          },
+          [&](const Concat&) {
+            Shape y = x[0];
+            for (std::size_t i = 1; i < x.size(); ++i) {
+              require(x[i].h == y.h && x[i].w == y.w, "concat: ", to_string(x[i]), " beside ", to_string(x[0]));
+              y.c += x[i].c;
+            }
+            return y;
+          },
+          [&](const ZeroPad& pad) {
+            return Shape{1, x[0].h + pad.before.h + pad.after.h, x[0].w + pad.before.w + pad.after.w, x[0].c};
+          },
+          [&](const Normalize&) {
+            require(x[0].c == 3, "normalize: an image of ", x[0].c, " channels");
+            return x[0];
+          },
           [&](const Reshape& reshape) {
             const Shape y{1, reshape.shape.h, reshape.shape.w, reshape.shape.c};
             require(y.count() == x[0].count(), "reshape: ", to_string(x[0]), " has another count than ", to_string(y));
@@ -84,12 +103,28 @@ void Graph::row(std::string_view kind, std::string_view name) {
   rows_.push_back({unique, std::string(kind), {}, -1, {}});
 }
 
-int Graph::parameter(std::string_view name, const Shape& shape, std::vector<int> keras_shape, Initializer init, bool trainable) {
+int Graph::parameter(std::string_view name, const Shape& shape, std::vector<int> keras_shape, Initializer init) {
   const int index = static_cast<int>(parameters_.size());
   const int row = static_cast<int>(rows_.size()) - 1;
-  parameters_.push_back({row, std::string(name), shape, std::move(keras_shape), init, trainable});
+  parameters_.push_back({row, std::string(name), shape, std::move(keras_shape), init});
   rows_[row].parameters.push_back(index);
   return index;
+}
+
+int Graph::statistic(std::string_view name, const Shape& shape, double initial) {
+  const int index = parameter(name, shape, {shape.c}, constant(initial));
+  parameters_[index].trainable = false;
+  parameters_[index].statistic = true;
+  return index;
+}
+
+void Graph::freeze_base() {
+  require(features_ >= 0, "this network has no published base to freeze");
+  for (Parameter& p : parameters_) p.trainable = p.trainable && p.row > ops_[features_].row;
+}
+
+void Graph::freeze() {
+  for (Parameter& p : parameters_) p.trainable = false;
 }
 
 Node Graph::op(GraphOp::Kind kind, const std::vector<Node>& inputs, std::vector<int> parameters) {
@@ -131,6 +166,50 @@ std::int64_t Graph::macs(int row) const {
   for (const GraphOp& op : ops_)
     if (op.row == row) sum += macs_of(op, *this);
   return sum;
+}
+
+std::vector<int> keras_order(const Graph& graph) {
+  const int count = static_cast<int>(graph.rows().size());
+  std::vector<std::vector<int>> inputs(count);  // rows that a row reads, in order
+  for (const GraphOp& op : graph.ops())
+    for (const int input : op.inputs)
+      if (const int from = graph.ops()[input].row; from != op.row) inputs[op.row].push_back(from);
+
+  // Depth first from the output: `met` as rows are entered, `left` as all before them is done. Keras 3's map_graph.
+  std::vector<int> met(count, -1), left;
+  struct Visit {
+    int row;
+    std::size_t next;
+  };
+  std::vector<Visit> path{{graph.ops()[graph.output()].row, 0}};
+  int entered = 0;
+  met[path[0].row] = entered++;
+  while (!path.empty()) {
+    Visit& visit = path.back();
+    if (visit.next == inputs[visit.row].size()) {
+      left.push_back(visit.row);
+      path.pop_back();
+      continue;
+    }
+    const int from = inputs[visit.row][visit.next++];
+    if (met[from] >= 0) continue;
+    met[from] = entered++;
+    path.push_back({from, 0});
+  }
+  std::vector<int> depth(count);
+  std::for_each(left.rbegin(), left.rend(), [&](int row) {
+    for (const int from : inputs[row]) depth[from] = std::max(depth[from], depth[row] + 1);
+  });
+  std::sort(left.begin(), left.end(), [&](int a, int b) { return depth[a] != depth[b] ? depth[a] > depth[b] : met[a] < met[b]; });
+  return left;
+}
+
+bool random_before_features(const Graph& graph) {
+  const auto end = graph.ops().begin() + graph.features() + 1;
+  return std::any_of(graph.ops().begin(), end, [](const GraphOp& op) {
+    const auto* dropout = std::get_if<Dropout>(&op.kind);
+    return dropout && dropout->rate > 0;
+  });
 }
 
 std::string full_name(const Graph& graph, const Parameter& parameter) {

@@ -41,6 +41,7 @@ struct Parameter {
   std::vector<int> keras_shape;  // a convolution's kernel as {R, S, C, K}, a dense one as {C, K}, a vector as {C}
   Initializer init;
   bool trainable = true;
+  bool statistic = false;  // a moving average: never trained, and last in Keras' files
 };
 
 /// One row of the paper's table; one layer of Keras'.
@@ -56,7 +57,8 @@ struct Input {};
 
 /// One op of a row. A variant of all kinds but those that belong to a step and not to a network (gather, loss, Adam).
 struct GraphOp {
-  using Kind = std::variant<Input, Conv, Dense, BatchNorm, Activate, Pool, Dropout, Add, Reshape>;
+  using Kind =
+      std::variant<Input, Normalize, Conv, Dense, BatchNorm, Activate, Pool, ZeroPad, Dropout, Add, Multiply, Concat, Reshape>;
   Kind kind;
   std::vector<int> inputs;      // indices of ops
   std::vector<int> parameters;  // Conv, Dense: w and b if any. BatchNorm: gamma if any, beta, moving mean, moving variance
@@ -72,18 +74,28 @@ class Graph {
   /// Opens a row; ops and parameters recorded next belong to it. An empty name becomes Keras' automatic one: the kind, then
   /// kind_1, kind_2, …
   void row(std::string_view kind, std::string_view name = {});
-  int parameter(std::string_view name, const Shape& shape, std::vector<int> keras_shape, Initializer init, bool trainable = true);
+  int parameter(std::string_view name, const Shape& shape, std::vector<int> keras_shape, Initializer init);
+  /// A moving average: a parameter that nothing trains.
+  int statistic(std::string_view name, const Shape& shape, double initial);
   void activation_of_row(std::string_view name) { rows_.back().activation = name; }
 
   /// Records an op of the open row and infers its shape; an impossible one fails here, at the guilty row.
   Node op(GraphOp::Kind kind, const std::vector<Node>& inputs, std::vector<int> parameters = {});
 
+  /// Where the published base ends and the study's head begins: 1 1 C of each image.
+  void features(Node x) { features_ = x.op; }
   /// The network's logits; called once, last.
   void output(Node logits) { output_ = logits.op; }
+
+  /// No parameter of the rows up to the features is trained from here on, or none of any row. A frozen batch-norm runs on its
+  /// moving statistics, as Keras' does; dropout in a frozen base still drops.
+  void freeze_base();
+  void freeze();
 
   const std::vector<Row>& rows() const { return rows_; }
   const std::vector<GraphOp>& ops() const { return ops_; }
   const std::vector<Parameter>& parameters() const { return parameters_; }
+  int features() const { return features_; }  // -1 where nothing is published: b2, b6
   int output() const { return output_; }
 
   /// Sum over parameters; the trainable ones alone.
@@ -97,8 +109,15 @@ class Graph {
   std::vector<GraphOp> ops_;
   std::vector<Parameter> parameters_;
   std::unordered_map<std::string, int> uses_of_kind_;
-  int output_ = -1;
+  int features_ = -1, output_ = -1;
 };
+
+/// Rows in the order of Keras' model.layers, which is that of its weight files: by distance from the output, the farthest
+/// first, and among equals as a walk from the output back through the inputs meets them.
+std::vector<int> keras_order(const Graph& graph);
+
+/// Whether the features differ from pass to pass: dropout or stochastic depth comes before them.
+bool random_before_features(const Graph& graph);
 
 /// "kernel" of row "conv2d_1" and so on, for messages and files.
 std::string full_name(const Graph& graph, const Parameter& parameter);

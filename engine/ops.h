@@ -45,6 +45,8 @@ struct BatchNorm {
   bool bessel = true;
   bool batch_statistics = true;              // set by the planner: training, and not frozen
   Activation activation = Activation::none;  // an option
+  bool shared_statistics = false;            // an option: batch statistics are kept where other batch-norms of these channels read them
+  int known_channels = 0;                    // with it: the first channels, whose statistics are there already
 };
 
 struct Activate {
@@ -67,8 +69,27 @@ struct Dropout {
   std::uint64_t stream = 0;
 };
 
-/// y = a + b.
-struct Add {};
+/// y = activation(a + b): a residual's join [He2016, eq. 1].
+struct Add {
+  Activation activation = Activation::none;  // an option; one whose derivative follows from y
+};
+
+/// y[n,h,w,c] = x[n,h,w,c] gate[n,c]: the end of squeeze-excite [Hu2018, eq. 4]. gate: N 1 1 C.
+struct Multiply {};
+
+/// Inputs side by side in the channels. No backend makes it: the planner lets producers write into slices of y.
+struct Concat {};
+
+/// Zeros around the image. No backend makes it: the planner widens the window of the convolution or pooling that reads it.
+struct ZeroPad {
+  Extent before = 0, after = 0;
+};
+
+/// y = (x - mean) / divisor per channel of the image. No backend makes it: whoever fills the network's input does it on the way.
+struct Normalize {
+  std::array<float, 3> mean{0, 0, 0};
+  std::array<float, 3> divisor{1, 1, 1};
+};
 
 /// The same elements under another shape; the planner gives both one address.
 struct Reshape {
@@ -78,12 +99,14 @@ struct Reshape {
 /// Batch i of the epoch, from images resident on the device: x = (image - mean) / divisor per channel.
 /// images: u8 IMAGES H W C, labels: u8 IMAGES; x: N H W C, y: N in the parameters' type. Image j of the batch is number
 /// `state.batch * batch_size + j` of the epoch, in file order or in the order of a permutation of (seed, epoch).
+/// Images in the activation type instead of u8 are features that a frozen base made: they are copied as they are.
 struct Gather {
   int images = 0;
   int batch_size = 0;  // of full batches; the last one of an epoch may have fewer
   bool shuffle = false;
   std::array<float, 3> mean{0, 0, 0};
   std::array<float, 3> divisor{255, 255, 255};
+  bool bgr = false;  // x's channel c is the image's 2 - c, mean and divisor being x's
 };
 
 /// Binary cross-entropy from logits z and labels y in {0, 1}, averaged over the batch:
@@ -126,7 +149,7 @@ class Op {
  public:
   virtual ~Op() = default;
 
-  /// Which tensors of its forward pass (beside dy) the backward pass reads: they stay alive until then.
+  /// Which tensors of its forward pass (beside dy) the backward pass reads: they stay alive until then. `x` means all inputs.
   struct Reads {
     bool x = false, y = false;
   };
@@ -155,10 +178,12 @@ class DenseOp : public Op {
 
 /// Statistics of the forward pass are kept inside; backward includes the activation. `gamma` is null without scale. Vectors
 /// are of the parameter type. dx may be dy's memory. Write is dx's: dgamma and dbeta have one writer, and are overwritten.
+/// `statistics`, null but with `shared_statistics`: 1 1 2 C of the parameter type, the batch's means in row 0 and its biased
+/// variances in row 1 (strides.w apart); forward reads those of the known channels and writes the others'.
 class BatchNormOp : public Op {
  public:
   virtual void forward(const Tensor& x, const Tensor* gamma, const Tensor& beta, const Tensor& moving_mean,
-                       const Tensor& moving_variance, const Tensor& y) = 0;
+                       const Tensor& moving_variance, const Tensor* statistics, const Tensor& y) = 0;
   virtual void backward(const Tensor& x, const Tensor& dy, const Tensor* gamma, const Tensor& beta, const Tensor& dx,
                         const Tensor* dgamma, const Tensor& dbeta, Write) = 0;
 };
@@ -184,11 +209,18 @@ class DropoutOp : public Op {
   virtual void backward(const Tensor& dy, const StepState* state, const Tensor& dx, Write) = 0;
 };
 
-/// Backward runs once for each of a and b. y may be a's memory.
+/// Backward runs once for each of a and b, on the gradient before the activation, as ConvOp's. y may be a's memory.
 class AddOp : public Op {
  public:
   virtual void forward(const Tensor& a, const Tensor& b, const Tensor& y) = 0;
   virtual void backward(const Tensor& dy, const Tensor& dx, Write) = 0;
+};
+
+class MultiplyOp : public Op {
+ public:
+  virtual void forward(const Tensor& x, const Tensor& gate, const Tensor& y) = 0;
+  virtual void backward_data(const Tensor& dy, const Tensor& gate, const Tensor& dx, Write) = 0;  // dx may be dy's memory
+  virtual void backward_gate(const Tensor& x, const Tensor& dy, const Tensor& dgate, Write) = 0;  // sum over h w of x dy
 };
 
 class GatherOp : public Op {

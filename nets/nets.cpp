@@ -19,10 +19,10 @@ constexpr std::array table{
 
 }  // namespace
 
-Graph Network::build(Extent image) const {
+Graph Network::build(Extent image, Head) const {
   Graph graph;
   try {
-    graph.output(stages(graph.input(image)));
+    graph.output(base(graph.input(image)));
   } catch (Error& error) {
     throw error.within(fmt::format("network {} at {}x{}", name, image.h, image.w));
   }

@@ -3,19 +3,35 @@
 
 #include "engine/graph.h"
 
+#include <array>
 #include <span>
 #include <string_view>
 
 namespace microtome {
 
+/// What follows the base: the study's global average pooling, dense 256, dense 1 [Bonnet2021, sec. 2.3]; the published classes of
+/// ImageNet; nothing. b2 and b6 are whole, and have the study's alone.
+enum class Head { study, imagenet, none };
+
+/// What a published base was trained on: x = (pixel - mean) / divisor per channel of x, RGB or BGR.
+struct Preprocessing {
+  std::array<float, 3> mean{0, 0, 0};
+  std::array<float, 3> divisor{255, 255, 255};
+  bool bgr = false;
+};
+
 struct Network {
   std::string_view name;        // "resnet50"
   std::string_view short_name;  // the paper's: "rn50"
   std::string_view title;       // "ResNet50 [He2016]"
-  Node (*stages)(Node image);
+  Node (*base)(Node image);     // of b2 and b6: everything
+  Node (*top)(Node features) = nullptr;  // the published head, on the base's last rows; none of b2 and b6
+  int published_size = 96;               // side of the images that the top was made for
+  Preprocessing native = {};
 
-  /// Records the network for images of this size; one that is too small fails at the guilty row.
-  Graph build(Extent image) const;
+  /// Records the network for images of this size. One that is too small fails at the guilty row and says which size would do; a
+  /// head that the network does not have is Error(ExitCode::usage).
+  Graph build(Extent image, Head head = Head::study) const;
 };
 
 std::span<const Network> networks();
