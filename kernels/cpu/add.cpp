@@ -1,5 +1,6 @@
-// y = a + b; the gradient of either is dy.
+// y = activation(a + b); the gradient of either is that before the activation. See kernels/formulas/activation.h.
 #include "kernels/cpu/cpu.h"
+#include "kernels/formulas/activation.h"
 
 namespace microtome {
 
@@ -7,7 +8,7 @@ namespace {
 
 class CpuAdd final : public AddOp {
  public:
-  CpuAdd(const Layout& a, const Layout& b, const Layout& y) : a_(a), b_(b), y_(y) {
+  CpuAdd(const Add& kind, const Layout& a, const Layout& b, const Layout& y) : kind_(kind), a_(a), b_(b), y_(y) {
     require_f32(a, y), require_f32(b, y);
     require(a.shape == b.shape && a.shape == y.shape, "add: ", to_string(a.shape), " and ", to_string(b.shape), " do not give ",
             to_string(y.shape));
@@ -18,15 +19,17 @@ class CpuAdd final : public AddOp {
 
   void forward(const Tensor& a, const Tensor& b, const Tensor& y) override {
     require_layout(a, a_, "a"), require_layout(b, b_, "b"), require_layout(y, y_, "y");
-    for_each_run(
-        y.shape,
-        [&](std::int64_t, std::int64_t count, std::int64_t at_a, std::int64_t at_b, std::int64_t at_y) {
-          const float *one = a.as<float>() + at_a, *other = b.as<float>() + at_b;
-          float* to = y.as<float>() + at_y;
+    with_activation(kind_.activation, [&](auto function) {
+      for_each_run(
+          y.shape,
+          [&](std::int64_t, std::int64_t count, std::int64_t at_a, std::int64_t at_b, std::int64_t at_y) {
+            const float *one = a.as<float>() + at_a, *other = b.as<float>() + at_b;
+            float* to = y.as<float>() + at_y;
 #pragma omp simd
-          for (std::int64_t i = 0; i < count; ++i) to[i] = one[i] + other[i];
-        },
-        a, b, y);
+            for (std::int64_t i = 0; i < count; ++i) to[i] = activate(function(), one[i] + other[i]);
+          },
+          a, b, y);
+    });
   }
 
   void backward(const Tensor& dy, const Tensor& dx, Write write) override {
@@ -46,13 +49,15 @@ class CpuAdd final : public AddOp {
   }
 
  private:
+  Add kind_;
   Layout a_, b_, y_;
 };
 
 }  // namespace
 
-std::unique_ptr<AddOp> make_cpu_add(const Layout& a, const Layout& b, const Layout& y) {
-  return std::make_unique<CpuAdd>(a, b, y);
+std::unique_ptr<AddOp> make_cpu_add(const Add& kind, const Layout& a, const Layout& b, const Layout& y) {
+  if (derivative_reads_x(kind.activation)) return nullptr;
+  return std::make_unique<CpuAdd>(kind, a, b, y);
 }
 
 }  // namespace microtome

@@ -93,6 +93,7 @@ class Cpu final : public Backend {
   void write(void* to, const void* host, std::size_t bytes) override { std::memcpy(to, host, bytes); }
   void read(void* host, const void* from, std::size_t bytes) override { std::memcpy(host, from, bytes); }
   void zero(void* data, std::size_t bytes) override { std::memset(data, 0, bytes); }
+  void copy(void* to, const void* from, std::size_t bytes) override { std::memcpy(to, from, bytes); }
   Buffer resident(const void* host, std::size_t bytes) override {
     return {const_cast<void*>(host), bytes, [](void*) noexcept {}};
   }
@@ -117,8 +118,11 @@ class Cpu final : public Backend {
   std::unique_ptr<DropoutOp> dropout(const Dropout& kind, const Layout& x, const Layout& y) override {
     return make_cpu_dropout(kind, x, y);
   }
-  std::unique_ptr<AddOp> add(const Add&, const Layout& a, const Layout& b, const Layout& y) override {
-    return make_cpu_add(a, b, y);
+  std::unique_ptr<AddOp> add(const Add& kind, const Layout& a, const Layout& b, const Layout& y) override {
+    return make_cpu_add(kind, a, b, y);
+  }
+  std::unique_ptr<MultiplyOp> multiply(const Multiply&, const Layout& x, const Layout& gate, const Layout& y) override {
+    return make_cpu_multiply(x, gate, y);
   }
   std::unique_ptr<GatherOp> gather(const Gather& kind, const Layout& images, const Layout& x) override {
     return make_cpu_gather(kind, images, x);

@@ -1,7 +1,8 @@
 // y = activation(gamma (x - mean) / sqrt(variance + epsilon) + beta), per channel [Ioffe2015, alg. 1]; see
 // kernels/formulas/batch_norm.h. Statistics take one pass over memory: x is cut into pieces that fit L1, each piece gives its
 // sum and, from L1, its sum of squares about its mean; pieces are joined in order and in double [Chan1983]. Training reads x
-// twice and writes y; backward reads x and dy twice and writes dx.
+// twice and writes y; backward reads x and dy twice and writes dx. Of known channels x is read once, as their statistics are
+// another batch norm's.
 #include "kernels/formulas/batch_norm.h"
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/simd.h"
@@ -33,10 +34,10 @@ struct Group {
   static constexpr int size = count, channels = count * static_cast<int>(sizeof(V) / sizeof(float));
 };
 
-/// Calls f(Group, first channel) so that every channel is met once.
+/// Calls f(Group, channel) so that every channel from `first` on is met once.
 template <class F>
-void for_groups(int channels, const F& f) {
-  int c = 0;
+void for_groups(int first, int channels, const F& f) {
+  int c = first;
   const auto take = [&]<class G>(G group) {
     for (; c + G::channels <= channels; c += G::channels) f(group, c);
   };
@@ -58,8 +59,8 @@ class CpuBatchNorm final : public BatchNormOp {
         y_(y),
         channels_(x.shape.c),
         positions_(x.shape.count() / x.shape.c),
-        piece_(std::max<std::int64_t>(piece_elements / channels_, 8)),
-        pieces_((positions_ + piece_ - 1) / piece_),
+        measured_(positions_, channels_ - kind.known_channels),
+        summed_(positions_, channels_),
         mean_(channels_),
         inverse_(channels_),
         scale_(channels_),
@@ -67,9 +68,12 @@ class CpuBatchNorm final : public BatchNormOp {
         mean_dgamma_(channels_) {
     require_f32(x, y);
     require(x.shape == y.shape, "batch norm: ", to_string(x.shape), " does not give ", to_string(y.shape));
+    require(kind.shared_statistics ? kind.batch_statistics && kind.known_channels >= 0 && kind.known_channels <= channels_
+                                   : kind.known_channels == 0,
+            "batch norm: ", kind.known_channels, " known channels of ", channels_, " without shared statistics of a batch");
     ScratchPlan plan;
-    first_ = plan.take(pieces_ * channels_ * sizeof(float));
-    second_ = plan.take(pieces_ * channels_ * sizeof(float));
+    const std::size_t sums = std::max(measured_.count, summed_.count) * channels_ * sizeof(float);
+    first_ = plan.take(sums), second_ = plan.take(sums);
     scratch_.reserve(plan.bytes());
   }
 
@@ -77,16 +81,18 @@ class CpuBatchNorm final : public BatchNormOp {
   std::string implementation() const override { return "own"; }
 
   void forward(const Tensor& x, const Tensor* gamma, const Tensor& beta, const Tensor& moving_mean,
-               const Tensor& moving_variance, const Tensor& y) override {
+               const Tensor& moving_variance, const Tensor* statistics, const Tensor& y) override {
     require_layout(x, x_, "x"), require_scale(gamma), require_layout(y, y_, "y");
     for (const Tensor* vector : {&beta, &moving_mean, &moving_variance})
       require_vector(*vector, channels_, "beta or a moving average");
+    require_statistics(statistics);
     if (kind_.batch_statistics) measure(x);
     for (int c = 0; c < channels_; ++c) {
       float &mean = moving_mean.as<float>()[c], &variance = moving_variance.as<float>()[c];
       Moments<float> moments{mean, variance};
       if (kind_.batch_statistics) {
-        moments = joined_moments(c);
+        moments = c < kind_.known_channels ? shared(*statistics, c) : joined_moments(c);
+        if (statistics && c >= kind_.known_channels) share(*statistics, c, moments);
         mean = moving_average(mean, moments.mean, kind_.momentum);
         variance = moving_average(
             variance, moving_variance_sample(moments.variance, static_cast<float>(positions_), kind_.bessel), kind_.momentum);
@@ -105,7 +111,7 @@ class CpuBatchNorm final : public BatchNormOp {
     require_vector(beta, channels_, "beta"), require_vector(dbeta, channels_, "dbeta");
     with_activation(kind_.activation, [&](auto function) { sum_gradients(function, x, dy, beta.as<float>()); });
     for (int c = 0; c < channels_; ++c) {
-      const double sum = joined(first_, c), product = joined(second_, c);
+      const double sum = joined(summed_, first_, c), product = joined(summed_, second_, c);
       dbeta.as<float>()[c] = static_cast<float>(sum);
       if (dgamma) dgamma->as<float>()[c] = static_cast<float>(product);
       const double share = kind_.batch_statistics ? 1.0 / static_cast<double>(positions_) : 0.0;
@@ -118,17 +124,26 @@ class CpuBatchNorm final : public BatchNormOp {
   }
 
  private:
+  /// Of the M positions, as many at a time as fit L1.
+  struct Pieces {
+    Pieces(std::int64_t positions, int channels)
+        : size(std::max<std::int64_t>(piece_elements / std::max(channels, 1), 8)), count((positions + size - 1) / size) {}
+    std::int64_t size, count;
+  };
+
   /// f(piece, first position, last + 1), over the threads.
   template <class F>
-  void for_pieces(const F& f) const {
+  void for_pieces(const Pieces& pieces, const F& f) const {
 #pragma omp parallel for schedule(static)
-    for (std::int64_t piece = 0; piece < pieces_; ++piece) f(piece, piece * piece_, std::min((piece + 1) * piece_, positions_));
+    for (std::int64_t piece = 0; piece < pieces.count; ++piece)
+      f(piece, piece * pieces.size, std::min((piece + 1) * pieces.size, positions_));
   }
 
   /// Each piece's sum of x, and of squares about its own mean.
   void measure(const Tensor& x) const {
-    for_pieces([&](std::int64_t piece, std::int64_t first, std::int64_t last) {
-      for_groups(channels_, [&]<class G>(G, int c) {
+    if (kind_.known_channels == channels_) return;
+    for_pieces(measured_, [&](std::int64_t piece, std::int64_t first, std::int64_t last) {
+      for_groups(kind_.known_channels, channels_, [&]<class G>(G, int c) {
         typename G::Value sum[G::size]{}, squares[G::size]{}, mean[G::size];
         for (std::int64_t i = first; i < last; ++i)
           for (int j = 0; j < G::size; ++j) sum[j] += value<G>(at(x, i) + c, j);
@@ -144,17 +159,17 @@ class CpuBatchNorm final : public BatchNormOp {
     });
   }
 
-  double joined(std::size_t sums, int c) const {
+  double joined(const Pieces& pieces, std::size_t sums, int c) const {
     double total = 0;
-    for (std::int64_t piece = 0; piece < pieces_; ++piece) total += scratch_.at(sums)[piece * channels_ + c];
+    for (std::int64_t piece = 0; piece < pieces.count; ++piece) total += scratch_.at(sums)[piece * channels_ + c];
     return total;
   }
 
   Moments<float> joined_moments(int c) const {
-    const double mean = joined(first_, c) / static_cast<double>(positions_);
-    double squares = joined(second_, c);
-    for (std::int64_t piece = 0; piece < pieces_; ++piece) {
-      const auto count = static_cast<double>(std::min(piece_, positions_ - piece * piece_));
+    const double mean = joined(measured_, first_, c) / static_cast<double>(positions_);
+    double squares = joined(measured_, second_, c);
+    for (std::int64_t piece = 0; piece < measured_.count; ++piece) {
+      const auto count = static_cast<double>(std::min(measured_.size, positions_ - piece * measured_.size));
       const double off = scratch_.at(first_)[piece * channels_ + c] / count - mean;
       squares += count * off * off;
     }
@@ -163,7 +178,7 @@ class CpuBatchNorm final : public BatchNormOp {
 
   template <class Function>
   void normalise(Function function, const Tensor& x, const float* beta, const Tensor& y) const {
-    for_pieces([&](std::int64_t, std::int64_t first, std::int64_t last) {
+    for_pieces(summed_, [&](std::int64_t, std::int64_t first, std::int64_t last) {
       for (std::int64_t i = first; i < last; ++i) {
         const float* from = at(x, i);
         float* to = at(y, i);
@@ -176,8 +191,8 @@ class CpuBatchNorm final : public BatchNormOp {
   /// Each piece's sum of g, and of g times normalised x; g is dy before the activation.
   template <class Function>
   void sum_gradients(Function, const Tensor& x, const Tensor& dy, const float* beta) const {
-    for_pieces([&](std::int64_t piece, std::int64_t first, std::int64_t last) {
-      for_groups(channels_, [&]<class G>(G, int c) {
+    for_pieces(summed_, [&](std::int64_t piece, std::int64_t first, std::int64_t last) {
+      for_groups(0, channels_, [&]<class G>(G, int c) {
         typename G::Value sum[G::size]{}, product[G::size]{};
         for (std::int64_t i = first; i < last; ++i)
           for (int j = 0; j < G::size; ++j) {
@@ -196,7 +211,7 @@ class CpuBatchNorm final : public BatchNormOp {
   template <class Function, class Accumulate>
   void spread_gradients(Function, Accumulate accumulate, const Tensor& x, const Tensor& dy, const float* beta,
                         const Tensor& dx) const {
-    for_pieces([&](std::int64_t, std::int64_t first, std::int64_t last) {
+    for_pieces(summed_, [&](std::int64_t, std::int64_t first, std::int64_t last) {
       for (std::int64_t i = first; i < last; ++i) {
         const float *value_of_x = at(x, i), *from = at(dy, i);
         float* to = at(dx, i);
@@ -229,6 +244,19 @@ class CpuBatchNorm final : public BatchNormOp {
     }
   }
 
+  static Moments<float> shared(const Tensor& statistics, int c) { return {at(statistics, 0)[c], at(statistics, 1)[c]}; }
+  static void share(const Tensor& statistics, int c, const Moments<float>& moments) {
+    at(statistics, 0)[c] = moments.mean, at(statistics, 1)[c] = moments.variance;
+  }
+
+  void require_statistics(const Tensor* statistics) const {
+    require((statistics != nullptr) == kind_.shared_statistics,
+            "batch norm: statistics to share where none were planned, or none where they were");
+    if (statistics)
+      require(statistics->shape == Shape{1, 1, 2, channels_} && statistics->dtype == DType::f32, "batch norm: statistics are ",
+              to_string(statistics->shape), " ", name(statistics->dtype), " and not 1x1x2x", channels_, " f32");
+  }
+
   void require_scale(const Tensor* gamma) const {
     require((gamma != nullptr) == kind_.scale, "batch norm: a scale where none was planned, or none where one was");
     if (gamma) require_vector(*gamma, channels_, "gamma");
@@ -238,7 +266,8 @@ class CpuBatchNorm final : public BatchNormOp {
   BatchNorm kind_;
   Layout x_, y_;
   int channels_;
-  std::int64_t positions_, piece_, pieces_;      // M = N H W; positions in a piece; pieces
+  std::int64_t positions_;                       // M = N H W
+  Pieces measured_, summed_;                     // for the statistics; for all else
   std::size_t first_, second_;                   // two sums a piece and channel
   std::vector<float> mean_, inverse_, scale_;    // of the last forward pass
   std::vector<float> mean_dbeta_, mean_dgamma_;  // divided by M; zero where statistics are given

@@ -51,7 +51,8 @@ std::unique_ptr<BatchNormOp> make_cpu_batch_norm(Scratch&, const BatchNorm&, con
 std::unique_ptr<ActivateOp> make_cpu_activate(const Activate&, const Layout& x, const Layout& y);
 std::unique_ptr<PoolOp> make_cpu_pool(const Pool&, const Layout& x, const Layout& y);
 std::unique_ptr<DropoutOp> make_cpu_dropout(const Dropout&, const Layout& x, const Layout& y);
-std::unique_ptr<AddOp> make_cpu_add(const Layout& a, const Layout& b, const Layout& y);
+std::unique_ptr<AddOp> make_cpu_add(const Add&, const Layout& a, const Layout& b, const Layout& y);
+std::unique_ptr<MultiplyOp> make_cpu_multiply(const Layout& x, const Layout& gate, const Layout& y);
 std::unique_ptr<GatherOp> make_cpu_gather(const Gather&, const Layout& images, const Layout& x);
 std::unique_ptr<LossOp> make_cpu_loss(const Loss&, const Layout& z);
 std::unique_ptr<AdamOp> make_cpu_adam(const Adam&, std::int64_t count);

@@ -1,10 +1,12 @@
-// x[j,h,w,c] = (images[i,h,w,c] - mean[c]) / divisor[c] and y[j] = labels[i]; i is number batch * batch_size + j of the epoch,
-// in file order or permuted. A pixel has 256 values: their images are tabulated once. See kernels/formulas/permutation.h.
+// x[j,h,w,c] = (images[i,h,w,c] - mean[c]) / divisor[c], or images[i,h,w,2 - c] with bgr, or features[i,h,w,c] as they are;
+// y[j] = labels[i]; i is number batch * batch_size + j of the epoch, in file order or permuted. A pixel has 256 values: their
+// images are tabulated once. See kernels/formulas/permutation.h.
 #include "kernels/cpu/cpu.h"
 #include "kernels/formulas/normalise.h"
 #include "kernels/formulas/permutation.h"
 
 #include <array>
+#include <cstring>
 
 namespace microtome {
 
@@ -14,10 +16,12 @@ class CpuGather final : public GatherOp {
  public:
   CpuGather(const Gather& kind, const Layout& images, const Layout& x) : kind_(kind), images_(images), x_(x) {
     require_f32(x, x);
-    require(images.dtype == DType::u8, "gather: images are ", name(images.dtype), " and not u8");
-    require(
-        images.shape == Shape{kind.images, x.shape.h, x.shape.w, x.shape.c} && x.shape.c <= static_cast<int>(kind.mean.size()),
-        "gather: ", to_string(images.shape), " does not give ", to_string(x.shape));
+    require(images.dtype == DType::u8 || images.dtype == DType::f32, "gather: images are ", name(images.dtype),
+            " and neither u8 nor f32");
+    require(images.shape == Shape{kind.images, x.shape.h, x.shape.w, x.shape.c} && (features() || x.shape.c <= 3), "gather: ",
+            to_string(images.shape), " does not give ", to_string(x.shape));
+    require(!kind.bgr || features() || x.shape.c == 3, "gather: ", x.shape.c, " channels are not blue, green and red");
+    if (features()) return;
     for (int c = 0; c < x.shape.c; ++c)
       for (int value = 0; value < 256; ++value)
         table_[c][value] = normalise<float>(static_cast<std::uint8_t>(value), kind.mean[c], kind.divisor[c]);
@@ -39,15 +43,19 @@ class CpuGather final : public GatherOp {
       y.as<float>()[j] = labels.as<std::uint8_t>()[i];
       for (int h = 0; h < x.shape.h; ++h)
         for (int w = 0; w < x.shape.w; ++w) {
-          const std::uint8_t* from =
-              images.as<std::uint8_t>() + i * images.strides.n + h * images.strides.h + w * images.strides.w;
+          const std::int64_t at = i * images.strides.n + h * images.strides.h + w * images.strides.w;
           float* to = pixel(x, j, h, w);
-          for (int c = 0; c < x.shape.c; ++c) to[c] = table_[c][from[c]];
+          if (features())
+            std::memcpy(to, images.as<float>() + at, x.shape.c * sizeof(float));
+          else
+            for (int c = 0; c < x.shape.c; ++c) to[c] = table_[c][images.as<std::uint8_t>()[at + (kind_.bgr ? 2 - c : c)]];
         }
     }
   }
 
  private:
+  bool features() const { return images_.dtype != DType::u8; }
+
   Gather kind_;
   Layout images_, x_;
   std::array<std::array<float, 256>, 3> table_{};

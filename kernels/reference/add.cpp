@@ -1,4 +1,5 @@
-// y = a + b; the gradient of either is dy.
+// y = activation(a + b); the gradient of either is that before the activation. See kernels/formulas/activation.h.
+#include "kernels/formulas/activation.h"
 #include "kernels/reference/reference.h"
 
 namespace microtome {
@@ -8,7 +9,7 @@ namespace {
 template <class T>
 class ReferenceAdd final : public AddOp {
  public:
-  ReferenceAdd(const Layout& a, const Layout& b, const Layout& y) : a_(a), b_(b), y_(y) {
+  ReferenceAdd(const Add& kind, const Layout& a, const Layout& b, const Layout& y) : kind_(kind), a_(a), b_(b), y_(y) {
     require_types<T>(a, y), require_types<T>(b, y);
     require(a.shape == b.shape && a.shape == y.shape, "add: ", to_string(a.shape), " and ", to_string(b.shape), " do not give ",
             to_string(y.shape));
@@ -19,7 +20,9 @@ class ReferenceAdd final : public AddOp {
 
   void forward(const Tensor& a, const Tensor& b, const Tensor& y) override {
     require_layout(a, a_, "a"), require_layout(b, b_, "b"), require_layout(y, y_, "y");
-    for_each(y.shape, [&](int n, int h, int w, int c) { at<T>(y, n, h, w, c) = at<T>(a, n, h, w, c) + at<T>(b, n, h, w, c); });
+    for_each(y.shape, [&](int n, int h, int w, int c) {
+      at<T>(y, n, h, w, c) = activate(kind_.activation, at<T>(a, n, h, w, c) + at<T>(b, n, h, w, c));
+    });
   }
 
   void backward(const Tensor& dy, const Tensor& dx, Write write) override {
@@ -29,14 +32,16 @@ class ReferenceAdd final : public AddOp {
   }
 
  private:
+  Add kind_;
   Layout a_, b_, y_;
 };
 
 }  // namespace
 
 template <std::floating_point T>
-std::unique_ptr<AddOp> Reference<T>::add(const Add&, const Layout& a, const Layout& b, const Layout& y) {
-  return std::make_unique<ReferenceAdd<T>>(a, b, y);
+std::unique_ptr<AddOp> Reference<T>::add(const Add& kind, const Layout& a, const Layout& b, const Layout& y) {
+  if (derivative_reads_x(kind.activation)) return nullptr;
+  return std::make_unique<ReferenceAdd<T>>(kind, a, b, y);
 }
 
 template std::unique_ptr<AddOp> Reference<double>::add(const Add&, const Layout&, const Layout&, const Layout&);

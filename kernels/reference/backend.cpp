@@ -66,6 +66,11 @@ void Reference<T>::zero(void* device, std::size_t bytes) {
 }
 
 template <std::floating_point T>
+void Reference<T>::copy(void* to, const void* from, std::size_t bytes) {
+  std::memcpy(to, from, bytes);
+}
+
+template <std::floating_point T>
 std::unique_ptr<Recording> Reference<T>::record(std::function<void()> step) {
   return std::make_unique<KeptStep>(std::move(step));
 }

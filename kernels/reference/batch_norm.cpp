@@ -1,5 +1,6 @@
 // y = activation(gamma (x - mean) / sqrt(variance + epsilon) + beta), per channel [Ioffe2015, alg. 1]; see
-// kernels/formulas/batch_norm.h. The variance is the mean of (x - mean)^2, in a second pass: nothing cancels.
+// kernels/formulas/batch_norm.h. The variance is the mean of (x - mean)^2, in a second pass: nothing cancels. Of known channels
+// mean and variance are read; the others' are written where they are shared.
 #include "kernels/formulas/batch_norm.h"
 #include "kernels/formulas/activation.h"
 #include "kernels/reference/reference.h"
@@ -17,21 +18,31 @@ class ReferenceBatchNorm final : public BatchNormOp {
       : kind_(kind), x_(x), y_(y), count_(static_cast<T>(x.shape.count() / x.shape.c)), moments_(x.shape.c) {
     require_types<T>(x, y);
     require(x.shape == y.shape, "batch norm: ", to_string(x.shape), " does not give ", to_string(y.shape));
+    require(kind.shared_statistics ? kind.batch_statistics && kind.known_channels >= 0 && kind.known_channels <= x.shape.c
+                                   : kind.known_channels == 0,
+            "batch norm: ", kind.known_channels, " known channels of ", x.shape.c, " without shared statistics of a batch");
   }
 
   Reads backward_reads() const override { return {.x = true}; }
   std::string implementation() const override { return "naive"; }
 
   void forward(const Tensor& x, const Tensor* gamma, const Tensor& beta, const Tensor& moving_mean,
-               const Tensor& moving_variance, const Tensor& y) override {
+               const Tensor& moving_variance, const Tensor* statistics, const Tensor& y) override {
     require_layout(x, x_, "x"), require_scale(gamma), require_layout(y, y_, "y");
     for (const Tensor* vector : {&beta, &moving_mean, &moving_variance})
       require_vector<T>(*vector, x.shape.c, "beta or a moving average");
+    require_statistics(statistics);
     const T momentum = kind_.momentum;
     for (int c = 0; c < x.shape.c; ++c) {
       T &mean = at<T>(moving_mean, c), &variance = at<T>(moving_variance, c);
       if (kind_.batch_statistics) {
-        moments_[c] = batch_moments(x, c);
+        if (c < kind_.known_channels) {
+          moments_[c] = {at<T>(*statistics, 0, 0, 0, c), at<T>(*statistics, 0, 0, 1, c)};
+        } else {
+          moments_[c] = batch_moments(x, c);
+          if (statistics)
+            at<T>(*statistics, 0, 0, 0, c) = moments_[c].mean, at<T>(*statistics, 0, 0, 1, c) = moments_[c].variance;
+        }
         mean = moving_average(mean, moments_[c].mean, momentum);
         variance = moving_average(variance, moving_variance_sample(moments_[c].variance, count_, kind_.bessel), momentum);
       } else {
@@ -91,6 +102,14 @@ class ReferenceBatchNorm final : public BatchNormOp {
   T normalised(T x, int c) const { return (x - moments_[c].mean) * deviation(c); }
   T scaled(const Tensor* gamma, const Tensor& beta, int c, T normal) const {
     return (gamma ? at<T>(*gamma, c) * normal : normal) + at<T>(beta, c);
+  }
+
+  void require_statistics(const Tensor* statistics) const {
+    require((statistics != nullptr) == kind_.shared_statistics,
+            "batch norm: statistics to share where none were planned, or none where they were");
+    if (statistics)
+      require(statistics->shape == Shape{1, 1, 2, x_.shape.c} && statistics->dtype == dtype_of<T>, "batch norm: statistics are ",
+              to_string(statistics->shape), " ", name(statistics->dtype), " and not 1x1x2x", x_.shape.c, " ", name(dtype_of<T>));
   }
 
   void require_scale(const Tensor* gamma) const {

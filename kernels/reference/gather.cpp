@@ -1,5 +1,6 @@
-// x[j,h,w,c] = (images[i,h,w,c] - mean[c]) / divisor[c] and y[j] = labels[i]; i is number batch * batch_size + j of the epoch,
-// in file order or permuted. See kernels/formulas/permutation.h.
+// x[j,h,w,c] = (images[i,h,w,c] - mean[c]) / divisor[c], or images[i,h,w,2 - c] with bgr, or features[i,h,w,c] as they are;
+// y[j] = labels[i]; i is number batch * batch_size + j of the epoch, in file order or permuted. See
+// kernels/formulas/permutation.h.
 #include "kernels/formulas/normalise.h"
 #include "kernels/formulas/permutation.h"
 #include "kernels/reference/reference.h"
@@ -13,10 +14,11 @@ class ReferenceGather final : public GatherOp {
  public:
   ReferenceGather(const Gather& kind, const Layout& images, const Layout& x) : kind_(kind), images_(images), x_(x) {
     require_types<T>(x, x);
-    require(images.dtype == DType::u8, "gather: images are ", name(images.dtype), " and not u8");
-    require(
-        images.shape == Shape{kind.images, x.shape.h, x.shape.w, x.shape.c} && x.shape.c <= static_cast<int>(kind.mean.size()),
-        "gather: ", to_string(images.shape), " does not give ", to_string(x.shape));
+    require(images.dtype == DType::u8 || images.dtype == x.dtype, "gather: images are ", name(images.dtype), " and neither u8 nor ",
+            name(x.dtype));
+    require(images.shape == Shape{kind.images, x.shape.h, x.shape.w, x.shape.c} && (features() || x.shape.c <= 3), "gather: ",
+            to_string(images.shape), " does not give ", to_string(x.shape));
+    require(!kind.bgr || features() || x.shape.c == 3, "gather: ", x.shape.c, " channels are not blue, green and red");
   }
 
   Reads backward_reads() const override { return {}; }
@@ -31,12 +33,15 @@ class ReferenceGather final : public GatherOp {
             " lies beyond the last image");
     for (int j = 0; j < x.shape.n; ++j) at<T>(y, j) = static_cast<T>(at<std::uint8_t>(labels, source(*state, first + j)));
     for_each(x.shape, [&](int j, int h, int w, int c) {
-      const std::uint8_t pixel = at<std::uint8_t>(images, source(*state, first + j), h, w, c);
-      at<T>(x, j, h, w, c) = normalise<T>(pixel, kind_.mean[c], kind_.divisor[c]);
+      const int i = source(*state, first + j);
+      at<T>(x, j, h, w, c) =
+          features() ? at<T>(images, i, h, w, c)
+                     : normalise<T>(at<std::uint8_t>(images, i, h, w, kind_.bgr ? 2 - c : c), kind_.mean[c], kind_.divisor[c]);
     });
   }
 
  private:
+  bool features() const { return images_.dtype != DType::u8; }
   int source(const StepState& state, std::uint64_t number) const {
     return static_cast<int>(kind_.shuffle ? permuted(number, kind_.images, state.seed, state.epoch) : number);
   }

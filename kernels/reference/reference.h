@@ -21,6 +21,7 @@ class Reference final : public Backend {
   void write(void* device, const void* host, std::size_t bytes) override;
   void read(void* host, const void* device, std::size_t bytes) override;
   void zero(void* device, std::size_t bytes) override;
+  void copy(void* to, const void* from, std::size_t bytes) override;
   void synchronize() override {}
   std::unique_ptr<Recording> record(std::function<void()> step) override;
 
@@ -31,6 +32,7 @@ class Reference final : public Backend {
   std::unique_ptr<PoolOp> pool(const Pool&, const Layout& x, const Layout& y) override;
   std::unique_ptr<DropoutOp> dropout(const Dropout&, const Layout& x, const Layout& y) override;
   std::unique_ptr<AddOp> add(const Add&, const Layout& a, const Layout& b, const Layout& y) override;
+  std::unique_ptr<MultiplyOp> multiply(const Multiply&, const Layout& x, const Layout& gate, const Layout& y) override;
   std::unique_ptr<GatherOp> gather(const Gather&, const Layout& images, const Layout& x) override;
   std::unique_ptr<LossOp> loss(const Loss&, const Layout& z) override;
   std::unique_ptr<AdamOp> adam(const Adam&, std::int64_t count) override;
