@@ -30,7 +30,7 @@ class Recording {
   virtual void run() = 0;
 };
 
-/// Factories return null to decline an *option* of an op (an `activation`, `shared_statistics`), and the planner falls back to separate ops; an op
+/// Factories return null to decline an *option* of an op (an `activation`), and the planner falls back to separate ops; an op
 /// they cannot make at all throws. Work is queued in order; only `read`, `write` and `synchronize` wait for it.
 class Backend {
  public:

@@ -18,7 +18,7 @@ struct ModelOptions {
   Adam adam;
 };
 
-/// A planned network for one batch size and mode. Tensors are valid until the model goes; contents between runs are
+/// A network, or a part of it, planned for one batch size and mode. Tensors are valid until the model goes; contents between runs are
 /// undefined but for the input, the labels and the logits.
 class Program {
  public:
@@ -26,9 +26,13 @@ class Program {
   virtual Mode mode() const = 0;
   virtual int batch() const = 0;
 
-  virtual const Tensor& input() const = 0;   // N H W C, activation type
+  virtual const Tensor& input() const = 0;   // N H W C, activation type; the head's are the features
   virtual const Tensor& labels() const = 0;  // N 1 1 1, parameter type
-  virtual const Tensor& logits() const = 0;  // N 1 1 1, parameter type
+  virtual const Tensor& logits() const = 0;  // N 1 1 1, parameter type; not of the base
+  virtual const Tensor& features() const = 0;  // N 1 1 C, activation type: the base's output, the head's input
+
+  /// What has to be done to an image before it becomes the input, since no op does it: the network's rows of that kind.
+  virtual const Normalize& normalization() const = 0;
 
   virtual void forward() = 0;
   /// Writes metrics[state->batch], and the scores unless null. All three are device memory; no state means the model's.
@@ -49,15 +53,16 @@ class Model {
   const Graph& graph() const { return graph_; }
   Backend& backend() const { return backend_; }
 
-  /// Plans the network for each (mode, batch) that is not planned yet, all in one arena. Throws Error(ExitCode::memory), with a
+  /// Plans the network for each (mode, batch, part) that is not planned yet, all in one arena. Throws Error(ExitCode::memory), with a
   /// batch that would fit, before anything runs. The arena may move: recordings made before are void.
   struct Request {
     Mode mode;
     int batch;
     int full_batch;  // of the epoch; `batch` is smaller for its last one
+    Part part = Part::whole;
   };
   void plan(std::span<const Request> requests);
-  Program& program(Mode mode, int batch);
+  Program& program(Mode mode, int batch, Part part = Part::whole);
   std::size_t arena_bytes() const;
 
   void initialize(std::uint64_t seed);

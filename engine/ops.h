@@ -45,8 +45,8 @@ struct BatchNorm {
   bool bessel = true;
   bool batch_statistics = true;              // set by the planner: training, and not frozen
   Activation activation = Activation::none;  // an option
-  bool shared_statistics = false;            // an option: batch statistics are kept where other batch-norms of these channels read them
-  int known_channels = 0;                    // with it: the first channels, whose statistics are there already
+  bool shared_statistics = false;            // batch statistics are kept where other batch-norms of these channels read them
+  int known_channels = 0;                    // then: the first channels, whose statistics are there already
 };
 
 struct Activate {

@@ -8,15 +8,25 @@
 namespace microtome {
 namespace {
 
-int readers(std::span<const PlannedOp> ops, int value) {
-  int count = 0;
-  for (const PlannedOp& op : ops) count += static_cast<int>(std::count(op.inputs.begin(), op.inputs.end(), value));
-  return count;
+/// For each value, how many inputs of ops it is.
+std::vector<int> reader_counts(std::span<const PlannedOp> ops) {
+  std::vector<int> counts;
+  for (const PlannedOp& op : ops)
+    for (const int input : op.inputs) {
+      if (input >= static_cast<int>(counts.size())) counts.resize(static_cast<std::size_t>(input) + 1);
+      ++counts[static_cast<std::size_t>(input)];
+    }
+  return counts;
+}
+
+int index_of_producer(std::span<const PlannedOp> ops, int value) {
+  const auto found = std::find_if(ops.begin(), ops.end(), [value](const PlannedOp& op) { return op.output == value; });
+  return found == ops.end() ? -1 : static_cast<int>(found - ops.begin());
 }
 
 PlannedOp* producer(std::span<PlannedOp> ops, int value) {
-  const auto found = std::find_if(ops.begin(), ops.end(), [value](const PlannedOp& op) { return op.output == value; });
-  return found == ops.end() ? nullptr : &*found;
+  const int index = index_of_producer(ops, value);
+  return index < 0 ? nullptr : &ops[static_cast<std::size_t>(index)];
 }
 
 Activation* activation_option(GraphOp::Kind& kind) {
@@ -24,31 +34,101 @@ Activation* activation_option(GraphOp::Kind& kind) {
   if (auto* dense = std::get_if<Dense>(&kind)) return &dense->activation;
   if (auto* norm = std::get_if<BatchNorm>(&kind)) return &norm->activation;
   if (auto* pool = std::get_if<Pool>(&kind)) return &pool->activation;
+  if (auto* add = std::get_if<Add>(&kind)) return &add->activation;
   return nullptr;
+}
+
+template <class Kind>
+bool is(const PlannedOp& op) {
+  return std::holds_alternative<Kind>(op.kind);
 }
 
 bool follows_from_output(Activation function) { return function != Activation::swish; }
 
+bool is_trainable(const Graph& graph, const std::vector<int>& parameters) {
+  return std::any_of(parameters.begin(), parameters.end(), [&](int p) { return graph.parameters()[p].trainable; });
+}
+
+/// As one image's values: whether they are the same elements at the same places but for other values' channels beside them.
+bool same_positions(const Shape& a, const Shape& b) { return a.h == b.h && a.w == b.w && a.c == b.c; }
+
 }  // namespace
+
+bool is_free(const PlannedOp& op) { return is<Input>(op) || is<Reshape>(op) || is<Concat>(op); }
+
+bool undoes_activation(const PlannedOp& op) {
+  return (is<Conv>(op) || is<Dense>(op) || is<Add>(op)) && fused_activation(op.kind) != Activation::none;
+}
 
 std::vector<PlannedOp> lower(const Graph& graph, const LowerOptions& options) {
   const bool train = options.mode == Mode::train;
+  require(options.part == Part::whole || graph.features() >= 0, "a part of a network that has no published base");
+  const int first = options.part == Part::head ? graph.features() : 0;
+  const int last = options.part == Part::base ? graph.features() : static_cast<int>(graph.ops().size()) - 1;
   std::vector<PlannedOp> ops;
-  for (int i = 0; i < static_cast<int>(graph.ops().size()); ++i) {
+  for (int i = first; i <= last; ++i) {
     const GraphOp& source = graph.ops()[i];
+    if (i == first) {
+      ops.push_back({Input{}, {}, i, {}, source.row});
+      continue;
+    }
     PlannedOp op{source.kind, source.inputs, i, source.parameters, source.row};
     if (auto* norm = std::get_if<BatchNorm>(&op.kind)) {
-      const bool trainable = std::any_of(source.parameters.begin(), source.parameters.end(),
-                                         [&](int p) { return graph.parameters()[p].trainable; });
-      norm->batch_statistics = options.mode != Mode::evaluate && trainable;
+      norm->batch_statistics = options.mode != Mode::evaluate && is_trainable(graph, source.parameters);
       norm->bessel = norm->bessel && options.bessel;
       if (options.mode == Mode::calibrate) norm->momentum = 0, norm->bessel = true;
     }
-    if (const auto* dropout = std::get_if<Dropout>(&op.kind); dropout && (!train || !options.dropout || dropout->rate == 0))
-      op.kind = Reshape{source.output};
+    const auto* dropout = std::get_if<Dropout>(&op.kind);
+    const bool identity = dropout && (!train || !options.dropout || dropout->rate == 0);
+    if (identity || is<Normalize>(op)) op.kind = Reshape{source.output};
     ops.push_back(std::move(op));
   }
   return ops;
+}
+
+void fold_padding(const Graph& graph, std::vector<PlannedOp>& ops) {
+  for (const PlannedOp& pad : ops) {
+    const auto* zeros = std::get_if<ZeroPad>(&pad.kind);
+    if (!zeros) continue;
+    const PlannedOp* before = producer(ops, pad.inputs[0]);
+    const auto* activate = before ? std::get_if<Activate>(&before->kind) : nullptr;
+    const bool not_negative = activate && (activate->function == Activation::relu || activate->function == Activation::relu6);
+    for (PlannedOp& op : ops) {
+      if (std::find(op.inputs.begin(), op.inputs.end(), pad.output) == op.inputs.end()) continue;
+      auto* conv = std::get_if<Conv>(&op.kind);
+      auto* pool = std::get_if<Pool>(&op.kind);
+      const bool possible = conv || (pool && pool->kind == Pool::Kind::max && not_negative);
+      require(possible, "row ", graph.rows()[pad.row].name, ": zero padding goes before a convolution, or a max pooling of a relu's output, not before ",
+              graph.rows()[op.row].kind);
+      Window& window = conv ? conv->window : pool->window;
+      window.before = {window.before.h + zeros->before.h, window.before.w + zeros->before.w};
+      window.after = {window.after.h + zeros->after.h, window.after.w + zeros->after.w};
+      op.inputs = pad.inputs;
+    }
+  }
+  std::erase_if(ops, is<ZeroPad>);
+}
+
+void fold_batch_norms(const Graph& graph, std::vector<PlannedOp>& ops) {
+  const std::vector<int> readers = reader_counts(ops);
+  std::vector<PlannedOp> folded;
+  for (PlannedOp& op : ops) {
+    const auto* norm = std::get_if<BatchNorm>(&op.kind);
+    PlannedOp* before = norm ? producer(folded, op.inputs[0]) : nullptr;
+    const bool linear = before && (is<Conv>(*before) || is<Dense>(*before)) && !before->norm;
+    const bool possible = linear && !norm->batch_statistics && fused_activation(before->kind) == Activation::none &&
+                          readers[op.inputs[0]] == 1 && !is_trainable(graph, op.parameters) &&
+                          !is_trainable(graph, before->parameters);
+    if (possible) {
+      if (auto* conv = std::get_if<Conv>(&before->kind)) conv->bias = true;
+      if (auto* dense = std::get_if<Dense>(&before->kind)) dense->bias = true;
+      before->norm = FoldedNorm{*norm, op.parameters};
+      before->output = op.output;
+    } else {
+      folded.push_back(std::move(op));
+    }
+  }
+  ops = std::move(folded);
 }
 
 void move_relu_behind_max_pool(std::vector<PlannedOp>& ops) {
@@ -57,7 +137,7 @@ void move_relu_behind_max_pool(std::vector<PlannedOp>& ops) {
     if (!pool || pool->kind != Pool::Kind::max || pool->activation != Activation::none) continue;
     PlannedOp* before = producer(ops, op.inputs[0]);
     const auto* activate = before ? std::get_if<Activate>(&before->kind) : nullptr;
-    if (!activate || activate->function != Activation::relu || readers(ops, before->output) != 1) continue;
+    if (!activate || activate->function != Activation::relu || reader_counts(ops)[op.inputs[0]] != 1) continue;
     pool->activation = Activation::relu;
     const int removed = before->output;
     op.inputs = before->inputs;
@@ -67,14 +147,14 @@ void move_relu_behind_max_pool(std::vector<PlannedOp>& ops) {
 }
 
 void fuse_activations(std::vector<PlannedOp>& ops, Mode mode) {
+  const std::vector<int> readers = reader_counts(ops);
   std::vector<PlannedOp> fused;
   for (PlannedOp& op : ops) {
     const auto* activate = std::get_if<Activate>(&op.kind);
     PlannedOp* before = activate ? producer(fused, op.inputs[0]) : nullptr;
     Activation* option = before ? activation_option(before->kind) : nullptr;
-    const bool pool = before && std::holds_alternative<Pool>(before->kind);
-    const bool norm = before && std::holds_alternative<BatchNorm>(before->kind);
-    const bool possible = option && !pool && *option == Activation::none && readers(ops, before->output) == 1 &&
+    const bool pool = before && is<Pool>(*before), norm = before && is<BatchNorm>(*before);
+    const bool possible = option && !pool && *option == Activation::none && readers[op.inputs[0]] == 1 &&
                           (norm || mode != Mode::train || follows_from_output(activate->function));
     if (possible) {
       *option = activate->function;
@@ -101,33 +181,188 @@ PlannedOp split_activation(PlannedOp& op, int fresh_value) {
   return activate;
 }
 
-std::vector<int> alias_roots(std::span<const PlannedOp> ops, int values) {
-  std::vector<int> roots(values);
-  std::iota(roots.begin(), roots.end(), 0);
-  for (const PlannedOp& op : ops)
-    if (std::holds_alternative<Reshape>(op.kind)) roots[op.output] = roots[op.inputs[0]];
-  return roots;
+namespace {
+
+/// What lies in what: a value's parent is the value whose memory it shares, itself where none.
+struct Alias {
+  std::vector<int> parent, channel;
+
+  explicit Alias(std::size_t values) : parent(values), channel(values) { std::iota(parent.begin(), parent.end(), 0); }
+  void put(int value, int into, int at) { parent[value] = into, channel[value] = at; }
+  Place place(int value) const {
+    Place place{value, 0};
+    for (; parent[place.root] != place.root; place.root = parent[place.root]) place.channel += channel[place.root];
+    return place;
+  }
+};
+
+}  // namespace
+
+void copy_into_concats(std::vector<PlannedOp>& ops, std::vector<Shape>& shapes) {
+  Alias alias(shapes.size());
+  std::vector<bool> fixed(shapes.size());  // in place and packed: the input, and what a Reshape reads as another shape
+  std::vector<int> last_read(shapes.size(), -1);
+  for (int i = 0; i < static_cast<int>(ops.size()); ++i) {
+    const PlannedOp& op = ops[i];
+    if (is<Input>(op)) fixed[op.output] = true;
+    if (is<Reshape>(op)) {
+      alias.put(op.output, op.inputs[0], 0);
+      if (!same_positions(shapes[op.output], shapes[op.inputs[0]])) fixed[op.output] = true;
+    }
+    if (!is_free(op))
+      for (const int input : op.inputs) last_read[input] = i;
+  }
+  std::vector<PlannedOp> result;
+  for (int i = 0; i < static_cast<int>(ops.size()); ++i) {
+    PlannedOp op = ops[i];
+    if (is<Concat>(op)) {
+      int channel = 0;
+      for (int& input : op.inputs) {
+        const int root = alias.place(input).root;
+        bool movable = root != op.output && same_positions(shapes[root], shapes[input]) && alias.place(input).channel == 0;
+        for (std::size_t v = 0; v < alias.parent.size(); ++v)
+          if (alias.place(static_cast<int>(v)).root == root) movable = movable && !fixed[v] && last_read[v] < i;
+        // A root that lies in this concat already shows as the concat's output; one in another concat, as that one's.
+        if (movable) {
+          alias.put(root, op.output, channel);
+        } else {
+          const int copy = static_cast<int>(shapes.size());
+          shapes.push_back(shapes[input]);
+          alias.parent.push_back(op.output), alias.channel.push_back(channel);
+          fixed.push_back(false), last_read.push_back(-1);
+          result.push_back({Activate{Activation::none}, {input}, copy, {}, op.row});
+          input = copy;
+        }
+        channel += shapes[input].c;
+      }
+    }
+    result.push_back(std::move(op));
+  }
+  ops = std::move(result);
 }
 
-std::vector<bool> needs_gradient(const Graph& graph, std::span<const PlannedOp> ops, int values) {
+std::vector<Place> place_values(std::span<const PlannedOp> ops, std::span<const Shape> shapes) {
+  Alias alias(shapes.size());
+  for (const PlannedOp& op : ops)
+    if (is<Reshape>(op)) alias.put(op.output, op.inputs[0], 0);
+  for (const PlannedOp& op : ops) {
+    if (!is<Concat>(op)) continue;
+    int channel = 0;
+    for (const int input : op.inputs) {
+      alias.put(alias.place(input).root, op.output, channel);
+      channel += shapes[input].c;
+    }
+  }
+  std::vector<Place> places;
+  for (std::size_t v = 0; v < shapes.size(); ++v) places.push_back(alias.place(static_cast<int>(v)));
+  return places;
+}
+
+void share_statistics(std::vector<PlannedOp>& ops, std::span<const Place> places, std::span<const Shape> shapes) {
+  std::vector<std::vector<PlannedOp*>> readers(shapes.size());  // of a root, in order
+  for (PlannedOp& op : ops) {
+    const auto* norm = std::get_if<BatchNorm>(&op.kind);
+    if (norm && norm->batch_statistics && places[op.inputs[0]].channel == 0) readers[places[op.inputs[0]].root].push_back(&op);
+  }
+  for (const std::vector<PlannedOp*>& group : readers) {
+    if (group.size() < 2) continue;
+    int known = 0;
+    for (PlannedOp* op : group) {
+      auto& norm = std::get<BatchNorm>(op->kind);
+      const int channels = shapes[op->inputs[0]].c;
+      norm.shared_statistics = true;
+      norm.known_channels = std::min(known, channels);
+      known = std::max(known, channels);
+    }
+  }
+}
+
+std::vector<bool> needs_gradient(const Graph& graph, std::span<const PlannedOp> ops, std::size_t values) {
   std::vector<bool> needs(values);
   for (const PlannedOp& op : ops) {
-    const bool trains = std::any_of(op.parameters.begin(), op.parameters.end(), [&](int p) { return graph.parameters()[p].trainable; });
     const bool passes = std::any_of(op.inputs.begin(), op.inputs.end(), [&](int v) { return needs[v]; });
-    needs[op.output] = trains || passes;
+    needs[op.output] = is_trainable(graph, op.parameters) || passes;
   }
   return needs;
 }
 
-std::vector<std::vector<Write>> gradient_writes(std::span<const PlannedOp> ops, std::span<const int> roots) {
-  std::vector<bool> written(roots.size());
+std::vector<int> share_gradients(std::span<const PlannedOp> ops, std::span<const Place> places, std::span<const Shape> shapes,
+                                 int output) {
+  const int values = static_cast<int>(shapes.size());
+  std::vector<int> homes(shapes.size());
+  for (int v = 0; v < values; ++v) homes[v] = places[v].root;
+  std::vector<int> maker(shapes.size(), -1);                // of a root: the op that writes it
+  std::vector<std::vector<int>> readers(shapes.size());     // of a root, in order
+  std::vector<bool> alone(shapes.size(), true);             // no slices
+  for (int i = 0; i < static_cast<int>(ops.size()); ++i) {
+    if (is<Concat>(ops[i])) alone[places[ops[i].output].root] = false;
+    if (is_free(ops[i])) continue;
+    maker[places[ops[i].output].root] = i;
+    for (const int input : ops[i].inputs) readers[places[input].root].push_back(i);
+  }
+  // Running backwards, op i reads the gradient at home(output) and may leave its input's there if nobody reads it later: of all
+  // gradients that lie there, each is read by its maker, and written again by its readers before i.
+  const auto others = [&](int home, int except) {
+    std::vector<int> roots;
+    for (int v = 0; v < values; ++v)
+      if (places[v].root == v && v != except && homes[v] == home && maker[v] >= 0) roots.push_back(v);
+    return roots;
+  };
+  const auto last_write_before = [&](int root, int i) {
+    int last = -1;
+    for (const int reader : readers[root])
+      if (reader < i) last = std::max(last, reader);
+    return last;
+  };
+  for (int i = static_cast<int>(ops.size()) - 1; i >= 0; --i) {
+    const PlannedOp& op = ops[i];
+    const int y = is_free(op) ? -1 : places[op.output].root;
+    const bool element_wise = is<Activate>(op) || is<Dropout>(op) || is<BatchNorm>(op) || is<Multiply>(op);
+    if (y < 0 || y == places[output].root || !alone[y] || !(element_wise || is<Add>(op))) continue;
+    const auto can_take_over = [&](int x) {
+      return x != y && alone[x] && maker[x] >= 0 && homes[x] == x && readers[x].back() == i &&
+             std::count(readers[x].begin(), readers[x].end(), i) == 1 && same_positions(shapes[x], shapes[y]);
+    };
+    const std::vector<int> inputs(op.inputs.begin(), is<Add>(op) ? op.inputs.end() : op.inputs.begin() + 1);
+    for (const int input : inputs) {
+      const int x = places[input].root;
+      if (!can_take_over(x)) continue;
+      bool safe = true;
+      for (const int other : others(homes[y], y)) {
+        const bool done = maker[other] > i;
+        if (element_wise) {
+          safe = safe && done;
+        } else {
+          // Both are read from here on, by their makers; the one read first must leave it whole, and nobody may have added to it.
+          const int first = std::max(maker[x], maker[other]);
+          safe = safe && (done || (maker[x] > last_write_before(other, i) && maker[other] > last_write_before(x, i) &&
+                                   !undoes_activation(ops[first])));
+        }
+      }
+      if (safe) homes[x] = homes[y];
+    }
+  }
+  for (int v = 0; v < values; ++v) homes[v] = homes[places[v].root];
+  return homes;
+}
+
+std::vector<std::vector<Write>> gradient_writes(std::span<const PlannedOp> ops, std::span<const Place> places,
+                                                std::span<const Shape> shapes) {
+  std::vector<std::vector<bool>> written(shapes.size());  // a root's channels
+  for (std::size_t v = 0; v < shapes.size(); ++v)
+    if (places[v].root == static_cast<int>(v)) written[v].resize(static_cast<std::size_t>(shapes[v].c));
   std::vector<std::vector<Write>> writes(ops.size());
   for (int i = static_cast<int>(ops.size()) - 1; i >= 0; --i) {
-    if (std::holds_alternative<Reshape>(ops[i].kind)) continue;
+    if (is_free(ops[i])) continue;
     for (const int input : ops[i].inputs) {
-      const int root = roots[input];
-      writes[i].push_back(written[root] ? Write::accumulate : Write::overwrite);
-      written[root] = true;
+      std::vector<bool>& channels = written[places[input].root];
+      // A value under another shape has the root's memory to itself.
+      const bool slice = shapes[input].c < static_cast<int>(channels.size());
+      const auto first = channels.begin() + (slice ? places[input].channel : 0), last = slice ? first + shapes[input].c : channels.end();
+      const auto count = std::count(first, last, true);
+      require(count == 0 || count == last - first, "a gradient that is written in part");
+      writes[i].push_back(count == 0 ? Write::overwrite : Write::accumulate);
+      std::fill(first, last, true);
     }
   }
   return writes;

@@ -1,10 +1,12 @@
-// From a graph to a plan: which ops are fused, who accumulates, what lives when, and where in the arena. Each pass is a named
-// function with a test; none knows a backend. A value is the output of a graph's op and bears that op's index.
+// From a graph to a plan: which ops are fused, what is a slice of what, who accumulates, what lives when, and where in the arena.
+// Each pass is a named function with a test; none knows a backend. A value is the output of a graph's op and bears that op's
+// index; values that passes add come after.
 #pragma once
 
 #include "engine/graph.h"
 
 #include <cstddef>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -14,6 +16,16 @@ namespace microtome {
 /// unbiased variance, in the place of the moving ones.
 enum class Mode { train, evaluate, calibrate };
 
+/// Of a network with a published base: all of it; from the image to the features; from the features to the logits.
+enum class Part { whole, base, head };
+
+/// A frozen batch-norm that a linear op before it has swallowed: w' = w s, b' = (b - mean) s + beta, s = gamma / sqrt(variance +
+/// epsilon).
+struct FoldedNorm {
+  BatchNorm kind;
+  std::vector<int> parameters;  // as GraphOp::parameters
+};
+
 /// One op to be made and run. After fusing, `output` may be the value of another graph op than the kind's own.
 struct PlannedOp {
   GraphOp::Kind kind;
@@ -21,23 +33,33 @@ struct PlannedOp {
   int output = 0;               // value
   std::vector<int> parameters;  // as GraphOp::parameters
   int row = 0;
+  std::optional<FoldedNorm> norm = {};  // Conv and Dense, which then have a bias
 };
 
 struct LowerOptions {
   Mode mode = Mode::train;
   bool dropout = true;
   bool bessel = true;  // of the moving variance, where the layer asks for it
+  Part part = Part::whole;
 };
 
-/// The ops of a graph in order, with what the mode decides: batch statistics not in evaluation, and only where a parameter of the
-/// row is trainable; dropout that does nothing becomes a Reshape to the same shape, an alias.
+/// The ops of a part of a graph in order, with what the mode decides: batch statistics not in evaluation, and only where a
+/// parameter of the row is trainable; dropout that does nothing becomes a Reshape to the same shape, an alias, and so does
+/// Normalize. The head's Input is the features.
 std::vector<PlannedOp> lower(const Graph& graph, const LowerOptions& options);
+
+/// Zero padding goes into the windows that read it: a convolution's, or a maximum's over what a relu has left. Any other reader
+/// is refused.
+void fold_padding(const Graph& graph, std::vector<PlannedOp>& ops);
+
+/// conv | dense, then a batch-norm that alone reads it, both frozen -> one op.
+void fold_batch_norms(const Graph& graph, std::vector<PlannedOp>& ops);
 
 /// max_pool(relu(x)) -> max_pool with a fused relu on x: the same values and gradients, for a relu over fewer elements.
 void move_relu_behind_max_pool(std::vector<PlannedOp>& ops);
 
-/// conv | dense | batch_norm, then an activation that alone reads it -> one op. In training a convolution or dense layer takes
-/// only activations whose derivative follows from their output.
+/// conv | dense | batch_norm | add, then an activation that alone reads it -> one op. In training all but batch-norm take only
+/// activations whose derivative follows from their output.
 void fuse_activations(std::vector<PlannedOp>& ops, Mode mode);
 
 /// Undoes a fusion that a backend declined: `op` loses its activation and gets the fresh value as output; returns the
@@ -47,14 +69,37 @@ PlannedOp split_activation(PlannedOp& op, int fresh_value);
 /// What of a kind's options a backend may decline; none where there is nothing to split.
 Activation fused_activation(const GraphOp::Kind& kind);
 
-/// For each value the value whose memory it shares: itself, or for a Reshape's output the root of its input.
-std::vector<int> alias_roots(std::span<const PlannedOp> ops, int values);
+/// Copies (Activate with Activation::none) what cannot lie in a slice of a concat's output: the network's input, what lies in
+/// another concat, what somebody reads under another shape, and what is read after the concat, whose gradient comes first.
+/// Appends the copies' shapes to `shapes`, those of the values.
+void copy_into_concats(std::vector<PlannedOp>& ops, std::vector<Shape>& shapes);
+
+/// Where a value lies: from channel `channel` of value `root`'s memory.
+struct Place {
+  int root = 0;
+  int channel = 0;
+  bool operator==(const Place&) const = default;
+};
+
+/// For each value: a Reshape's output lies where its input does, a Concat's inputs in slices of its output, all else by itself.
+std::vector<Place> place_values(std::span<const PlannedOp> ops, std::span<const Shape> shapes);
+
+/// Batch-norms over one memory that all begin at its first channel share batch statistics: each computes those of the channels
+/// that none before it has read [Huang2017: a block's layers all read its first features].
+void share_statistics(std::vector<PlannedOp>& ops, std::span<const Place> places, std::span<const Shape> shapes);
 
 /// Which values have a trainable parameter before them, and so a gradient worth computing.
-std::vector<bool> needs_gradient(const Graph& graph, std::span<const PlannedOp> ops, int values);
+std::vector<bool> needs_gradient(const Graph& graph, std::span<const PlannedOp> ops, std::size_t values);
 
-/// For each op, for each input: how its gradient is written when ops run backwards. The first to write a root overwrites.
-std::vector<std::vector<Write>> gradient_writes(std::span<const PlannedOp> ops, std::span<const int> roots);
+/// For each value the root whose gradient memory holds its gradient: its place's own, or that of a gradient which nobody needs
+/// any more when this one is first written. Ops that work element by element overwrite the gradient that they read, and an
+/// addition passes its own on to both sides.
+std::vector<int> share_gradients(std::span<const PlannedOp> ops, std::span<const Place> places, std::span<const Shape> shapes,
+                                 int output);
+
+/// For each op, for each input: how its gradient is written when ops run backwards. The first to write channels overwrites.
+std::vector<std::vector<Write>> gradient_writes(std::span<const PlannedOp> ops, std::span<const Place> places,
+                                                std::span<const Shape> shapes);
 
 /// When memory is in use, first and last moment included, and how much of it.
 struct Lifetime {
@@ -69,5 +114,11 @@ struct Arena {
   std::size_t bytes = 0;
 };
 Arena assign_offsets(std::span<const Lifetime> lifetimes);
+
+/// Input, Reshape, Concat: nothing runs.
+bool is_free(const PlannedOp& op);
+
+/// An op with a fused activation whose backward pass is run by itself, on the gradient in place, before the op's own.
+bool undoes_activation(const PlannedOp& op);
 
 }  // namespace microtome
