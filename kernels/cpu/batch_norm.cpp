@@ -244,7 +244,9 @@ class CpuBatchNorm final : public BatchNormOp {
     }
   }
 
-  static Moments<float> shared(const Tensor& statistics, int c) { return {at(statistics, 0)[c], at(statistics, 1)[c]}; }
+  static Moments<float> shared(const Tensor& statistics, int c) {
+    return {at(statistics, 0)[c], at(statistics, 1)[c]};
+  }
   static void share(const Tensor& statistics, int c, const Moments<float>& moments) {
     at(statistics, 0)[c] = moments.mean, at(statistics, 1)[c] = moments.variance;
   }

@@ -18,8 +18,8 @@ class CpuGather final : public GatherOp {
     require_f32(x, x);
     require(images.dtype == DType::u8 || images.dtype == DType::f32, "gather: images are ", name(images.dtype),
             " and neither u8 nor f32");
-    require(images.shape == Shape{kind.images, x.shape.h, x.shape.w, x.shape.c} && (features() || x.shape.c <= 3), "gather: ",
-            to_string(images.shape), " does not give ", to_string(x.shape));
+    require(images.shape == Shape{kind.images, x.shape.h, x.shape.w, x.shape.c} && (features() || x.shape.c <= 3),
+            "gather: ", to_string(images.shape), " does not give ", to_string(x.shape));
     require(!kind.bgr || features() || x.shape.c == 3, "gather: ", x.shape.c, " channels are not blue, green and red");
     if (features()) return;
     for (int c = 0; c < x.shape.c; ++c)
@@ -54,7 +54,9 @@ class CpuGather final : public GatherOp {
   }
 
  private:
-  bool features() const { return images_.dtype != DType::u8; }
+  bool features() const {
+    return images_.dtype != DType::u8;
+  }
 
   Gather kind_;
   Layout images_, x_;

@@ -108,8 +108,9 @@ class ReferenceBatchNorm final : public BatchNormOp {
     require((statistics != nullptr) == kind_.shared_statistics,
             "batch norm: statistics to share where none were planned, or none where they were");
     if (statistics)
-      require(statistics->shape == Shape{1, 1, 2, x_.shape.c} && statistics->dtype == dtype_of<T>, "batch norm: statistics are ",
-              to_string(statistics->shape), " ", name(statistics->dtype), " and not 1x1x2x", x_.shape.c, " ", name(dtype_of<T>));
+      require(statistics->shape == Shape{1, 1, 2, x_.shape.c} && statistics->dtype == dtype_of<T>,
+              "batch norm: statistics are ", to_string(statistics->shape), " ", name(statistics->dtype), " and not 1x1x2x",
+              x_.shape.c, " ", name(dtype_of<T>));
   }
 
   void require_scale(const Tensor* gamma) const {

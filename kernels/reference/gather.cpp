@@ -14,10 +14,10 @@ class ReferenceGather final : public GatherOp {
  public:
   ReferenceGather(const Gather& kind, const Layout& images, const Layout& x) : kind_(kind), images_(images), x_(x) {
     require_types<T>(x, x);
-    require(images.dtype == DType::u8 || images.dtype == x.dtype, "gather: images are ", name(images.dtype), " and neither u8 nor ",
-            name(x.dtype));
-    require(images.shape == Shape{kind.images, x.shape.h, x.shape.w, x.shape.c} && (features() || x.shape.c <= 3), "gather: ",
-            to_string(images.shape), " does not give ", to_string(x.shape));
+    require(images.dtype == DType::u8 || images.dtype == x.dtype, "gather: images are ", name(images.dtype),
+            " and neither u8 nor ", name(x.dtype));
+    require(images.shape == Shape{kind.images, x.shape.h, x.shape.w, x.shape.c} && (features() || x.shape.c <= 3),
+            "gather: ", to_string(images.shape), " does not give ", to_string(x.shape));
     require(!kind.bgr || features() || x.shape.c == 3, "gather: ", x.shape.c, " channels are not blue, green and red");
   }
 

@@ -34,7 +34,8 @@ class ReferenceMultiply final : public MultiplyOp {
     require_layout(x, x_, "x"), require_layout(dy, y_, "dy"), require_layout(dgate, gate_, "dgate");
     for_each(dgate.shape, [&](int n, int, int, int c) {
       T sum = 0;
-      for_each({1, x.shape.h, x.shape.w, 1}, [&](int, int h, int w, int) { sum += at<T>(x, n, h, w, c) * at<T>(dy, n, h, w, c); });
+      for_each({1, x.shape.h, x.shape.w, 1},
+               [&](int, int h, int w, int) { sum += at<T>(x, n, h, w, c) * at<T>(dy, n, h, w, c); });
       put(at<T>(dgate, n, 0, 0, c), sum, write);
     });
   }

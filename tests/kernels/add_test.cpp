@@ -7,14 +7,20 @@ namespace {
 struct Case {
   Slice a, b, y;
   bool in_place = false;  // y is a's memory
+  Activation activation = Activation::none;
 };
 
 bool both_passes(Lab& lab, const Case& c, Write write) {
   const Layout a = lab.activations(c.a), b = lab.activations(c.b), y = lab.activations(c.in_place ? c.a : c.y);
-  const auto op = lab.backend().add({}, a, b, y);
-  const Tensor first = lab.input("a", a);
-  if (c.in_place) lab.overwritten(first, "y in place");
-  op->forward(first, lab.input("b", b), c.in_place ? first : lab.output("y", y));
+  const auto op = lab.backend().add({c.activation}, a, b, y);
+  if (!op) return false;
+  const bool clamps = c.activation == Activation::relu || c.activation == Activation::relu6;
+  // A sum of two spreads from -2 to 2 or, so that relu6 clamps on both sides, from -8 to 8. One rounding, or four with an exp.
+  const Spread spread{.scale = c.activation == Activation::relu6 ? 4.0 : 1.0};
+  const Expect of_y{.zeros_at_most = clamps ? 0.75 : 0.5, .additions = c.activation == Activation::sigmoid ? 4.0 : 1.0};
+  const Tensor first = lab.input("a", a, spread);
+  if (c.in_place) lab.overwritten(first, "y in place", of_y);
+  op->forward(first, lab.input("b", b, spread), c.in_place ? first : lab.output("y", y, Write::overwrite, of_y));
   const Tensor dy = lab.input("dy", y);
   op->backward(dy, lab.output("da", a, write), write);
   op->backward(dy, lab.output("db", b, write), write);
@@ -29,13 +35,17 @@ class AddTest : public KernelTest {
           backend.add({}, layout, layout, layout);
         }) {}
 
-  void certify_case(const Case& c) {
-    SCOPED_TRACE(fmt::format("a {} b {} y {} in place {}", to_string(c.a), to_string(c.b), to_string(c.y), c.in_place));
+  bool certify_case(const Case& c) {
+    SCOPED_TRACE(fmt::format("a {} b {} y {} in place {} activation {}", to_string(c.a), to_string(c.b), to_string(c.y),
+                             c.in_place, name(c.activation)));
+    bool made = true;
     for (const Fill fill : both_fills)
       for (const Write write : both_writes) {
+        if (fill == Fill::integers && c.activation == Activation::sigmoid) continue;
         SCOPED_TRACE(name(write));
-        certify(fill, [&](Lab& lab) { return both_passes(lab, c, write); });
+        made &= certify(fill, [&](Lab& lab) { return both_passes(lab, c, write); });
       }
+    return made;
   }
 };
 
@@ -45,10 +55,25 @@ TEST_P(AddTest, MatchesReference) {
   certify_case({x, x, x, true});
 }
 
+TEST_P(AddTest, FusedActivationsMatchReference) {
+  int fused = 0;
+  for (const Activation activation : {Activation::relu, Activation::relu6, Activation::sigmoid})
+    for (const bool in_place : {false, true}) {
+      const Slice x{{2, 6, 5, 48}};
+      fused += certify_case({x, x, x, in_place, activation});
+    }
+  if (fused == 0) GTEST_SKIP() << "this backend fuses no activation into an addition";
+}
+
+TEST_P(AddTest, DeclinesAnActivationWhoseDerivativeDoesNotFollowFromY) {
+  const Layout x{{1, 2, 2, 8}, backend().activation_type()};
+  EXPECT_EQ(backend().add({Activation::swish}, x, x, x), nullptr);
+}
+
 TEST_P(AddTest, RandomShapesMatchReference) {
   for_a_second([&](Dice& dice) {
     const Shape x{dice.roll(1, 4), dice.roll(1, 12), dice.roll(1, 12), dice.roll(8, 70)};
-    certify_case({dice.slice(x), dice.slice(x), dice.slice(x), dice.coin()});
+    certify_case({dice.slice(x), dice.slice(x), dice.slice(x), dice.coin(), dice.pick({Activation::none, Activation::relu})});
   });
 }
 

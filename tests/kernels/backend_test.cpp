@@ -61,6 +61,20 @@ TEST_P(BackendTest, MemoryIsAlignedWrittenReadAndZeroed) {
   EXPECT_EQ(back, sent);
 }
 
+TEST_P(BackendTest, CopiesWithinTheDevice) {
+  const Buffer from = backend().allocate(1000), to = backend().allocate(1000);
+  std::vector<std::uint8_t> sent(1000), back(1000);
+  std::iota(sent.begin(), sent.end(), std::uint8_t{0});
+  backend().write(from.data(), sent.data(), sent.size());
+  backend().zero(to.data(), 1000);
+  backend().copy(static_cast<std::uint8_t*>(to.data()) + 256, from.data(), 500);
+  backend().read(back.data(), to.data(), back.size());
+  std::copy_n(sent.begin(), 500, sent.begin() + 256);
+  std::fill_n(sent.begin(), 256, std::uint8_t{0});
+  std::fill(sent.begin() + 756, sent.end(), std::uint8_t{0});
+  EXPECT_EQ(back, sent);
+}
+
 TEST_P(BackendTest, ARecordingRunsAgainOnTheSameAddresses) {
   const auto advance = backend().advance();
   const Buffer buffer = backend().allocate(sizeof(StepState));

@@ -10,12 +10,24 @@ namespace {
 struct Case {
   Slice x;
   BatchNorm kind;
-  bool in_place = false;  // dx is dy's memory
+  bool in_place = false;     // dx is dy's memory
+  int other_statistics = 0;  // of channels that this batch-norm does not read
 };
 
+/// Nothing like a batch's, so that using others shows; NaN where a backend must write.
+Tensor statistics_of(Lab& lab, const Case& c) {
+  const int channels = c.x.shape.c, known = c.kind.known_channels;
+  std::vector<double> values(2 * channels, std::nan(""));
+  for (int i = 0; i < known; ++i) values[i] = 0.25 - i / 64.0, values[channels + i] = 1 + i / 32.0;
+  const Tensor statistics = lab.given("statistics", lab.parameters({{1, 1, 2, channels}, c.other_statistics}), values);
+  if (known < channels) lab.overwritten(statistics, "statistics");
+  return statistics;
+}
+
 std::string describe(const Case& c) {
-  return fmt::format("x {} scale {} bessel {} batch statistics {} activation {} in place {}", to_string(c.x), c.kind.scale,
-                     c.kind.bessel, c.kind.batch_statistics, name(c.kind.activation), c.in_place);
+  return fmt::format("x {} scale {} bessel {} batch statistics {} activation {} shared {} known {} in place {}", to_string(c.x),
+                     c.kind.scale, c.kind.bessel, c.kind.batch_statistics, name(c.kind.activation), c.kind.shared_statistics,
+                     c.kind.known_channels, c.in_place);
 }
 
 bool both_passes(Lab& lab, const Case& c, Write write) {
@@ -25,10 +37,15 @@ bool both_passes(Lab& lab, const Case& c, Write write) {
   // Eight roundings an element, whichever way the formula is arranged; of the sums' own errors an element gets one part in M.
   const double zeros_at_most = c.kind.activation == Activation::relu || c.kind.activation == Activation::relu6 ? 0.75 : 0.5;
   const Expect of_elements{.zeros_at_most = zeros_at_most, .additions = 8};
-  const Tensor x = lab.input("x", layout), gamma = lab.input("gamma", vector), beta = lab.input("beta", vector);
+  // With relu6 it clamps on both sides.
+  const double of_gamma = c.kind.activation == Activation::relu6 ? 6 : 1;
+  const Tensor x = lab.input("x", layout), gamma = lab.input("gamma", vector, {.scale = of_gamma}),
+               beta = lab.input("beta", vector);
   const Tensor mean = lab.input("mean", vector), variance = lab.input("variance", vector, {.scale = 0.5, .offset = 1});
   const Tensor* scale = c.kind.scale ? &gamma : nullptr;
-  op->forward(x, scale, beta, mean, variance, lab.output("y", layout, Write::overwrite, of_elements));
+  const Tensor statistics = c.kind.shared_statistics ? statistics_of(lab, c) : Tensor{};
+  op->forward(x, scale, beta, mean, variance, c.kind.shared_statistics ? &statistics : nullptr,
+              lab.output("y", layout, Write::overwrite, of_elements));
   if (c.kind.batch_statistics) lab.overwritten(mean, "moving mean"), lab.overwritten(variance, "moving variance");
 
   const Expect of_sums{.additions = static_cast<double>(c.x.shape.count() / c.x.shape.c)};
@@ -97,6 +114,15 @@ TEST_P(BatchNormTest, FusedActivationsMatchReference) {
   if (fused == 0) GTEST_SKIP() << "this backend fuses no activation into a batch normalisation";
 }
 
+TEST_P(BatchNormTest, StatisticsOfKnownChannelsAreReadAndOthersWritten) {
+  for (const int known : {0, 24, 32, 64})
+    for (const int others : {0, 32})
+      certify_case({.x = {{4, 6, 5, 64}, others},
+                    .kind = {.activation = Activation::relu, .shared_statistics = true, .known_channels = known},
+                    .other_statistics = others});
+  certify_case({.x = {{2, 5, 3, 27}, 5}, .kind = {.shared_statistics = true, .known_channels = 13}, .other_statistics = 7});
+}
+
 TEST_P(BatchNormTest, GradientMayTakeTheMemoryOfDy) {
   certify_case({.x = {{4, 6, 5, 16}}, .kind = {}, .in_place = true});
   certify_case({.x = {{4, 6, 5, 16}}, .kind = {.batch_statistics = false}, .in_place = true});
@@ -107,7 +133,12 @@ TEST_P(BatchNormTest, RandomShapesMatchReference) {
   for_a_second([&](Dice& dice) {
     // Two values a channel normalise to +-1 whatever they are: their gradient is 0 but for rounding, which proves nothing.
     const Shape x{dice.roll(2, 4), dice.roll(2, 12), dice.roll(1, 12), dice.roll(1, 70)};
-    certify_case({dice.slice(x), {.scale = dice.coin(), .bessel = dice.coin(), .batch_statistics = dice.coin()}, dice.coin()});
+    certify_case({dice.slice(x),
+                  {.scale = dice.coin(),
+                   .bessel = dice.coin(),
+                   .batch_statistics = dice.coin(),
+                   .activation = dice.pick({Activation::none, Activation::relu, Activation::relu6, Activation::swish})},
+                  dice.coin()});
   });
 }
 
@@ -118,7 +149,7 @@ TEST_P(BatchNormTest, MovingAveragesAreKeras) {
     const auto op = lab.backend().batch_norm({.bessel = bessel}, x, x);
     const Tensor gamma = lab.given("gamma", vector, {1.0}), beta = lab.given("beta", vector, {0.0});
     const Tensor mean = lab.given("mean", vector, {0.0}), variance = lab.given("variance", vector, {1.0});
-    op->forward(lab.given("x", x, {1.0, 2.0, 3.0, 4.0}), &gamma, beta, mean, variance, lab.output("y", x));
+    op->forward(lab.given("x", x, {1.0, 2.0, 3.0, 4.0}), &gamma, beta, mean, variance, nullptr, lab.output("y", x));
     lab.overwritten(mean, "mean"), lab.overwritten(variance, "variance");
     const std::vector<Result> results = lab.results();
     // 0.99 in float32 is off by up to 2^-25, and stands before a mean of 2.5.
@@ -146,12 +177,12 @@ TEST(ReferenceBatchNormTest, GradientsAreFiniteDifferences) {
         const BatchNorm kind{.scale = scale, .batch_statistics = batch_statistics, .activation = activation};
         const auto op = bench.backend().batch_norm(kind, x, y);
         const Tensor* by = scale ? &gamma : nullptr;
-        const auto forward = [&] { op->forward(x, by, beta, mean, variance, y); };
+        const auto forward = [&] { op->forward(x, by, beta, mean, variance, nullptr, y); };
 
         BatchNorm plain = kind;
         plain.activation = Activation::none;
         const auto linear = bench.backend().batch_norm(plain, x, y);
-        linear->forward(x, by, beta, mean, variance, y);
+        linear->forward(x, by, beta, mean, variance, nullptr, y);
         // A step of 2^-9 in x, gamma or beta moves y by less than 2^-5: no kink may be as near.
         const bool has_kinks = activation == Activation::relu || activation == Activation::relu6;
         for (int i = 0; has_kinks && i < shape.count(); ++i)
@@ -168,6 +199,29 @@ TEST(ReferenceBatchNormTest, GradientsAreFiniteDifferences) {
       }
 }
 
+TEST(ReferenceBatchNormTest, KnownStatisticsEnterYAndTheMovingAverages) {
+  Bench bench;
+  const Shape shape{2, 1, 1, 2}, vector{1, 1, 1, 2};
+  const Tensor x = bench.zeros(shape), y = bench.zeros(shape), statistics = bench.zeros({1, 1, 2, 2});
+  const Tensor beta = bench.zeros(vector), mean = bench.zeros(vector), variance = bench.zeros(vector);
+  const double pixels[] = {5, 1,  //
+                           7, 5},
+               known[] = {1, 0,  // means: the first channel's is not x's
+                          3, 0};
+  std::copy_n(pixels, 4, x.as<double>());
+  std::copy_n(known, 4, statistics.as<double>());
+  const auto op = bench.backend().batch_norm(
+      {.scale = false, .epsilon = 1, .momentum = 0.5f, .bessel = false, .shared_statistics = true, .known_channels = 1}, x, y);
+  op->forward(x, nullptr, beta, mean, variance, &statistics, y);
+  EXPECT_EQ(y.as<double>()[0], (5 - 1) / 2);
+  EXPECT_EQ(y.as<double>()[2], (7 - 1) / 2);
+  EXPECT_EQ(mean.as<double>()[0], 0.5);
+  EXPECT_EQ(variance.as<double>()[0], 1.5);
+  const double wanted[] = {1, 3,  //
+                           3, 4};
+  for (int i = 0; i < 4; ++i) EXPECT_EQ(statistics.as<double>()[i], wanted[i]) << i;
+}
+
 TEST(ReferenceBatchNormTest, GradientsOfParametersAreOverwrittenWhereDxAccumulates) {
   Bench bench;
   const Shape shape{2, 2, 2, 1}, one{1, 1, 1, 1};
@@ -175,7 +229,7 @@ TEST(ReferenceBatchNormTest, GradientsOfParametersAreOverwrittenWhereDxAccumulat
   const Tensor beta = bench.zeros(one), mean = bench.zeros(one), variance = bench.zeros(one),
                dbeta = bench.uniform(one, 1, 100);
   const auto op = bench.backend().batch_norm({.scale = false}, x, y);
-  op->forward(x, nullptr, beta, mean, variance, y);
+  op->forward(x, nullptr, beta, mean, variance, nullptr, y);
   op->backward(x, dy, nullptr, beta, dx, nullptr, dbeta, Write::accumulate);
   double sum = 0;
   for (int i = 0; i < 8; ++i) sum += dy.as<double>()[i];

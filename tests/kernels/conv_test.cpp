@@ -139,6 +139,26 @@ TEST_P(ConvTest, GroupsMatchReference) {
   certify_case(make_case({{2, 9, 9, 16}}, 16, {.kernel = 3, .stride = 2, .before = 0, .after = 1}, 16, false));
 }
 
+/// MobileNet's and EfficientNetV2's: padding `same`, or zeros after only where a layer of its own pads.
+TEST_P(ConvTest, DepthwiseMatchesReference) {
+  for (const int stride : {1, 2})
+    for (const auto& [side, channels] : {std::pair{12, 32}, {7, 96}, {6, 144}, {3, 64}, {2, 48}, {1, 16}}) {
+      const Slice x{{2, side, side, channels}}, part{{2, side, side, channels}, 32};
+      certify_case(make_case(x, channels, resolve(x.shape, 3, stride, same), channels, false));
+      if (side > 1) certify_case(make_case(part, channels, resolve(x.shape, 3, stride, zeros(0, 1)), channels, true));
+    }
+}
+
+TEST_P(ConvTest, OnePositionWindowsMatchReference) {
+  for (const int stride : {1, 2})
+    for (const auto& [in, out] : {std::pair{64, 128}, {96, 32}, {128, 64}, {33, 5}})
+      for (const int others : {0, 64}) {
+        Case c = make_case({{2, 7, 6, in}, others}, out, {.kernel = 1, .stride = stride}, 1, others == 0);
+        c.y.others = others / 2;
+        certify_case(c);
+      }
+}
+
 TEST_P(ConvTest, FusedActivationsMatchReference) {
   int fused = 0;
   for (const Activation activation : {Activation::relu, Activation::relu6, Activation::swish, Activation::sigmoid}) {
@@ -156,6 +176,16 @@ TEST_P(ConvTest, RandomShapesMatchReference) {
     Shape x{dice.roll(1, 3), dice.roll(1, 14), dice.roll(1, 14), groups * dice.roll(1, 17)};
     const Window window = dice.window(x, 5);
     Case c = make_case(dice.slice(x), groups * dice.roll(1, 17), window, groups, dice.coin());
+    c.y = dice.slice(c.y.shape);
+    certify_case(c);
+  });
+}
+
+TEST_P(ConvTest, RandomDepthwiseMatchesReference) {
+  for_a_second([&](Dice& dice) {
+    Shape x{dice.roll(1, 3), dice.roll(1, 14), dice.roll(1, 14), dice.roll(1, 70)};
+    const Window window = dice.window(x, 5);
+    Case c = make_case(dice.slice(x), x.c, window, x.c, dice.coin());
     c.y = dice.slice(c.y.shape);
     certify_case(c);
   });

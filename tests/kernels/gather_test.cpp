@@ -11,17 +11,20 @@ struct Case {
   Gather kind;
   Shape x;
   std::uint64_t batch = 0;
+  bool features = false;
 };
 
 bool gather(Lab& lab, const Case& c) {
   const Shape all{c.kind.images, c.x.h, c.x.w, c.x.c};
-  const Layout x = lab.activations({c.x}), images{all, DType::u8}, labels{{c.kind.images, 1, 1, 1}, DType::u8};
+  const Layout x = lab.activations({c.x}), labels{{c.kind.images, 1, 1, 1}, DType::u8};
+  const Layout images = c.features ? lab.activations({all}) : Layout{all, DType::u8};
   std::vector<std::uint8_t> pixels(all.count()), classes(c.kind.images);
   for (std::size_t i = 0; i < pixels.size(); ++i) pixels[i] = static_cast<std::uint8_t>(random_word(1, 0, i));
   for (std::size_t i = 0; i < classes.size(); ++i) classes[i] = i % 3 == 0 || i % 5 == 0;
   const auto op = lab.backend().gather(c.kind, images, x);
-  op->forward({images, lab.device(pixels)}, {labels, lab.device(classes)},
-              lab.device<StepState>({{.seed = 11, .epoch = 3, .batch = c.batch}}), lab.output("x", x),
+  const Tensor from = c.features ? lab.input("features", images) : Tensor{images, lab.device(pixels)};
+  op->forward(from, {labels, lab.device(classes)}, lab.device<StepState>({{.seed = 11, .epoch = 3, .batch = c.batch}}),
+              lab.output("x", x),
               lab.output("y", lab.parameters({{c.x.n, 1, 1, 1}}), Write::overwrite, {.zeros_at_most = 0.9}));
   return true;
 }
@@ -34,9 +37,9 @@ class GatherTest : public KernelTest {
         }) {}
 
   void certify_case(const Case& c) {
-    SCOPED_TRACE(fmt::format("{} images, batch {} of {}, x {} shuffle {}", c.kind.images, c.batch, c.kind.batch_size,
-                             to_string(c.x), c.kind.shuffle));
-    certify(Fill::uniform, [&](Lab& lab) { return gather(lab, c); });
+    SCOPED_TRACE(fmt::format("{} images, batch {} of {}, x {} shuffle {} bgr {} features {}", c.kind.images, c.batch,
+                             c.kind.batch_size, to_string(c.x), c.kind.shuffle, c.kind.bgr, c.features));
+    certify(c.features ? Fill::integers : Fill::uniform, [&](Lab& lab) { return gather(lab, c); });
   }
 };
 
@@ -59,6 +62,24 @@ TEST_P(GatherTest, MeansAndDivisorsArePerChannel) {
                 {4, 11, 13, 3}});
 }
 
+TEST_P(GatherTest, ChannelsAreReversedBeforeTheyAreNormalised) {
+  certify_case({{.images = 9,
+                 .batch_size = 4,
+                 .shuffle = true,
+                 .mean = {103.939f, 116.779f, 123.68f},
+                 .divisor = {1, 1, 1},
+                 .bgr = true},
+                {4, 11, 13, 3},
+                1});
+}
+
+TEST_P(GatherTest, FeaturesAreCopiedAsTheyAre) {
+  for (const bool shuffle : {false, true}) {
+    certify_case({{.images = 21, .batch_size = 8, .shuffle = shuffle}, {8, 1, 1, 1280}, 1, true});
+    certify_case({{.images = 21, .batch_size = 8, .shuffle = shuffle}, {5, 3, 3, 70}, 2, true});
+  }
+}
+
 TEST_P(GatherTest, PowerOfTwoDivisorsAreExact) {
   const Case c{
       {.images = 9, .batch_size = 4, .shuffle = true, .mean = {128, 64, 1}, .divisor = {128, 64, 2}}, {4, 11, 13, 3}, 1};
@@ -78,6 +99,20 @@ TEST(ReferenceGatherTest, TakesImagesInFileOrderAndNormalisesThem) {
   EXPECT_EQ(x.as<double>()[0], 3);
   EXPECT_EQ(x.as<double>()[1], 8);
   EXPECT_EQ(y.as<double>()[0], 1);
+}
+
+TEST(ReferenceGatherTest, ReversesChannelsButNotTheirMeans) {
+  Bench bench;
+  std::vector<std::uint8_t> red_green_blue{10, 20, 30}, labels{1};
+  const Layout images{{1, 1, 1, 3}, DType::u8};
+  const Tensor x = bench.zeros({1, 1, 1, 3}), y = bench.zeros({1, 1, 1, 1});
+  const StepState state;
+  const auto op =
+      bench.backend().gather({.images = 1, .batch_size = 1, .mean = {1, 2, 3}, .divisor = {1, 1, 1}, .bgr = true}, images, x);
+  op->forward({images, red_green_blue.data()}, {{{1, 1, 1, 1}, DType::u8}, labels.data()}, &state, x, y);
+  EXPECT_EQ(x.as<double>()[0], 30 - 1);
+  EXPECT_EQ(x.as<double>()[1], 20 - 2);
+  EXPECT_EQ(x.as<double>()[2], 10 - 3);
 }
 
 TEST(PermutationTest, IsABijection) {

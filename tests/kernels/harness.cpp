@@ -155,10 +155,12 @@ Layout Lab::layout(const Slice& s, DType type) {
 
 Lab::Block& Lab::place(std::string_view name, const Layout& layout) {
   const Shape& s = layout.shape;
+  const std::int64_t aligned = layout.strides.w & -layout.strides.w;  // the largest power of two that divides it
+  const std::size_t first = guard_bytes + (layout.strides.w - s.c) / 2 / aligned * aligned * size_bytes(layout.dtype);
   const std::size_t data_bytes = offset_bytes(layout, s.n - 1, s.h - 1, s.w - 1, s.c - 1) + size_bytes(layout.dtype);
-  const std::size_t bytes = guard_bytes + data_bytes + guard_bytes;
-  Block block{std::string(name), {layout, nullptr}, backend_.allocate(bytes), std::vector<std::uint8_t>(bytes, 0xFF)};
-  block.tensor.data = static_cast<std::uint8_t*>(block.buffer.data()) + guard_bytes;
+  const std::size_t bytes = first + data_bytes + guard_bytes;
+  Block block{std::string(name), {layout, nullptr}, backend_.allocate(bytes), first, std::vector<std::uint8_t>(bytes, 0xFF)};
+  block.tensor.data = static_cast<std::uint8_t*>(block.buffer.data()) + first;
   backend_.write(block.buffer.data(), block.before.data(), bytes);
   blocks_.push_back(std::move(block));
   return blocks_.back();
@@ -168,7 +170,7 @@ void Lab::fill(Block& block, const std::vector<double>& values) {
   const Tensor& t = block.tensor;
   const double* value = values.data();
   for_each(t.shape, [&](int n, int h, int w, int c) {
-    store(block.before.data() + guard_bytes + offset_bytes(t, n, h, w, c), t.dtype, *value++);
+    store(block.before.data() + block.first + offset_bytes(t, n, h, w, c), t.dtype, *value++);
   });
   backend_.write(block.buffer.data(), block.before.data(), block.before.size());
 }
@@ -229,7 +231,7 @@ std::vector<Result> Lab::results() {
     if (block.is_result) {
       Result result{block.name, t.shape, std::min(significand_bits(t.dtype), 24), block.expect, {}};
       for_each(t.shape, [&](int n, int h, int w, int c) {
-        const std::size_t at = guard_bytes + offset_bytes(t, n, h, w, c);
+        const std::size_t at = block.first + offset_bytes(t, n, h, w, c);
         result.values.push_back(load(&after[at], t.dtype));
         std::copy_n(&block.before[at], size_bytes(t.dtype), &after[at]);
       });
@@ -239,7 +241,7 @@ std::vector<Result> Lab::results() {
       const std::size_t at = std::mismatch(after.begin(), after.end(), block.before.begin()).first - after.begin();
       ADD_FAILURE() << fmt::format("{} ({} {}) was written {}, at byte {}", block.name, to_string(t.shape), name(t.dtype),
                                    block.is_result ? "outside its elements" : "although an input, or outside its elements",
-                                   static_cast<std::ptrdiff_t>(at - guard_bytes));
+                                   static_cast<std::ptrdiff_t>(at - block.first));
     }
   }
   return results;

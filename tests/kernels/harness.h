@@ -44,7 +44,8 @@ enum class Fill { integers, uniform };
 inline constexpr Fill both_fills[] = {Fill::integers, Fill::uniform};
 inline constexpr Write both_writes[] = {Write::overwrite, Write::accumulate};
 
-/// A shape, and where it is a slice of a wider tensor, the number of channels there that are not its own.
+/// A shape, and where it is a slice of a wider tensor, the number of channels there that are not its own: half of them lie
+/// before it, or so many less that it begins as well aligned as its rows do.
 struct Slice {
   Shape shape;
   int others = 0;
@@ -110,6 +111,7 @@ class Lab {
     std::string name;
     Tensor tensor;
     Buffer buffer;
+    std::size_t first = 0;             // the tensor's first byte in the buffer
     std::vector<std::uint8_t> before;  // the bytes at the start
     bool is_result = false;
     Expect expect = {};

@@ -33,8 +33,10 @@ bool both_passes(Lab& lab, const Case& c, Write write) {
   const Layout x = lab.activations(c.x), y = lab.activations(c.y);
   const auto op = lab.backend().pool(c.kind, x, y);
   if (!op) return false;
-  op->forward(lab.input("x", x),
-              lab.output("y", y, Write::overwrite, {.zeros_at_most = c.kind.activation == Activation::relu ? 0.75 : 0.5}));
+  const Extent cells = c.kind.kind == Pool::Kind::average ? c.kind.window.kernel : Extent(1);
+  op->forward(lab.input("x", x), lab.output("y", y, Write::overwrite,
+                                            {.zeros_at_most = c.kind.activation == Activation::relu ? 0.75 : 0.5,
+                                             .additions = static_cast<double>(cells.h * cells.w)}));
   // Every cell that wins no window has no gradient; a clamped window has none either.
   op->backward(lab.input("dy", y), lab.output("dx", x, write, {.zeros_at_most = write == Write::accumulate ? 0.5 : 1}), write);
   return true;
@@ -77,6 +79,12 @@ TEST_P(PoolTest, AverageLeavesPaddingOut) {
   certify_case(make_case({{2, 7, 6, 16}}, {Pool::Kind::average, {.kernel = 3, .before = 1, .after = 1}}));
   certify_case(make_case({{2, 8, 6, 16}}, {Pool::Kind::average, {.kernel = 2, .stride = 2}}));
   certify_case(make_case({{2, 5, 4, 24}}, {Pool::Kind::average, {.kernel = {5, 4}}}));
+}
+
+TEST_P(PoolTest, AverageOfAWholeImageMatchesReference) {
+  for (const auto& [side, channels] : {std::pair{24, 32}, {12, 96}, {7, 48}, {3, 1024}, {2, 70}, {1, 1280}})
+    certify_case(make_case({{3, side, side, channels}}, {Pool::Kind::average, {.kernel = side}}));
+  certify_case(make_case({{3, 24, 24, 16}, 32}, {Pool::Kind::average, {.kernel = 24}}));
 }
 
 TEST_P(PoolTest, FusedReluMatchesReference) {

@@ -1,0 +1,81 @@
+// The product with a gate: finite differences certify the reference, the reference certifies the rest.
+#include "kernels/harness.h"
+
+namespace microtome::test {
+namespace {
+
+struct Case {
+  Slice x, y;
+  int other_gates = 0;
+  bool in_place = false;  // dx is dy's memory
+};
+
+bool all_passes(Lab& lab, const Case& c, Write write) {
+  const Layout x = lab.activations(c.x), y = lab.activations(c.in_place ? c.x : c.y);
+  const Layout gate = lab.activations({{c.x.shape.n, 1, 1, c.x.shape.c}, c.other_gates});
+  const auto op = lab.backend().multiply({}, x, gate, y);
+  const Tensor image = lab.input("x", x), factors = lab.input("gate", gate), dy = lab.input("dy", y);
+  op->forward(image, factors, lab.output("y", y));
+  const double cells = c.x.shape.h * c.x.shape.w;
+  op->backward_gate(image, dy, lab.output("dgate", gate, write, {.additions = cells}), write);
+  if (c.in_place) lab.overwritten(dy, "dx in place");
+  op->backward_data(dy, factors, c.in_place ? dy : lab.output("dx", x, write), write);
+  return true;
+}
+
+class MultiplyTest : public KernelTest {
+ protected:
+  MultiplyTest()
+      : KernelTest([](Backend& backend) {
+          const Layout x{{1, 2, 2, 1}, backend.activation_type()}, gate{{1, 1, 1, 1}, backend.activation_type()};
+          backend.multiply({}, x, gate, x);
+        }) {}
+
+  void certify_case(const Case& c) {
+    SCOPED_TRACE(
+        fmt::format("x {} y {} other gates {} in place {}", to_string(c.x), to_string(c.y), c.other_gates, c.in_place));
+    for (const Fill fill : both_fills)
+      for (const Write write : both_writes) {
+        if (c.in_place && write == Write::accumulate) continue;
+        SCOPED_TRACE(name(write));
+        certify(fill, [&](Lab& lab) { return all_passes(lab, c, write); });
+      }
+  }
+};
+
+TEST_P(MultiplyTest, MatchesReference) {
+  for (const auto& [side, channels] : {std::pair{24, 64}, {6, 192}, {3, 672}, {1, 40}}) {
+    const Slice x{{3, side, side, channels}};
+    certify_case({x, x});
+    certify_case({.x = x, .y = x, .in_place = true});
+  }
+}
+
+TEST_P(MultiplyTest, SlicesMatchReference) {
+  certify_case({.x = {{2, 5, 6, 48}, 16}, .y = {{2, 5, 6, 48}, 32}, .other_gates = 16});
+}
+
+TEST_P(MultiplyTest, RandomShapesMatchReference) {
+  for_a_second([&](Dice& dice) {
+    const Shape x{dice.roll(1, 4), dice.roll(1, 12), dice.roll(1, 12), dice.roll(4, 70)};
+    certify_case({dice.slice(x), dice.slice(x), dice.roll(0, 9), dice.coin()});
+  });
+}
+
+MICROTOME_INSTANTIATE(MultiplyTest);
+
+TEST(ReferenceMultiplyTest, GradientsAreFiniteDifferences) {
+  Bench bench;
+  const Tensor x = bench.integers({2, 3, 2, 3}), gate = bench.integers({2, 1, 1, 3}), y = bench.zeros(x.shape),
+               dy = bench.integers(x.shape);
+  const Tensor dx = bench.zeros(x.shape), dgate = bench.zeros(gate.shape);
+  const auto op = bench.backend().multiply({}, x, gate, y);
+  op->backward_data(dy, gate, dx, Write::overwrite);
+  op->backward_gate(x, dy, dgate, Write::overwrite);
+  const auto forward = [&] { op->forward(x, gate, y); };
+  expect_exact_gradient(x, dx, y, dy, forward);
+  expect_exact_gradient(gate, dgate, y, dy, forward);
+}
+
+}  // namespace
+}  // namespace microtome::test
