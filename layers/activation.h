@@ -14,6 +14,13 @@ std::string_view keras_name(Activation activation);
 /// A row of kind "activation".
 Stage activation(Activation function, std::string name = {});
 Stage relu(std::string name = {});
+Stage swish(std::string name = {});
+
+/// A row of kind "re_lu", as Keras' ReLU(6.) is a class of its own.
+Stage relu6(std::string name = {});
+
+/// Softmax as a row in name only: it yields logits, for the softmax belongs to the loss.
+Stage softmax(std::string name = {});
 
 /// Applies an activation within the row that was opened last, as Keras' Conv2D(activation="relu") does.
 Node activation_of_row(Node x, Activation function);

@@ -12,7 +12,7 @@ Stage conv(int filters, Extent kernel, ConvOptions o) {
     graph.row("conv2d", o.name);
     std::vector<int> weights{graph.parameter("kernel", {filters, kernel.h, kernel.w, channels},
                                              {kernel.h, kernel.w, channels, filters},
-                                             {Initializer::Rule::glorot_uniform, 1, taps * channels, taps * filters})};
+                                             {o.init.rule, o.init.value, taps * channels, taps * filters})};
     if (o.bias) weights.push_back(graph.parameter("bias", {1, 1, 1, filters}, {filters}, constant(0)));
     const Conv kind{.window = resolve(x.shape(), kernel, o.stride, o.padding), .bias = o.bias};
     return activation_of_row(graph.op(kind, {x}, weights), o.activation);

@@ -12,10 +12,11 @@ struct ConvOptions {
   Padding padding = valid;
   bool bias = true;
   Activation activation = Activation::none;
+  Initializer init{Initializer::Rule::glorot_uniform, 1};  // of the kernel [Glorot2010]; the layer fills in the fans
   std::string name;
 };
 
-/// H W C -> P Q filters. Glorot-uniform kernel [Glorot2010], zero bias.
+/// H W C -> P Q filters. Zero bias.
 Stage conv(int filters, Extent kernel, ConvOptions options = {});
 
 }  // namespace microtome

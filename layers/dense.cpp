@@ -16,6 +16,14 @@ Stage dense(int units, DenseOptions o) {
   };
 }
 
+Stage classifier(int classes, std::string name) {
+  return [=](Node x) {
+    const Node z = x | dense(classes, {.name = name});
+    z.graph->activation_of_row("softmax");
+    return z;
+  };
+}
+
 Stage logit(std::string name) {
   return [=](Node x) {
     const Node z = x | dense(1, {.name = name});

@@ -4,11 +4,11 @@
 
 namespace microtome {
 
-Stage dropout(float rate, std::string name) {
+Stage dropout(float rate, DropoutOptions o) {
   return [=](Node x) {
     Graph& graph = *x.graph;
-    graph.row("dropout", name);
-    return graph.op(Dropout{.rate = rate, .stream = stream::dropout + graph.rows().size()}, {x});
+    graph.row("dropout", o.name);
+    return graph.op(Dropout{.rate = rate, .per_image = o.per_image, .stream = stream::dropout + graph.rows().size()}, {x});
   };
 }
 

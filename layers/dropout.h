@@ -7,6 +7,11 @@
 
 namespace microtome {
 
-Stage dropout(float rate, std::string name = {});
+struct DropoutOptions {
+  bool per_image = false;  // whole images, not elements: stochastic depth [Huang2016]; Keras' noise_shape (None, 1, 1, 1)
+  std::string name;
+};
+
+Stage dropout(float rate, DropoutOptions options = {});
 
 }  // namespace microtome

@@ -1,4 +1,5 @@
-// MaxPooling2D and AveragePooling2D of Keras. The average is over the cells inside the image, as TensorFlow's is.
+// MaxPooling2D, AveragePooling2D and GlobalAveragePooling2D of Keras. The average is over the cells inside the image, as
+// TensorFlow's is.
 #pragma once
 
 #include "engine/graph.h"
@@ -16,5 +17,8 @@ struct PoolOptions {
 
 Stage max_pool(Extent kernel, PoolOptions options = {});
 Stage average_pool(Extent kernel, PoolOptions options = {});
+
+/// H W C -> 1 1 C.
+Stage global_average_pool(std::string name = {});
 
 }  // namespace microtome

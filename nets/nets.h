@@ -41,5 +41,22 @@ const Network& find_network(std::string_view name);
 
 Node b2(Node image);
 Node b6(Node image);
+Node inception_v3(Node image);
+Node vgg19(Node image);
+Node resnet50(Node image);
+Node mobilenet(Node image);
+Node densenet121(Node image);
+Node densenet169(Node image);
+Node densenet201(Node image);
+Node efficientnet_v2_b0(Node image);
+Node efficientnet_v2_b1(Node image);
+Node efficientnet_v2_b2(Node image);
+
+Node inception_v3_top(Node features);
+Node vgg19_top(Node features);
+Node resnet50_top(Node features);
+Node mobilenet_top(Node features);
+Node densenet_top(Node features);
+Node efficientnet_v2_top(Node features);
 
 }  // namespace microtome

@@ -1,45 +1,73 @@
-"""The study's own networks in Keras 3, layer by layer as its scripts 01_CNN-2L.py and 02_CNN-6L.py build them [Bonnet2021].
+"""The study's twelve networks in Keras 3 [Bonnet2021]: its own two layer by layer as its scripts 01_CNN-2L.py and 02_CNN-6L.py
+build them, the ten published ones from keras.applications with the study's head on them.
 
-build(net, size) gives the model with a sigmoid at its end, as the study trains it; head="logits" leaves the sigmoid out.
-Names of layers are Keras' automatic ones, counted from nothing, as in a file that a fresh session writes.
+build(net, size) gives the model with a sigmoid at its end, as the study trains it; head="logits" leaves the sigmoid out, "imagenet"
+is the published model with its 1000 classes. Names of layers that have none of their own are Keras' automatic ones, counted from
+nothing, as in a file that a fresh session writes.
 """
 
 import keras
-from keras import layers
+from keras import applications, layers
 
 
-def b2(head, rate):
+def b2():
     return [
         layers.Conv2D(32, 5, padding="same"), layers.Activation("relu"), layers.MaxPooling2D(2),
         layers.Conv2D(64, 5, padding="same"), layers.Activation("relu"), layers.MaxPooling2D(2),
         layers.Flatten(), layers.Dense(256), layers.Activation("relu"),
-        layers.Dense(1, activation=head),
     ]
 
 
-def b6(head, rate):
+def b6():
     def conv_bn_relu(filters):
         return [layers.Conv2D(filters, 3, use_bias=False), layers.BatchNormalization(), layers.Activation("relu")]
 
     def pool_drop():
-        return [layers.MaxPooling2D(2), layers.Dropout(rate(0.3))]
+        return [layers.MaxPooling2D(2), layers.Dropout(0.3)]
 
     return [
         layers.Conv2D(32, 3, activation="relu"), *conv_bn_relu(32), *pool_drop(),
         *conv_bn_relu(64), *conv_bn_relu(64), *pool_drop(),
         *conv_bn_relu(128), *conv_bn_relu(128), *pool_drop(),
         layers.Flatten(), layers.Dense(256, use_bias=False), layers.BatchNormalization(), layers.Activation("relu"),
-        layers.Dropout(rate(0.5)),
-        layers.Dense(1, activation=head),
+        layers.Dropout(0.5),
     ]
 
 
-NETS = {"b2": b2, "b6": b6}
+OWN = {"b2": b2, "b6": b6}
+PUBLISHED = {
+    "inception_v3": applications.InceptionV3, "vgg19": applications.VGG19, "resnet50": applications.ResNet50,
+    "mobilenet": applications.MobileNet, "densenet121": applications.DenseNet121, "densenet169": applications.DenseNet169,
+    "densenet201": applications.DenseNet201, "efficientnet_v2_b0": applications.EfficientNetV2B0,
+    "efficientnet_v2_b1": applications.EfficientNetV2B1, "efficientnet_v2_b2": applications.EfficientNetV2B2,
+}
+NETS = [*OWN, *PUBLISHED]
 
 
-def build(net, size, head="sigmoid", dropout=True):
+def smallest_size(net):
+    """Sizes below it Keras refuses; the study's are 96 and 50."""
+    return 75 if net == "inception_v3" else 50
+
+
+def build(net, size=None, head="sigmoid", dropout=True):
     """A Keras model of `net` for size x size RGB images. dropout=False keeps the layers and sets their rates to 0."""
     keras.utils.clear_session()
-    rate = (lambda r: r) if dropout else (lambda r: 0.0)
+    if head == "imagenet":
+        return PUBLISHED[net](weights=None)
     activation = None if head == "logits" else head
-    return keras.Sequential([layers.Input((size, size, 3)), *NETS[net](activation, rate)], name=net)
+    if net in OWN:
+        model = keras.Sequential([layers.Input((size, size, 3)), *OWN[net](), layers.Dense(1, activation=activation)], name=net)
+    else:
+        base = PUBLISHED[net](weights=None, include_top=False, input_shape=(size, size, 3))
+        x = layers.Dense(256, activation="relu")(layers.GlobalAveragePooling2D()(base.output))
+        model = keras.Model(base.input, layers.Dense(1, activation=activation)(x), name=net)
+    for layer in model.layers:
+        if isinstance(layer, layers.Dropout) and not dropout:
+            layer.rate = 0.0
+    return model
+
+
+def variables(model):
+    """(layer, variable) in the order of Keras' weight files: layer by layer, those that are trained first."""
+    return [(layer, variable) for layer in model.layers
+            for variable in layer.trainable_variables + layer.non_trainable_variables if "seed" not in variable.name]
