@@ -14,15 +14,33 @@ using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
-/// One pass over resident images in batches: what gather and loss need, and where an epoch's results go.
+/// What a frozen base makes of a split's images, on the device.
+struct Features {
+  Shape shape;  // IMAGES 1 1 C
+  Buffer values;
+};
+
+/// One pass over resident images in batches: what gather and loss need, and where an epoch's results go. With features, one over
+/// these, through the head alone.
 class Feed {
  public:
-  Feed(Model& model, Mode mode, const Images& images, const FitOptions& options)
-      : model_(model), mode_(mode), count_(images.shape.n), batch_(std::min(options.batch_size, images.shape.n)), seed_(options.seed) {
+  Feed(Model& model, Mode mode, const Images& images, const FitOptions& options, const Features* features = nullptr,
+       Part part = Part::whole)
+      : model_(model),
+        mode_(mode),
+        part_(features ? Part::head : part),
+        count_(images.shape.n),
+        batch_(std::min(options.batch_size, images.shape.n)),
+        seed_(options.seed) {
     Backend& backend = model.backend();
-    std::vector<Model::Request> requests{{mode, batch_, batch_}};
-    if (rest() > 0 && mode != Mode::calibrate) requests.push_back({mode, rest(), batch_});
-    pixels_ = backend.resident(images.pixels.data(), images.pixels.size());
+    std::vector<Model::Request> requests{{mode, batch_, batch_, part_}};
+    if (rest() > 0 && mode != Mode::calibrate) requests.push_back({mode, rest(), batch_, part_});
+    if (features) {
+      images_ = {{features->shape, backend.activation_type()}, features->values.data()};
+    } else {
+      pixels_ = backend.resident(images.pixels.data(), images.pixels.size());
+      images_ = {{images.shape, DType::u8}, pixels_.data()};
+    }
     labels_ = backend.allocate(static_cast<std::size_t>(count_));
     if (images.labels.empty()) {
       backend.zero(labels_.data(), labels_.size_bytes());  // prediction: any label will do
@@ -32,14 +50,19 @@ class Feed {
     metrics_ = backend.allocate(static_cast<std::size_t>(batches()) * sizeof(BatchMetrics));
     scores_ = backend.allocate(static_cast<std::size_t>(count_) * sizeof(float));
     own_state_ = backend.allocate(sizeof(StepState));
-    images_ = {{images.shape, DType::u8}, pixels_.data()};
     label_view_ = {{{1, 1, 1, count_}, DType::u8}, labels_.data()};
     advance_ = backend.advance();
     model.plan(requests);
     for (const Model::Request& request : requests) {
+      const Program& program = model.program(mode, request.batch, part_);
       const bool shuffle = mode == Mode::calibrate || (mode == Mode::train && options.shuffle);
-      const Gather kind{count_, batch_, shuffle, options.mean, options.divisor};
-      gathers_.push_back(backend.gather(kind, images_, model.program(mode, request.batch).input()));
+      Gather kind{.images = count_, .batch_size = batch_, .shuffle = shuffle, .bgr = options.bgr};
+      const Normalize& rows = program.normalization();
+      for (int c = 0; c < 3; ++c) {
+        kind.mean[c] = static_cast<float>(options.mean[c] + double{rows.mean[c]} * options.divisor[c]);
+        kind.divisor[c] = static_cast<float>(double{options.divisor[c]} * rows.divisor[c]);
+      }
+      gathers_.push_back(backend.gather(kind, images_, program.input()));
     }
   }
 
@@ -49,10 +72,10 @@ class Feed {
   /// Records the steps; after the last plan() of the model, since that may move the arena.
   void record() {
     for (std::size_t i = 0; i < gathers_.size(); ++i)
-      steps_.push_back(model_.backend().record([this, i] { step(model_.program(mode_, i == 0 ? batch_ : rest()), *gathers_[i]); }));
+      steps_.push_back(model_.backend().record([this, i] { step(program(i), *gathers_[i]); }));
   }
 
-  void run(int batch) { steps_[batch < count_ / batch_ ? 0 : 1]->run(); }
+  void run(int batch) { steps_[which(batch)]->run(); }
 
   int full_batches() const { return count_ / batch_; }
 
@@ -78,22 +101,26 @@ class Feed {
     return scores;
   }
 
+  /// What the base makes of the batch that ran last.
+  const Tensor& features(int batch) { return program(which(batch)).features(); }
+
   /// Gathers the batch that the state stands at and looks for the first value that is not finite.
   std::string first_not_finite(int batch) {
-    const std::size_t i = batch < count_ / batch_ ? 0 : 1;
-    Program& program = model_.program(mode_, i == 0 ? batch_ : rest());
-    gathers_[i]->forward(images_, label_view_, state(), program.input(), program.labels());
-    return program.first_not_finite();
+    Program& at = program(which(batch));
+    gathers_[which(batch)]->forward(images_, label_view_, state(), at.input(), at.labels());
+    return at.first_not_finite();
   }
 
  private:
   int rest() const { return count_ % batch_; }
+  std::size_t which(int batch) const { return batch < count_ / batch_ ? 0 : 1; }
+  Program& program(std::size_t i) { return model_.program(mode_, i == 0 ? batch_ : rest(), part_); }
   StepState* state() const { return mode_ == Mode::train ? model_.device_state() : static_cast<StepState*>(own_state_.data()); }
 
   void step(Program& program, GatherOp& gather) {
     gather.forward(images_, label_view_, state(), program.input(), program.labels());
     program.forward();
-    if (mode_ == Mode::calibrate) return advance_->run(state(), false);
+    if (mode_ == Mode::calibrate || part_ == Part::base) return advance_->run(state(), false);
     program.loss(static_cast<BatchMetrics*>(metrics_.data()), static_cast<float*>(scores_.data()), state());
     if (mode_ == Mode::train) {
       program.backward();
@@ -104,6 +131,7 @@ class Feed {
 
   Model& model_;
   Mode mode_;
+  Part part_;
   int count_, batch_;
   std::uint64_t seed_;
   Buffer pixels_, labels_, metrics_, scores_, own_state_;
@@ -112,6 +140,28 @@ class Feed {
   std::unique_ptr<AdvanceOp> advance_;
   std::vector<std::unique_ptr<Recording>> steps_;
 };
+
+/// Runs the base over all images, in file order.
+Features compute_features(Model& model, const Images& images, const FitOptions& options, const std::function<void(int)>& progress) {
+  Backend& backend = model.backend();
+  Shape shape = model.graph().ops()[model.graph().features()].output;
+  shape.n = images.shape.n;
+  Features features{shape, backend.allocate(Layout{shape, backend.activation_type()}.packed_bytes())};
+  Feed feed(model, Mode::evaluate, images, options, nullptr, Part::base);
+  feed.record();
+  feed.rewind();
+  auto* to = static_cast<std::byte*>(features.values.data());
+  int done = 0;
+  for (int batch = 0; batch < feed.batches(); ++batch) {
+    feed.run(batch);
+    const Tensor& from = feed.features(batch);
+    backend.copy(to, from.data, from.packed_bytes());
+    to += from.packed_bytes();
+    progress(done += from.shape.n);
+  }
+  backend.synchronize();
+  return features;
+}
 
 /// Means over images, not over batches: the last batch may be smaller.
 struct Means {
@@ -162,6 +212,13 @@ Evaluation run_evaluation(Feed& feed, const Images& images, const std::function<
   return {mean.loss, mean.accuracy, feed.scores()};
 }
 
+bool learns_with_batch_statistics(const Graph& graph) {
+  return std::any_of(graph.ops().begin(), graph.ops().end(), [&](const GraphOp& op) {
+    return std::holds_alternative<BatchNorm>(op.kind) &&
+           std::any_of(op.parameters.begin(), op.parameters.end(), [&](int p) { return graph.parameters()[p].trainable; });
+  });
+}
+
 /// Population statistics of the model as it is, into the model: means over at most 128 batches, spread over the training set.
 void calibrate(Model& model, Feed& feed) {
   const int batches = std::min(feed.full_batches(), 128);
@@ -187,9 +244,20 @@ FitResult fit(Model& model, const Dataset& data, const FitOptions& options, FitO
          {.expected = fmt::format("--batch-size at most {}", data.train.shape.n), .found = fmt::format("{}", options.batch_size)});
 
   Backend& backend = model.backend();
-  Feed training(model, Mode::train, data.train, options), validation(model, Mode::evaluate, data.valid, options);
+  std::optional<Features> train_features, valid_features;
+  const auto features_start = Clock::now();
+  if (options.keep_features) {
+    require(!random_before_features(model.graph()), "features that differ from pass to pass cannot be kept");
+    const int images = data.train.shape.n + data.valid.shape.n;
+    train_features = compute_features(model, data.train, options, [&](int done) { observer.features(done, images); });
+    valid_features =
+        compute_features(model, data.valid, options, [&](int done) { observer.features(data.train.shape.n + done, images); });
+  }
+  const double features_seconds = options.keep_features ? seconds_since(features_start) : 0;
+  Feed training(model, Mode::train, data.train, options, train_features ? &*train_features : nullptr);
+  Feed validation(model, Mode::evaluate, data.valid, options, valid_features ? &*valid_features : nullptr);
   std::optional<Feed> calibration;
-  if (options.population_statistics && !model.statistics().empty())
+  if (options.population_statistics && learns_with_batch_statistics(model.graph()))
     calibration.emplace(model, Mode::calibrate, data.train, options);
   training.record();
   validation.record();
@@ -242,7 +310,7 @@ FitResult fit(Model& model, const Dataset& data, const FitOptions& options, FitO
         backend.synchronize();
         check_finite(epoch);
         capture(batch + 1, earlier + seconds_since(start));
-        if (stop) return {now.history, best() ? best()->epoch : 0, now.best_weights, true};
+        if (stop) return {now.history, best() ? best()->epoch : 0, now.best_weights, true, features_seconds};
       }
     }
     backend.synchronize();
@@ -256,7 +324,7 @@ FitResult fit(Model& model, const Dataset& data, const FitOptions& options, FitO
     record.train_loss = trained.loss;
     record.train_accuracy = trained.accuracy;
 
-    const std::vector<float> moving = model.statistics();
+    const std::vector<float> moving = calibration ? model.statistics() : std::vector<float>();
     if (calibration) calibrate(model, *calibration);
     const Evaluation validated = run_evaluation(validation, data.valid, {});
     record.valid_loss = validated.loss;
@@ -264,16 +332,16 @@ FitResult fit(Model& model, const Dataset& data, const FitOptions& options, FitO
     record.best = !best() || record.valid_accuracy > best()->valid_accuracy;
     now.history.push_back(record);
     if (record.best) now.best_weights = model.weights();
-    model.set_statistics(moving);
+    if (calibration) model.set_statistics(moving);
 
     ++state.epoch;
     state.batch = 0;
     model.set_state(state);
     observer.epoch_end(record);
     capture(0, 0);
-    if (observer.stop_requested() && epoch + 1 < options.epochs) return {now.history, best()->epoch, now.best_weights, true};
+    if (observer.stop_requested() && epoch + 1 < options.epochs) return {now.history, best()->epoch, now.best_weights, true, features_seconds};
   }
-  return {now.history, best() ? best()->epoch : 0, now.best_weights, false};
+  return {now.history, best() ? best()->epoch : 0, now.best_weights, false, features_seconds};
 }
 
 Evaluation evaluate(Model& model, const Images& images, const FitOptions& options,

@@ -24,8 +24,12 @@ struct FitOptions {
   /// over batches of training images with the weights as they are, dropout off. Keras' moving averages, which go on as ever in
   /// the run itself, trail the weights by some 100 steps; where an epoch has fewer, they describe a network long gone.
   bool population_statistics = false;
-  std::array<float, 3> mean{0, 0, 0};           // x = (pixel - mean) / divisor, RGB
+  std::array<float, 3> mean{0, 0, 0};           // x = (pixel - mean) / divisor per channel of x
   std::array<float, 3> divisor{255, 255, 255};  // [Bonnet2021]: x / 255 for every network
+  bool bgr = false;                             // of x's channels
+  /// Run a frozen base once over the training and validation images, keep its features, and train the head on them. Not for a
+  /// base that drops something at random.
+  bool keep_features = false;
 };
 
 struct EpochRecord {
@@ -55,6 +59,8 @@ struct Evaluation {
 class FitObserver {
  public:
   virtual ~FitObserver() = default;
+  /// Before the first epoch, where features are kept: images whose features are known.
+  virtual void features(int done, int of) { (void)done, (void)of; }
   virtual void batch_end(int epoch, int batch, int batches) { (void)epoch, (void)batch, (void)batches; }
   /// Loss of every step of the epoch, in order; at an epoch's end.
   virtual void steps(const std::vector<BatchMetrics>& batches, std::uint64_t first_step) { (void)batches, (void)first_step; }
@@ -71,7 +77,8 @@ struct FitResult {
   std::vector<EpochRecord> history;
   int best_epoch = 0;  // from 1; 0 where no epoch was completed
   std::vector<float> best_weights;
-  bool stopped = false;  // by stop_requested
+  bool stopped = false;         // by stop_requested
+  double features_seconds = 0;  // to compute those that are kept
 };
 
 /// Trains, validating after each epoch on `data.valid`. Throws Error(ExitCode::not_finite) naming the first row that is not

@@ -1,14 +1,18 @@
 #include "engine/plan.h"
 
+#include "engine/check.h"
 #include "engine/random.h"
 #include "layers/activation.h"
 #include "layers/add.h"
 #include "layers/batch_norm.h"
+#include "layers/concat.h"
 #include "layers/conv.h"
 #include "layers/dense.h"
 #include "layers/dropout.h"
 #include "layers/flatten.h"
+#include "layers/multiply.h"
 #include "layers/pool.h"
+#include "layers/zero_pad.h"
 
 #include <gtest/gtest.h>
 
@@ -131,6 +135,143 @@ TEST(PlanTest, TheLastReaderWritesAGradientFirstAndTheOthersAccumulate) {
   EXPECT_EQ(places[3], places[1]);
   EXPECT_EQ(writes[4][0], Write::overwrite);
   EXPECT_EQ(writes[2][0], Write::accumulate);
+}
+
+/// A plan up to the places of values.
+struct Placed {
+  std::vector<PlannedOp> ops;
+  std::vector<Shape> shapes;
+  std::vector<Place> places;
+
+  explicit Placed(const Graph& graph) : ops(lower(graph, {})), shapes(shapes_of(graph)) {
+    fuse_activations(ops, Mode::train);
+    copy_into_concats(ops, shapes);
+    places = place_values(ops, shapes);
+    share_statistics(ops, places, shapes);
+  }
+
+  int copies() const {
+    return static_cast<int>(std::count_if(ops.begin(), ops.end(), [](const PlannedOp& op) {
+      const auto* activate = std::get_if<Activate>(&op.kind);
+      return activate && activate->function == Activation::none;
+    }));
+  }
+};
+
+Stage dense_layer() {
+  return [](Node x) { return concat({x, x | batch_norm() | relu() | conv(4, 1)}); };
+}
+
+TEST(PlanTest, ADenseBlockLiesInOneBufferAndCopiesNothing) {
+  const Graph graph = record([](Node x) { return x | conv(8, 3) | dense_layer() | dense_layer() | dense_layer() | batch_norm(); });
+  const Placed plan(graph);
+  EXPECT_EQ(plan.copies(), 0);
+  int root = -1, slices = 0;
+  for (const PlannedOp& op : plan.ops) root = std::holds_alternative<Concat>(op.kind) ? op.output : root;
+  for (const PlannedOp& op : plan.ops) {
+    if (!std::holds_alternative<Conv>(op.kind)) continue;
+    EXPECT_EQ(plan.places[op.output], (Place{root, slices == 0 ? 0 : 4 + 4 * slices}));
+    ++slices;
+  }
+  EXPECT_EQ(slices, 4);
+}
+
+TEST(PlanTest, BatchStatisticsOfADenseBlockAreComputedOnceAChannel) {
+  const Graph graph = record([](Node x) { return x | conv(8, 3) | dense_layer() | dense_layer() | dense_layer() | batch_norm(); });
+  const Placed plan(graph);
+  std::vector<int> computed;
+  for (const PlannedOp& op : plan.ops)
+    if (const auto* norm = std::get_if<BatchNorm>(&op.kind)) {
+      EXPECT_TRUE(norm->shared_statistics);
+      computed.push_back(plan.shapes[op.inputs[0]].c - norm->known_channels);
+    }
+  EXPECT_EQ(computed, (std::vector{8, 4, 4, 4}));
+}
+
+TEST(PlanTest, WhatCannotBeASliceIsCopiedIntoAConcat) {
+  const auto copies = [](const std::function<Node(Node)>& stages) { return Placed(record(stages)).copies(); };
+  EXPECT_EQ(copies([](Node x) { return concat({x | conv(2, 1), x | conv(3, 1)}); }), 0);
+  EXPECT_EQ(copies([](Node x) { return concat({x, x | conv(3, 1)}); }), 1);  // the image
+  EXPECT_EQ(copies([](Node x) {
+              const Node y = x | conv(2, 1);
+              return concat({y, y});
+            }),
+            1);
+  EXPECT_EQ(copies([](Node x) {
+              const Node y = x | conv(2, 1);
+              return concat({concat({y, x | conv(1, 1)}), concat({x | conv(1, 1), y})});
+            }),
+            1);
+  EXPECT_EQ(copies([](Node x) {  // read as a vector too
+              const Node y = x | conv(2, 1);
+              return concat({y, x | conv(2, 1)}) | conv(4, 8) | flatten() | dense(y.shape().c) |
+                     [=](Node z) { return z + (y | flatten() | dense(2)); };
+            }),
+            1);
+  EXPECT_EQ(copies([](Node x) {  // read after the concat
+              const Node y = x | conv(4, 1), both = concat({y, x | conv(4, 1)});
+              return (both | conv(4, 1)) + (y | relu());
+            }),
+            1);
+}
+
+TEST(PlanTest, ZeroPaddingGoesIntoTheWindowThatReadsIt) {
+  const Graph graph = record([](Node x) {
+    return x | zero_pad(zeros({1, 2}, {3, 4})) | conv(4, 3, {.stride = 2}) | relu() | zero_pad(zeros(1)) | max_pool(3, {.stride = 2});
+  });
+  auto ops = lower(graph, {});
+  fold_padding(graph, ops);
+  EXPECT_EQ(find<ZeroPad>(ops), nullptr);
+  EXPECT_EQ(find<Conv>(ops)->window, (Window{3, 2, {1, 2}, {3, 4}}));
+  EXPECT_EQ(find<Pool>(ops)->window, (Window{3, 2, 1, 1}));
+}
+
+TEST(PlanTest, ZeroPaddingThatWouldChangeAMeanOrAMaximumIsRefused) {
+  for (const bool average : {true, false}) {
+    const Graph graph = record([=](Node x) { return x | conv(4, 3) | zero_pad(zeros(1)) | (average ? average_pool(3) : max_pool(3)); });
+    auto ops = lower(graph, {});
+    EXPECT_THROW(fold_padding(graph, ops), Error);
+  }
+}
+
+TEST(PlanTest, AFrozenBatchNormGoesIntoTheFrozenConvolutionBeforeIt) {
+  Graph graph = record([](Node x) { return x | conv(4, 3, {.bias = false}) | batch_norm() | relu() | flatten() | dense(3) | batch_norm(); });
+  auto learnt = lower(graph, {Mode::evaluate});
+  fold_batch_norms(graph, learnt);
+  EXPECT_NE(find<BatchNorm>(learnt), nullptr);  // its weights may change between two evaluations
+  graph.freeze();
+  auto ops = lower(graph, {Mode::train});
+  fold_batch_norms(graph, ops);
+  EXPECT_EQ(find<BatchNorm>(ops), nullptr);
+  EXPECT_TRUE(find<Conv>(ops)->bias);
+  EXPECT_TRUE(ops[1].norm.has_value());
+  fuse_activations(ops, Mode::train);
+  EXPECT_EQ(find<Conv>(ops)->activation, Activation::relu);
+}
+
+TEST(PlanTest, ABatchNormWhoseConvolutionSomebodyElseReadsIsNotFolded) {
+  Graph graph = record([](Node x) {
+    const Node y = x | conv(4, 3);
+    return y + (y | batch_norm());
+  });
+  graph.freeze();
+  auto ops = lower(graph, {Mode::evaluate});
+  fold_batch_norms(graph, ops);
+  EXPECT_NE(find<BatchNorm>(ops), nullptr);
+}
+
+TEST(PlanTest, AnAdditionTakesAnActivationAndPassesItsGradientToBothSides) {
+  const Graph graph = record([](Node x) {
+    const Node y = x | conv(4, 1) | batch_norm();                               // ops 1, 2
+    return (y + (y | conv(4, 1) | batch_norm())) | relu() | conv(2, 1);         // 3, 4; 5, 6; 7
+  });
+  const Placed plan(graph);
+  EXPECT_EQ(find<Add>(plan.ops)->activation, Activation::relu);
+  const std::vector<int> homes = share_gradients(plan.ops, plan.places, plan.shapes, graph.output());
+  EXPECT_EQ(homes[2], homes[6]);
+  EXPECT_EQ(homes[4], homes[6]);  // read by its batch-norm before the convolution on the side adds to it
+  EXPECT_NE(homes[3], homes[6]);  // so that batch-norm must not write over it
+  EXPECT_EQ(homes[1], homes[6]);  // but the first one may
 }
 
 TEST(PlanTest, NothingBeforeTheFirstParameterNeedsAGradient) {

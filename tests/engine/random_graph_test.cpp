@@ -1,0 +1,137 @@
+// Random networks of every kind of op, on the reference backend in double: the slope of the loss along a random direction is
+// what the gradients say, whatever the planner fused, sliced, shared and copied.
+#include "engine/model.h"
+#include "engine/random.h"
+#include "kernels/backend.h"
+#include "layers/activation.h"
+#include "layers/add.h"
+#include "layers/batch_norm.h"
+#include "layers/concat.h"
+#include "layers/conv.h"
+#include "layers/dense.h"
+#include "layers/depthwise_conv.h"
+#include "layers/dropout.h"
+#include "layers/multiply.h"
+#include "layers/pool.h"
+#include "layers/zero_pad.h"
+
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+
+namespace microtome {
+namespace {
+
+class Dice {
+ public:
+  explicit Dice(int number) : number_(static_cast<std::uint64_t>(number)) {}
+  int below(int count) { return static_cast<int>(random_word(number_, 4, index_++) % static_cast<std::uint32_t>(count)); }
+
+ private:
+  std::uint64_t number_, index_ = 0;
+};
+
+/// A dozen random stages, each on some node of the last few, then a head. All maps are 4x4.
+Graph random_graph(int number) {
+  Dice dice(number);
+  Graph graph;
+  std::vector<Node> nodes{graph.input(4) | conv(4, 3, {.padding = same})};
+  const auto some = [&] { return nodes[nodes.size() - 1 - static_cast<std::size_t>(dice.below(std::min<int>(4, static_cast<int>(nodes.size()))))]; };
+  const auto some_of = [&](int channels) {
+    for (std::size_t i = nodes.size(); i-- > 0;)
+      if (nodes[i].shape().c == channels && dice.below(2) == 0) return nodes[i];
+    return some() | conv(channels, 1);
+  };
+  for (int i = 0; i < 12; ++i) {
+    const Node x = some();
+    switch (dice.below(12)) {
+      case 0: nodes.push_back(x | conv(1 + dice.below(5), 1)); break;
+      case 1: nodes.push_back(x | conv(4, 3, {.padding = same, .bias = false, .activation = Activation::relu})); break;
+      case 2: nodes.push_back(x | zero_pad(zeros(1)) | depthwise_conv(3)); break;
+      case 3: nodes.push_back(x | batch_norm()); break;
+      case 4: nodes.push_back(x | batch_norm({.scale = false}) | activation(Activation::swish)); break;
+      case 5: nodes.push_back(x | activation(dice.below(2) ? Activation::relu : Activation::sigmoid)); break;
+      case 6: nodes.push_back(x | average_pool(3, {.stride = 1, .padding = same})); break;
+      case 7: nodes.push_back(x | dropout(0.3f, {.per_image = dice.below(2) == 0})); break;
+      case 8: nodes.push_back(x + some_of(x.shape().c)); break;
+      case 9: nodes.push_back((x + some_of(x.shape().c)) | relu()); break;
+      case 10: nodes.push_back(concat({x, some()})); break;
+      case 11: nodes.push_back(multiply(x, x | global_average_pool() | conv(x.shape().c, 1, {.activation = Activation::sigmoid}))); break;
+    }
+  }
+  graph.output(concat(nodes) | batch_norm() | relu() | max_pool(2) | global_average_pool() | logit());
+  return graph;
+}
+
+struct Bench {
+  static constexpr int batch = 3;
+  std::unique_ptr<Backend> backend = make_backend("reference", Precision::f32);
+  Model model;
+  Buffer metrics = backend->allocate(sizeof(BatchMetrics));
+
+  explicit Bench(Graph graph) : model(std::move(graph), *backend) {
+    model.plan(std::vector<Model::Request>{{Mode::train, batch, batch}});
+    // Not initialize(): where dropout has left nothing, a bias of 0 sits on the kink of the next relu.
+    std::vector<float> weights(static_cast<std::size_t>(model.graph().parameter_count()));
+    for (std::size_t i = 0; i < weights.size(); ++i) weights[i] = 2 * unit_float(random_word(14, 0, i)) - 1;
+    model.set_weights(weights);
+    Program& program = model.program(Mode::train, batch);
+    std::vector<double> x(static_cast<std::size_t>(program.input().shape.count())), y{0, 1, 1};
+    for (std::size_t i = 0; i < x.size(); ++i) x[i] = unit_float(random_word(12, 0, i)) - 0.5;
+    backend->write(program.input().data, x.data(), x.size() * sizeof(double));
+    backend->write(program.labels().data, y.data(), y.size() * sizeof(double));
+  }
+
+  double loss() {
+    Program& program = model.program(Mode::train, batch);
+    program.forward();
+    program.loss(static_cast<BatchMetrics*>(metrics.data()), nullptr);
+    BatchMetrics result;
+    backend->read(&result, metrics.data(), sizeof result);
+    return result.loss;
+  }
+};
+
+TEST(RandomGraphTest, TheSlopeAlongARandomDirectionIsWhatTheGradientsSay) {
+  for (int number = 0; number < 200; ++number) {
+    SCOPED_TRACE(fmt::format("random_graph({})", number));
+    Bench bench(random_graph(number));
+    bench.loss();
+    bench.model.program(Mode::train, Bench::batch).backward();
+    const std::vector<float> gradients = bench.model.gradients(), weights = bench.model.weights();
+    struct Slope {
+      double measured, predicted;
+    };
+    const auto slope = [&](float h) {
+      std::vector<float> up = weights, down = weights;
+      double predicted = 0;
+      std::size_t i = 0;
+      for (const Parameter& parameter : bench.model.graph().parameters())
+        for (std::int64_t j = 0; j < parameter.shape.count(); ++j, ++i) {
+          if (!parameter.trainable) continue;
+          const float step = h * (2 * unit_float(random_word(13, 0, i)) - 1);
+          up[i] += step, down[i] -= step;
+          predicted += gradients[i] * (double{up[i]} - down[i]);
+        }
+      bench.model.set_weights(up);
+      const double above = bench.loss();
+      bench.model.set_weights(down);
+      return Slope{(above - bench.loss()) / h, predicted / h};
+    };
+    const float h = 0x1p-19f;
+    const Slope coarse = slope(2 * h), fine = slope(h);
+    // What a halving of the step changed bounds what is left of the third derivative; gradients are rounded to float, losses
+    // of about 1 to double.
+    const double truncation = std::abs((fine.measured - fine.predicted) - (coarse.measured - coarse.predicted));
+    double size = 0;
+    for (const float g : gradients) size += std::abs(g);
+    const double bound = truncation + size * std::numeric_limits<float>::epsilon() + 1000 * std::numeric_limits<double>::epsilon() / h;
+    EXPECT_NEAR(fine.measured, fine.predicted, bound);
+    EXPECT_GT(size, 0);
+  }
+}
+
+}  // namespace
+}  // namespace microtome
