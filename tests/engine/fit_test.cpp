@@ -263,5 +263,63 @@ TEST(FitTest, RefusesABatchLargerThanTheDataAndSplitsWithOneClass) {
   EXPECT_EQ(code(empty, 8), ExitCode::data);
 }
 
+/// A frozen base of one convolution and batch-norm, pooled to features, and a head that drops some of them.
+Graph with_base() {
+  Graph graph;
+  const Node features = graph.input(6) | conv(8, 3) | batch_norm() | relu() | global_average_pool();
+  graph.features(features);
+  graph.output(features | dense(4, {.activation = Activation::relu}) | dropout(0.2f) | logit());
+  graph.freeze_base();
+  return graph;
+}
+
+Outcome transfer(bool keep_features) {
+  const auto backend = make_backend("reference", Precision::f32);
+  Model model(with_base(), *backend);
+  model.initialize(3);
+  Outcome outcome;
+  FitOptions kept = options;
+  kept.keep_features = keep_features;
+  outcome.result = fit(model, data(), kept, outcome.recorder);
+  outcome.weights = model.weights();
+  return outcome;
+}
+
+TEST(FitTest, KeptFeaturesTrainTheHeadAsRecomputedOnesDo) {
+  const Outcome kept = transfer(true), recomputed = transfer(false);
+  EXPECT_EQ(kept.weights, recomputed.weights);
+  EXPECT_EQ(kept.result.best_weights, recomputed.result.best_weights);
+  for (std::size_t e = 0; e < kept.result.history.size(); ++e)
+    EXPECT_EQ(kept.result.history[e].valid_loss, recomputed.result.history[e].valid_loss);
+}
+
+TEST(FitTest, AFrozenBaseStaysAsItWasAndItsHeadLearns) {
+  const auto backend = make_backend("reference", Precision::f32);
+  Model fresh(with_base(), *backend);
+  fresh.initialize(3);
+  const std::vector<float> before = fresh.weights(), after = transfer(true).weights;
+  std::size_t begin = 0;
+  for (const Parameter& parameter : fresh.graph().parameters()) {
+    const auto end = begin + static_cast<std::size_t>(parameter.shape.count());
+    EXPECT_EQ(std::equal(before.begin() + begin, before.begin() + end, after.begin() + begin), !parameter.trainable)
+        << full_name(fresh.graph(), parameter);
+    begin = end;
+  }
+}
+
+TEST(FitTest, FeaturesThatAreRandomCannotBeKept) {
+  Graph graph;
+  const Node features = graph.input(6) | conv(2, 3) | dropout(0.5f, {.per_image = true}) | global_average_pool();
+  graph.features(features);
+  graph.output(features | logit());
+  graph.freeze_base();
+  const auto backend = make_backend("reference", Precision::f32);
+  Model model(std::move(graph), *backend);
+  FitOptions kept = options;
+  kept.keep_features = true;
+  FitObserver silent;
+  EXPECT_THROW(fit(model, data(), kept, silent), Error);
+}
+
 }  // namespace
 }  // namespace microtome
