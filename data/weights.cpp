@@ -2,18 +2,14 @@
 
 #include "data/file.h"
 #include "data/hdf5.h"
-#include "data/sandbox.h"
 #include "engine/check.h"
 #include "engine/model.h"
 
 #include <algorithm>
 #include <charconv>
-#include <cstdint>
 #include <map>
-#include <optional>
 #include <set>
 #include <string_view>
-#include <tuple>
 #include <utility>
 
 namespace microtome {
@@ -22,338 +18,285 @@ namespace fs = std::filesystem;
 
 namespace {
 
-constexpr std::size_t most_links = 1 << 20;
 constexpr const char* misfit = "the weights do not fit the network";
+constexpr int imagenet_classes = 1000;
 
 std::string shape_text(const std::vector<int>& shape) {
   return hdf5::shape_text(std::vector<hsize_t>(shape.begin(), shape.end()));
 }
 
-// ------------------------------------------------------------------------------------------------- in the child: HDF5
-
-WeightFile::Tensor read_tensor(hid_t group, const std::string& path, std::string name, const std::string& where) {
-  const hdf5::Id dataset = hdf5::open_dataset(group, path, where);
-  if (!dataset.valid()) {
-    fail(ExitCode::weights, "a weight is missing",
-         {.where = fmt::format("{}, \"{}\"", where, path), .found = "the file lists it and has none"});
-  }
-  const hdf5::Id type(H5Dget_type(dataset));
-  const H5T_class_t kind = H5Tget_class(type);
-  if (kind != H5T_FLOAT && kind != H5T_INTEGER) {
-    fail(ExitCode::weights, "a weight is of a type that is not read",
-         {.where = fmt::format("{}, \"{}\"", where, path), .expected = "float32", .found = hdf5::describe(dataset)});
-  }
-  WeightFile::Tensor tensor{.name = std::move(name)};
-  std::size_t count = 1;
-  for (const hsize_t extent : hdf5::shape_of(dataset)) {
-    tensor.shape.push_back(static_cast<int>(std::min<hsize_t>(extent, INT32_MAX)));
-    count *= extent;
-  }
-  tensor.values.resize(count);
-  if (count > 0 && H5Dread(dataset, H5T_NATIVE_FLOAT, H5S_ALL, H5S_ALL, H5P_DEFAULT, tensor.values.data()) < 0) {
-    fail(ExitCode::weights, "a weight cannot be read",
-         {.where = fmt::format("{}, \"{}\"", where, path), .found = hdf5::last_message()});
-  }
-  return tensor;
-}
-
-/// Names are looked up as paths: DenseNet's layer "conv1/conv" is a group in a group.
-void read_legacy(hid_t root, const std::vector<std::string>& layer_names, const std::string& where, WeightFile& out) {
-  out.layout = WeightFile::Layout::legacy;
-  for (const std::string& name : layer_names) {
-    const hdf5::Id group = hdf5::open_object(root, name, where);
-    if (!group.valid()) {
-      // MobileNet's published files without a head still list the head's layers.
-      out.notes.push_back(fmt::format("layer \"{}\" is listed and has no group", name));
-      continue;
-    }
-    const std::string place = fmt::format("{}, layer \"{}\"", where, name);
-    bool listed = false;
-    const std::vector<std::string> weight_names = hdf5::read_strings(group, "weight_names", place, &listed);
-    WeightFile::Layer layer{.name = name};
-    for (const std::string& weight : weight_names) layer.weights.push_back(read_tensor(group, weight, weight, place));
-    if (!layer.weights.empty()) out.layers.push_back(std::move(layer));
-  }
-}
-
-/// "conv2d_12" is the thirteenth conv2d, "conv2d" the first.
-std::pair<std::string, int> class_and_number(const std::string& name) {
-  const std::size_t at = name.rfind('_');
-  int number = 0;
-  if (at == name.npos || at + 1 == name.size()) return {name, 0};
-  const char* end = name.data() + name.size();
-  const auto [stop, error] = std::from_chars(name.data() + at + 1, end, number);
-  if (error != std::errc{} || stop != end) return {name, 0};
-  return {name.substr(0, at), number};
-}
-
-struct Links {
-  std::vector<std::string> hard;
-  std::string elsewhere;  // a soft or external one, if any
-};
-
-herr_t collect(hid_t, const char* name, const H5L_info_t* info, void* to) {
-  Links& links = *static_cast<Links*>(to);
-  if (info->type == H5L_TYPE_HARD)
-    links.hard.emplace_back(name);
-  else
-    links.elsewhere = name;
-  return links.hard.size() > most_links || !links.elsewhere.empty() ? 1 : 0;
-}
-
-/// layers/functional/layers/conv2d_1/vars/0 → the path of containers, the layer, the variable; nothing for any other path.
-struct Variable {
-  std::vector<std::pair<std::string, int>> path;  // layers from the outermost in: class and number
-  int index = 0;
-};
-
-std::optional<Variable> parse_variable(std::string path) {
-  // Keras on Windows wrote backslashes into names.
-  std::ranges::replace(path, '\\', '/');
-  std::vector<std::string> parts;
-  for (std::size_t at = 0; at <= path.size();) {
-    const std::size_t end = std::min(path.find('/', at), path.size());
-    parts.push_back(path.substr(at, end - at));
-    at = end + 1;
-  }
-  Variable variable;
-  std::size_t i = 0;
-  // Keras 2.13 to 2.15 say _layer_checkpoint_dependencies.
-  for (; i + 1 < parts.size() && (parts[i] == "layers" || parts[i] == "_layer_checkpoint_dependencies"); i += 2) {
-    variable.path.push_back(class_and_number(parts[i + 1]));
-  }
-  if (variable.path.empty() || i + 2 != parts.size() || parts[i] != "vars") return {};
-  const char* end = parts[i + 1].data() + parts[i + 1].size();
-  const auto [stop, error] = std::from_chars(parts[i + 1].data(), end, variable.index);
-  if (error != std::errc{} || stop != end || variable.index < 0) return {};
-  return variable;
-}
-
-void read_keras3(hid_t file, const std::vector<std::string>& links, const std::string& where, WeightFile& out) {
-  out.layout = WeightFile::Layout::keras3;
-  // By class; then what is nested (a base) before what is not (its head); then by number.
-  using Key = std::tuple<std::string, bool, std::vector<std::pair<std::string, int>>>;
-  std::map<Key, std::map<int, std::string>> layers;
-  for (const std::string& link : links) {
-    if (const std::optional<Variable> variable = parse_variable(link)) {
-      layers[{variable->path.back().first, variable->path.size() == 1, variable->path}][variable->index] = link;
-    }
-  }
-  for (const auto& [key, variables] : layers) {
-    WeightFile::Layer layer{.kind = std::get<0>(key)};
-    const std::string& first = variables.begin()->second;
-    const std::string vars = first.substr(0, first.find_last_of("/\\"));
-    const hdf5::Id group = hdf5::open_object(file, vars, where);
-    bool named = false;
-    if (group.valid()) {
-      const std::vector<std::string> names = hdf5::read_strings(group, "name", where, &named);
-      if (names.size() == 1) layer.name = names[0];
-    }
-    const auto& [kind, number] = std::get<2>(key).back();
-    if (layer.name.empty()) layer.name = number == 0 ? kind : fmt::format("{}_{}", kind, number);
-    for (const auto& [index, link] : variables)
-      layer.weights.push_back(read_tensor(file, link, fmt::format("{}", index), where));
-    out.layers.push_back(std::move(layer));
-  }
-}
-
-WeightFile read_untrusted(const fs::path& path) {
-  const hdf5::Id file = hdf5::open_untrusted(path);
-  const std::string where = path.string();
-  WeightFile out;
-  bool listed = false;
-  std::vector<std::string> layer_names = hdf5::read_strings(file, "layer_names", where, &listed);
-  if (listed) {
-    read_legacy(file, layer_names, where, out);
-    return out;
-  }
-  const hdf5::Id inner = hdf5::open_object(file, "model_weights", where);
-  if (inner.valid()) layer_names = hdf5::read_strings(inner, "layer_names", where, &listed);
-  if (listed) {
-    read_legacy(inner, layer_names, where, out);
-    return out;
-  }
-  Links links;
-  if (H5Lvisit(file, H5_INDEX_NAME, H5_ITER_INC, collect, &links) < 0) {
-    fail(ExitCode::weights, "a weight file cannot be read", {.where = where, .found = hdf5::last_message()});
-  }
-  if (!links.elsewhere.empty()) {
-    fail(ExitCode::weights, "an HDF5 file points elsewhere",
-         {.where = fmt::format("{}, \"{}\"", where, links.elsewhere),
-          .expected = "the data itself",
-          .found = "a soft link or a link to another file"});
-  }
-  read_keras3(file, links.hard, where, out);
-  if (out.layers.empty()) {
-    fail(ExitCode::weights, "a file holds no weights that are known here",
-         {.where = where,
-          .expected = "Keras' attribute layer_names, or its groups layers/…/vars",
-          .found = fmt::format("an HDF5 file with {} links", links.hard.size())});
-  }
-  return out;
-}
-
-void send(const WeightFile& file, Sink& sink) {
-  sink.put(file.layout);
-  sink.put(file.notes.size());
-  for (const std::string& note : file.notes) sink.put(note);
-  sink.put(file.layers.size());
-  for (const WeightFile::Layer& layer : file.layers) {
-    sink.put(layer.name);
-    sink.put(layer.kind);
-    sink.put(layer.weights.size());
-    for (const WeightFile::Tensor& tensor : layer.weights) {
-      sink.put(tensor.name);
-      sink.put(tensor.shape.size());
-      sink.write(std::as_bytes(std::span(tensor.shape)));
-      sink.put(tensor.values.size());
-      sink.write(std::as_bytes(std::span(tensor.values)));
-    }
-  }
-}
-
-WeightFile receive(Source& source) {
-  WeightFile file{.layout = source.take<WeightFile::Layout>()};
-  file.notes.resize(source.take<std::size_t>());
-  for (std::string& note : file.notes) note = source.take_text();
-  file.layers.resize(source.take<std::size_t>());
-  for (WeightFile::Layer& layer : file.layers) {
-    layer.name = source.take_text();
-    layer.kind = source.take_text();
-    layer.weights.resize(source.take<std::size_t>());
-    for (WeightFile::Tensor& tensor : layer.weights) {
-      tensor.name = source.take_text();
-      tensor.shape.resize(source.take<std::size_t>());
-      source.read(std::as_writable_bytes(std::span(tensor.shape)));
-      tensor.values.resize(source.take<std::size_t>());
-      source.read(std::as_writable_bytes(std::span(tensor.values)));
-    }
-  }
-  return file;
-}
-
-// ------------------------------------------------------------------------------------------------ matching with a graph
-
-/// "dense/kernel:0" → "kernel"
-std::string_view last_part(std::string_view name) {
+/// "dense/kernel:0" -> "dense" and "kernel"
+std::pair<std::string, std::string> owner_and_weight(std::string_view name) {
   name = name.substr(0, name.rfind(':'));
-  return name.substr(name.rfind('/') + 1);
+  const std::size_t slash = name.rfind('/');
+  if (slash == name.npos) return {"", std::string(name)};
+  return {std::string(name.substr(0, slash)), std::string(name.substr(slash + 1))};
+}
+
+/// Keras 2 says depthwise_kernel where Keras 3 says kernel.
+std::string_view plain(std::string_view weight) {
+  return weight == "depthwise_kernel" ? "kernel" : weight;
+}
+
+std::size_t tensors_of(const WeightFile& file) {
+  std::size_t count = 0;
+  for (const WeightFile::Layer& layer : file.layers) count += layer.weights.size();
+  return count;
+}
+
+bool classifies_imagenet(const WeightFile::Layer& layer) {
+  return layer.weights.back().shape == std::vector<int>{imagenet_classes};
 }
 
 class Matcher {
  public:
-  Matcher(const fs::path& path, const WeightFile& file, const Graph& graph) : path_(path), file_(file), graph_(graph) {
-    values_.resize(graph.parameters().size());
-    for (const Row& row : graph.rows()) {
-      if (!row.parameters.empty()) rows_.push_back(&row);
+  Matcher(const WeightFile& file, const Graph& graph) : file_(file), graph_(graph) {
+    const int last_of_base = graph.features() < 0 ? -1 : graph.ops()[static_cast<std::size_t>(graph.features())].row;
+    for (const int r : keras_order(graph)) {
+      const Row& row = graph.rows()[static_cast<std::size_t>(r)];
+      if (row.parameters.empty()) continue;
+      rows_.push_back(&row);
+      tensors_ += row.parameters.size();
+      if (r > last_of_base) continue;
+      base_rows_ = rows_.size();
+      base_tensors_ = tensors_;
     }
-    for (const Parameter& parameter : graph.parameters()) known_names_.insert(parameter.name);
+    for (const Parameter& parameter : graph.parameters()) known_weights_.insert(std::string(plain(parameter.name)));
   }
 
-  std::vector<float> match(std::vector<std::string>* notes) {
+  LoadedWeights match(std::span<const float> initial) {
+    choose_rows();
     if (file_.layout == WeightFile::Layout::legacy)
       match_by_order();
     else
       match_by_class();
-    if (notes != nullptr) {
-      *notes = file_.notes;
-      if (renamed_ > 0) {
-        notes->push_back(fmt::format("{} of {} layers have other names in the file, first {}; order and shapes agree", renamed_,
-                                     file_.layers.size(), first_renamed_));
-      }
+    check_names();
+
+    LoadedWeights loaded{.whole = fill_ == rows_.size(), .notes = file_.notes};
+    if (!loaded.whole && initial.empty()) {
+      fail(ExitCode::weights, "the weights are those of the base alone",
+           {.where = file_.path.string(),
+            .expected = fmt::format("{} layers with weights, the last \"{}\"", rows_.size(), rows_.back()->name),
+            .found = fmt::format("{}, up to \"{}\"", fill_, rows_[fill_ - 1]->name),
+            .next = "train --weights takes this file and trains a new head"});
     }
-    std::vector<float> weights;
-    weights.reserve(static_cast<std::size_t>(graph_.parameter_count()));
-    for (const std::vector<float>& part : values_) weights.insert(weights.end(), part.begin(), part.end());
-    return weights;
+    require(initial.empty() || static_cast<std::int64_t>(initial.size()) == graph_.parameter_count(), "weights: ",
+            initial.size(), " initial values for ", graph_.parameter_count(), " parameters");
+    std::size_t offset = 0;
+    for (std::size_t p = 0; p < graph_.parameters().size(); ++p) {
+      const auto count = static_cast<std::size_t>(graph_.parameters()[p].shape.count());
+      const auto read = read_.find(static_cast<int>(p));
+      if (read != read_.end()) {
+        loaded.values.insert(loaded.values.end(), read->second.begin(), read->second.end());
+      } else {
+        const auto kept = initial.subspan(offset, count);
+        loaded.values.insert(loaded.values.end(), kept.begin(), kept.end());
+      }
+      offset += count;
+    }
+    if (renamed_ > 0) {
+      loaded.notes.push_back(fmt::format("{} of {} layers have other names in the file, first {}; order and shapes agree",
+                                         renamed_, file_.layers.size(), first_renamed_));
+    }
+    if (has_top_) loaded.notes.push_back("the layers that end in ImageNet's 1000 classes are left out");
+    if (!loaded.whole) loaded.notes.push_back("the file holds the base alone: the head starts afresh");
+    return loaded;
   }
 
  private:
-  /// A nested model is one layer here: its trainable weights, row by row, then the others. So a layer takes as many rows as
-  /// have its number of weights; for a plain layer that is one.
+  /// The rows that the file has layers for, told by the number of its tensors: no head has as many as another.
+  void choose_rows() {
+    const std::size_t found = tensors_of(file_);
+    fill_ = rows_.size();
+    if (found == tensors_ || base_rows_ == 0) return;
+    has_top_ = found > base_tensors_ && std::ranges::any_of(file_.layers, classifies_imagenet);
+    if (found == base_tensors_ || has_top_) fill_ = base_rows_;
+  }
+
+  /// A nested model is one layer here. So a layer takes as many rows as have its number of weights; for a plain layer that is
+  /// one.
   void match_by_order() {
     std::size_t next = 0;
     for (std::size_t i = 0; i < file_.layers.size(); ++i) {
       const WeightFile::Layer& layer = file_.layers[i];
-      std::vector<int> trainable, fixed;
-      const std::size_t first = next;
-      while (next < rows_.size() && (next == first || trainable.size() + fixed.size() < layer.weights.size())) {
-        for (const int p : rows_[next]->parameters) (parameter(p).trainable ? trainable : fixed).push_back(p);
-        ++next;
-      }
-      if (next == first) {
+      if (next == fill_) {
+        if (has_top_) return;
         fail(ExitCode::weights, misfit,
-             {.where = fmt::format("{}, layer {} \"{}\"", path_.string(), i, layer.name),
-              .expected = fmt::format("{} layers with weights", rows_.size()),
+             {.where = fmt::format("{}, layer {} \"{}\"", file_.path.string(), i, layer.name),
+              .expected = fmt::format("{} layers with weights", fill_),
               .found = fmt::format("{} in the file", file_.layers.size()),
               .next = next_step()});
       }
-      trainable.insert(trainable.end(), fixed.begin(), fixed.end());
-      take(i, layer, trainable);
-      if (next == first + 1) compare_names(layer.name, *rows_[first]);
+      const std::size_t first = next;
+      std::size_t count = rows_[next++]->parameters.size();
+      while (next < fill_ && count + rows_[next]->parameters.size() <= layer.weights.size())
+        count += rows_[next++]->parameters.size();
+      if (count != layer.weights.size()) next = first + 1;
+      const std::vector<const Row*> rows(rows_.begin() + static_cast<std::ptrdiff_t>(first),
+                                         rows_.begin() + static_cast<std::ptrdiff_t>(next));
+      take(i, rows.size() == 1 ? rows[0]->parameters : nested_order(layer, rows));
+      if (rows.size() == 1) placed_.push_back({i, layer.name, rows[0]});
     }
-    if (next < rows_.size()) {
+    if (next < fill_) {
       fail(ExitCode::weights, misfit,
-           {.where = fmt::format("{}, row \"{}\" of the network", path_.string(), rows_[next]->name),
-            .expected = fmt::format("{} layers with weights", rows_.size()),
+           {.where = fmt::format("{}, row \"{}\" of the network", file_.path.string(), rows_[next]->name),
+            .expected = fmt::format("{} layers with weights", fill_),
             .found = fmt::format("{} in the file, the last \"{}\"", file_.layers.size(),
                                  file_.layers.empty() ? "" : file_.layers.back().name),
             .next = next_step()});
     }
   }
 
+  /// Keras lists a nested model's trainable weights, layer by layer, then its others, layer by layer. Where the first layers
+  /// are frozen, as in fine-tuning, all of theirs are among the others: as many of them as make names and shapes fit.
+  std::vector<int> nested_order(const WeightFile::Layer& layer, const std::vector<const Row*>& rows) const {
+    std::vector<int> none_frozen;
+    for (std::size_t frozen = 0; frozen <= rows.size(); ++frozen) {
+      std::vector<int> order, others;
+      for (std::size_t r = 0; r < rows.size(); ++r)
+        for (const int p : rows[r]->parameters) (r < frozen || parameter(p).statistic ? others : order).push_back(p);
+      order.insert(order.end(), others.begin(), others.end());
+      if (std::ranges::equal(order, layer.weights, [&](int p, const WeightFile::Tensor& t) {
+            return parameter(p).keras_shape == t.shape && !contradicts(parameter(p), t);
+          })) {
+        return order;
+      }
+      if (frozen == 0) none_frozen = order;
+    }
+    return none_frozen;
+  }
+
   void match_by_class() {
     std::map<std::string, std::vector<std::size_t>> in_file;
     std::map<std::string, std::size_t> in_graph;
     for (std::size_t i = 0; i < file_.layers.size(); ++i) in_file[file_.layers[i].kind].push_back(i);
-    for (const Row* row : rows_) ++in_graph[row->kind];
-    std::string expected, found;
-    for (const auto& [kind, count] : in_graph) expected += fmt::format("{}{} {}", expected.empty() ? "" : ", ", count, kind);
-    for (const auto& [kind, layers] : in_file) found += fmt::format("{}{} {}", found.empty() ? "" : ", ", layers.size(), kind);
-    if (expected != found) {
+    for (std::size_t r = 0; r < fill_; ++r) ++in_graph[rows_[r]->kind];
+    const bool fits = std::ranges::all_of(in_graph, [&](const auto& entry) {
+      const std::size_t found = in_file[entry.first].size();
+      return has_top_ ? found >= entry.second : found == entry.second;
+    });
+    if (!fits || (!has_top_ && in_file.size() != in_graph.size())) {
+      std::string expected, found;
+      for (const auto& [kind, count] : in_graph) expected += fmt::format("{}{} {}", expected.empty() ? "" : ", ", count, kind);
+      for (const auto& [kind, layers] : in_file)
+        if (!layers.empty()) found += fmt::format("{}{} {}", found.empty() ? "" : ", ", layers.size(), kind);
       fail(ExitCode::weights, misfit,
-           {.where = path_.string(),
+           {.where = file_.path.string(),
             .expected = fmt::format("layers with weights: {}", expected),
             .found = found,
             .next = next_step()});
     }
     std::map<std::string, std::size_t> next;
-    for (const Row* row : rows_) {
-      const std::size_t i = in_file.at(row->kind)[next[row->kind]++];
-      take(i, file_.layers[i], row->parameters);
-      compare_names(file_.layers[i].name, *row);
+    for (std::size_t r = 0; r < fill_; ++r) {
+      const Row& row = *rows_[r];
+      const std::size_t i = in_file.at(row.kind)[next[row.kind]++];
+      take(i, row.parameters);
+      if (file_.layers[i].named) placed_.push_back({i, file_.layers[i].name, &row});
     }
   }
 
-  void take(std::size_t index, const WeightFile::Layer& layer, const std::vector<int>& parameters) {
-    const Row& row = graph_.rows()[static_cast<std::size_t>(parameter(parameters[0]).row)];
-    const std::string where = fmt::format("{}, layer {} \"{}\" for row \"{}\"", path_.string(), index, layer.name, row.name);
+  void take(std::size_t index, const std::vector<int>& parameters) {
+    const WeightFile::Layer& layer = file_.layers[index];
     if (layer.weights.size() != parameters.size()) {
       fail(ExitCode::weights, misfit,
-           {.where = where, .expected = list(parameters), .found = list(layer), .next = next_step()});
+           {.where = place(index, parameters[0]), .expected = list(parameters), .found = list(layer), .next = next_step()});
     }
     for (std::size_t i = 0; i < parameters.size(); ++i) {
       const Parameter& wanted = parameter(parameters[i]);
       const WeightFile::Tensor& tensor = layer.weights[i];
       if (tensor.shape != wanted.keras_shape) {
         fail(ExitCode::weights, misfit,
-             {.where = where,
+             {.where = place(index, parameters[i]),
               .expected = fmt::format("{} {}", wanted.name, shape_text(wanted.keras_shape)),
               .found = fmt::format("{} {}", tensor.name, shape_text(tensor.shape)),
               .next = next_step()});
       }
-      const std::string name(last_part(tensor.name));
-      if (name != wanted.name && known_names_.contains(name)) {
+      if (contradicts(wanted, tensor)) {
         fail(ExitCode::weights, "the weights are in another order than Keras'",
-             {.where = where, .expected = wanted.name, .found = tensor.name, .next = "save them anew with Keras"});
+             {.where = place(index, parameters[i]),
+              .expected = wanted.name,
+              .found = tensor.name,
+              .next = "save them anew with Keras"});
       }
-      values_[static_cast<std::size_t>(parameters[i])] = from_keras(wanted, tensor.values);
+      read_[parameters[i]] = from_keras(wanted, tensor.values);
+      const std::string owner = owner_and_weight(tensor.name).first;
+      if (parameters.size() > row_of(wanted).parameters.size()) placed_.push_back({index, owner, &row_of(wanted)});
     }
   }
 
-  void compare_names(const std::string& in_file, const Row& row) {
-    if (in_file == row.name) return;
-    if (renamed_++ == 0) first_renamed_ = fmt::format("\"{}\" for \"{}\"", in_file, row.name);
+  /// Whether the file's name says that this is another weight of the layer.
+  bool contradicts(const Parameter& wanted, const WeightFile::Tensor& tensor) const {
+    const std::string weight = owner_and_weight(tensor.name).second;
+    return plain(weight) != plain(wanted.name) && known_weights_.contains(std::string(plain(weight)));
+  }
+
+  /// The layer of a row's name in another row's place, though it would fit there: the order is wrong, and only the names tell.
+  void check_names() {
+    std::vector<std::string> in_file, in_graph;
+    for (const Placed& placed : placed_) in_file.push_back(placed.name);
+    for (std::size_t r = 0; r < fill_; ++r) in_graph.push_back(rows_[r]->name);
+    const std::map<std::string, std::string> key_in_file = keys(in_file), key_in_graph = keys(in_graph);
+    std::map<std::string, const Row*> named;
+    for (std::size_t r = 0; r < fill_; ++r) named[key_in_graph.at(rows_[r]->name)] = rows_[r];
+    const Row* last_renamed = nullptr;
+    for (const Placed& placed : placed_) {
+      const std::string& key = key_in_file.at(placed.name);
+      const auto other = named.find(key);
+      if (other == named.end()) {
+        if (placed.row != last_renamed && renamed_++ == 0)
+          first_renamed_ = fmt::format("\"{}\" for \"{}\"", placed.name, placed.row->name);
+        last_renamed = placed.row;
+      } else if (other->second != placed.row && same_shapes(*other->second, *placed.row)) {
+        fail(ExitCode::weights, "the layers are in another order than the network's",
+             {.where = place(placed.layer, placed.row->parameters[0]),
+              .expected = placed.row->name,
+              .found = fmt::format("{}, of the same shapes", placed.name),
+              .next = next_step()});
+      }
+    }
+  }
+
+  /// What names are compared by. Keras numbers unnamed layers of a class in the order of their making, from where the session
+  /// stood: "conv2d_95" may be a file's first, as "conv2d" is ours.
+  std::map<std::string, std::string> keys(const std::vector<std::string>& names) const {
+    std::map<std::string, std::set<int>> numbers;
+    std::map<std::string, std::pair<std::string, int>> automatic;
+    for (const std::string& name : names) {
+      for (const Row* row : rows_) {
+        if (!name.starts_with(row->kind)) continue;
+        std::string_view rest = std::string_view(name).substr(row->kind.size());
+        int number = 0;
+        if (!rest.empty()) {
+          const auto [stop, error] = std::from_chars(rest.data() + 1, rest.data() + rest.size(), number);
+          if (rest[0] != '_' || error != std::errc{} || stop != rest.data() + rest.size()) continue;
+        }
+        numbers[row->kind].insert(number);
+        automatic[name] = {row->kind, number};
+        break;
+      }
+    }
+    std::map<std::string, std::string> keys;
+    for (const std::string& name : names) {
+      const auto found = automatic.find(name);
+      if (found == automatic.end()) {
+        keys[name] = name;
+        continue;
+      }
+      const auto& [kind, number] = found->second;
+      const std::set<int>& all = numbers.at(kind);
+      keys[name] = fmt::format("{} {} of {}", kind, std::distance(all.begin(), all.find(number)), all.size());
+    }
+    return keys;
+  }
+
+  bool same_shapes(const Row& a, const Row& b) const {
+    return std::ranges::equal(a.parameters, b.parameters,
+                              [&](int p, int q) { return parameter(p).keras_shape == parameter(q).keras_shape; });
+  }
+
+  std::string place(std::size_t layer, int of) const {
+    return fmt::format("{}, layer {} \"{}\" for row \"{}\"", file_.path.string(), layer, file_.layers[layer].name,
+                       row_of(parameter(of)).name);
   }
 
   std::string list(const std::vector<int>& parameters) const {
@@ -373,23 +316,33 @@ class Matcher {
     if (text.size() > longest) text = text.substr(0, longest) + " …";
     return text;
   }
-  static std::string next_step() {
+  std::string next_step() const {
+    if (std::ranges::any_of(file_.layers, [](const auto& layer) { return layer.name.starts_with("res2a_branch"); }))
+      return "this is ResNet50 as published before 2019; Keras took new names, and another order, since: get the present file";
     return "see whether --net and the image size are those of the file; describe lists a network's rows";
   }
 
   const Parameter& parameter(int index) const { return graph_.parameters()[static_cast<std::size_t>(index)]; }
+  const Row& row_of(const Parameter& p) const { return graph_.rows()[static_cast<std::size_t>(p.row)]; }
 
-  const fs::path& path_;
+  struct Placed {
+    std::size_t layer;
+    std::string name;
+    const Row* row;
+  };
+
   const WeightFile& file_;
   const Graph& graph_;
-  std::vector<const Row*> rows_;            // those with weights
-  std::vector<std::vector<float>> values_;  // a parameter's
-  std::set<std::string> known_names_;
+  std::vector<const Row*> rows_;  // those with weights, in Keras' order: the base's come first
+  std::size_t base_rows_ = 0, tensors_ = 0, base_tensors_ = 0;
+  std::size_t fill_ = 0;  // the file is for so many rows
+  bool has_top_ = false;  // and for ImageNet's classes besides
+  std::map<int, std::vector<float>> read_;  // by parameter, in stored order
+  std::vector<Placed> placed_;
+  std::set<std::string> known_weights_;
   std::size_t renamed_ = 0;
   std::string first_renamed_;
 };
-
-// --------------------------------------------------------------------------------------------------------------- writing
 
 /// Calls visit(parameter, values in Keras' order) for the row's parameters.
 template <class Visitor>
@@ -410,7 +363,8 @@ void write_keras3(hid_t file, const Graph& graph, std::span<const float> weights
   std::map<std::string, int> uses;
   // Keras 3.3 asks for the model's own, though it has none.
   hdf5::write_string(hdf5::create_group(file, "vars"), "name", "model");
-  for (const Row& row : graph.rows()) {
+  for (const int r : keras_order(graph)) {
+    const Row& row = graph.rows()[static_cast<std::size_t>(r)];
     const int number = uses[row.kind]++;
     const std::string vars = fmt::format("layers/{}{}/vars", row.kind, number == 0 ? "" : fmt::format("_{}", number));
     const hdf5::Id group = hdf5::create_group(file, vars);
@@ -424,7 +378,8 @@ void write_keras3(hid_t file, const Graph& graph, std::span<const float> weights
 
 void write_legacy(hid_t file, const Graph& graph, std::span<const float> weights, const std::vector<std::size_t>& offsets) {
   std::vector<std::string> layer_names;
-  for (const Row& row : graph.rows()) {
+  for (const int r : keras_order(graph)) {
+    const Row& row = graph.rows()[static_cast<std::size_t>(r)];
     layer_names.push_back(row.name);
     const hdf5::Id group = hdf5::create_group(file, row.name);
     std::vector<std::string> weight_names;
@@ -442,22 +397,12 @@ void write_legacy(hid_t file, const Graph& graph, std::span<const float> weights
 
 }  // namespace
 
-WeightFile open_weights(const fs::path& path) {
-  std::error_code ignored;
-  if (!fs::is_regular_file(path, ignored)) {
-    fail(ExitCode::weights, "a weight file is missing",
-         {.where = path.string(), .found = fs::exists(path, ignored) ? "no regular file" : "no such file"});
-  }
-  WeightFile file;
-  read_in_child(
-      {.code = ExitCode::weights, .where = path.string()}, [&](Sink& sink) { send(read_untrusted(path), sink); },
-      [&](Source& source) { file = receive(source); });
-  return file;
+LoadedWeights fit_weights(const WeightFile& file, const Graph& graph, std::span<const float> initial) {
+  return Matcher(file, graph).match(initial);
 }
 
-std::vector<float> read_weights(const fs::path& path, const Graph& graph, std::vector<std::string>* notes) {
-  const WeightFile file = open_weights(path);
-  return Matcher(path, file, graph).match(notes);
+LoadedWeights read_weights(const fs::path& path, const Graph& graph, std::span<const float> initial) {
+  return fit_weights(open_weights(path), graph, initial);
 }
 
 void write_weights(const fs::path& path, const Graph& graph, std::span<const float> weights) {

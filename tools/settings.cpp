@@ -109,16 +109,15 @@ Dataset open_data(const Settings& settings, Splits splits, Terminal& terminal) {
 }
 
 std::vector<float> open_weights(const std::filesystem::path& file, const Network& network, const Graph& graph, Extent image,
-                                Terminal& terminal) {
+                                Terminal& terminal, std::span<const float> initial) {
   if (is_checkpoint(file)) {
     Checkpoint checkpoint = read_checkpoint(file);
     require_network(checkpoint, file, network.name, image, graph.parameter_count());
     return std::move(checkpoint.snapshot.weights);
   }
-  std::vector<std::string> notes;
-  std::vector<float> weights = read_weights(file, graph, &notes);
-  for (const std::string& note : notes) terminal.say("note: {}: {}", file.string(), note);
-  return weights;
+  LoadedWeights loaded = read_weights(file, graph, initial);
+  for (const std::string& note : loaded.notes) terminal.say("note: {}: {}", file.string(), note);
+  return std::move(loaded.values);
 }
 
 FitOptions fit_options(const Settings& settings) {

@@ -11,6 +11,7 @@
 #include <array>
 #include <filesystem>
 #include <memory>
+#include <span>
 #include <string>
 
 namespace microtome {
@@ -46,9 +47,10 @@ struct Splits {
 Dataset open_data(const Settings& settings, Splits splits, Terminal& terminal);
 LoadOptions load_options(const Settings& settings, Terminal& terminal);
 
-/// In the order of Model::weights(), from a Keras file or a checkpoint; says what was odd.
+/// In the order of Model::weights(), from a Keras file or a checkpoint; says what was odd. Where `initial` says what becomes of
+/// the head, a Keras file of the base alone will do.
 std::vector<float> open_weights(const std::filesystem::path& file, const Network& network, const Graph& graph, Extent image,
-                                Terminal& terminal);
+                                Terminal& terminal, std::span<const float> initial = {});
 
 /// Batch size, and how pixels become numbers.
 FitOptions fit_options(const Settings& settings);

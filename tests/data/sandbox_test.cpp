@@ -40,6 +40,14 @@ TEST(SandboxTest, BytesAndTextsArriveInOrderHoweverManyThereAre) {
   EXPECT_EQ(back, numbers);
 }
 
+TEST(SandboxTest, WhatIsEmptyArrivesEmptyAndComesLastToo) {
+  std::string text = "old";
+  read_in_child(
+      sandbox, [](Sink& sink) { sink.put(1), sink.put(std::string()); },
+      [&](Source& source) { source.take<int>(), text = source.take_text(); });
+  EXPECT_EQ(text, "");
+}
+
 TEST(SandboxTest, ARefusalCrossesWithItsReport) {
   const auto body = [](Sink& sink) {
     sink.put(1);

@@ -3,31 +3,27 @@
 #include "data/hdf5.h"
 #include "data/support.h"
 #include "engine/model.h"
+#include "layers/activation.h"
+#include "layers/add.h"
+#include "layers/batch_norm.h"
+#include "layers/concat.h"
+#include "layers/conv.h"
+#include "layers/dense.h"
+#include "layers/dropout.h"
+#include "layers/flatten.h"
+#include "layers/pool.h"
+#include "nets/nets.h"
 
-#include <numeric>
+#include <algorithm>
 
 namespace microtome {
 namespace {
 
-/// A convolution, a batch-norm, two dense layers; weightless rows between. What each parameter holds depends on its place.
+/// A convolution, a batch-norm, two dense layers; weightless rows between.
 Graph small_graph() {
   Graph graph;
-  graph.input(8);
-  const auto vector = [&](const char* name, int count, bool trainable = true) {
-    graph.parameter(name, {1, 1, 1, count}, {count}, constant(0), trainable);
-  };
-  graph.row("conv2d", "first/conv");
-  graph.parameter("kernel", {4, 3, 2, 3}, {3, 2, 3, 4}, constant(0));
-  graph.row("batch_normalization");
-  vector("gamma", 4), vector("beta", 4), vector("moving_mean", 4, false), vector("moving_variance", 4, false);
-  graph.row("activation");
-  graph.row("dropout");
-  graph.row("dense");
-  graph.parameter("kernel", {1, 1, 4, 5}, {4, 5}, constant(0));
-  vector("bias", 5);
-  graph.row("dense");
-  graph.parameter("kernel", {1, 1, 5, 1}, {5, 1}, constant(0));
-  vector("bias", 1);
+  graph.output(graph.input({4, 3}) | conv(4, {3, 2}, {.bias = false, .name = "first/conv"}) | batch_norm() | relu() |
+               dropout(0.5f) | flatten() | dense(5) | logit());
   return graph;
 }
 
@@ -57,7 +53,7 @@ class WeightsTest : public testing::Test {
     hdf5::write_dataset(parent, path, extents(graph_.parameters()[parameter]), H5T_IEEE_F32LE,
                         keras_values()[parameter].data());
   }
-  void expect_same(const std::filesystem::path& file) const { EXPECT_EQ(read_weights(file, graph_), weights_) << file; }
+  void expect_same(const std::filesystem::path& file) const { EXPECT_EQ(read_weights(file, graph_).values, weights_) << file; }
 
   TemporaryFolder folder_;
   const Graph graph_ = small_graph();
@@ -66,10 +62,11 @@ class WeightsTest : public testing::Test {
 
 TEST_F(WeightsTest, BothLayoutsComeBack) {
   for (const char* name : {"a.h5", "a.weights.h5"}) {
-    std::vector<std::string> notes{"old"};
     write_weights(folder_ / name, graph_, weights_);
-    EXPECT_EQ(read_weights(folder_ / name, graph_, &notes), weights_);
-    EXPECT_TRUE(notes.empty()) << notes[0];
+    const LoadedWeights loaded = read_weights(folder_ / name, graph_);
+    EXPECT_EQ(loaded.values, weights_);
+    EXPECT_TRUE(loaded.whole);
+    EXPECT_TRUE(loaded.notes.empty()) << loaded.notes[0];
   }
   EXPECT_EQ(open_weights(folder_ / "a.h5").layout, WeightFile::Layout::legacy);
   EXPECT_EQ(open_weights(folder_ / "a.weights.h5").layout, WeightFile::Layout::keras3);
@@ -80,8 +77,8 @@ TEST_F(WeightsTest, TheLegacyLayoutIsKeras) {
   const hdf5::Id file = hdf5::open_untrusted(folder_ / "a.h5");
   bool there = false;
   EXPECT_EQ(hdf5::read_strings(file, "layer_names", "", &there),
-            (std::vector<std::string>{"input_layer", "first/conv", "batch_normalization", "activation", "dropout", "dense",
-                                      "dense_1"}));
+            (std::vector<std::string>{"input_layer", "first/conv", "batch_normalization", "activation", "dropout", "flatten",
+                                      "dense", "dense_1"}));
   EXPECT_EQ(hdf5::read_strings(file, "backend", "", &there), std::vector<std::string>{"tensorflow"});
   const hdf5::Id norm = hdf5::open_object(file, "batch_normalization", "");
   EXPECT_EQ(hdf5::read_strings(norm, "weight_names", "", &there),
@@ -137,11 +134,10 @@ TEST_F(WeightsTest, AFullModelsFileWithVariableStringsLoads) {
     hdf5::write_strings(hdf5::create_group(root, "top_level_model_weights"), "weight_names", {});
     hdf5::create_group(file, "optimizer_weights");
   }
-  std::vector<std::string> notes;
-  EXPECT_EQ(read_weights(folder_ / "model.h5", graph_, &notes), weights_);
-  ASSERT_EQ(notes.size(), 1u);
-  EXPECT_NE(notes[0].find(R"(4 of 4 layers have other names in the file, first "c" for "first/conv")"), std::string::npos)
-      << notes[0];
+  const LoadedWeights loaded = read_weights(folder_ / "model.h5", graph_);
+  EXPECT_EQ(loaded.values, weights_);
+  EXPECT_EQ(loaded.notes, std::vector<std::string>{
+                              R"(4 of 4 layers have other names in the file, first "c" for "first/conv"; order and shapes agree)"});
 }
 
 TEST_F(WeightsTest, ANestedModelIsOneLayerTrainableWeightsFirst) {
@@ -170,10 +166,9 @@ TEST_F(WeightsTest, NamesSplitOverSeveralAttributesLoad) {
     hdf5::write_strings(file, "layer_names1", {"batch_normalization", "activation", "dropout", "dense"});
     hdf5::write_strings(file, "layer_names2", {"dense_1", "gone"});
   }
-  std::vector<std::string> notes;
-  EXPECT_EQ(read_weights(folder_ / "a.h5", graph_, &notes), weights_);
-  ASSERT_EQ(notes.size(), 1u);
-  EXPECT_EQ(notes[0], R"(layer "gone" is listed and has no group)");
+  const LoadedWeights loaded = read_weights(folder_ / "a.h5", graph_);
+  EXPECT_EQ(loaded.values, weights_);
+  EXPECT_EQ(loaded.notes, std::vector<std::string>{R"(layer "gone" is listed and has no group)"});
 }
 
 TEST_F(WeightsTest, LongListsOfNamesAreSplitWhenWritten) {
@@ -211,22 +206,21 @@ TEST_F(WeightsTest, Keras3sOtherSpellingsLoad) {
 
 TEST_F(WeightsTest, LayersOfOneClassAreTakenByNumberNotByName) {
   Graph graph;
-  graph.input(8);
-  std::vector<float> weights;
-  for (int i = 0; i < 12; ++i) {
-    graph.row("dense");
-    graph.parameter("bias", {1, 1, 1, 1}, {1}, constant(0));
-    weights.push_back(static_cast<float>(i));
-  }
+  Node x = graph.input(1, 1);
+  for (int i = 0; i < 12; ++i) x = x | dense(1, {.bias = false});
+  graph.output(x);
+  const std::vector<float> weights = some_weights(graph);
   write_weights(folder_ / "a.weights.h5", graph, weights);
-  EXPECT_EQ(read_weights(folder_ / "a.weights.h5", graph), weights);
+  EXPECT_EQ(read_weights(folder_ / "a.weights.h5", graph).values, weights);
 }
 
 TEST_F(WeightsTest, AFileThatDoesNotFitIsRefusedWithBothShapes) {
-  Graph other;
-  other.input(8);
-  other.row("conv2d", "first/conv");
-  other.parameter("kernel", {4, 3, 3, 3}, {3, 3, 3, 4}, constant(0));
+  const auto one_conv = [](Extent kernel) {
+    Graph graph;
+    graph.output(graph.input(4) | conv(4, kernel, {.bias = false, .name = "first/conv"}));
+    return graph;
+  };
+  const Graph other = one_conv(3), shorter = one_conv({3, 2});
   write_weights(folder_ / "a.h5", other, some_weights(other));
   write_weights(folder_ / "a.weights.h5", other, some_weights(other));
   const auto read = [&](const char* name) { return [this, name] { read_weights(folder_ / name, graph_); }; };
@@ -239,10 +233,6 @@ TEST_F(WeightsTest, AFileThatDoesNotFitIsRefusedWithBothShapes) {
   // The right layers and one more; and one less.
   write_weights(folder_ / "right.h5", graph_, weights_);
   expect_refusal([&] { read_weights(folder_ / "right.h5", other); }, ExitCode::weights, {"layer 0", "kernel (3, 3, 3, 4)"});
-  Graph shorter;
-  shorter.input(8);
-  shorter.row("conv2d", "first/conv");
-  shorter.parameter("kernel", {4, 3, 2, 3}, {3, 2, 3, 4}, constant(0));
   expect_refusal([&] { read_weights(folder_ / "right.h5", shorter); }, ExitCode::weights,
                  {R"(layer 1 "batch_normalization")", "1 layers with weights", "4 in the file"});
   write_weights(folder_ / "short.h5", shorter, some_weights(shorter));
@@ -323,6 +313,227 @@ TEST_F(WeightsTest, DamageIsRefusedAndNeverACrash) {
     }
   }
 }
+
+/// A file of `graph` as it is opened again.
+WeightFile as_file(const Graph& graph, const std::vector<float>& weights, const std::filesystem::path& path) {
+  write_weights(path, graph, weights);
+  return open_weights(path);
+}
+
+WeightFile::Layer& layer_of(WeightFile& file, std::string_view name) {
+  const auto found = std::ranges::find(file.layers, name, &WeightFile::Layer::name);
+  if (found == file.layers.end()) throw std::runtime_error("no layer " + std::string(name));
+  return *found;
+}
+
+/// Two branches, the shorter recorded first, though Keras lists the longer one's beginning before it.
+Node two_branches(Node image) {
+  const Node x = image | conv(3, 1, {.name = "stem"});
+  const Node left = x | conv(3, 1, {.name = "left"});
+  const Node right = x | conv(3, 1, {.name = "right_1"}) | batch_norm({.name = "bn"}) | conv(3, 1, {.name = "right_2"});
+  return concat({left, right});
+}
+
+/// With the study's kind of head, and with that of the published files.
+Graph headed(bool published = false) {
+  Graph graph;
+  const Node base = two_branches(graph.input(2)) | global_average_pool();
+  graph.features(base);
+  graph.output(published ? base | dense(1000, {.name = "predictions"}) : base | dense(5) | logit());
+  return graph;
+}
+Graph unheaded() {
+  Graph graph;
+  graph.output(two_branches(graph.input(2)));
+  return graph;
+}
+
+class HeadedTest : public testing::Test {
+ protected:
+  std::filesystem::path path(const std::string& name) const { return folder_ / name; }
+  std::size_t base_values() const { return static_cast<std::size_t>(base_.parameter_count()); }
+
+  TemporaryFolder folder_;
+  const Graph graph_ = headed(), base_ = unheaded();
+  const std::vector<float> weights_ = some_weights(graph_), base_weights_ = some_weights(base_);
+  const std::vector<float> initial_ = std::vector<float>(weights_.size(), -1);
+};
+
+TEST_F(HeadedTest, LayersStandInKerasOrderNotInThatOfTheirMaking) {
+  const WeightFile legacy = as_file(graph_, weights_, path("a.h5")), keras3 = as_file(graph_, weights_, path("a.weights.h5"));
+  std::vector<std::string> names, convs;
+  for (const WeightFile::Layer& layer : legacy.layers) names.push_back(layer.name);
+  EXPECT_EQ(names, (std::vector<std::string>{"stem", "right_1", "bn", "left", "right_2", "dense", "dense_1"}));
+  for (const WeightFile::Layer& layer : keras3.layers)
+    if (layer.kind == "conv2d") convs.push_back(layer.name);
+  EXPECT_EQ(convs, (std::vector<std::string>{"stem", "right_1", "left", "right_2"}));
+  for (const WeightFile& file : {legacy, keras3}) EXPECT_EQ(fit_weights(file, graph_).values, weights_);
+}
+
+TEST_F(HeadedTest, AFrozenNetworkReadsAndWritesTheSameFiles) {
+  Graph base_frozen = headed(), all_frozen = headed();
+  base_frozen.freeze_base(), all_frozen.freeze();
+  for (const char* name : {"a.h5", "a.weights.h5"}) {
+    write_weights(path(name), graph_, weights_);
+    const std::vector<char> bytes = read_bytes(path(name));
+    for (const Graph* graph : {&base_frozen, &all_frozen}) {
+      EXPECT_EQ(read_weights(path(name), *graph).values, weights_);
+      write_weights(path(name), *graph, weights_);
+      EXPECT_TRUE(read_bytes(path(name)) == bytes) << name;
+    }
+  }
+}
+
+TEST_F(HeadedTest, AFileOfTheBaseLeavesTheHeadAsItWas) {
+  std::vector<float> expected = base_weights_;
+  expected.resize(weights_.size(), -1);
+  for (const char* name : {"a.h5", "a.weights.h5"}) {
+    const LoadedWeights loaded = fit_weights(as_file(base_, base_weights_, path(name)), graph_, initial_);
+    EXPECT_EQ(loaded.values, expected);
+    EXPECT_FALSE(loaded.whole);
+    EXPECT_EQ(loaded.notes, std::vector<std::string>{"the file holds the base alone: the head starts afresh"});
+    expect_refusal([&] { read_weights(path(name), graph_); }, ExitCode::weights,
+                   {"of the base alone", "expected: 7 layers with weights, the last \"dense_1\"", "found:    5, up to \"right_2\"",
+                    "train --weights"});
+  }
+}
+
+TEST_F(HeadedTest, APublishedFilesClassesAreLeftOut) {
+  const Graph published = headed(true);
+  std::vector<float> expected = base_weights_;
+  expected.resize(weights_.size(), -1);
+  for (const char* name : {"a.h5", "a.weights.h5"}) {
+    const LoadedWeights loaded = fit_weights(as_file(published, some_weights(published), path(name)), graph_, initial_);
+    EXPECT_EQ(loaded.values, expected);
+    EXPECT_EQ(loaded.notes, (std::vector<std::string>{"the layers that end in ImageNet's 1000 classes are left out",
+                                                      "the file holds the base alone: the head starts afresh"}));
+  }
+}
+
+TEST_F(HeadedTest, AnotherHeadIsRefused) {
+  Graph other;
+  other.output(two_branches(other.input(2)) | global_average_pool() | dense(7) | logit());
+  for (const char* name : {"a.h5", "a.weights.h5"}) {
+    expect_refusal([&] { fit_weights(as_file(other, some_weights(other), path(name)), graph_, initial_); }, ExitCode::weights,
+                   {"\"dense\" for row \"dense\"", "expected: kernel (6, 5)", "(6, 7)"});
+  }
+}
+
+TEST_F(HeadedTest, ANestedBaseIsOneLayerWhateverPartOfItIsFrozen) {
+  const WeightFile flat = as_file(graph_, weights_, path("a.h5"));
+  constexpr std::size_t base_layers = 5;
+  for (std::size_t frozen = 0; frozen <= base_layers; ++frozen) {
+    WeightFile file = flat;
+    WeightFile::Layer base{.name = "base"};
+    std::vector<WeightFile::Tensor> others;
+    for (std::size_t i = 0; i < base_layers; ++i) {
+      for (const WeightFile::Tensor& tensor : flat.layers[i].weights) {
+        const bool statistic = tensor.name.find("moving") != std::string::npos;
+        (i < frozen || statistic ? others : base.weights).push_back(tensor);
+      }
+    }
+    base.weights.insert(base.weights.end(), others.begin(), others.end());
+    file.layers.erase(file.layers.begin(), file.layers.begin() + base_layers);
+    file.layers.insert(file.layers.begin(), base);
+    const LoadedWeights loaded = fit_weights(file, graph_);
+    EXPECT_EQ(loaded.values, weights_) << frozen << " layers frozen";
+    EXPECT_TRUE(loaded.notes.empty()) << loaded.notes[0];
+
+    std::swap(*std::ranges::find(file.layers[0].weights, "left/kernel:0", &WeightFile::Tensor::name),
+              *std::ranges::find(file.layers[0].weights, "right_2/kernel:0", &WeightFile::Tensor::name));
+    expect_refusal([&] { fit_weights(file, graph_); }, ExitCode::weights, {"in another order"});
+  }
+}
+
+TEST_F(HeadedTest, TheSameNamesInAnotherOrderAreRefusedThoughShapesAgree) {
+  for (const char* name : {"a.h5", "a.weights.h5"}) {
+    WeightFile file = as_file(graph_, weights_, path(name));
+    std::swap(layer_of(file, "left"), layer_of(file, "right_2"));
+    expect_refusal([&] { fit_weights(file, graph_); }, ExitCode::weights,
+                   {"the layers are in another order", "\"right_2\" for row \"left\"", "expected: left",
+                    "found:    right_2, of the same shapes"});
+  }
+}
+
+TEST(AutomaticNamesTest, NumbersTellTheOrderOfMakingFromWhereverTheyStart) {
+  const auto record = [] {
+    Graph graph;
+    const Node x = graph.input(2) | conv(3, 1, {.bias = false});
+    const Node left = x | conv(3, 1, {.bias = false});
+    graph.output(concat({left, x | conv(3, 1, {.bias = false}) | conv(3, 1, {.bias = false})}));
+    return graph;
+  };
+  const Graph graph = record();
+  const std::vector<float> weights = some_weights(graph);
+  TemporaryFolder folder;
+  WeightFile file = as_file(graph, weights, folder / "a.h5");
+  const std::vector<std::string> from_one{"conv2d_1", "conv2d_3", "conv2d_2", "conv2d_4"};  // Keras 2's published InceptionV3
+  for (std::size_t i = 0; i < from_one.size(); ++i) file.layers[i].name = from_one[i];
+  const LoadedWeights loaded = fit_weights(file, graph);
+  EXPECT_EQ(loaded.values, weights);
+  EXPECT_TRUE(loaded.notes.empty());
+
+  std::swap(file.layers[1], file.layers[2]);
+  expect_refusal([&] { fit_weights(file, graph); }, ExitCode::weights, {"the layers are in another order", "\"conv2d_2\""});
+
+  // Keras 3.0 to 3.5 named groups by place and said no more: no evidence.
+  WeightFile nameless = as_file(graph, weights, folder / "a.weights.h5");
+  for (std::size_t i = 0; i < nameless.layers.size(); ++i) {
+    nameless.layers[i].name = i == 0 ? "conv2d" : fmt::format("conv2d_{}", i);
+    nameless.layers[i].named = false;
+  }
+  EXPECT_EQ(fit_weights(nameless, graph).values, weights);
+}
+
+// Its shortcuts came second, so that shapes agree in the first stage and clash in the next.
+TEST(OldResNetTest, TheFileOfBefore2019IsRefusedByItsName) {
+  TemporaryFolder folder;
+  const Graph graph = find_network("resnet50").build(96, Head::none);
+  WeightFile file = as_file(graph, some_weights(graph), folder / "a.h5");
+  for (const char* stage : {"conv2", "conv3", "conv4", "conv5"}) {
+    std::swap(layer_of(file, fmt::format("{}_block1_0_conv", stage)), layer_of(file, fmt::format("{}_block1_3_conv", stage)));
+  }
+  for (std::size_t i = 0; i < file.layers.size(); ++i) file.layers[i].name = fmt::format("res2a_branch{}", i);
+  expect_refusal([&] { fit_weights(file, graph); }, ExitCode::weights,
+                 {"for row \"conv3_block1_0_conv\"", "expected: kernel (1, 1, 256, 512)", "(1, 1, 128, 512)",
+                  "published before 2019"});
+}
+
+/// Every published network and the study's two, whole, with the study's head.
+class EveryNetworkTest : public testing::TestWithParam<Network> {};
+
+TEST_P(EveryNetworkTest, BothLayoutsComeBackAndAPermutedFileIsRefused) {
+  TemporaryFolder folder;
+  const Graph graph = GetParam().build(96);
+  const std::vector<float> weights = some_weights(graph, 0x1p-20f);
+  for (const char* name : {"a.h5", "a.weights.h5"}) {
+    WeightFile file = as_file(graph, weights, folder / name);
+    const LoadedWeights loaded = fit_weights(file, graph);
+    EXPECT_TRUE(loaded.values == weights);
+    EXPECT_TRUE(loaded.notes.empty()) << loaded.notes[0];
+
+    int refused = 0;
+    for (std::size_t i = 0; i < file.layers.size() && refused < 3; ++i) {
+      const auto shapes = [](const WeightFile::Layer& layer) {
+        std::vector<std::vector<int>> all;
+        for (const WeightFile::Tensor& tensor : layer.weights) all.push_back(tensor.shape);
+        return all;
+      };
+      for (std::size_t j = i + 1; j < file.layers.size(); ++j) {
+        if (file.layers[i].kind != file.layers[j].kind || shapes(file.layers[i]) != shapes(file.layers[j])) continue;
+        std::swap(file.layers[i], file.layers[j]);
+        expect_refusal([&] { fit_weights(file, graph); }, ExitCode::weights, {"the layers are in another order"});
+        std::swap(file.layers[i], file.layers[j]);
+        ++refused;
+        break;
+      }
+    }
+    EXPECT_TRUE(refused > 0 || GetParam().name == "b2");
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Networks, EveryNetworkTest, testing::ValuesIn(networks().begin(), networks().end()),
+                         [](const auto& test) { return std::string(test.param.name); });
 
 }  // namespace
 }  // namespace microtome

@@ -1,0 +1,35 @@
+// Keras' weight files as they are, before any network is thought of. Legacy .h5: attributes layer_names and weight_names order
+// the datasets; the root or its group model_weights holds them. Keras 3's .weights.h5: layers/<class>[_n]/vars/<i>, where n
+// counts layers of a class.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+namespace microtome {
+
+struct WeightFile {
+  enum class Layout { legacy, keras3 };
+  struct Tensor {
+    std::string name;        // "conv1_conv/kernel:0", or its number in Keras 3's layout
+    std::vector<int> shape;  // Keras' order
+    std::vector<float> values;
+  };
+  struct Layer {
+    std::string name;   // the layer's own where the file says it, else its group's
+    bool named = true;  // it is the layer's own
+    std::string kind;   // Keras 3's layout: the class in snake case; else empty
+    std::vector<Tensor> weights;
+  };
+
+  std::filesystem::path path;
+  Layout layout = Layout::legacy;
+  std::vector<Layer> layers;       // those with weights; legacy: in the model's order; Keras 3's: by class, then by number
+  std::vector<std::string> notes;  // what was odd but harmless
+};
+
+/// Throws Error(ExitCode::weights) where the file is missing, damaged or no weight file.
+WeightFile open_weights(const std::filesystem::path& file);
+
+}  // namespace microtome
