@@ -118,6 +118,9 @@ class CudaBackend final : public Backend {
   void zero(void* device, std::size_t bytes) override {
     if (!context_.rehearsing()) check(cudaMemsetAsync(device, 0, bytes, context_.stream()));
   }
+  void copy(void* to, const void* from, std::size_t bytes) override {
+    if (!context_.rehearsing()) check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, context_.stream()));
+  }
   void synchronize() override { check(cudaStreamSynchronize(context_.stream())); }
 
   std::unique_ptr<Recording> record(std::function<void()> step) override {
@@ -142,8 +145,11 @@ class CudaBackend final : public Backend {
   std::unique_ptr<DropoutOp> dropout(const Dropout& kind, const Layout& x, const Layout& y) override {
     return make_dropout(context_, kind, x, y);
   }
-  std::unique_ptr<AddOp> add(const Add&, const Layout& a, const Layout& b, const Layout& y) override {
-    return make_add(context_, a, b, y);
+  std::unique_ptr<AddOp> add(const Add& kind, const Layout& a, const Layout& b, const Layout& y) override {
+    return make_add(context_, kind, a, b, y);
+  }
+  std::unique_ptr<MultiplyOp> multiply(const Multiply&, const Layout& x, const Layout& gate, const Layout& y) override {
+    return make_multiply(context_, x, gate, y);
   }
   std::unique_ptr<GatherOp> gather(const Gather& kind, const Layout& images, const Layout& x) override {
     return make_gather(context_, kind, images, x);

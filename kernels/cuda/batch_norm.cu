@@ -1,5 +1,6 @@
 // y = activation(gamma (x - mean) / sqrt(variance + epsilon) + beta) per channel [Ioffe2015], and its gradients
-// (formulas/batch_norm.h). Three kernels a pass: per-block partial sums, one value a channel from them, apply.
+// (formulas/batch_norm.h). Three kernels a pass: per-block partial sums, one value a channel from them, apply. Statistics of known
+// channels are read from where they are shared, and only those of the others are computed.
 // Mapping: a block covers up to 32 channel vectors (16 bytes each) of a chunk of pixels; a thread keeps its channels and walks
 // down its chunk. Traffic: forward reads x twice and writes y, backward reads x and dy twice and writes dx; the second reading
 // comes from L2 where the tensor fits. Numerics: float32 within a block, double between blocks; variance from deviations from
@@ -156,18 +157,24 @@ struct Coefficients {
   float *per_x, *constant;
 };
 
+/// Batch statistics as other batch-norms of the same channels read them; null where they are not shared.
+struct Shared {
+  float *mean, *variance;
+};
+
 /// From partial sums to coefficients and moving averages, in double. Eight threads a channel: each merges every eighth chunk.
+/// The tile covers the channels after the `known` ones.
 __global__ void __launch_bounds__(block_threads)
-    batch_norm_forward_finish(BatchNorm kind, Tile tile, unsigned chunks, const float* partial, const float* gamma,
-                              float* moving_mean, float* moving_variance, Coefficients to) {
+    batch_norm_forward_finish(BatchNorm kind, unsigned known, Tile tile, unsigned chunks, const float* partial, Shared shared,
+                              const float* gamma, float* moving_mean, float* moving_variance, Coefficients to) {
   __shared__ Deviations<double> merged[finish_lanes][finish_channels];
   const unsigned column = threadIdx.x % finish_channels, lane = threadIdx.x / finish_channels;
-  const unsigned channel = blockIdx.x * finish_channels + column;
+  const unsigned channel = blockIdx.x * finish_channels + column, channels = known + tile.channels;
   Deviations<double> all{0, 0, 0};
-  if (channel < tile.channels) {
+  if (channel >= known && channel < channels) {
     for (unsigned chunk = lane; chunk < chunks; chunk += finish_lanes) {
       const unsigned first = chunk * tile.chunk;
-      const std::size_t at = std::size_t{chunk} * tile.channels + channel;
+      const std::size_t at = std::size_t{chunk} * tile.channels + (channel - known);
       all = merge<double>(all, {static_cast<double>(min(tile.chunk, tile.pixels - first)), partial[at],
                                 partial[at + std::size_t{chunks} * tile.channels]});
     }
@@ -177,17 +184,23 @@ __global__ void __launch_bounds__(block_threads)
     __syncthreads();
     if (lane < half) merged[lane][column] = merge<double>(merged[lane][column], merged[lane + half][column]);
   }
-  if (lane != 0 || channel >= tile.channels) return;
+  if (lane != 0 || channel >= channels) return;
   all = merged[0][column];
   const auto count = static_cast<double>(tile.pixels), momentum = static_cast<double>(kind.momentum);
-  const double variance = fmax(all.squares, 0.0) / count;
-  const double inverse = inverse_deviation(variance, static_cast<double>(kind.epsilon));
-  to.mean[channel] = static_cast<float>(all.mean);
+  Moments<double> batch{all.mean, fmax(all.squares, 0.0) / count};
+  if (channel < known) {
+    batch = {shared.mean[channel], shared.variance[channel]};
+  } else if (shared.mean != nullptr) {
+    shared.mean[channel] = static_cast<float>(batch.mean);
+    shared.variance[channel] = static_cast<float>(batch.variance);
+  }
+  const double inverse = inverse_deviation(batch.variance, static_cast<double>(kind.epsilon));
+  to.mean[channel] = static_cast<float>(batch.mean);
   to.inverse[channel] = static_cast<float>(inverse);
   to.scale[channel] = static_cast<float>(gamma == nullptr ? inverse : gamma[channel] * inverse);
-  moving_mean[channel] = static_cast<float>(moving_average(static_cast<double>(moving_mean[channel]), all.mean, momentum));
-  moving_variance[channel] = static_cast<float>(moving_average(static_cast<double>(moving_variance[channel]),
-                                                               moving_variance_sample(variance, count, kind.bessel), momentum));
+  const double sample = moving_variance_sample(batch.variance, count, kind.bessel);
+  moving_mean[channel] = static_cast<float>(moving_average(static_cast<double>(moving_mean[channel]), batch.mean, momentum));
+  moving_variance[channel] = static_cast<float>(moving_average(static_cast<double>(moving_variance[channel]), sample, momentum));
 }
 
 /// Coefficients from the moving averages. One thread a channel.
@@ -295,34 +308,47 @@ class CudaBatchNorm final : public BatchNormOp {
  public:
   CudaBatchNorm(Context& context, const BatchNorm& kind, const Layout& x) : context_(context), kind_(kind) {
     channels_ = static_cast<unsigned>(x.shape.c);
+    known_ = static_cast<unsigned>(kind.known_channels);
     pixels_ = static_cast<unsigned>(x.shape.n * x.shape.h * x.shape.w);
     saved_ = context.allocate(aligned(channels_ * sizeof(float)) * 5);
-    context.reserve(partial_bytes(tile(1)));  // vectors mean fewer tiles and so more chunks, of which one is the least
-    context.reserve(partial_bytes(tile(x.dtype == DType::bf16 ? 8 : 4)));
+    // Vectors mean fewer tiles and so more chunks, of which one is the least.
+    context.reserve(partial_bytes(tile(channels_, 1)));
+    context.reserve(partial_bytes(tile(channels_, x.dtype == DType::bf16 ? 8 : 4)));
   }
 
   void forward(const Tensor& x, const Tensor* gamma, const Tensor& beta, const Tensor& moving_mean,
-               const Tensor& moving_variance, const Tensor& y) override {
-    require_parameters({gamma, &beta, &moving_mean, &moving_variance});
+               const Tensor& moving_variance, const Tensor* statistics, const Tensor& y) override {
+    require_parameters({gamma, &beta, &moving_mean, &moving_variance, statistics});
+    require((statistics != nullptr) == kind_.shared_statistics,
+            "batch norm: statistics to share where none were planned, or none where they were");
     const Coefficients to = coefficients();
     const float* scale = gamma == nullptr ? nullptr : gamma->as<const float>();
     by_type(x.dtype, [&]<class T>(T) {
       constexpr int widest = vector_width<T>;
-      const bool wide = is_aligned(x, widest) && is_aligned(y, widest);
-      const Tile tiling = tile(wide ? widest : 1);
-      const dim3 blocks = grid(tiling);
       if (kind_.batch_statistics) {
+        Tensor fresh = x;
+        fresh.data = x.as<T>() + known_;
+        fresh.shape.c -= static_cast<int>(known_);
+        const bool wide = is_aligned(fresh, widest);
+        const Tile tiling = tile(channels_ - known_, wide ? widest : 1);
+        const dim3 blocks = grid(tiling);
         auto* partial = reinterpret_cast<float*>(context_.scratch(partial_bytes(tiling)));
-        launch("batch_norm_forward_statistics", context_, blocks, block_threads,
-               wide ? batch_norm_forward_statistics<T, widest> : batch_norm_forward_statistics<T, 1>, tiling, x.as<const T>(),
-               place(x), partial);
-        launch("batch_norm_forward_finish", context_, finish_blocks(), block_threads, batch_norm_forward_finish, kind_, tiling,
-               blocks.y, partial, scale, moving_mean.as<float>(), moving_variance.as<float>(), to);
+        if (fresh.shape.c > 0)
+          launch("batch_norm_forward_statistics", context_, blocks, block_threads,
+                 wide ? batch_norm_forward_statistics<T, widest> : batch_norm_forward_statistics<T, 1>, tiling,
+                 fresh.as<const T>(), place(fresh), partial);
+        const Shared shared = statistics == nullptr
+                                  ? Shared{nullptr, nullptr}
+                                  : Shared{statistics->as<float>(), statistics->as<float>() + statistics->strides.w};
+        launch("batch_norm_forward_finish", context_, finish_blocks(), block_threads, batch_norm_forward_finish, kind_, known_,
+               tiling, blocks.y, partial, shared, scale, moving_mean.as<float>(), moving_variance.as<float>(), to);
       } else {
         launch("batch_norm_forward_given", context_, blocks_for(channels_), block_threads, batch_norm_forward_given, kind_,
                channels_, scale, moving_mean.as<const float>(), moving_variance.as<const float>(), to);
       }
-      launch("batch_norm_forward_apply", context_, blocks, block_threads,
+      const bool wide = is_aligned(x, widest) && is_aligned(y, widest);
+      const Tile tiling = tile(channels_, wide ? widest : 1);
+      launch("batch_norm_forward_apply", context_, grid(tiling), block_threads,
              wide ? batch_norm_forward_apply<T, widest> : batch_norm_forward_apply<T, 1>, tiling, kind_.activation,
              x.as<const T>(), place(x), to.mean, to.scale, beta.as<const float>(), y.as<T>(), place(y));
     });
@@ -335,7 +361,7 @@ class CudaBatchNorm final : public BatchNormOp {
     by_type(x.dtype, [&]<class T>(T) {
       constexpr int widest = vector_width<T>;
       const bool wide = is_aligned(x, widest) && is_aligned(dy, widest) && is_aligned(dx, widest);
-      const Tile tiling = tile(wide ? widest : 1);
+      const Tile tiling = tile(channels_, wide ? widest : 1);
       const dim3 blocks = grid(tiling);
       auto* partial = reinterpret_cast<float*>(context_.scratch(partial_bytes(tiling)));
       launch("batch_norm_backward_sums", context_, blocks, block_threads,
@@ -359,7 +385,7 @@ class CudaBatchNorm final : public BatchNormOp {
     for (const Tensor* t : parameters) require(t == nullptr || t->dtype == DType::f32, "batch norm: parameters are f32");
   }
 
-  Tile tile(int v) const { return tile_for(channels_, pixels_, v, context_.multiprocessors()); }
+  Tile tile(unsigned channels, int v) const { return tile_for(channels, pixels_, v, context_.multiprocessors()); }
   static std::size_t partial_bytes(const Tile& t) { return std::size_t{2} * grid(t).y * t.channels * sizeof(float); }
   unsigned finish_blocks() const { return (channels_ + finish_channels - 1) / finish_channels; }
 
@@ -371,7 +397,7 @@ class CudaBatchNorm final : public BatchNormOp {
 
   Context& context_;
   BatchNorm kind_;
-  unsigned channels_ = 0, pixels_ = 0;
+  unsigned channels_ = 0, known_ = 0, pixels_ = 0;
   Buffer saved_;
 };
 
@@ -380,6 +406,9 @@ class CudaBatchNorm final : public BatchNormOp {
 std::unique_ptr<BatchNormOp> make_batch_norm(Context& context, const BatchNorm& kind, const Layout& x, const Layout& y) {
   require(x.shape == y.shape && x.dtype == y.dtype, "batch norm: x ", to_string(x.shape), " and y ", to_string(y.shape),
           " differ");
+  require(kind.shared_statistics ? kind.batch_statistics && kind.known_channels >= 0 && kind.known_channels <= x.shape.c
+                                 : kind.known_channels == 0,
+          "batch norm: ", kind.known_channels, " known channels of ", x.shape.c, " without shared statistics of a batch");
   return std::make_unique<CudaBatchNorm>(context, kind, x);
 }
 

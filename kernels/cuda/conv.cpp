@@ -1,4 +1,4 @@
-// y = activation(b + x * w) and its gradients, by cuDNN's graph API alone. Filters lie as K R S C/G.
+// y = activation(b + x * w) and its gradients, by cuDNN's graph API; depthwise ones by kernels of ours. Filters lie as K R S C/G.
 // bf16: products of bf16, sums in float32, results rounded once: bias, relu and what a gradient is added to come in before
 // that. dw leaves in float32 through cuDNN's fusion of the filter gradient with a scale by one, since the plain operation
 // rounds it. cuDNN 9.19 fuses these only for channels that are multiples of 8 and not for groups. There filter gradients pad
@@ -7,6 +7,7 @@
 
 #include "kernels/cuda/context.h"
 #include "kernels/cuda/linear.h"
+#include "kernels/cuda/ops.h"
 
 #include <algorithm>
 #include <map>
@@ -345,6 +346,7 @@ std::vector<ConvProblem> ways(const ConvProblem& wanted) {
 std::unique_ptr<ConvOp> make_conv(Context& context, cudnnHandle_t handle, const Conv& conv, const Layout& x, const Layout& y) {
   require(y.shape == conv.window.output(x.shape, y.shape.c) && x.shape.c % conv.groups == 0 && y.shape.c % conv.groups == 0,
           "conv: y is ", to_string(y.shape), " for x ", to_string(x.shape), " in ", conv.groups, " groups");
+  if (conv.groups > 1 && conv.groups == x.shape.c && x.shape.c == y.shape.c) return make_depthwise_conv(context, conv, x, y);
   if (conv.activation != Activation::none && conv.activation != Activation::relu) return nullptr;
   auto op = std::make_unique<CudnnConv>(context, handle, conv, x, y);
   if (!op->plan_forward()) return nullptr;

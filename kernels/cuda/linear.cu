@@ -58,20 +58,20 @@ __global__ void __launch_bounds__(block_threads) linear_column_sums(Tile tile, c
 }
 
 __global__ void __launch_bounds__(block_threads)
-    linear_column_sums_finish(unsigned channels, unsigned chunks, const float* partial, float* db, bool accumulate) {
+    linear_add_rows(unsigned rows, unsigned count, const float* partial, float* to, bool accumulate) {
   __shared__ float sums[finish_lanes][finish_channels];
   const unsigned column = threadIdx.x % finish_channels, lane = threadIdx.x / finish_channels;
-  const unsigned channel = blockIdx.x * finish_channels + column;
+  const unsigned element = blockIdx.x * finish_channels + column;
   float sum = 0;
-  if (channel < channels) {
-    for (unsigned chunk = lane; chunk < chunks; chunk += finish_lanes) sum += partial[std::size_t{chunk} * channels + channel];
+  if (element < count) {
+    for (unsigned row = lane; row < rows; row += finish_lanes) sum += partial[std::size_t{row} * count + element];
   }
   sums[lane][column] = sum;
   for (unsigned half = finish_lanes / 2; half > 0; half /= 2) {
     __syncthreads();
     if (lane < half) sums[lane][column] += sums[lane + half][column];
   }
-  if (lane == 0 && channel < channels) db[channel] = accumulate ? db[channel] + sums[0][column] : sums[0][column];
+  if (lane == 0 && element < count) to[element] = accumulate ? to[element] + sums[0][column] : sums[0][column];
 }
 
 Tile tile_of(const Context& context, const Layout& dy, int v) {
@@ -103,9 +103,13 @@ void column_sums(Context& context, const Tensor& dy, const Tensor& db, Write mod
     const dim3 blocks = grid(tile);
     launch("linear_column_sums", context, blocks, block_threads,
            wide ? linear_column_sums<T, widest> : linear_column_sums<T, 1>, tile, dy.as<const T>(), place(dy), sums);
-    launch("linear_column_sums_finish", context, (tile.channels + finish_channels - 1) / finish_channels, block_threads,
-           linear_column_sums_finish, tile.channels, blocks.y, sums, db.as<float>(), mode == Write::accumulate);
+    add_rows(context, blocks.y, tile.channels, sums, db.as<float>(), mode);
   });
+}
+
+void add_rows(Context& context, unsigned rows, unsigned count, const float* partial, float* to, Write mode) {
+  launch("linear_add_rows", context, (count + finish_channels - 1) / finish_channels, block_threads, linear_add_rows, rows, count,
+         partial, to, mode == Write::accumulate);
 }
 
 std::size_t column_sum_bytes(const Context& context, const Layout& dy) {

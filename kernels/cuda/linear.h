@@ -12,4 +12,7 @@ void epilogue(Context&, const Tensor& from, const Tensor* bias, Activation, cons
 void column_sums(Context&, const Tensor& dy, const Tensor& db, Write, void* partial);
 std::size_t column_sum_bytes(const Context&, const Layout& dy);
 
+/// to (+)= sum over rows of a rows x count matrix, in a fixed order. All f32.
+void add_rows(Context&, unsigned rows, unsigned count, const float* partial, float* to, Write);
+
 }  // namespace microtome::cuda

@@ -16,14 +16,14 @@ struct Tile {
   unsigned pixels, chunk;  // of the tensor; of a block
 };
 
-/// About four blocks a multiprocessor, unless that leaves a thread fewer than eight pixels.
+/// About four blocks a multiprocessor, unless that leaves a thread fewer than eight pixels. No channels, no tiles.
 inline Tile tile_for(unsigned channels, unsigned pixels, int v, int multiprocessors) {
   const auto width = static_cast<unsigned>(v);
   Tile t{1, block_threads, channels, (channels + width - 1) / width, pixels, pixels};
   while (t.columns < std::min(t.vectors, 32u)) t.columns *= 2;
   t.lanes = block_threads / t.columns;
   const unsigned tiles = (t.vectors + t.columns - 1) / t.columns, wanted = 4 * static_cast<unsigned>(multiprocessors);
-  const unsigned chunks = std::clamp(pixels / (8 * t.lanes), 1u, std::max(wanted / tiles, 1u));
+  const unsigned chunks = std::clamp(pixels / (8 * t.lanes), 1u, std::max(wanted / std::max(tiles, 1u), 1u));
   t.chunk = (pixels + chunks - 1) / chunks;
   return t;
 }

@@ -40,6 +40,9 @@ class HostCudaBackend final : public Backend {
   }
   void read(void* host, const void* device, std::size_t bytes) override { std::memcpy(host, device, bytes); }
   void zero(void* device, std::size_t bytes) override { std::memset(device, 0, bytes); }
+  void copy(void* to, const void* from, std::size_t bytes) override {
+    if (!context_.rehearsing()) std::memcpy(to, from, bytes);
+  }
   void synchronize() override {}
 
   std::unique_ptr<Recording> record(std::function<void()> step) override {
@@ -69,8 +72,11 @@ class HostCudaBackend final : public Backend {
   std::unique_ptr<DropoutOp> dropout(const Dropout& kind, const Layout& x, const Layout& y) override {
     return cuda::make_dropout(context_, kind, x, y);
   }
-  std::unique_ptr<AddOp> add(const Add&, const Layout& a, const Layout& b, const Layout& y) override {
-    return cuda::make_add(context_, a, b, y);
+  std::unique_ptr<AddOp> add(const Add& kind, const Layout& a, const Layout& b, const Layout& y) override {
+    return cuda::make_add(context_, kind, a, b, y);
+  }
+  std::unique_ptr<MultiplyOp> multiply(const Multiply&, const Layout& x, const Layout& gate, const Layout& y) override {
+    return cuda::make_multiply(context_, x, gate, y);
   }
   std::unique_ptr<GatherOp> gather(const Gather& kind, const Layout& images, const Layout& x) override {
     return cuda::make_gather(context_, kind, images, x);
