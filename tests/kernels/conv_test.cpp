@@ -81,9 +81,10 @@ bool backward(Lab& lab, const Case& c, Write write) {
 
 class ConvTest : public KernelTest {
  protected:
-  ConvTest()
-      : KernelTest([](Backend& backend) {
-          backend.conv({}, {{1, 2, 2, 1}, backend.activation_type()}, {{1, 2, 2, 1}, backend.activation_type()});
+  explicit ConvTest(int groups = 1)
+      : KernelTest([groups](Backend& backend) {
+          const Layout layout{{1, 2, 2, groups}, backend.activation_type()};
+          backend.conv({.groups = groups}, layout, layout);
         }) {}
 
   void certify_case(const Case& c) {
@@ -95,6 +96,16 @@ class ConvTest : public KernelTest {
         certify(fill, [&](Lab& lab) { return backward(lab, c, write); });
       }
     }
+  }
+
+  int fused_activations(Case c) {
+    int fused = 0;
+    for (const Activation activation : {Activation::relu, Activation::relu6, Activation::swish, Activation::sigmoid}) {
+      c.kind.activation = activation;
+      SCOPED_TRACE(describe(c));
+      fused += certify(Fill::uniform, [&](Lab& lab) { return forward(lab, c); });
+    }
+    return fused;
   }
 };
 
@@ -139,16 +150,6 @@ TEST_P(ConvTest, GroupsMatchReference) {
   certify_case(make_case({{2, 9, 9, 16}}, 16, {.kernel = 3, .stride = 2, .before = 0, .after = 1}, 16, false));
 }
 
-/// MobileNet's and EfficientNetV2's: padding `same`, or zeros after only where a layer of its own pads.
-TEST_P(ConvTest, DepthwiseMatchesReference) {
-  for (const int stride : {1, 2})
-    for (const auto& [side, channels] : {std::pair{12, 32}, {7, 96}, {6, 144}, {3, 64}, {2, 48}, {1, 16}}) {
-      const Slice x{{2, side, side, channels}}, part{{2, side, side, channels}, 32};
-      certify_case(make_case(x, channels, resolve(x.shape, 3, stride, same), channels, false));
-      if (side > 1) certify_case(make_case(part, channels, resolve(x.shape, 3, stride, zeros(0, 1)), channels, true));
-    }
-}
-
 TEST_P(ConvTest, OnePositionWindowsMatchReference) {
   for (const int stride : {1, 2})
     for (const auto& [in, out] : {std::pair{64, 128}, {96, 32}, {128, 64}, {33, 5}})
@@ -160,14 +161,8 @@ TEST_P(ConvTest, OnePositionWindowsMatchReference) {
 }
 
 TEST_P(ConvTest, FusedActivationsMatchReference) {
-  int fused = 0;
-  for (const Activation activation : {Activation::relu, Activation::relu6, Activation::swish, Activation::sigmoid}) {
-    Case c = make_case({{2, 10, 9, 8}}, 12, {.kernel = 3, .before = 1, .after = 1});
-    c.kind.activation = activation;
-    SCOPED_TRACE(describe(c));
-    fused += certify(Fill::uniform, [&](Lab& lab) { return forward(lab, c); });
-  }
-  if (fused == 0) GTEST_SKIP() << "this backend fuses no activation into a convolution";
+  if (fused_activations(make_case({{2, 10, 9, 8}}, 12, {.kernel = 3, .before = 1, .after = 1})) == 0)
+    GTEST_SKIP() << "this backend fuses no activation into a convolution";
 }
 
 TEST_P(ConvTest, RandomShapesMatchReference) {
@@ -181,7 +176,36 @@ TEST_P(ConvTest, RandomShapesMatchReference) {
   });
 }
 
-TEST_P(ConvTest, RandomDepthwiseMatchesReference) {
+MICROTOME_INSTANTIATE(ConvTest);
+
+class DepthwiseConvTest : public ConvTest {
+ protected:
+  DepthwiseConvTest() : ConvTest(8) {}
+};
+
+/// MobileNet's and EfficientNetV2's: padding `same`, or zeros after only where a layer of its own pads.
+TEST_P(DepthwiseConvTest, MatchesReference) {
+  for (const int stride : {1, 2})
+    for (const auto& [side, channels] :
+         {std::pair{24, 128}, {12, 32}, {7, 96}, {6, 144}, {3, 672}, {3, 64}, {2, 48}, {1, 16}}) {
+      const Slice x{{2, side, side, channels}}, part{{2, side, side, channels}, 32};
+      certify_case(make_case(x, channels, resolve(x.shape, 3, stride, same), channels, false));
+      if (side > 1) certify_case(make_case(part, channels, resolve(x.shape, 3, stride, zeros(0, 1)), channels, true));
+    }
+}
+
+TEST_P(DepthwiseConvTest, WidePaddingsMatchReference) {
+  for (const int stride : {1, 2})
+    certify_case(make_case({{2, 6, 5, 16}}, 16, {.kernel = 3, .stride = stride, .before = {1, 5}, .after = {5, 2}}, 16));
+}
+
+TEST_P(DepthwiseConvTest, FusedActivationsMatchReference) {
+  for (const int kernel : {3, 5})
+    if (fused_activations(make_case({{2, 10, 9, 24}}, 24, {.kernel = kernel, .before = 1, .after = 1}, 24)) == 0)
+      GTEST_SKIP() << "this backend fuses no activation into a depthwise convolution";
+}
+
+TEST_P(DepthwiseConvTest, RandomShapesMatchReference) {
   for_a_second([&](Dice& dice) {
     Shape x{dice.roll(1, 3), dice.roll(1, 14), dice.roll(1, 14), dice.roll(1, 70)};
     const Window window = dice.window(x, 5);
@@ -191,7 +215,7 @@ TEST_P(ConvTest, RandomDepthwiseMatchesReference) {
   });
 }
 
-MICROTOME_INSTANTIATE(ConvTest);
+MICROTOME_INSTANTIATE(DepthwiseConvTest);
 
 TEST(ReferenceConvTest, GradientsAreFiniteDifferences) {
   struct {
