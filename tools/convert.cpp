@@ -1,0 +1,142 @@
+// Weights from one file's form into another's: Keras' two layouts and our checkpoint.
+#include "data/checkpoint.h"
+#include "data/weights.h"
+#include "engine/check.h"
+#include "nets/nets.h"
+#include "tools/arguments.h"
+#include "tools/program.h"
+#include "tools/settings.h"
+#include "tools/terminal.h"
+
+#include <algorithm>
+#include <array>
+#include <optional>
+
+namespace microtome {
+namespace {
+
+namespace fs = std::filesystem;
+
+enum class Form { legacy, keras3, checkpoint };
+
+Form form_of(const fs::path& file) {
+  const std::string name = file.filename().string();
+  if (name.ends_with(".h5")) return name.ends_with(".weights.h5") ? Form::keras3 : Form::legacy;
+  if (name.ends_with(".checkpoint")) return Form::checkpoint;
+  fail(ExitCode::usage, "the ending does not tell what to write",
+       {.where = file.string(), .expected = ".h5, .weights.h5 or .checkpoint", .found = file.extension().string()});
+}
+
+/// What a file holds.
+struct Weights {
+  const Network* network;
+  Head head;
+  Extent image;
+  Graph graph;
+  std::vector<float> values;
+  std::vector<std::string> notes;
+};
+
+std::string_view name_of(Head head) {
+  return head == Head::study ? "with the study's head" : head == Head::imagenet ? "with ImageNet's 1000 classes" : "without a head";
+}
+
+/// The first network, head and image size that the file fits. Sizes matter to b2 and b6 alone: theirs are PCam's and IDC's.
+Weights fit_network(const WeightFile& file, const std::string& net, std::optional<Extent> size) {
+  const std::vector<Extent> sizes = size ? std::vector<Extent>{*size} : std::vector<Extent>{96, 50};
+  std::optional<Error> reason;
+  for (const Network& network : networks()) {
+    if (!net.empty() && &network != &find_network(net)) continue;
+    for (const Head head : {Head::study, Head::imagenet, Head::none}) {
+      for (const Extent image : head == Head::imagenet && !size ? std::vector<Extent>{network.published_size} : sizes) {
+        try {
+          Graph graph = network.build(image, head);
+          LoadedWeights loaded = fit_weights(file, graph);
+          return {&network, head, image, std::move(graph), std::move(loaded.values), std::move(loaded.notes)};
+        } catch (const Error& error) {
+          if (error.code() == ExitCode::bug) throw;
+          if (!reason) reason = error;
+        }
+      }
+    }
+  }
+  if (!net.empty()) throw *reason;
+  fail(ExitCode::weights, "the weights fit none of the networks",
+       {.where = file.path.string(),
+        .expected = network_names(),
+        .found = file.layers.empty() ? "no layers" : fmt::format("{} layers with weights, the first \"{}\"", file.layers.size(),
+                                                                  file.layers[0].name),
+        .next = "give --net NAME to see where it differs, and --size of the images if that is neither 96 nor 50"});
+}
+
+Weights read(const fs::path& file, const std::string& net, std::optional<Extent> size) {
+  if (!is_checkpoint(file)) return fit_network(open_weights(file), net, size);
+  Checkpoint checkpoint = read_checkpoint(file);
+  const Network& network = find_network(net.empty() ? checkpoint.info.network : net);
+  const Extent image = size.value_or(checkpoint.info.image);
+  Graph graph = network.build(image);
+  require_network(checkpoint, file, network.name, image, graph.parameter_count());
+  return {&network, Head::study, image, std::move(graph), std::move(checkpoint.snapshot.weights), {}};
+}
+
+/// As a run has it before its first step.
+void write_fresh_checkpoint(const fs::path& file, const Weights& weights) {
+  if (weights.head != Head::study) {
+    fail(ExitCode::weights, "a checkpoint is of a network that is trained, with the study's head",
+         {.where = file.string(),
+          .found = fmt::format("{} {}", weights.network->name, name_of(weights.head)),
+          .next = "train --weights takes the Keras file as it is"});
+  }
+  Snapshot snapshot;
+  snapshot.weights = weights.values;
+  snapshot.first_moments.resize(weights.values.size());
+  snapshot.second_moments.resize(weights.values.size());
+  write_checkpoint(file, snapshot,
+                   {.network = std::string(weights.network->name),
+                    .image = weights.image,
+                    .parameters = weights.graph.parameter_count(),
+                    .commit = std::string(commit())});
+}
+
+int convert(int argc, char** argv) {
+  std::string in, out, net;
+  int size = 96;
+  bool quiet = false;
+  Arguments arguments(
+      "convert", "Rewrite a network's weights in another form, told by the endings .h5, .weights.h5 and .checkpoint.",
+      "IN OUT [options]",
+      {"convert run/best.weights.h5 legacy.h5", "convert run/last.checkpoint keras3.weights.h5",
+       "convert published_notop.h5 base.weights.h5 --net resnet50"});
+  arguments.add_positional({.name = "in", .help = "Keras' .h5 or .weights.h5, or a checkpoint", .required = true}, in);
+  arguments.add_positional(
+      {.name = "out", .help = "Keras' legacy .h5, Keras 3's .weights.h5, or a .checkpoint with a fresh optimiser", .required = true},
+      out);
+  arguments.add(
+      {.name = "net", .placeholder = "NAME", .help = "default: the one that the weights fit; of " + network_names()}, net);
+  arguments.add({.name = "size",
+                 .help = "side of the square images; default: the checkpoint's, else the first of 96 and 50 that fits",
+                 .unit = "pixels"},
+                size, {1, 4096});
+  arguments.add_flag({.name = "quiet", .letter = 'q', .help = "errors alone on stderr"}, quiet);
+  if (!arguments.parse(argc, argv)) return 0;
+  arguments.require_all();
+
+  Terminal terminal(quiet ? Verbosity::quiet : Verbosity::normal);
+  const Form form = form_of(out);
+  const Weights weights = read(in, net, arguments.given("size") ? std::optional(Extent(size)) : std::nullopt);
+  for (const std::string& note : weights.notes) terminal.say("note: {}: {}", in, note);
+  if (form == Form::checkpoint)
+    write_fresh_checkpoint(out, weights);
+  else
+    write_weights(out, weights.graph, weights.values);
+  fmt::print("{} {}, {}x{}, {} parameters: {} -> {}\n", weights.network->name, name_of(weights.head), weights.image.h,
+             weights.image.w, with_separators(weights.graph.parameter_count()), in, out);
+  return 0;
+}
+
+}  // namespace
+}  // namespace microtome
+
+int main(int argc, char** argv) {
+  return microtome::run_program("convert", [&] { return microtome::convert(argc, argv); });
+}
