@@ -1,6 +1,6 @@
 // y = f(x); dx = f'(x or y) dy. See kernels/formulas/activation.h.
 #include "kernels/cpu/cpu.h"
-#include "kernels/formulas/activation.h"
+#include "kernels/cpu/lane.h"
 
 namespace microtome {
 

@@ -1,6 +1,6 @@
 // y = activation(a + b); the gradient of either is that before the activation. See kernels/formulas/activation.h.
 #include "kernels/cpu/cpu.h"
-#include "kernels/formulas/activation.h"
+#include "kernels/cpu/lane.h"
 
 namespace microtome {
 

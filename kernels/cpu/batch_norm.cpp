@@ -5,8 +5,8 @@
 // another batch norm's.
 #include "kernels/formulas/batch_norm.h"
 #include "kernels/cpu/cpu.h"
+#include "kernels/cpu/lane.h"
 #include "kernels/cpu/simd.h"
-#include "kernels/formulas/activation.h"
 
 #include <vector>
 

@@ -3,8 +3,8 @@
 // Own direct convolution where it serves, else oneDNN with activations in NHWC and filters in whatever blocks it likes: only
 // they, being small, are reordered. A slice of a wider tensor, which oneDNN's fast kernels do not take, is packed first.
 #include "kernels/cpu/direct_conv.h"
+#include "kernels/cpu/lane.h"
 #include "kernels/cpu/onednn.h"
-#include "kernels/formulas/activation.h"
 
 #include <cstring>
 #include <optional>

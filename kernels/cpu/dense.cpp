@@ -1,7 +1,7 @@
 // y[n,k] = activation(b[k] + sum over c of x[n,c] w[c,k])
 // dx[n,c] = sum over k of dy[n,k] w[c,k]; dw[c,k] = sum over n of x[n,c] dy[n,k]; db[k] = sum over n of dy[n,k]
+#include "kernels/cpu/lane.h"
 #include "kernels/cpu/onednn.h"
-#include "kernels/formulas/activation.h"
 
 namespace microtome {
 

@@ -1,7 +1,7 @@
 #include "kernels/cpu/direct_conv.h"
+#include "kernels/cpu/lane.h"
 
 #include "kernels/cpu/register_tiles.h"
-#include "kernels/formulas/activation.h"
 
 #include <omp.h>
 

@@ -2,8 +2,8 @@
 // A maximum remembers the number of its cell in the window, in one byte. Backward walks dx, not dy: each cell asks the windows
 // over it what they send, so that every element is written once, windows may overlap and no two threads meet.
 #include "kernels/cpu/cpu.h"
+#include "kernels/cpu/lane.h"
 #include "kernels/cpu/simd.h"
-#include "kernels/formulas/activation.h"
 
 #include <vector>
 

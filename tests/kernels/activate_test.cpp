@@ -74,6 +74,24 @@ TEST_P(ActivateTest, RandomShapesMatchReference) {
   });
 }
 
+TEST_P(ActivateTest, FarValuesMatchReference) {
+  for (const Activation function : all_activations)
+    certify(Fill::uniform, [&](Lab& lab) {
+      const Layout layout = lab.activations({{1, 1, 1, 32}});
+      std::vector<double> values;
+      for (const double far :
+           {1e-30, 1e-3, 10.0, 20.0, 50.0, 87.0, 88.0, 89.0, 90.0, 100.0, 104.0, 110.0, 128.0, 256.0, 512.0, 1e3})
+        values.push_back(far), values.push_back(-far);
+      const auto op = lab.backend().activate({function}, layout, layout);
+      const Tensor x = lab.given("x", layout, values);
+      op->forward(x, lab.output("y", layout, Write::overwrite, {.zeros_at_most = 0.75, .additions = 4}));
+      if (op->backward_reads().x)
+        op->backward(&x, nullptr, lab.input("dy", layout),
+                     lab.output("dx", layout, Write::overwrite, {.zeros_at_most = 0.75, .additions = 4}), Write::overwrite);
+      return true;
+    });
+}
+
 TEST_P(ActivateTest, NanPassesThrough) {
   for (const Activation function : all_activations) {
     Lab lab(backend(), GetParam().significand_bits, Fill::uniform);
