@@ -1,10 +1,9 @@
 // Depthwise convolution and its gradients; w: C R S 1.
 //   y[n,p,q,c] = activation(b[c] + sum over r s of x[n, p stride - before + r, q stride - before + s, c] w[c,r,s])
-// Mapping: a thread takes 16 bytes of channels. For 3x3 at stride 1 or 2 it makes strips of four outputs side by side from each
-// cell read once a row, a block at most 32 neighbouring vectors with their filters in shared memory; all other kernels and what
-// is not aligned go output by output. Filter gradients stay in registers over a block's strips; blocks leave partial sums, which
-// a second kernel adds. Traffic: every tensor once but for rows that neighbouring strips share, which come from L1 or L2.
-// Numerics: float32, sums in a fixed order, rounded once.
+// Mapping: a thread takes 16 bytes of channels; for 3x3 at stride 1 or 2 a block up to 32 such vectors of many strips of outputs
+// side by side, filters in shared memory or filter gradients in registers, whose partial sums a second kernel adds. Any other
+// kernel, and what is not aligned, goes output by output. Traffic: every tensor once, but for the cells that neighbouring strips
+// share, which come from L1 or L2. Numerics: float32, sums in a fixed order, rounded once.
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/linear.h"
 #include "kernels/cuda/ops.h"
@@ -18,8 +17,13 @@ namespace microtome::cuda {
 
 namespace {
 
-constexpr int side = 3, taps = side * side, strip = 4;
+constexpr int side = 3, taps = side * side;
+constexpr int strip = 4, filter_strip = 2;  // beside nine sums a channel there are no registers for four gradients
 constexpr unsigned most_columns = 32;  // channel vectors a block
+
+// Blocks a multiprocessor: enough that the last ones to end leave little idle; with sums, whose blocks end in work of their own,
+// as many as run at once.
+constexpr unsigned blocks_without_sums = 8, blocks_with_sums = 2;
 
 struct Geometry {
   Window window;
@@ -187,16 +191,16 @@ __global__ void __launch_bounds__(block_threads) depthwise_backward_data_strips(
 
 /// partial: a block's share of dw a row.
 template <class T, int V, int Stride>
-__global__ void __launch_bounds__(block_threads)
+__global__ void __launch_bounds__(block_threads, blocks_with_sums)
     depthwise_backward_filter_strips(Geometry g, Strips strips, View<const T*> x, View<const T*> dy, float* partial) {
   const Post mine = post<V>(strips, g.channels);
   float sums[taps][V] = {};
   for (unsigned i = blockIdx.x * strips.lanes + mine.lane; !mine.idle && i < strips.count; i += gridDim.x * strips.lanes) {
     const Spot at = spot_of(strips, i, g.p);
-    const int q = at.first * strip;
-    float gradient[strip][V] = {};
+    const int q = at.first * filter_strip;
+    float gradient[filter_strip][V] = {};
 #pragma unroll
-    for (int o = 0; o < strip; ++o) {
+    for (int o = 0; o < filter_strip; ++o) {
       if (q + o < g.q) load<V>(gradient[o], dy.at(at.n, at.row, q + o, mine.channel));
     }
 #pragma unroll
@@ -204,12 +208,12 @@ __global__ void __launch_bounds__(block_threads)
       const int row = at.row * Stride - g.window.before.h + r;
       if (row < 0 || row >= g.h) continue;
 #pragma unroll
-      for (int j = 0; j < (strip - 1) * Stride + side; ++j) {
+      for (int j = 0; j < (filter_strip - 1) * Stride + side; ++j) {
         const int column = q * Stride - g.window.before.w + j;
         float cell[V] = {};
         if (column >= 0 && column < g.w) load<V>(cell, x.at(at.n, row, column, mine.channel));
 #pragma unroll
-        for (int o = 0; o < strip; ++o) {
+        for (int o = 0; o < filter_strip; ++o) {
           const int s = j - o * Stride;
           if (s < 0 || s >= side) continue;
 #pragma unroll
@@ -362,7 +366,7 @@ class DepthwiseConv final : public ConvOp {
     by_type(x.dtype, [&]<class T>(T) {
       constexpr int widest = vector_width<T>;
       if (by_strips(x, y, widest)) {
-        const Strips strips = strips_of_y<widest>(blocks_without_sums);
+        const Strips strips = strips_of_y<widest>(strip, blocks_without_sums);
         launch("depthwise_forward_strips", context_, {strips.blocks, strips.tiles}, block_threads,
                doubles() ? depthwise_forward_strips<T, widest, 2> : depthwise_forward_strips<T, widest, 1>, geometry_, strips,
                conv_.activation, from<T>(x), w.as<const T>(), bias, to<T>(y));
@@ -402,7 +406,7 @@ class DepthwiseConv final : public ConvOp {
       constexpr int widest = vector_width<T>;
       const std::size_t row_bytes = weights * sizeof(float);
       if (by_strips(x, dy, widest)) {
-        const Strips strips = strips_of_y<widest>(blocks_with_sums);
+        const Strips strips = strips_of_y<widest>(filter_strip, blocks_with_sums);
         auto* partial = reinterpret_cast<float*>(context_.scratch(strips.blocks * row_bytes));
         launch("depthwise_backward_filter_strips", context_, {strips.blocks, strips.tiles}, block_threads,
                doubles() ? depthwise_backward_filter_strips<T, widest, 2> : depthwise_backward_filter_strips<T, widest, 1>,
@@ -428,10 +432,6 @@ class DepthwiseConv final : public ConvOp {
   std::string implementation() const override { return "own"; }
 
  private:
-  // Blocks a multiprocessor: enough that the last ones to end leave little idle; with sums, whose blocks end in work of their
-  // own, as many as fit at once.
-  static constexpr unsigned blocks_without_sums = 8, blocks_with_sums = 2;
-
   bool by_strips(const Tensor& x, const Tensor& y, int v) const {
     const Window& window = conv_.window;
     return window.kernel == Extent(side) && (window.stride == Extent(1) || window.stride == Extent(2)) &&
@@ -440,8 +440,8 @@ class DepthwiseConv final : public ConvOp {
   bool doubles() const { return conv_.window.stride.h == 2; }
 
   template <int V>
-  Strips strips_of_y(unsigned blocks_a_multiprocessor) const {
-    return strips_for<V>(geometry_, geometry_.p, (geometry_.q + strip - 1) / strip, context_.multiprocessors(),
+  Strips strips_of_y(int length, unsigned blocks_a_multiprocessor) const {
+    return strips_for<V>(geometry_, geometry_.p, (geometry_.q + length - 1) / length, context_.multiprocessors(),
                          blocks_a_multiprocessor);
   }
 
