@@ -61,6 +61,8 @@ class CpuBatchNorm final : public BatchNormOp {
         positions_(x.shape.count() / x.shape.c),
         measured_(positions_, channels_ - kind.known_channels),
         summed_(positions_, channels_),
+        first_totals_(channels_),
+        second_totals_(channels_),
         mean_(channels_),
         inverse_(channels_),
         scale_(channels_),
@@ -86,12 +88,12 @@ class CpuBatchNorm final : public BatchNormOp {
     for (const Tensor* vector : {&beta, &moving_mean, &moving_variance})
       require_vector(*vector, channels_, "beta or a moving average");
     require_statistics(statistics);
-    if (kind_.batch_statistics) measure(x);
+    if (kind_.batch_statistics) measure(x), join_moments();
     for (int c = 0; c < channels_; ++c) {
       float &mean = moving_mean.as<float>()[c], &variance = moving_variance.as<float>()[c];
       Moments<float> moments{mean, variance};
       if (kind_.batch_statistics) {
-        moments = c < kind_.known_channels ? shared(*statistics, c) : joined_moments(c);
+        moments = c < kind_.known_channels ? shared(*statistics, c) : measured(c);
         if (statistics && c >= kind_.known_channels) share(*statistics, c, moments);
         mean = moving_average(mean, moments.mean, kind_.momentum);
         variance = moving_average(
@@ -110,8 +112,13 @@ class CpuBatchNorm final : public BatchNormOp {
     require_scale(gamma), require_scale(dgamma);
     require_vector(beta, channels_, "beta"), require_vector(dbeta, channels_, "dbeta");
     with_activation(kind_.activation, [&](auto function) { sum_gradients(function, x, dy, beta.as<float>()); });
+    const float *sums = scratch_.at(first_), *products = scratch_.at(second_);
+    join(
+        summed_, 0, [&](std::int64_t piece, int c) { return sums[piece * channels_ + c]; }, first_totals_);
+    join(
+        summed_, 0, [&](std::int64_t piece, int c) { return products[piece * channels_ + c]; }, second_totals_);
     for (int c = 0; c < channels_; ++c) {
-      const double sum = joined(summed_, first_, c), product = joined(summed_, second_, c);
+      const double sum = first_totals_[c], product = second_totals_[c];
       dbeta.as<float>()[c] = static_cast<float>(sum);
       if (dgamma) dgamma->as<float>()[c] = static_cast<float>(product);
       const double share = kind_.batch_statistics ? 1.0 / static_cast<double>(positions_) : 0.0;
@@ -159,21 +166,35 @@ class CpuBatchNorm final : public BatchNormOp {
     });
   }
 
-  double joined(const Pieces& pieces, std::size_t sums, int c) const {
-    double total = 0;
-    for (std::int64_t piece = 0; piece < pieces.count; ++piece) total += scratch_.at(sums)[piece * channels_ + c];
-    return total;
+  /// The sum over the pieces of term(piece, channel), in order, for each channel from `begin` on.
+  template <class F>
+  void join(const Pieces& pieces, int begin, const F& term, std::vector<double>& totals) const {
+    constexpr int block = 64;  // channels that a thread sweeps the pieces for
+#pragma omp parallel for schedule(static)
+    for (int first = begin; first < channels_; first += block) {
+      const int count = std::min(block, channels_ - first);
+      double sums[block] = {};
+      for (std::int64_t piece = 0; piece < pieces.count; ++piece)
+#pragma omp simd
+        for (int c = 0; c < count; ++c) sums[c] += term(piece, first + c);
+      std::copy_n(sums, count, totals.begin() + first);
+    }
   }
 
-  Moments<float> joined_moments(int c) const {
-    const double mean = joined(measured_, first_, c) / static_cast<double>(positions_);
-    double squares = joined(measured_, second_, c);
-    for (std::int64_t piece = 0; piece < measured_.count; ++piece) {
-      const auto count = static_cast<double>(std::min(measured_.size, positions_ - piece * measured_.size));
-      const double off = scratch_.at(first_)[piece * channels_ + c] / count - mean;
-      squares += count * off * off;
-    }
-    return {static_cast<float>(mean), static_cast<float>(squares / static_cast<double>(positions_))};
+  /// Means and variances from what `measure` left, for the channels that are not known.
+  void join_moments() {
+    const auto positions = static_cast<double>(positions_);
+    const float *sums = scratch_.at(first_), *squares = scratch_.at(second_);
+    join(
+        measured_, kind_.known_channels, [&](std::int64_t piece, int c) { return sums[piece * channels_ + c]; }, first_totals_);
+    join(
+        measured_, kind_.known_channels,
+        [&](std::int64_t piece, int c) {
+          const auto count = static_cast<double>(std::min(measured_.size, positions_ - piece * measured_.size));
+          const double off = sums[piece * channels_ + c] / count - first_totals_[c] / positions;
+          return squares[piece * channels_ + c] + count * off * off;
+        },
+        second_totals_);
   }
 
   template <class Function>
@@ -244,6 +265,10 @@ class CpuBatchNorm final : public BatchNormOp {
     }
   }
 
+  Moments<float> measured(int c) const {
+    const auto positions = static_cast<double>(positions_);
+    return {static_cast<float>(first_totals_[c] / positions), static_cast<float>(second_totals_[c] / positions)};
+  }
   static Moments<float> shared(const Tensor& statistics, int c) {
     return {at(statistics, 0)[c], at(statistics, 1)[c]};
   }
@@ -268,11 +293,12 @@ class CpuBatchNorm final : public BatchNormOp {
   BatchNorm kind_;
   Layout x_, y_;
   int channels_;
-  std::int64_t positions_;                       // M = N H W
-  Pieces measured_, summed_;                     // for the statistics; for all else
-  std::size_t first_, second_;                   // two sums a piece and channel
-  std::vector<float> mean_, inverse_, scale_;    // of the last forward pass
-  std::vector<float> mean_dbeta_, mean_dgamma_;  // divided by M; zero where statistics are given
+  std::int64_t positions_;                            // M = N H W
+  Pieces measured_, summed_;                          // for the statistics; for all else
+  std::size_t first_, second_;                        // two sums a piece and channel
+  std::vector<double> first_totals_, second_totals_;  // over the pieces
+  std::vector<float> mean_, inverse_, scale_;         // of the last forward pass
+  std::vector<float> mean_dbeta_, mean_dgamma_;       // divided by M; zero where statistics are given
 };
 
 }  // namespace
