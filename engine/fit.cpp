@@ -247,7 +247,7 @@ FitResult fit(Model& model, const Dataset& data, const FitOptions& options, FitO
   std::optional<Features> train_features, valid_features;
   const auto features_start = Clock::now();
   if (options.keep_features) {
-    require(!random_before_features(model.graph()), "features that differ from pass to pass cannot be kept");
+    require(!model.drops() || !random_before_features(model.graph()), "features that differ from pass to pass cannot be kept");
     const int images = data.train.shape.n + data.valid.shape.n;
     train_features = compute_features(model, data.train, options, [&](int done) { observer.features(done, images); });
     valid_features =

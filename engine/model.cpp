@@ -71,6 +71,8 @@ Program& Model::program(Mode mode, int batch, Part part) {
   return *found->second;
 }
 
+bool Model::drops() const { return impl_->options.dropout; }
+
 std::size_t Model::arena_bytes() const { return impl_->arena.size_bytes(); }
 
 void Model::initialize(std::uint64_t seed) {

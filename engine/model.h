@@ -52,6 +52,7 @@ class Model {
 
   const Graph& graph() const { return graph_; }
   Backend& backend() const { return backend_; }
+  bool drops() const;  // ModelOptions::dropout
 
   /// Plans the network for each (mode, batch, part) that is not planned yet, all in one arena. Throws Error(ExitCode::memory), with a
   /// batch that would fit, before anything runs. The arena may move: recordings made before are void.

@@ -1,5 +1,6 @@
-// Weights from one file's form into another's: Keras' two layouts and our checkpoint.
+// Weights from one file's form into another's: Keras' two layouts, our checkpoint; a whole model as ONNX.
 #include "data/checkpoint.h"
+#include "data/onnx.h"
 #include "data/weights.h"
 #include "engine/check.h"
 #include "nets/nets.h"
@@ -17,14 +18,15 @@ namespace {
 
 namespace fs = std::filesystem;
 
-enum class Form { legacy, keras3, checkpoint };
+enum class Form { keras, checkpoint, onnx };
 
 Form form_of(const fs::path& file) {
   const std::string name = file.filename().string();
-  if (name.ends_with(".h5")) return name.ends_with(".weights.h5") ? Form::keras3 : Form::legacy;
+  if (name.ends_with(".h5")) return Form::keras;
   if (name.ends_with(".checkpoint")) return Form::checkpoint;
+  if (name.ends_with(".onnx")) return Form::onnx;
   fail(ExitCode::usage, "the ending does not tell what to write",
-       {.where = file.string(), .expected = ".h5, .weights.h5 or .checkpoint", .found = file.extension().string()});
+       {.where = file.string(), .expected = ".h5, .weights.h5, .checkpoint or .onnx", .found = file.extension().string()});
 }
 
 /// What a file holds.
@@ -81,12 +83,6 @@ Weights read(const fs::path& file, const std::string& net, std::optional<Extent>
 
 /// As a run has it before its first step.
 void write_fresh_checkpoint(const fs::path& file, const Weights& weights) {
-  if (weights.head != Head::study) {
-    fail(ExitCode::weights, "a checkpoint is of a network that is trained, with the study's head",
-         {.where = file.string(),
-          .found = fmt::format("{} {}", weights.network->name, name_of(weights.head)),
-          .next = "train --weights takes the Keras file as it is"});
-  }
   Snapshot snapshot;
   snapshot.weights = weights.values;
   snapshot.first_moments.resize(weights.values.size());
@@ -98,18 +94,35 @@ void write_fresh_checkpoint(const fs::path& file, const Weights& weights) {
                     .commit = std::string(commit())});
 }
 
+void write(const fs::path& file, Form form, const Weights& weights, bool native) {
+  if (form == Form::keras) return write_weights(file, weights.graph, weights.values);
+  if (weights.head != Head::study) {
+    fail(ExitCode::weights, "a checkpoint and an ONNX model are of a network with the study's head",
+         {.where = file.string(),
+          .found = fmt::format("{} {}", weights.network->name, name_of(weights.head)),
+          .next = "train --weights takes the Keras file as it is, and adds a head"});
+  }
+  if (form == Form::checkpoint) return write_fresh_checkpoint(file, weights);
+  const Preprocessing pixels = native ? weights.network->native : Preprocessing{};
+  write_onnx(file, weights.graph, weights.values, {.pixels = {pixels.mean, pixels.divisor}, .bgr = pixels.bgr});
+}
+
 int convert(int argc, char** argv) {
-  std::string in, out, net;
+  std::string in, out, net, preprocess = "paper";
   int size = 96;
   bool quiet = false;
   Arguments arguments(
-      "convert", "Rewrite a network's weights in another form, told by the endings .h5, .weights.h5 and .checkpoint.",
+      "convert", "Rewrite a network's weights in another form, told by the endings .h5, .weights.h5, .checkpoint and .onnx.",
       "IN OUT [options]",
       {"convert run/best.weights.h5 legacy.h5", "convert run/last.checkpoint keras3.weights.h5",
-       "convert published_notop.h5 base.weights.h5 --net resnet50"});
-  arguments.add_positional({.name = "in", .help = "Keras' .h5 or .weights.h5, or a checkpoint", .required = true}, in);
+       "convert run/best.weights.h5 model.onnx --size 96"});
+  arguments.add_positional({.name = "in", .placeholder = "IN", .help = "Keras' .h5 or .weights.h5, or a checkpoint", .required = true}, in);
   arguments.add_positional(
-      {.name = "out", .help = "Keras' legacy .h5, Keras 3's .weights.h5, or a .checkpoint with a fresh optimiser", .required = true},
+      {.name = "out",
+       .placeholder = "OUT",
+       .help = "Keras' legacy .h5, Keras 3's .weights.h5, a .checkpoint with a fresh optimiser, or .onnx: images N H W 3, "
+               "0 to 255, to score",
+       .required = true},
       out);
   arguments.add(
       {.name = "net", .placeholder = "NAME", .help = "default: the one that the weights fit; of " + network_names()}, net);
@@ -117,6 +130,8 @@ int convert(int argc, char** argv) {
                  .help = "side of the square images; default: the checkpoint's, else the first of 96 and 50 that fits",
                  .unit = "pixels"},
                 size, {1, 4096});
+  arguments.add({.name = "preprocess", .help = "ONNX: what the model does to pixels; as in train"}, preprocess,
+                {"paper", "native"});
   arguments.add_flag({.name = "quiet", .letter = 'q', .help = "errors alone on stderr"}, quiet);
   if (!arguments.parse(argc, argv)) return 0;
   arguments.require_all();
@@ -125,10 +140,7 @@ int convert(int argc, char** argv) {
   const Form form = form_of(out);
   const Weights weights = read(in, net, arguments.given("size") ? std::optional(Extent(size)) : std::nullopt);
   for (const std::string& note : weights.notes) terminal.say("note: {}: {}", in, note);
-  if (form == Form::checkpoint)
-    write_fresh_checkpoint(out, weights);
-  else
-    write_weights(out, weights.graph, weights.values);
+  write(out, form, weights, preprocess == "native");
   fmt::print("{} {}, {}x{}, {} parameters: {} -> {}\n", weights.network->name, name_of(weights.head), weights.image.h,
              weights.image.w, with_separators(weights.graph.parameter_count()), in, out);
   return 0;

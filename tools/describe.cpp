@@ -29,43 +29,31 @@ bool is_input(const Row& row) {
   return row.kind == "input_layer";
 }
 
-/// The paper's "depth" counts len(model.layers) for b2 and b6, and layers with weights for others [Bonnet2021, Table 1].
-Json layer_counts(const Graph& graph) {
-  std::int64_t layers = 0, with_weights = 0;
-  for (const Row& row : graph.rows()) {
-    layers += !is_input(row);
-    with_weights += !row.parameters.empty();
+/// How many convolutions and dense layers the longest way from image to output has: the number in ResNet50's name.
+int longest_path(const Graph& graph) {
+  std::vector<int> depth;
+  for (const GraphOp& op : graph.ops()) {
+    int deepest = 0;
+    for (const int input : op.inputs) deepest = std::max(deepest, depth[static_cast<std::size_t>(input)]);
+    depth.push_back(deepest + (std::holds_alternative<Conv>(op.kind) || std::holds_alternative<Dense>(op.kind)));
   }
-  return {{"keras_layers", layers}, {"weight_layers", with_weights}};
+  return depth[static_cast<std::size_t>(graph.output())];
 }
 
-Json to_json(const Network& network, Extent image, bool with_rows) {
-  const Graph graph = network.build(image);
-  const std::int64_t total = graph.parameter_count(), trainable = graph.parameter_count(true);
-  Json json{{"net", network.name},
-            {"input", {image.h, image.w, 3}},
-            {"parameters", {{"total", total}, {"trainable", trainable}, {"non_trainable", total - trainable}}},
-            {"macs", graph.macs()},
-            {"layers", layer_counts(graph)}};
-  if (!with_rows) return json;
-  json["rows"] = Json::array();
-  for (std::size_t i = 0; i < graph.rows().size(); ++i) {
-    const Row& row = graph.rows()[i];
-    if (is_input(row)) continue;
-    Json weights = Json::object();
-    for (const int p : row.parameters) {
-      const Parameter& parameter = graph.parameters()[static_cast<std::size_t>(p)];
-      weights[parameter.name] = parameter.keras_shape;
-    }
-    const Shape& y = output_of(graph, row);
-    json["rows"].push_back({{"name", row.name},
-                            {"kind", row.kind},
-                            {"output", {y.h, y.w, y.c}},
-                            {"parameters", parameters_of(graph, row)},
-                            {"macs", graph.macs(static_cast<int>(i))},
-                            {"weights", weights}});
+/// The rules by which the paper's "depth" was counted [Bonnet2021, Table 1]: len(model.layers) for b2, b6, VGG19 and EfficientNetV2,
+/// layers with weights, taken from Keras' list of the 1000-class models, for the others; and the rule of the networks' names.
+Json layer_counts(const Network& network, const Graph& graph) {
+  std::int64_t layers = 0, with_weights = 0;
+  for (const Row& row : graph.rows()) {
+    layers += !is_input(row) || network.top;  // b2 and b6 are Sequential, whose layers leave the input out
+    with_weights += !row.parameters.empty();
   }
-  return json;
+  return {{"keras_layers", layers}, {"weight_layers", with_weights}, {"longest_path", longest_path(graph)}};
+}
+
+Json parameter_counts(const Graph& graph) {
+  const std::int64_t total = graph.parameter_count(), trainable = graph.parameter_count(true);
+  return {{"total", total}, {"trainable", trainable}, {"non_trainable", total - trainable}};
 }
 
 /// What one image's activations take in float32, every row's output counted once.
@@ -75,15 +63,47 @@ std::int64_t activation_bytes(const Graph& graph) {
   return 4 * elements;
 }
 
-void print_rows(const Network& network, Extent image) {
-  const Graph graph = network.build(image);
-  fmt::print("{}: {}, input {}x{}x3\n\n", network.name, network.title, image.h, image.w);
-  fmt::print("{:<24} {:<22} {:>14} {:>12} {:>14} {:>12}\n", "row", "kind", "output", "parameters", "MACs", "activation");
-  for (std::size_t i = 0; i < graph.rows().size(); ++i) {
-    const Row& row = graph.rows()[i];
+Json to_json(const Network& network, Extent image, Head head) {
+  const Graph graph = network.build(image, head);
+  return {{"net", network.name},
+          {"input", {image.h, image.w, 3}},
+          {"parameters", parameter_counts(graph)},
+          {"macs", graph.macs()},
+          {"activation_bytes", activation_bytes(graph)},
+          {"layers", layer_counts(network, graph)}};
+}
+
+/// In Keras' order of layers, that of its summaries and weight files.
+Json rows_to_json(const Graph& graph) {
+  Json rows = Json::array();
+  for (const int index : keras_order(graph)) {
+    const Row& row = graph.rows()[static_cast<std::size_t>(index)];
+    if (is_input(row)) continue;
+    Json weights = Json::object();
+    for (const int p : row.parameters) {
+      const Parameter& parameter = graph.parameters()[static_cast<std::size_t>(p)];
+      weights[parameter.name] = parameter.keras_shape;
+    }
     const Shape& y = output_of(graph, row);
-    fmt::print("{:<24} {:<22} {:>14} {:>12} {:>14} {:>12}\n", row.name, row.kind, fmt::format("{}x{}x{}", y.h, y.w, y.c),
-               with_separators(parameters_of(graph, row)), with_separators(graph.macs(static_cast<int>(i))),
+    rows.push_back({{"name", row.name},
+                    {"kind", row.kind},
+                    {"output", {y.h, y.w, y.c}},
+                    {"parameters", parameters_of(graph, row)},
+                    {"macs", graph.macs(index)},
+                    {"weights", weights}});
+  }
+  return rows;
+}
+
+void print_rows(const Network& network, Extent image, Head head) {
+  const Graph graph = network.build(image, head);
+  fmt::print("{}: {}, input {}x{}x3\n\n", network.name, network.title, image.h, image.w);
+  fmt::print("{:<28} {:<26} {:>14} {:>12} {:>14} {:>12}\n", "row", "kind", "output", "parameters", "MACs", "activation");
+  for (const int index : keras_order(graph)) {
+    const Row& row = graph.rows()[static_cast<std::size_t>(index)];
+    const Shape& y = output_of(graph, row);
+    fmt::print("{:<28} {:<26} {:>14} {:>12} {:>14} {:>12}\n", row.name, row.kind, fmt::format("{}x{}x{}", y.h, y.w, y.c),
+               with_separators(parameters_of(graph, row)), with_separators(graph.macs(index)),
                size_text(4 * static_cast<std::size_t>(y.count())));
   }
   const std::int64_t total = graph.parameter_count(), trainable = graph.parameter_count(true);
@@ -92,57 +112,124 @@ void print_rows(const Network& network, Extent image) {
              size_text(static_cast<std::size_t>(activation_bytes(graph))));
 }
 
-void print_table(Extent image) {
-  fmt::print("{:<20} {:>12} {:>12} {:>16} {:>12} {:>8} {:>14}\n", fmt::format("at {}x{}", image.h, image.w), "parameters",
-             "trainable", "MACs", "activations", "layers", "with weights");
+/// [Bonnet2021, Table 1] as printed; parameters in millions.
+struct Printed {
+  std::string_view net;
+  int depth;
+  double parameters;
+};
+constexpr Printed table_1[] = {
+    {"b2", 10, 9.4},           {"b6", 28, 2.4},           {"inception_v3", 189, 23.9},      {"vgg19", 25, 143.7},
+    {"resnet50", 107, 25.6},   {"mobilenet", 55, 4.3},    {"densenet121", 242, 8.1},        {"densenet169", 338, 14.3},
+    {"densenet201", 402, 20.2}, {"efficientnet_v2_b0", 273, 7.2}, {"efficientnet_v2_b1", 337, 8.2}, {"efficientnet_v2_b2", 252, 10.2},
+};
+
+/// What a network is at one size, or a dash where it is too small for it.
+struct Cost {
+  std::string macs = "-", activations = "-";
+
+  Cost(const Network& network, Extent image) {
+    try {
+      const Graph graph = network.build(image);
+      macs = with_separators(graph.macs());
+      activations = size_text(static_cast<std::size_t>(activation_bytes(graph)));
+    } catch (const Error&) {
+    }
+  }
+};
+
+void print_table() {
+  const auto millions = [](std::int64_t count) { return fmt::format("{:.2f} M", static_cast<double>(count) * 1e-6); };
+  fmt::print("The study's Table 1, corrected. Depth as printed mixes two rules: layers of the trained model, as Keras counts them (b2, b6,\n"
+             "vgg19, efficientnet_v2), and layers with weights of the 1000-class model (the others); 252 should be 352. Parameters as\n"
+             "printed are those of the 1000-class models; trained were the ones in the last column, at 96x96.\n\n");
+  fmt::print("{:<19} | {:>7} | {:>7} {:>8} {:>8} | {:>7} | {:>9} {:>9} {:>14} {:>14}\n", "", "depth", "Keras", "with", "longest",
+             "printed", "1000", "base", "trained,", "trained,");
+  fmt::print("{:<19} | {:>7} | {:>7} {:>8} {:>8} | {:>7} | {:>9} {:>9} {:>14} {:>14}\n", "network", "printed", "layers", "weights",
+             "path", "params", "classes", "", "full", "transfer");
   for (const Network& network : networks()) {
-    const Graph graph = network.build(image);
-    const Json layers = layer_counts(graph);
-    fmt::print("{:<20} {:>12} {:>12} {:>16} {:>12} {:>8} {:>14}\n", network.name, with_separators(graph.parameter_count()),
-               with_separators(graph.parameter_count(true)), with_separators(graph.macs()),
-               size_text(static_cast<std::size_t>(activation_bytes(graph))), layers["keras_layers"].get<int>(),
-               layers["weight_layers"].get<int>());
+    const Graph trained = network.build(96);
+    const Json layers = layer_counts(network, trained);
+    const auto printed = std::find_if(std::begin(table_1), std::end(table_1), [&](const Printed& p) { return p.net == network.name; });
+    int with_weights = layers["weight_layers"], path = layers["longest_path"];
+    std::string classes = "-", base = "-", transfer = "-";
+    if (network.top) {
+      const Graph top = network.build(network.published_size, Head::imagenet);
+      const Json top_layers = layer_counts(network, top);
+      with_weights = top_layers["weight_layers"], path = top_layers["longest_path"];
+      classes = millions(top.parameter_count());
+      base = millions(network.build(96, Head::none).parameter_count());
+      Graph frozen_base = network.build(96);
+      frozen_base.freeze_base();
+      transfer = with_separators(frozen_base.parameter_count(true));
+    }
+    fmt::print("{:<19} | {:>7} | {:>7} {:>8} {:>8} | {:>5} M | {:>9} {:>9} {:>14} {:>14}\n", network.name, printed->depth,
+               layers["keras_layers"].get<int>(), with_weights, path, printed->parameters, classes, base,
+               with_separators(trained.parameter_count()), transfer);
+  }
+  fmt::print("\nKeras layers: of the trained model. With weights, longest path: of the 1000-class model where there is one; the longest path\n"
+             "counts convolutions and dense layers, as the networks' names do.\n\n");
+  fmt::print("{:<19} | {:>15} {:>15} | {:>12} {:>12}\n", "one image, study's", "MACs", "MACs", "activations", "activations");
+  fmt::print("{:<19} | {:>15} {:>15} | {:>12} {:>12}\n", "head", "96x96", "50x50", "96x96, f32", "50x50, f32");
+  for (const Network& network : networks()) {
+    const Cost large(network, 96), small(network, 50);
+    fmt::print("{:<19} | {:>15} {:>15} | {:>12} {:>12}\n", network.name, large.macs, small.macs, large.activations, small.activations);
   }
 }
 
+/// A row a network at this size; those that cannot be built at it are left out, with a line on stderr.
+Json all_to_json(Extent image, Head head) {
+  Json list = Json::array();
+  for (const Network& network : networks()) {
+    if (head != Head::study && !network.top) continue;
+    try {
+      list.push_back(to_json(network, image, head));
+    } catch (const Error& error) {
+      fmt::print(stderr, "describe: {} is left out: {}\n", network.name, error.what());
+    }
+  }
+  return list;
+}
+
 int describe(int argc, char** argv) {
-  std::string net, head = "study";
-  int size = 96;
+  std::string net, head_name = "study";
+  int size = 0;
   bool all = false, json = false;
   Arguments arguments("describe", "Show a network as the paper's table, or all of them.", "--net NAME | --all [options]",
-                      {"describe --net b6", "describe --net b2 --size 50 --json", "describe --all"});
+                      {"describe --net resnet50", "describe --net vgg19 --head imagenet", "describe --net b2 --size 50 --json",
+                       "describe --all"});
   arguments.add({.name = "net", .placeholder = "NAME", .help = "network: " + network_names()}, net);
-  arguments.add_flag({.name = "all", .help = "a row a network"}, all);
-  arguments.add({.name = "size", .help = "side of the square input; PCam's patches have 96, IDC's 50", .unit = "pixels"}, size,
-                {1, 4096});
-  arguments.add({.name = "head", .help = "study: as trained here; b2 and b6 have no other"}, head,
-                {"study", "imagenet", "none"});
+  arguments.add_flag({.name = "all", .help = "the study's Table 1, corrected, and what each network costs"}, all);
+  arguments.add({.name = "size",
+                 .help = "side of the square input; PCam's patches have 96, IDC's 50. 0: 96, or with --head imagenet the side that "
+                         "the network was published for",
+                 .unit = "pixels"},
+                size, {0, 4096});
+  arguments.add({.name = "head", .help = "study: as trained here; imagenet: the published 1000 classes; none: the base alone"},
+                head_name, {"study", "imagenet", "none"});
   arguments.add_flag({.name = "json", .help = "print one JSON document on stdout"}, json);
   if (!arguments.parse(argc, argv)) return 0;
   if (net.empty() != all) {
     fail(ExitCode::usage, net.empty() ? "--net is missing" : "--net and --all exclude each other",
          {.next = "describe --net b6, or describe --all"});
   }
-  if (head != "study") {
-    fail(ExitCode::usage, fmt::format("{} has no {} head", all ? "b2" : net, head),
-         {.expected = "--head study", .found = "--head " + head});
-  }
-  const Extent image(size);
+  const Head head = head_name == "study" ? Head::study : head_name == "imagenet" ? Head::imagenet : Head::none;
   if (all) {
-    Json list = Json::array();
-    for (const Network& network : networks()) list.push_back(to_json(network, image, false));
     if (json) {
-      fmt::print("{}\n", list.dump(2));
+      fmt::print("{}\n", all_to_json(size > 0 ? size : 96, head).dump(2));
     } else {
-      print_table(image);
+      print_table();
     }
     return 0;
   }
   const Network& network = find_network(net);
+  const Extent image(size > 0 ? size : head == Head::imagenet ? network.published_size : 96);
   if (json) {
-    fmt::print("{}\n", to_json(network, image, true).dump(2));
+    Json document = to_json(network, image, head);
+    document["rows"] = rows_to_json(network.build(image, head));
+    fmt::print("{}\n", document.dump(2));
   } else {
-    print_rows(network, image);
+    print_rows(network, image, head);
   }
   return 0;
 }

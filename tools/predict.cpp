@@ -85,10 +85,10 @@ int predict(int argc, char** argv) {
   const Images images = load_images(s.data, options);
   terminal.clear_progress();
   const Extent image(images.shape.h, images.shape.w);
-  Model model(network.build(image), *backend);
+  Model model(frozen(network, image), *backend);
   model.set_weights(open_weights(s.weights, network, model.graph(), image, terminal));
   const Evaluation evaluation =
-      evaluate(model, images, fit_options(s), [&](int done, int of) { terminal.progress("scoring", done, of, "batches"); });
+      evaluate(model, images, fit_options(s, network), [&](int done, int of) { terminal.progress("scoring", done, of, "batches"); });
   const bool json_lines = s.format == "jsonl" || (s.format.empty() && s.out.ends_with(".jsonl"));
   const std::string text = json_lines ? to_json_lines(images, evaluation.scores) : to_csv(images, evaluation.scores);
   if (s.out.empty()) {

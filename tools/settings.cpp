@@ -36,7 +36,7 @@ void add_weights(Arguments& arguments, Settings& settings) {
 
 void add_preprocess(Arguments& arguments, Settings& settings) {
   arguments.add({.name = "preprocess",
-                 .help = "paper: x / 255 for every network; native: as the network's authors did (b2, b6: x / 255 too)",
+                 .help = "paper: x / 255 for every network; native: what its published base was trained on (b2, b6: x / 255 too)",
                  .kept = Option::Kept::fixed},
                 settings.preprocess, {"paper", "native"});
 }
@@ -120,8 +120,15 @@ std::vector<float> open_weights(const std::filesystem::path& file, const Network
   return std::move(loaded.values);
 }
 
-FitOptions fit_options(const Settings& settings) {
-  return {.batch_size = settings.batch_size};
+FitOptions fit_options(const Settings& settings, const Network& network) {
+  const Preprocessing how = settings.preprocess == "native" ? network.native : Preprocessing{};
+  return {.batch_size = settings.batch_size, .mean = how.mean, .divisor = how.divisor, .bgr = how.bgr};
+}
+
+Graph frozen(const Network& network, Extent image) {
+  Graph graph = network.build(image);
+  graph.freeze();
+  return graph;
 }
 
 }  // namespace microtome

@@ -53,6 +53,9 @@ std::vector<float> open_weights(const std::filesystem::path& file, const Network
                                 Terminal& terminal, std::span<const float> initial = {});
 
 /// Batch size, and how pixels become numbers.
-FitOptions fit_options(const Settings& settings);
+FitOptions fit_options(const Settings& settings, const Network& network);
+
+/// For programs that train nothing: frozen, so that nothing is allocated for training and batch-norms fold into convolutions.
+Graph frozen(const Network& network, Extent image);
 
 }  // namespace microtome

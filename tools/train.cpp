@@ -22,7 +22,7 @@ namespace {
 struct TrainSettings : Settings {
   int epochs = 15;  // [Bonnet2021]
   double learning_rate = 1e-3;
-  std::string mode = "full", moving_variance = "tf2", statistics = "auto";
+  std::string mode = "full", features = "keep", moving_variance = "tf2", statistics = "auto";
   std::uint64_t seed = 0;
   bool shuffle = true, dropout = true, log_steps = false, resume = false, json = false;
   double checkpoint_every = 300;
@@ -40,6 +40,10 @@ Arguments declare(TrainSettings& s) {
   arguments.add(
       {.name = "mode", .help = "full: every layer learns; transfer: the published base stays frozen", .kept = Kept::fixed},
       s.mode, {"full", "transfer"});
+  arguments.add({.name = "features",
+                 .help = "of a frozen base. keep: computed once, where nothing random precedes the head; recompute: in every step",
+                 .kept = Kept::fixed},
+                s.features, {"keep", "recompute"});
   arguments.add({.name = "weights",
                  .placeholder = "FILE",
                  .help = "initial weights: Keras' .h5 or .weights.h5, or a checkpoint",
@@ -147,6 +151,23 @@ void require_same_options(const std::string& then, const std::string& now, const
   }
 }
 
+/// As it is to be trained: in transfer mode with its base frozen.
+Graph build(const TrainSettings& s, const Network& network, Extent image) {
+  Graph graph = network.build(image);
+  if (s.mode == "transfer") graph.freeze_base();
+  return graph;
+}
+
+/// Says what becomes of a frozen base's features; whether they are kept.
+bool keep_features(const TrainSettings& s, const Graph& graph, Terminal& terminal) {
+  if (s.mode != "transfer") return false;
+  if (s.weights.empty()) terminal.say("note: --mode transfer without --weights: the frozen base stays at its random start");
+  if (s.features == "recompute") return false;
+  const bool varies = s.dropout && random_before_features(graph);
+  if (varies) terminal.say("features are computed in every step, since stochastic depth makes them vary (--dropout off keeps them)");
+  return !varies;
+}
+
 /// Moving averages of momentum 0.99 look back some hundred steps. Where an epoch is not many times that, they describe networks
 /// long gone, and at first the initial 0 and 1. Given weights bring statistics of their own, which are to move as Keras moves
 /// them.
@@ -160,6 +181,8 @@ class TrainObserver : public FitObserver {
   TrainObserver(const TrainSettings& s, const RunFolder& folder, const Graph& graph, CheckpointInfo info, std::int64_t images,
                 Terminal& terminal)
       : s_(s), folder_(folder), graph_(graph), info_(std::move(info)), images_(images), terminal_(terminal) {}
+
+  void features(int done, int of) override { terminal_.progress("features of the frozen base", done, of); }
 
   void batch_end(int epoch, int batch, int) override {
     terminal_.progress(fmt::format("epoch {}/{}", epoch, s_.epochs),
@@ -303,15 +326,17 @@ int run(TrainSettings& s, const Arguments& arguments, const Network& network, co
 
   const Dataset data = open_data(s, {.train = true, .valid = true, .test = true}, terminal);
   const Extent image(data.train.shape.h, data.train.shape.w);
-  Model model(network.build(image), *backend, {.dropout = s.dropout, .keras3_variance = s.moving_variance == "keras3"});
+  Model model(build(s, network, image), *backend, {.dropout = s.dropout, .keras3_variance = s.moving_variance == "keras3"});
   const Graph& graph = model.graph();
-  FitOptions options = fit_options(s);
+  FitOptions options = fit_options(s, network);
   options.epochs = s.epochs;
   options.learning_rate = static_cast<float>(s.learning_rate);
   options.seed = s.seed;
   options.shuffle = s.shuffle;
+  options.keep_features = keep_features(s, graph, terminal);
 
-  options.population_statistics = s.statistics == "population" || (s.statistics == "auto" && averages_would_trail(s, data));
+  options.population_statistics =
+      s.mode == "full" && (s.statistics == "population" || (s.statistics == "auto" && averages_would_trail(s, data)));
   if (options.population_statistics && s.statistics == "auto") {
     terminal.say(
         "batch-norm: population statistics in validation and test, for Keras' moving averages trail the weights by 100 "
@@ -378,6 +403,10 @@ int run(TrainSettings& s, const Arguments& arguments, const Network& network, co
       {"data", s.data},
       {"train_images", data.train.shape.n},
       {"parameters", graph.parameter_count()},
+      {"trainable_parameters", graph.parameter_count(true)},
+      {"preprocess", s.preprocess},
+      {"features", s.mode == "full" ? Json() : Json(options.keep_features ? "kept" : "recomputed")},
+      {"features_seconds", fitted.features_seconds},
       {"epochs", s.epochs},
       {"best_epoch", fitted.best_epoch},
       {"images_per_second", seconds > 0 ? epochs * data.train.shape.n / seconds : 0},
@@ -412,7 +441,7 @@ int train(int argc, char** argv) {
   arguments.require_all();
   const Network& network = find_network(s.net);
   s.net = network.name;
-  if (s.mode == "transfer") {
+  if (s.mode == "transfer" && !network.top) {
     fail(ExitCode::usage, fmt::format("{} has no frozen base to transfer from", s.net),
          {.expected = "--mode full", .found = "--mode transfer", .next = "leave --mode out"});
   }
