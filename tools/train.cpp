@@ -1,5 +1,6 @@
 // Trains one network on one data set: reads the options, opens what they name, runs the epochs, judges the best one.
 #include "data/checkpoint.h"
+#include "data/published.h"
 #include "data/weights.h"
 #include "engine/check.h"
 #include "engine/model.h"
@@ -22,7 +23,7 @@ namespace {
 struct TrainSettings : Settings {
   int epochs = 15;  // [Bonnet2021]
   double learning_rate = 1e-3;
-  std::string mode = "full", features = "keep", moving_variance = "tf2", statistics = "auto";
+  std::string weights_folder, mode = "full", features = "keep", moving_variance = "tf2", statistics = "auto";
   std::uint64_t seed = 0;
   bool shuffle = true, dropout = true, log_steps = false, resume = false, json = false;
   double checkpoint_every = 300;
@@ -46,9 +47,15 @@ Arguments declare(TrainSettings& s) {
                 s.features, {"keep", "recompute"});
   arguments.add({.name = "weights",
                  .placeholder = "FILE",
-                 .help = "initial weights: Keras' .h5 or .weights.h5, or a checkpoint",
+                 .help = "initial weights: Keras' .h5 or .weights.h5, or a checkpoint, of the network or of its base; imagenet: the "
+                         "published ones",
                  .kept = Kept::fixed},
                 s.weights);
+  arguments.add({.name = "weights-folder",
+                 .placeholder = "DIR",
+                 .help = "where the published files lie; without it, where Keras keeps them: " + keras_folder().string(),
+                 .kept = Kept::free},
+                s.weights_folder);
   arguments.add(
       {.name = "moving-variance", .help = "of batch-norm, as TensorFlow 2 or as Keras 3 updates it", .kept = Kept::fixed},
       s.moving_variance, {"tf2", "keras3"});
@@ -149,6 +156,11 @@ void require_same_options(const std::string& then, const std::string& now, const
           .found = is,
           .next = fmt::format("leave --{} as it was to go on, or start another run in another --out", name)});
   }
+}
+
+std::filesystem::path weights_file(const TrainSettings& s) {
+  if (s.weights != "imagenet") return s.weights;
+  return find_published(s.net, s.weights_folder.empty() ? keras_folder() : std::filesystem::path(s.weights_folder));
 }
 
 /// As it is to be trained: in transfer mode with its base frozen.
@@ -361,11 +373,9 @@ int run(TrainSettings& s, const Arguments& arguments, const Network& network, co
                        {"valid", data.valid.shape.n},
                        {"test", data.test.shape.n},
                        {"notes", data.notes}});
-  if (s.weights.empty()) {
-    model.initialize(s.seed);
-  } else if (!earlier) {
-    model.set_weights(open_weights(s.weights, network, graph, image, terminal));
-  }
+  model.initialize(s.seed);
+  if (!s.weights.empty() && !earlier)
+    model.set_weights(open_weights(weights_file(s), network, graph, image, terminal, model.weights()));
 
   FitResult fitted;
   if (s.epochs > 0) {
@@ -445,9 +455,10 @@ int train(int argc, char** argv) {
     fail(ExitCode::usage, fmt::format("{} has no frozen base to transfer from", s.net),
          {.expected = "--mode full", .found = "--mode transfer", .next = "leave --mode out"});
   }
+  if (s.weights == "imagenet") weights_file(s);  // before the data are read: what is missing is told at once
   const std::string format = recognise(s.data) == DataFormat::pcam ? "pcam" : "idc";
   s.data = std::filesystem::absolute(s.data).lexically_normal();
-  if (!s.weights.empty()) s.weights = std::filesystem::absolute(s.weights).lexically_normal();
+  if (!s.weights.empty() && s.weights != "imagenet") s.weights = std::filesystem::absolute(s.weights).lexically_normal();
   if (s.out.empty()) s.out = fmt::format("runs/{}-{}-{}", s.net, format, utc("%Y%m%d-%H%M%S"));
 
   Terminal terminal(s.verbosity());
