@@ -16,7 +16,6 @@ is not run again.
 """
 
 import argparse
-import csv
 import datetime
 import json
 import os
@@ -98,9 +97,8 @@ def ours(options, net, data, folder):
         command += ["--features", "keep" if options.cache_features else "recompute"]
     run(command, {"OMP_NUM_THREADS": str(options.threads)}, options.time_limit)
     result = json.loads((folder / "result.json").read_text())
-    with open(folder / "metrics.csv", newline="") as file:
-        epochs = list(csv.DictReader(file))[1:]
-    result["images_per_second"] = statistics.median(float(epoch["images_per_second"]) for epoch in epochs)
+    events = map(json.loads, (folder / "log.jsonl").read_text().splitlines())
+    result["images_per_second"] = statistics.median([one["images_per_second"] for one in events if one["event"] == "epoch"][1:])
     described = json.loads(run([options.tools / "describe", "--net", net, "--json"], {}, options.time_limit))
     result["parameters"] = described["parameters"]["trainable"] if options.mode == "full" else None
     return result
