@@ -21,6 +21,7 @@ import json
 import os
 import pathlib
 import platform
+import shutil
 import signal
 import statistics
 import subprocess
@@ -74,6 +75,8 @@ class Failed(Exception):
 def run(command, environment, seconds):
     """The command's stdout. It has a process group of its own, so that the limit ends its children too."""
     command = [str(part) for part in command]
+    if not shutil.which(command[0]):
+        raise Failed(f"no program {command[0]}: see --tools and --python")
     with subprocess.Popen(command, env=os.environ | environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                           start_new_session=True) as process:
         try:
@@ -234,4 +237,7 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except Failed as error:
+        sys.exit(f"compare: {error}")

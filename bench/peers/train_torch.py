@@ -5,16 +5,18 @@
     python train_torch.py --net b6 --device cuda --precision bf16 --compile GPU: autocast, fused Adam, images resident
     python train_torch.py --net resnet50 --mode transfer --data pcam/       real patches instead of noise (needs h5py)
 
-Same work as `train`: Keras' layers, dropout and batch-norm constants, Adam 1e-3 with epsilon 1e-7, binary cross-entropy from logits,
-a fresh permutation each epoch, uint8 images resident on the device and divided by 255 there. images_per_second is the median over
-the epochs after a warm-up one; peak_memory_bytes is the process's largest resident set on a CPU, the allocator's peak on a GPU;
-import_memory_bytes is the resident set once all is imported. The choice of a layout happens in processes of its own.
+Same work as `train`: Keras' layers, dropout and batch-norm constants, Adam 1e-3 with epsilon 1e-7, binary cross-entropy from
+logits, a fresh permutation each epoch, uint8 images resident on the device and divided by 255 there. images_per_second is the
+median over the epochs after a warm-up one; peak_memory_bytes is the process's largest resident set on a CPU, the allocator's
+peak on a GPU; import_memory_bytes is the resident set once all is imported. The choice of a layout happens in processes of its
+own.
 
-vgg19, resnet50, inception_v3 and densenet* are torchvision's, mobilenet and efficientnet_v2_* timm's, each with the study's head. Brought
-to Keras' work: ResNet50 (v1.5 here) strides in a block's first convolution and has biases; InceptionV3's gammas are not trained, and there
-is no auxiliary head. `parameters` are then Keras' own, and it is an error if they are not. What stays different: InceptionV3's gammas are
-multiplied by; strided convolutions of MobileNet pad both sides, Keras' the bottom and right; EfficientNetV2 subtracts no mean from its
-images and spaces its drop rates by its own count of blocks. --mode transfer runs the base in eval mode: its stochastic depth is off.
+vgg19, resnet50, inception_v3 and densenet* are torchvision's, mobilenet and efficientnet_v2_* timm's, each with the study's
+head. Brought to Keras' work: ResNet50 (v1.5 here) strides in a block's first convolution and has biases; InceptionV3's gammas
+are not trained, and there is no auxiliary head. `parameters` are then Keras' own, and it is an error if they are not. What
+stays different: InceptionV3's gammas are multiplied by; strided convolutions of MobileNet pad both sides, Keras' the bottom and
+right; EfficientNetV2 subtracts no mean from its images and spaces its drop rates by its own count of blocks. --mode transfer
+runs the base in eval mode: its stochastic depth is off.
 """
 
 import argparse
@@ -116,7 +118,8 @@ BATCH_NORM = {name: (1.001e-5, 0.01) for name in ("resnet50", "densenet121", "de
 
 # Trainable parameters of Keras' network with this head, and of the head alone, where there is a base.
 PARAMETERS = {
-    "inception_v3": (22293153, 524801), "vgg19": (20155969, 131585), "resnet50": (24059393, 524801), "mobilenet": (3469633, 262657),
+    "inception_v3": (22293153, 524801), "vgg19": (20155969, 131585), "resnet50": (24059393, 524801),
+    "mobilenet": (3469633, 262657),
     "densenet121": (7216513, 262657), "densenet169": (12910977, 426497), "densenet201": (18584961, 492033),
     "efficientnet_v2_b0": (6186897, 328193), "efficientnet_v2_b1": (7188245, 328193), "efficientnet_v2_b2": (9048047, 360961),
 }
@@ -152,8 +155,9 @@ def build(name, mode, side):
 def parse():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--net", choices=[*NETS, *BASES], default="b2")
-    parser.add_argument("--mode", choices=["full", "transfer"], default="full", help="transfer: the base is frozen (default: full)")
-    parser.add_argument("--cache-features", action="store_true", help="transfer: run the base once over all images, before the clock starts")
+    parser.add_argument("--mode", choices=["full", "transfer"], default="full", help="transfer: a frozen base (default: full)")
+    parser.add_argument("--cache-features", action="store_true",
+                        help="transfer: run the base once over all images, before the clock starts")
     parser.add_argument("--batch-size", type=int, default=32, help="images a step (default: 32)")
     parser.add_argument("--image", type=int, default=96, help="pixels a side of random images (default: 96)")
     parser.add_argument("--images", type=int, default=640, help="images an epoch (default: 640)")
@@ -180,7 +184,7 @@ def faster_layout(options):
         return "contiguous"  # features have no layout to speak of
     speed = {}
     for layout in ("channels_last", "contiguous"):
-        short = ["--layout", layout, "--images", str(min(options.images, 2 * options.batch_size)), "--epochs", "1"]
+        short = ["--layout", layout, "--images", str(min(options.images, options.batch_size)), "--epochs", "2"]
         done = subprocess.run([sys.executable, __file__, *sys.argv[1:], *short], stdout=subprocess.PIPE, text=True, check=True)
         speed[layout] = json.loads(done.stdout)["images_per_second"]
     return max(speed, key=speed.get)
