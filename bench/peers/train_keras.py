@@ -4,10 +4,11 @@
     KERAS_BACKEND=jax python train_keras.py --net b6 --batch-size 32
     KERAS_BACKEND=tensorflow python train_keras.py --net resnet50 --mode transfer --data pcam/      (--data needs h5py)
 
-Same work as `train`: model.fit on uint8 images divided by 255 in the model, Adam 1e-3, binary cross-entropy from logits. B2 and B6 are those
-of tests/nets/golden/keras_nets.py, the rest keras.applications without top and with the study's head, in one flat model. A frozen base runs
-its batch-norms in inference mode and still drops, as Keras has it. images_per_second is the median over the epochs after a warm-up one;
-peak_memory_bytes is the process's largest resident set, import_memory_bytes what it was once all is imported.
+Same work as `train`: model.fit on uint8 images divided by 255 in the model, Adam 1e-3, binary cross-entropy from logits. B2 and
+B6 are those of tests/nets/golden/keras_nets.py, the rest keras.applications without top and with the study's head, in one flat
+model. A frozen base runs its batch-norms in inference mode and still drops, as Keras has it. images_per_second is the median
+over the epochs after a warm-up one; peak_memory_bytes is the process's largest resident set, import_memory_bytes what it was
+once all is imported.
 """
 
 import argparse
@@ -33,14 +34,14 @@ BASES = {
 def parse():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--net", choices=["b2", "b6", *BASES], default="b2")
-    parser.add_argument("--mode", choices=["full", "transfer"], default="full", help="transfer: the base is frozen (default: full)")
+    parser.add_argument("--mode", choices=["full", "transfer"], default="full", help="transfer: a frozen base (default: full)")
     parser.add_argument("--batch-size", type=int, default=32, help="images a step (default: 32)")
     parser.add_argument("--image", type=int, default=96, help="pixels a side of random images (default: 96)")
     parser.add_argument("--images", type=int, default=640, help="images an epoch (default: 640)")
     parser.add_argument("--epochs", type=int, default=5, help="timed epochs, after one of warm-up (default: 5)")
     parser.add_argument("--data", help="folder with PCam's HDF5 files; its first --images training patches are used")
     parser.add_argument("--device", choices=["cpu", "gpu"], default="cpu", help="default: cpu")
-    parser.add_argument("--precision", choices=["f32", "bf16"], default="f32", help="bf16: Keras' mixed_bfloat16 (default: f32)")
+    parser.add_argument("--precision", choices=["f32", "bf16"], default="f32", help="bf16: mixed_bfloat16 (default: f32)")
     parser.add_argument("--jit", choices=["auto", "on", "off"], default="auto",
                         help="compile the step: XLA or torch.compile; auto: as Keras decides (default: auto)")
     parser.add_argument("--threads", type=int, help="CPU threads (default: the backend's)")
