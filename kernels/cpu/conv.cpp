@@ -5,6 +5,7 @@
 #include "kernels/cpu/direct_conv.h"
 #include "kernels/cpu/lane.h"
 #include "kernels/cpu/onednn.h"
+#include "kernels/cpu/winograd.h"
 
 #include <cstring>
 #include <optional>
@@ -74,6 +75,11 @@ class CpuConv final : public ConvOp {
     require(kind.window.output(x.shape, y.shape.c) == y.shape, "conv: ", to_string(x.shape), " does not give ",
             to_string(y.shape));
     const Window& window = kind.window;
+    if (Winograd::serves(window, kind.groups, x, y)) winograd_.emplace(window, x, y);
+    if (Winograd::serves(Winograd::transposed(window), kind.groups, y, x))
+      winograd_data_.emplace(Winograd::transposed(window), y, x);
+    for (const std::optional<Winograd>* winograd : {&winograd_, &winograd_data_})
+      if (*winograd) scratch_.reserve((*winograd)->scratch_bytes());
     if (DirectConv::serves(window, kind.groups, x, y)) direct_.emplace(window, x, y);
     const Window back = DirectConv::transposed(window);
     if (window.stride == Extent(1) && DirectConv::serves(back, kind.groups, y, x)) direct_data_.emplace(back, y, x);
@@ -87,6 +93,9 @@ class CpuConv final : public ConvOp {
 
   void forward(const Tensor& x, const Tensor& w, const Tensor* b, const Tensor& y) override {
     require_layout(x, x_, "x"), require_vector(w, w_.count(), "w"), require_bias(b), require_layout(y, y_, "y");
+    if (winograd_)
+      return winograd_->forward(scratch_, x, w.as<float>(), Winograd::Filter::straight, b ? b->as<float>() : nullptr,
+                                kind_.activation, y, Write::overwrite);
     if (direct_)
       return direct_->forward(scratch_, x, w.as<float>(), DirectConv::Filter::straight, b ? b->as<float>() : nullptr,
                               kind_.activation, y, Write::overwrite);
@@ -103,6 +112,9 @@ class CpuConv final : public ConvOp {
 
   void backward_data(const Tensor& dy, const Tensor& w, const Tensor& dx, Write write) override {
     require_layout(dy, y_, "dy"), require_vector(w, w_.count(), "w"), require_layout(dx, x_, "dx");
+    if (winograd_data_)
+      return winograd_data_->forward(scratch_, dy, w.as<float>(), Winograd::Filter::transposed, nullptr, Activation::none, dx,
+                                     write);
     if (direct_data_)
       return direct_data_->forward(scratch_, dy, w.as<float>(), DirectConv::Filter::transposed, nullptr, Activation::none, dx,
                                    write);
@@ -242,7 +254,8 @@ class CpuConv final : public ConvOp {
   Scratch& scratch_;
   Conv kind_;
   Layout x_, y_;
-  Shape w_;                                         // K R S C/G
+  Shape w_;  // K R S C/G
+  std::optional<Winograd> winograd_, winograd_data_;
   std::optional<DirectConv> direct_, direct_data_;  // where these are better than oneDNN
   onednn::Primitive forward_, backward_data_, backward_filter_;
   Staged forward_x_, forward_y_, data_dy_, data_dx_, filter_x_, filter_dy_;
