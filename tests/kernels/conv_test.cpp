@@ -150,7 +150,19 @@ TEST_P(ConvTest, GroupsMatchReference) {
   certify_case(make_case({{2, 9, 9, 16}}, 16, {.kernel = 3, .stride = 2, .before = 0, .after = 1}, 16, false));
 }
 
-TEST_P(ConvTest, OnePositionWindowsMatchReference) {
+/// Where backends have shorter ways than the sum over taps: every padding, odd sizes, slices, and deep sums.
+TEST_P(ConvTest, ThreeByThreeMatchesReference) {
+  for (const Padding& padding : {valid, same, zeros(2), zeros(0, 1)}) {
+    const Slice x{{2, 7, 10, 64}, 32};
+    Case c = make_case(x, 32, resolve(x.shape, 3, 1, padding), 1, padding == same);
+    c.y.others = 96;
+    certify_case(c);
+  }
+  certify_case(make_case({{1, 5, 6, 256}}, 96, {.kernel = 3, .before = 1, .after = 1}));
+  certify_case(make_case({{3, 4, 4, 48}}, 64, {.kernel = 3, .before = 1, .after = 1}));
+}
+
+TEST_P(ConvTest, OneByOneMatchesReference) {
   for (const int stride : {1, 2})
     for (const auto& [in, out] : {std::pair{64, 128}, {96, 32}, {128, 64}, {33, 5}})
       for (const int others : {0, 64}) {
@@ -161,8 +173,9 @@ TEST_P(ConvTest, OnePositionWindowsMatchReference) {
 }
 
 TEST_P(ConvTest, FusedActivationsMatchReference) {
-  if (fused_activations(make_case({{2, 10, 9, 8}}, 12, {.kernel = 3, .before = 1, .after = 1})) == 0)
-    GTEST_SKIP() << "this backend fuses no activation into a convolution";
+  for (const auto& [in, out] : {std::pair{8, 12}, {32, 64}})
+    if (fused_activations(make_case({{2, 10, 9, in}}, out, {.kernel = 3, .before = 1, .after = 1})) == 0)
+      GTEST_SKIP() << "this backend fuses no activation into a convolution";
 }
 
 TEST_P(ConvTest, RandomShapesMatchReference) {
