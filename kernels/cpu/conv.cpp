@@ -129,6 +129,7 @@ class CpuConv final : public ConvOp {
 
   void backward_filter(const Tensor& x, const Tensor& dy, const Tensor& dw, const Tensor* db, Write write) override {
     require_layout(x, x_, "x"), require_layout(dy, y_, "dy"), require_vector(dw, w_.count(), "dw"), require_bias(db);
+    if (winograd_) return winograd_->backward_filter(scratch_, x, dy, dw.as<float>(), db ? db->as<float>() : nullptr, write);
     if (direct_) return direct_->backward_filter(scratch_, x, dy, dw.as<float>(), db ? db->as<float>() : nullptr, write);
     float* sums = write == Write::accumulate ? scratch_.at(filter_sums_) : dw.as<float>();
     float* bias_sums = db && write == Write::accumulate ? scratch_.at(bias_sums_) : db ? db->as<float>() : nullptr;

@@ -29,6 +29,17 @@ void back_transform(const Floats (&m)[side], Floats (&to)[2]) {
   to[0] = m[0] + m[1] + m[2], to[1] = m[1] - m[2] - m[3];
 }
 
+/// A dy.
+void gradients_transform(const Floats (&dy)[2], Floats (&to)[side]) {
+  to[0] = dy[0], to[1] = dy[0] + dy[1], to[2] = dy[0] - dy[1], to[3] = -dy[1];
+}
+
+/// G' u.
+void filter_back_transform(const Floats (&u)[side], Floats (&to)[3]) {
+  const Floats sum = (u[1] + u[2]) * 0.5f;
+  to[0] = u[0] + sum, to[1] = (u[1] - u[2]) * 0.5f, to[2] = sum + u[3];
+}
+
 /// `transform` for the columns of from, then for the rows of what comes out.
 template <int in, int out>
 void both_ways(void (&transform)(const Floats (&)[in], Floats (&)[out]), const Floats (&from)[in][in], Floats (&to)[out][out]) {
@@ -80,17 +91,24 @@ Winograd::Winograd(const Window& window, const Layout& x, const Layout& y)
       columns_((y.shape.w + 1) / 2),
       tiles_(std::int64_t{y.shape.n} * rows_ * columns_),
       threads_(omp_get_max_threads()) {
-  constexpr std::int64_t floats_of_cells = std::int64_t{1} << 17;  // half of a typical L2
+  // Half of a typical L2 for one thread's cells; the filter gradient's cells and gradients are all threads'.
+  constexpr std::int64_t floats_forward = std::int64_t{1} << 17, floats_filter = std::int64_t{1} << 21;
   const std::int64_t c = x.shape.c, k = y.shape.c;
-  block_ = most * static_cast<int>(std::clamp<std::int64_t>(floats_of_cells / (frequencies * c * most), 1, 4));
-  filter_ = plan_.take(frequencies * c * k * sizeof(float));
-  const auto one_a_thread = [&](std::int64_t floats, std::size_t& bytes) {
+  forward_block_ = most * static_cast<int>(std::clamp<std::int64_t>(floats_forward / (frequencies * c * most), 1, 4));
+  filter_block_ = static_cast<int>(std::min(tiles_, floats_filter / (frequencies * (c + k))));
+  const auto one_a_thread = [&](ScratchPlan& plan, std::int64_t floats, std::size_t& bytes) {
     bytes = (floats * sizeof(float) + 255) / 256 * 256;
-    return plan_.take(bytes * threads_);
+    return plan.take(bytes * threads_);
   };
-  cells_ = one_a_thread(frequencies * block_ * c, cells_bytes_);
-  products_ = one_a_thread(std::int64_t{frequencies} * block_ * width, products_bytes_);
-  edge_ = one_a_thread(frequencies * c, edge_bytes_);
+  filter_ = forward_plan_.take(frequencies * c * k * sizeof(float));
+  cells_ = one_a_thread(forward_plan_, frequencies * forward_block_ * c, cells_bytes_);
+  products_ = one_a_thread(forward_plan_, std::int64_t{frequencies} * forward_block_ * width, products_bytes_);
+  forward_edge_ = one_a_thread(forward_plan_, frequencies * c, edge_bytes_);
+  all_cells_ = filter_plan_.take(frequencies * filter_block_ * c * sizeof(float));
+  gradients_ = filter_plan_.take(frequencies * filter_block_ * k * sizeof(float));
+  sums_ = filter_plan_.take(frequencies * c * k * sizeof(float));
+  bias_sums_ = filter_plan_.take(k * sizeof(float));
+  filter_edge_ = one_a_thread(filter_plan_, frequencies * c, edge_bytes_);
 }
 
 /// To [block of 32 k] [frequency] C 32.
@@ -129,8 +147,7 @@ void Winograd::transform_filter(const float* w, Filter order, float* to) const {
       }
 }
 
-/// To [frequency] [tile of the block] C; `to` is the tile's.
-void Winograd::transform_cells(const Tensor& x, std::int64_t tile, float* edge, float* to) const {
+void Winograd::transform_cells(const Tensor& x, std::int64_t tile, float* edge, const Places& places) const {
   const int c = x.shape.c, n = static_cast<int>(tile / (rows_ * columns_));
   const int top = static_cast<int>(tile / columns_ % rows_) * 2 - window_.before.h;
   const int left = static_cast<int>(tile % columns_) * 2 - window_.before.w;
@@ -146,14 +163,33 @@ void Winograd::transform_cells(const Tensor& x, std::int64_t tile, float* edge, 
     }
     from = edge, row = std::ptrdiff_t{side} * c, column = c;
   }
-  const std::ptrdiff_t step = std::ptrdiff_t{block_} * c;
+  float* to = places.to;
   for (int i = 0; i < c; i += lanes) {
     Floats d[side][side], turned[side][side];
 #pragma GCC unroll 16
     for (int j = 0; j < frequencies; ++j) d[j / side][j % side] = load<Floats>(from + i + j / side * row + j % side * column);
     both_ways(cells_transform, d, turned);
 #pragma GCC unroll 16
-    for (int j = 0; j < frequencies; ++j) store(to + j * step + i, turned[j / side][j % side]);
+    for (int j = 0; j < frequencies; ++j) store(to + j * places.frequency, turned[j / side][j % side]);
+    to += places.vector;
+  }
+}
+
+void Winograd::transform_gradients(const Tensor& dy, std::int64_t tile, const Places& places) const {
+  const int n = static_cast<int>(tile / (rows_ * columns_));
+  const int p = static_cast<int>(tile / columns_ % rows_) * 2, q = static_cast<int>(tile % columns_) * 2;
+  const bool has_row = p + 1 < dy.shape.h, has_column = q + 1 < dy.shape.w;
+  const float* from = pixel(dy, n, p, q);
+  float* to = places.to;
+  for (int i = 0; i < dy.shape.c; i += lanes) {
+    Floats turned[side][side];
+    const auto cell = [&](bool inside, std::ptrdiff_t at) { return inside ? load<Floats>(from + at + i) : Floats{}; };
+    const Floats tile_of_dy[2][2] = {{load<Floats>(from + i), cell(has_column, dy.strides.w)},
+                                     {cell(has_row, dy.strides.h), cell(has_row && has_column, dy.strides.h + dy.strides.w)}};
+    both_ways(gradients_transform, tile_of_dy, turned);
+#pragma GCC unroll 16
+    for (int j = 0; j < frequencies; ++j) store(to + j * places.frequency, turned[j / side][j % side]);
+    to += i % width == 0 ? std::ptrdiff_t{lanes} : places.vector - lanes;
   }
 }
 
@@ -163,7 +199,7 @@ void Winograd::transform_back(const float* products, std::int64_t tile, int k, c
                               const Tensor& y, Write write) const {
   const int n = static_cast<int>(tile / (rows_ * columns_));
   const int p = static_cast<int>(tile / columns_ % rows_) * 2, q = static_cast<int>(tile % columns_) * 2;
-  const std::ptrdiff_t step = std::ptrdiff_t{block_} * width;
+  const std::ptrdiff_t step = std::ptrdiff_t{forward_block_} * width;
   for (int i = 0; i < width; i += lanes) {
     Floats m[side][side], values[2][2];
 #pragma GCC unroll 16
@@ -184,26 +220,27 @@ void Winograd::forward(const Scratch& scratch, const Tensor& x, const float* w, 
   float* filter = scratch.at(filter_);
   transform_filter(w, order, filter);
   const int c = x.shape.c;
-  const std::int64_t blocks = (tiles_ + block_ - 1) / block_;
+  const std::int64_t blocks = (tiles_ + forward_block_ - 1) / forward_block_;
 #pragma omp parallel for schedule(dynamic) num_threads(threads_)
   for (std::int64_t block = 0; block < blocks; ++block) {
-    const std::int64_t first = block * block_;
-    const int count = static_cast<int>(std::min<std::int64_t>(block_, tiles_ - first));
+    const std::int64_t first = block * forward_block_;
+    const int count = static_cast<int>(std::min<std::int64_t>(forward_block_, tiles_ - first));
     float* cells = scratch.at(cells_ + cells_bytes_ * omp_get_thread_num());
     float* products = scratch.at(products_ + products_bytes_ * omp_get_thread_num());
-    float* edge = scratch.at(edge_ + edge_bytes_ * omp_get_thread_num());
-    for (int i = 0; i < count; ++i) transform_cells(x, first + i, edge, cells + std::int64_t{i} * c);
+    float* edge = scratch.at(forward_edge_ + edge_bytes_ * omp_get_thread_num());
+    for (int i = 0; i < count; ++i)
+      transform_cells(x, first + i, edge, {cells + std::int64_t{i} * c, std::ptrdiff_t{forward_block_} * c, lanes});
     for (int k = 0; k < y.shape.c; k += width) {
       for (int f = 0; f < frequencies; ++f)
         for_parts(count, [&](int part, int tiles) {
-          forward_tile_of[tiles - 1]({.x = cells + (std::int64_t{f} * block_ + part) * c,
+          forward_tile_of[tiles - 1]({.x = cells + (std::int64_t{f} * forward_block_ + part) * c,
                                       .x_step = c,
                                       .x_row = 0,
                                       .w = filter + (std::int64_t{k} * frequencies + f * width) * c,
                                       .w_step = width,
                                       .rows = 1,
                                       .taps = c,
-                                      .y = products + (std::int64_t{f} * block_ + part) * width,
+                                      .y = products + (std::int64_t{f} * forward_block_ + part) * width,
                                       .y_step = width,
                                       .b = nullptr,
                                       .accumulate = false});
@@ -213,6 +250,81 @@ void Winograd::forward(const Scratch& scratch, const Tensor& x, const float* w, 
       });
     }
   }
+}
+
+/// From [frequency] [block of 32 k] C 32.
+void Winograd::transform_filter_back(const float* sums, float* dw, Write write) const {
+  const int c = x_.shape.c, k = y_.shape.c;
+  const std::int64_t step = std::int64_t{c} * k;  // from one frequency to the next
+#pragma omp for collapse(2) schedule(static)
+  for (int block = 0; block < k / width; ++block)
+    for (int first = 0; first < c; first += lanes)
+      for (int half = 0; half < width; half += lanes) {
+        float taps[9][lanes][lanes];  // of c, and of k
+        for (int i = 0; i < lanes; ++i) {
+          const float* from = sums + (std::int64_t{block} * c + first + i) * width + half;
+          Floats u[side][side], g[3][3];
+#pragma GCC unroll 16
+          for (int f = 0; f < frequencies; ++f) u[f / side][f % side] = load<Floats>(from + f * step);
+          both_ways(filter_back_transform, u, g);
+#pragma GCC unroll 9
+          for (int j = 0; j < 9; ++j) store(taps[j][i], g[j / 3][j % 3]);
+        }
+        for (int i = 0; i < lanes; ++i) {
+          float* to = dw + std::int64_t{block * width + half + i} * 9 * c + first;
+          for (int j = 0; j < 9; ++j, to += c)
+            for (int l = 0; l < lanes; ++l) to[l] = write == Write::accumulate ? to[l] + taps[j][l][i] : taps[j][l][i];
+        }
+      }
+}
+
+/// All threads transform a block of tiles, then share its products by frequency and channels: no sum depends on their number.
+void Winograd::backward_filter(const Scratch& scratch, const Tensor& x, const Tensor& dy, float* dw, float* db,
+                               Write write) const {
+  const int c = x.shape.c, k = dy.shape.c;
+  float *cells = scratch.at(all_cells_), *gradients = scratch.at(gradients_);  // [frequency] [16 c or 32 k] [tile] 16 or 32
+  float *sums = scratch.at(sums_), *bias_sums = scratch.at(bias_sums_);
+  constexpr int sum_of_four = side + 1;  // the frequency that is a tile's sum
+#pragma omp parallel num_threads(threads_)
+  {
+    float* edge = scratch.at(filter_edge_ + edge_bytes_ * omp_get_thread_num());
+    for (std::int64_t first = 0; first < tiles_; first += filter_block_) {
+      const int count = static_cast<int>(std::min<std::int64_t>(filter_block_, tiles_ - first));
+#pragma omp for schedule(static)
+      for (int i = 0; i < count; ++i) {
+        transform_cells(x, first + i, edge,
+                        {cells + std::int64_t{i} * lanes, std::ptrdiff_t{count} * c, std::ptrdiff_t{count} * lanes});
+        transform_gradients(dy, first + i,
+                            {gradients + std::int64_t{i} * width, std::ptrdiff_t{count} * k, std::ptrdiff_t{count} * width});
+      }
+#pragma omp for collapse(2) schedule(dynamic)
+      for (int f = 0; f < frequencies; ++f)
+        for (int block = 0; block < k / width; ++block) {
+          const float* of_block = gradients + (std::int64_t{f} * k + block * width) * count;
+          for (int i = 0; i < c; i += lanes / 2)
+            filter_tile_of[lanes / 2 - 1]({.x = cells + (std::int64_t{f} * c + i / lanes * lanes) * count + i % lanes,
+                                           .x_step = lanes,
+                                           .x_row = 0,
+                                           .dy = of_block,
+                                           .dy_step = width,
+                                           .dy_row = 0,
+                                           .rows = 1,
+                                           .columns = count,
+                                           .sums = sums + (std::int64_t{f} * k + block * width) * c + std::int64_t{i} * width,
+                                           .sums_step = width,
+                                           .accumulate = first > 0});
+          if (!db || f != sum_of_four) continue;
+          float total[width] = {};
+          for (int i = 0; i < count; ++i)
+#pragma omp simd
+            for (int j = 0; j < width; ++j) total[j] += of_block[i * width + j];
+          float* to = bias_sums + block * width;
+          for (int j = 0; j < width; ++j) to[j] = first > 0 ? to[j] + total[j] : total[j];
+        }
+    }
+    transform_filter_back(sums, dw, write);
+  }
+  for (int i = 0; db && i < k; ++i) db[i] = write == Write::accumulate ? db[i] + bias_sums[i] : bias_sums[i];
 }
 
 }  // namespace microtome
