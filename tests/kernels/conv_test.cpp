@@ -65,6 +65,11 @@ bool backward(Lab& lab, const Case& c, Write write) {
   if (!op) return false;
   const Tensor dy = lab.input("dy", y);
   const Live share = live(c);
+  const Window& window = c.kind.window;
+  const auto steps = [](int kernel, int stride) {
+    return (kernel + stride - 1) / stride;
+  };  // windows over a cell, along a side
+  const double taps = steps(window.kernel.h, window.stride.h) * steps(window.kernel.w, window.stride.w);
   const double positions = static_cast<double>(c.y.shape.count() / c.y.shape.c);
   const Tensor dw =
       lab.output("dw", lab.parameters({filter_of(c)}), write, {.zeros_at_most = 1 - 0.5 * share.taps, .additions = positions});
@@ -74,8 +79,10 @@ bool backward(Lab& lab, const Case& c, Write write) {
   } else {
     op->backward_filter(lab.input("x", x), dy, dw, nullptr, write);
   }
-  op->backward_data(dy, lab.input("w", lab.activations({filter_of(c)})),
-                    lab.output("dx", x, write, {.zeros_at_most = 1 - 0.5 * share.cells}), write);
+  op->backward_data(
+      dy, lab.input("w", lab.activations({filter_of(c)})),
+      lab.output("dx", x, write, {.zeros_at_most = 1 - 0.5 * share.cells, .additions = taps * c.y.shape.c / c.kind.groups}),
+      write);
   return true;
 }
 
