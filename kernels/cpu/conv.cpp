@@ -1,8 +1,8 @@
 // y[n,p,q,k] = activation(b[k] + sum over r,s,c of x[n, p stride - before + r, q stride - before + s, g C/G + c] w[k,r,s,c]),
 // g = k / (K/G) the group of k; cells outside the image are 0.
-// Own direct convolution where it serves, else oneDNN with activations in NHWC and filters in whatever blocks it likes: only
+// Own kernels where they serve, else oneDNN with activations in NHWC and filters in whatever blocks it likes: only
 // they, being small, are reordered. A slice of a wider tensor, which oneDNN's fast kernels do not take, is packed first.
-#include "kernels/cpu/direct_conv.h"
+#include "kernels/cpu/filter_gradient.h"
 #include "kernels/cpu/lane.h"
 #include "kernels/cpu/onednn.h"
 #include "kernels/cpu/winograd.h"
@@ -75,30 +75,23 @@ class CpuConv final : public ConvOp {
     require(kind.window.output(x.shape, y.shape.c) == y.shape, "conv: ", to_string(x.shape), " does not give ",
             to_string(y.shape));
     const Window& window = kind.window;
-    if (Winograd::serves(window, kind.groups, x, y)) winograd_.emplace(window, x, y);
-    if (Winograd::serves(Winograd::transposed(window), kind.groups, y, x))
-      winograd_data_.emplace(Winograd::transposed(window), y, x);
-    for (const std::optional<Winograd>* winograd : {&winograd_, &winograd_data_})
-      if (*winograd) scratch_.reserve((*winograd)->scratch_bytes());
-    if (DirectConv::serves(window, kind.groups, x, y)) direct_.emplace(window, x, y);
-    const Window back = DirectConv::transposed(window);
-    if (window.stride == Extent(1) && DirectConv::serves(back, kind.groups, y, x)) direct_data_.emplace(back, y, x);
-    for (const std::optional<DirectConv>* direct : {&direct_, &direct_data_})
-      if (*direct) scratch_.reserve((*direct)->scratch_bytes());
+    if (const Window back = Winograd::transposed(window); Winograd::serves(back, kind.groups, y, x))
+      scratch_.reserve(winograd_data_.emplace(back, y, x).scratch_bytes());
+    if (Winograd::serves(window, kind.groups, x, y))
+      scratch_.reserve(winograd_.emplace(window, x, y).scratch_bytes());
+    else if (FilterGradient::serves(window, kind.groups, x, y))
+      scratch_.reserve(filter_gradient_.emplace(window, x, y).scratch_bytes());
     onednn::check("conv", [&] { make(); });
   }
 
   Reads backward_reads() const override { return {.x = true}; }
-  std::string implementation() const override { return direct_ ? "own" : forward_.implementation(); }
+  std::string implementation() const override { return winograd_ ? "own: F(2x2, 3x3)" : forward_.implementation(); }
 
   void forward(const Tensor& x, const Tensor& w, const Tensor* b, const Tensor& y) override {
     require_layout(x, x_, "x"), require_vector(w, w_.count(), "w"), require_bias(b), require_layout(y, y_, "y");
     if (winograd_)
       return winograd_->forward(scratch_, x, w.as<float>(), Winograd::Filter::straight, b ? b->as<float>() : nullptr,
                                 kind_.activation, y, Write::overwrite);
-    if (direct_)
-      return direct_->forward(scratch_, x, w.as<float>(), DirectConv::Filter::straight, b ? b->as<float>() : nullptr,
-                              kind_.activation, y, Write::overwrite);
     onednn::check("conv forward", [&] {
       forward_.bind(DNNL_ARG_SRC, forward_x_.input(x, scratch_));
       forward_.bind(DNNL_ARG_WEIGHTS, forward_w_.input(w.as<float>(), scratch_));
@@ -115,9 +108,6 @@ class CpuConv final : public ConvOp {
     if (winograd_data_)
       return winograd_data_->forward(scratch_, dy, w.as<float>(), Winograd::Filter::transposed, nullptr, Activation::none, dx,
                                      write);
-    if (direct_data_)
-      return direct_data_->forward(scratch_, dy, w.as<float>(), DirectConv::Filter::transposed, nullptr, Activation::none, dx,
-                                   write);
     onednn::check("conv backward_data", [&] {
       backward_data_.bind(DNNL_ARG_DIFF_DST, data_dy_.input(dy, scratch_));
       backward_data_.bind(DNNL_ARG_WEIGHTS, data_w_.input(w.as<float>(), scratch_));
@@ -130,7 +120,7 @@ class CpuConv final : public ConvOp {
   void backward_filter(const Tensor& x, const Tensor& dy, const Tensor& dw, const Tensor* db, Write write) override {
     require_layout(x, x_, "x"), require_layout(dy, y_, "dy"), require_vector(dw, w_.count(), "dw"), require_bias(db);
     if (winograd_) return winograd_->backward_filter(scratch_, x, dy, dw.as<float>(), db ? db->as<float>() : nullptr, write);
-    if (direct_) return direct_->backward_filter(scratch_, x, dy, dw.as<float>(), db ? db->as<float>() : nullptr, write);
+    if (filter_gradient_) return filter_gradient_->run(scratch_, x, dy, dw.as<float>(), db ? db->as<float>() : nullptr, write);
     float* sums = write == Write::accumulate ? scratch_.at(filter_sums_) : dw.as<float>();
     float* bias_sums = db && write == Write::accumulate ? scratch_.at(bias_sums_) : db ? db->as<float>() : nullptr;
     onednn::check("conv backward_filter", [&] {
@@ -195,7 +185,7 @@ class CpuConv final : public ConvOp {
     const dnnl::convolution_forward::desc forward(dnnl::prop_kind::forward_training, direct, x, w, b, y, stride, before, after);
     const dnnl::convolution_forward::primitive_desc chosen(forward, attributes, engine);
     ScratchPlan plan, data_plan, filter_plan;
-    if (!direct_) {
+    if (!winograd_) {
       forward_x_ = Staged(x_, plan);
       forward_y_ = Staged(y_, plan);
       forward_w_ = Filter(ours, chosen.weights_desc(), chosen.weights_desc(), plan);
@@ -205,7 +195,7 @@ class CpuConv final : public ConvOp {
       if (kind_.bias) forward_.argument(DNNL_ARG_BIAS, b);
       forward_.argument(DNNL_ARG_DST, y);
     }
-    if (!direct_data_) {
+    if (!winograd_data_) {
       const dnnl::convolution_backward_data::desc data(direct, x, w, y, stride, before, after);
       const dnnl::convolution_backward_data::primitive_desc chosen_data(data, attributes, engine, chosen);
       data_dy_ = Staged(y_, data_plan);
@@ -216,7 +206,7 @@ class CpuConv final : public ConvOp {
       backward_data_.argument(DNNL_ARG_WEIGHTS, chosen_data.weights_desc());
       backward_data_.argument(DNNL_ARG_DIFF_SRC, x);
     }
-    if (!direct_) {
+    if (!winograd_ && !filter_gradient_) {
       const dnnl::convolution_backward_weights::desc filter(direct, x, w, b, y, stride, before, after);
       const dnnl::convolution_backward_weights::primitive_desc chosen_filter(filter, attributes, engine, chosen);
       filter_x_ = Staged(x_, filter_plan);
@@ -257,7 +247,7 @@ class CpuConv final : public ConvOp {
   Layout x_, y_;
   Shape w_;  // K R S C/G
   std::optional<Winograd> winograd_, winograd_data_;
-  std::optional<DirectConv> direct_, direct_data_;  // where these are better than oneDNN
+  std::optional<FilterGradient> filter_gradient_;
   onednn::Primitive forward_, backward_data_, backward_filter_;
   Staged forward_x_, forward_y_, data_dy_, data_dx_, filter_x_, filter_dy_;
   Filter forward_w_, data_w_, filter_w_;

@@ -1,5 +1,4 @@
-#include "kernels/cpu/direct_conv.h"
-#include "kernels/cpu/lane.h"
+#include "kernels/cpu/filter_gradient.h"
 
 #include "kernels/cpu/register_tiles.h"
 
@@ -11,24 +10,19 @@ namespace microtome {
 
 namespace {
 
-constexpr int rows_forward = 16;   // rows of y a piece of work
-constexpr int steps_filter = 256;  // positions that sums stay in registers for, about
+constexpr int steps = 256;  // positions that sums stay in registers for, about
 
 }  // namespace
 
-bool DirectConv::serves(const Window& window, int groups, const Layout& x, const Layout& y) {
+bool FilterGradient::serves(const Window& window, int groups, const Layout& x, const Layout& y) {
   constexpr std::int64_t largest_filter = std::int64_t{1} << 20;  // floats; its sums are kept once for each piece of the batch
+  constexpr int smallest_image = 32 * 32;                         // positions
   const std::int64_t filter = std::int64_t{window.kernel.h} * window.kernel.w * x.shape.c * y.shape.c;
   return groups == 1 && y.shape.c % width == 0 && x.strides.w == x.shape.c && window.kernel.h * window.kernel.w > 1 &&
-         filter <= largest_filter && window.before.h >= 0 && window.before.w >= 0;
+         filter <= largest_filter && y.shape.h * y.shape.w >= smallest_image && window.before.h >= 0 && window.before.w >= 0;
 }
 
-Window DirectConv::transposed(const Window& w) {
-  const auto rest = [&](Extent padding) { return Extent(w.kernel.h - 1 - padding.h, w.kernel.w - 1 - padding.w); };
-  return {w.kernel, 1, rest(w.before), rest(w.after)};
-}
-
-DirectConv::DirectConv(const Window& window, const Layout& x, const Layout& y)
+FilterGradient::FilterGradient(const Window& window, const Layout& x, const Layout& y)
     : window_(window),
       x_(x),
       y_(y),
@@ -39,21 +33,20 @@ DirectConv::DirectConv(const Window& window, const Layout& x, const Layout& y)
   const std::int64_t filter = std::int64_t{window.kernel.h} * taps_ * y.shape.c;
   constexpr std::int64_t floats_of_sums = std::int64_t{1} << 20;  // in all pieces, unless four need more
   pieces_ = static_cast<int>(std::min<std::int64_t>(x.shape.n, std::clamp<std::int64_t>(floats_of_sums / filter, 4, 32)));
-  const int rows = std::max(rows_forward, steps_filter / y.shape.w + 1);
+  const int rows = steps / y.shape.w + 1;
   if (pads_) {
     padded_bytes_ = ((rows - 1) * window.stride.h + window.kernel.h) * padded_columns_ * x.shape.c * sizeof(float);
     padded_bytes_ = (padded_bytes_ + 255) / 256 * 256;
     padded_ = plan_.take(padded_bytes_ * threads_);
   }
-  packed_bytes_ = sizeof(float) * (steps_filter + y.shape.w) * width;
+  packed_bytes_ = sizeof(float) * (steps + y.shape.w) * width;
   packed_ = plan_.take(packed_bytes_ * threads_);
-  filter_ = plan_.take(filter * sizeof(float));
   sums_ = plan_.take(pieces_ * filter * sizeof(float));
   bias_sums_ = plan_.take(std::size_t{sizeof(float)} * pieces_ * y.shape.c);
 }
 
 /// `rows` rows of image n under the windows of output row `first` and on; without padding, x itself.
-const float* DirectConv::rows_of(const Tensor& x, int n, int first, int rows, float* padded) const {
+const float* FilterGradient::rows_of(const Tensor& x, int n, int first, int rows, float* padded) const {
   const int top = first * window_.stride.h - window_.before.h;
   if (!pads_) return pixel(x, n, top, 0);
   const std::int64_t c = x.shape.c, left = std::min<std::int64_t>(window_.before.w, padded_columns_);
@@ -72,65 +65,10 @@ const float* DirectConv::rows_of(const Tensor& x, int n, int first, int rows, fl
   return padded;
 }
 
-void DirectConv::forward(const Scratch& scratch, const Tensor& x, const float* w, Filter order, const float* b,
-                         Activation activation, const Tensor& y, Write write) const {
-  const int channels = y.shape.c, r = window_.kernel.h, s = window_.kernel.w, c = x.shape.c, blocks = channels / width;
-  float* turned = scratch.at(filter_);  // [block] R T 32
-  const std::int64_t block_size = std::int64_t{r} * taps_ * width;
-#pragma omp parallel for schedule(static) num_threads(threads_)
-  for (int block = 0; block < blocks; ++block)
-    for (int i = 0; i < r * s; ++i)
-      for (int j = 0; j < c; ++j)
-        for (int k = 0; k < width; ++k) {
-          const std::int64_t out = block * width + k;
-          turned[block * block_size + (i * c + j) * width + k] =
-              order == Filter::straight ? w[(out * r * s + i) * c + j]
-                                        : w[(std::int64_t{j} * r * s + r * s - 1 - i) * channels + out];
-        }
-
-  const int bands = (y.shape.h + rows_forward - 1) / rows_forward;
-#pragma omp parallel for collapse(2) schedule(dynamic) num_threads(threads_)
-  for (int n = 0; n < y.shape.n; ++n)
-    for (int band = 0; band < bands; ++band) {
-      const int first = band * rows_forward, rows = std::min(rows_forward, y.shape.h - first);
-      float* padded = scratch.at(padded_ + padded_bytes_ * omp_get_thread_num());
-      const float* from = rows_of(x, n, first, (rows - 1) * window_.stride.h + r, padded);
-      const std::ptrdiff_t x_step = std::ptrdiff_t{window_.stride.w} * c;
-      for (int block = 0; block < blocks; ++block)
-        for (int p = 0; p < rows; ++p) {
-          const int top = (first + p) * window_.stride.h - window_.before.h;
-          const int r_first = std::max(0, -top), r_last = std::max(r_first, std::min(r, x.shape.h - top));
-          for_parts(y.shape.w, [&](int q, int positions) {
-            forward_tile_of[positions - 1]({.x = from + (p * window_.stride.h + r_first) * row_stride() + q * x_step,
-                                            .x_step = x_step,
-                                            .x_row = row_stride(),
-                                            .w = turned + block * block_size + std::ptrdiff_t{r_first} * taps_ * width,
-                                            .w_step = width,
-                                            .rows = r_last - r_first,
-                                            .taps = taps_,
-                                            .y = pixel(y, n, first + p, q) + block * width,
-                                            .y_step = y.strides.w,
-                                            .b = b ? b + block * width : nullptr,
-                                            .accumulate = write == Write::accumulate});
-          });
-        }
-      if (activation == Activation::none) continue;
-      with_activation(activation, [&](auto function) {
-        for (int p = 0; p < rows; ++p)
-          for (int q = 0; q < y.shape.w; ++q) {
-            float* values = pixel(y, n, first + p, q);
-#pragma omp simd
-            for (int k = 0; k < channels; ++k) values[k] = activate(function(), values[k]);
-          }
-      });
-    }
-}
-
-void DirectConv::backward_filter(const Scratch& scratch, const Tensor& x, const Tensor& dy, float* dw, float* db,
-                                 Write write) const {
+void FilterGradient::run(const Scratch& scratch, const Tensor& x, const Tensor& dy, float* dw, float* db, Write write) const {
   const int channels = dy.shape.c, r = window_.kernel.h, blocks = channels / width, images = x.shape.n;
   const std::int64_t filter = std::int64_t{r} * taps_ * channels;
-  const int rows_at_once = std::min(steps_filter / dy.shape.w + 1, dy.shape.h);
+  const int rows_at_once = std::min(steps / dy.shape.w + 1, dy.shape.h);
   const std::ptrdiff_t x_step = std::ptrdiff_t{window_.stride.w} * x.shape.c;
 #pragma omp parallel for schedule(dynamic) num_threads(threads_)
   for (int piece = 0; piece < pieces_; ++piece) {
