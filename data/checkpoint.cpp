@@ -45,6 +45,17 @@ std::string_view type_name() {
     return "u8";
 }
 
+template <class V>
+struct Element {
+  using type = typename V::value_type;
+};
+template <>
+struct Element<Values> {
+  using type = float;
+};
+template <class V>
+using element_of = typename Element<V>::type;
+
 /// zlib starts anew at a null pointer, as an empty span may have.
 std::uint32_t crc(std::uint32_t sum, Bytes bytes) {
   if (bytes.empty()) return sum;
@@ -179,7 +190,7 @@ class Reader {
   void read_tensors(const json& header, Snapshot& snapshot, Columns& columns) const {
     const json& listed = header.at("tensors");
     std::size_t index = 0, offset = 0;
-    for_each_tensor(snapshot, columns, [&]<class T>(std::string_view name, std::vector<T>& values) {
+    const auto take = [&]<class T>(std::string_view name, std::vector<T>& values) {
       const json& entry = listed.at(index++);
       const auto count = entry.at("count").get<std::uint64_t>();
       if (entry.at("name") != name || entry.at("type") != type_name<T>() || entry.at("offset").get<std::uint64_t>() != offset) {
@@ -190,6 +201,15 @@ class Reader {
       values.resize(count);
       if (count > 0) std::memcpy(values.data(), tensors_.data() + offset, count * sizeof(T));
       offset += count * sizeof(T);
+    };
+    for_each_tensor(snapshot, columns, [&]<class V>(std::string_view name, V& values) {
+      if constexpr (std::is_same_v<V, Values>) {
+        std::vector<float> held;
+        take(name, held);
+        values = std::move(held);
+      } else {
+        take(name, values);
+      }
     });
     if (index != listed.size() || offset != tensors_.size()) refuse("it holds more than its header tells");
   }
@@ -246,12 +266,11 @@ void write_checkpoint(const fs::path& file, const Snapshot& snapshot, const Chec
 
   const Columns columns = to_columns(snapshot, info);
   json listed = json::array();
-  std::vector<Bytes> parts(2);  // preamble and header come first, when the header is known
   std::size_t offset = 0;
-  for_each_tensor(snapshot, columns, [&]<class T>(std::string_view name, const std::vector<T>& values) {
+  for_each_tensor(snapshot, columns, [&]<class V>(std::string_view name, const V& values) {
+    using T = element_of<V>;
     listed.push_back({{"name", name}, {"type", type_name<T>()}, {"count", values.size()}, {"offset", offset}});
-    parts.push_back(std::as_bytes(std::span(values)));
-    offset += parts.back().size();
+    offset += values.size() * sizeof(T);
   });
   const std::string header =
       json{{"network", info.network},       {"image", {info.image.h, info.image.w}}, {"parameters", info.parameters},
@@ -261,13 +280,25 @@ void write_checkpoint(const fs::path& file, const Snapshot& snapshot, const Chec
           .dump();
   Preamble preamble{.magic = {}, .version = version, .header_bytes = static_cast<std::uint32_t>(header.size())};
   std::memcpy(preamble.magic, magic, sizeof magic);
-  parts[0] = std::as_bytes(std::span(&preamble, 1));
-  parts[1] = std::as_bytes(std::span(header));
-
-  std::uint32_t sum = 0;
-  for (const Bytes part : parts) sum = crc(sum, part);
-  parts.push_back(std::as_bytes(std::span(&sum, 1)));
-  write_whole(file, parts, "the checkpoint");
+  write_whole(
+      file,
+      [&](const Put& put) {
+        std::uint32_t sum = 0;
+        const auto put_summed = [&](Bytes part) {
+          sum = crc(sum, part);
+          put(part);
+        };
+        put_summed(std::as_bytes(std::span(&preamble, 1)));
+        put_summed(std::as_bytes(std::span(header)));
+        for_each_tensor(snapshot, columns, [&]<class V>(std::string_view, const V& values) {
+          if constexpr (std::is_same_v<V, Values>)
+            put_summed(std::as_bytes(std::span<const float>(values.get())));  // one at a time in memory
+          else
+            put_summed(std::as_bytes(std::span(values)));
+        });
+        put(std::as_bytes(std::span(&sum, 1)));
+      },
+      "the checkpoint");
 }
 
 Checkpoint read_checkpoint(const fs::path& file) {

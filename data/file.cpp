@@ -76,6 +76,15 @@ fs::path temporary_name(const fs::path& file) {
 }
 
 void write_whole(const fs::path& file, std::span<const Bytes> parts, std::string_view what) {
+  write_whole(
+      file,
+      [parts](const Put& put) {
+        for (const Bytes part : parts) put(part);
+      },
+      what);
+}
+
+void write_whole(const fs::path& file, const std::function<void(const Put&)>& produce, std::string_view what) {
   FileOperations& call = file_operations();
   const fs::path temporary = temporary_name(file);
   const fs::path folder = file.has_parent_path() ? file.parent_path() : ".";
@@ -96,8 +105,13 @@ void write_whole(const fs::path& file, std::span<const Bytes> parts, std::string
     const int flags = O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC;
     Descriptor out(repeat_when_interrupted([&] { return call.open(temporary.c_str(), flags, 0666); }));
     if (!out) refuse("opening");
-    for (const Bytes part : parts) {
-      if (!write_all(*out, part)) refuse("writing");
+    try {
+      produce([&](Bytes part) {
+        if (!write_all(*out, part)) refuse("writing");
+      });
+    } catch (...) {
+      call.unlink(temporary.c_str());
+      throw;
     }
     if (repeat_when_interrupted([&] { return call.fsync(*out); }) < 0) refuse("syncing");
     // After EINTR Linux has closed it all the same.

@@ -34,6 +34,10 @@ using Bytes = std::span<const std::byte>;
 /// `file` is as it was, or, where the folder's sync alone failed, wholly replaced.
 void write_whole(const std::filesystem::path& file, std::span<const Bytes> parts, std::string_view what);
 
+/// The same, for what shall not lie in memory all at once: `produce` hands on part after part.
+using Put = std::function<void(Bytes)>;
+void write_whole(const std::filesystem::path& file, const std::function<void(const Put&)>& produce, std::string_view what);
+
 /// Where write_whole works: hidden, beside `file`, the same name every time, so that a killed writer leaves at most one.
 std::filesystem::path temporary_name(const std::filesystem::path& file);
 

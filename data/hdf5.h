@@ -61,7 +61,7 @@ std::vector<std::string> read_strings(hid_t object, const std::string& name, con
 /// These throw Error(ExitCode::memory). Groups on the way to `path` are made.
 Id create_file(const std::filesystem::path& file);
 Id create_file_in_memory();
-std::vector<std::byte> image_of(hid_t file);
+std::span<const std::byte> image_of(hid_t file);  // of one in memory, as it lies there until the file is closed or written to
 /// For new datasets: no time of writing, so that the same content gives the same bytes.
 Id without_times();
 Id create_group(hid_t parent, const std::string& path);

@@ -417,8 +417,8 @@ void write_weights(const fs::path& path, const Graph& graph, std::span<const flo
   const hdf5::Id file = hdf5::create_file_in_memory();
   const bool keras3 = path.filename().string().ends_with(".weights.h5");
   (keras3 ? write_keras3 : write_legacy)(file, graph, weights, offsets);
-  const std::vector<std::byte> image = hdf5::image_of(file);
-  write_whole(path, std::vector<Bytes>{image}, "the weight file");
+  const Bytes image = hdf5::image_of(file);
+  write_whole(path, {&image, 1}, "the weight file");
 }
 
 }  // namespace microtome

@@ -266,8 +266,8 @@ FitResult fit(Model& model, const Dataset& data, const FitOptions& options, FitO
   Snapshot now;
   if (resume) {
     now = *resume;
-    model.set_weights(now.weights);
-    model.set_moments({now.first_moments, now.second_moments});
+    model.set_weights(now.weights.get());
+    model.set_moments(now.first_moments.get(), now.second_moments.get());
     training.set_metrics(now.batches);
   } else {
     now.state.seed = options.seed;
@@ -281,10 +281,10 @@ FitResult fit(Model& model, const Dataset& data, const FitOptions& options, FitO
   };
   const auto capture = [&](int batches_done, double seconds) {
     now.state = model.state();
-    now.weights = model.weights();
-    Model::Moments moments = model.moments();
-    now.first_moments = std::move(moments.first);
-    now.second_moments = std::move(moments.second);
+    const auto parameters = static_cast<std::size_t>(model.graph().parameter_count());
+    now.weights = {parameters, [&model] { return model.weights(); }};
+    now.first_moments = {parameters, [&model] { return model.first_moments(); }};
+    now.second_moments = {parameters, [&model] { return model.second_moments(); }};
     now.batches = training.metrics(batches_done);
     now.seconds = seconds;
     observer.checkpoint(now);

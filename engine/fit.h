@@ -8,8 +8,10 @@
 #include <array>
 #include <cstdint>
 #include <functional>
+#include <initializer_list>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace microtome {
@@ -40,10 +42,27 @@ struct EpochRecord {
   bool best = false;             // strictly better validation accuracy than every epoch before
 };
 
+/// Numbers of a run, one a parameter: held, or read from the device when they are wanted, which spares a copy.
+class Values {
+ public:
+  Values() = default;
+  Values(std::vector<float> held) : size_(held.size()), held_(std::move(held)) {}
+  Values(std::initializer_list<float> held) : Values(std::vector<float>(held)) {}
+  Values(std::size_t size, std::function<std::vector<float>()> read) : size_(size), read_(std::move(read)) {}
+
+  std::size_t size() const { return size_; }
+  std::vector<float> get() const { return read_ ? read_() : held_; }
+
+ private:
+  std::size_t size_ = 0;
+  std::vector<float> held_;
+  std::function<std::vector<float>()> read_;
+};
+
 /// Everything needed to go on as if never stopped, bit for bit where parameters are f32 (on `reference`, to f32's rounding).
 struct Snapshot {
   StepState state;
-  std::vector<float> weights, first_moments, second_moments;  // Model::weights and Model::moments
+  Values weights, first_moments, second_moments;              // Model's; while an observer stores them, the model's own
   std::vector<BatchMetrics> batches;                          // done in the present epoch
   double seconds = 0;                                         // spent in the present epoch
   std::vector<EpochRecord> history;

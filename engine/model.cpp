@@ -116,15 +116,20 @@ std::vector<float> Model::gradients() const {
   return read_parameters(backend_, graph_, p, p.dw.data(), p.trainable);
 }
 
-Model::Moments Model::moments() const {
+std::vector<float> Model::first_moments() const {
   const Parameters& p = impl_->parameters;
-  return {read_parameters(backend_, graph_, p, p.m.data(), p.trainable), read_parameters(backend_, graph_, p, p.v.data(), p.trainable)};
+  return read_parameters(backend_, graph_, p, p.m.data(), p.trainable);
 }
 
-void Model::set_moments(const Moments& moments) {
+std::vector<float> Model::second_moments() const {
   const Parameters& p = impl_->parameters;
-  write_parameters(backend_, graph_, p, p.m.data(), p.type, p.trainable, moments.first);
-  write_parameters(backend_, graph_, p, p.v.data(), p.type, p.trainable, moments.second);
+  return read_parameters(backend_, graph_, p, p.v.data(), p.trainable);
+}
+
+void Model::set_moments(std::span<const float> first, std::span<const float> second) {
+  const Parameters& p = impl_->parameters;
+  write_parameters(backend_, graph_, p, p.m.data(), p.type, p.trainable, first);
+  write_parameters(backend_, graph_, p, p.v.data(), p.type, p.trainable, second);
 }
 
 StepState Model::state() const {

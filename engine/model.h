@@ -76,11 +76,10 @@ class Model {
   void set_statistics(std::span<const float> statistics);
   /// Gradients of the trainable parameters, likewise, zeros where not trainable; valid after backward().
   std::vector<float> gradients() const;
-  struct Moments {
-    std::vector<float> first, second;
-  };
-  Moments moments() const;
-  void set_moments(const Moments& moments);
+  /// Adam's moments, likewise: zeros where not trainable.
+  std::vector<float> first_moments() const;
+  std::vector<float> second_moments() const;
+  void set_moments(std::span<const float> first, std::span<const float> second);
 
   StepState state() const;
   void set_state(const StepState& state);

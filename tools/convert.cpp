@@ -78,15 +78,14 @@ Weights read(const fs::path& file, const std::string& net, std::optional<Extent>
   const Extent image = size.value_or(checkpoint.info.image);
   Graph graph = network.build(image);
   require_network(checkpoint, file, network.name, image, graph.parameter_count());
-  return {&network, Head::study, image, std::move(graph), std::move(checkpoint.snapshot.weights), {}};
+  return {&network, Head::study, image, std::move(graph), checkpoint.snapshot.weights.get(), {}};
 }
 
 /// As a run has it before its first step.
 void write_fresh_checkpoint(const fs::path& file, const Weights& weights) {
   Snapshot snapshot;
   snapshot.weights = weights.values;
-  snapshot.first_moments.resize(weights.values.size());
-  snapshot.second_moments.resize(weights.values.size());
+  snapshot.first_moments = snapshot.second_moments = std::vector<float>(weights.values.size());
   write_checkpoint(file, snapshot,
                    {.network = std::string(weights.network->name),
                     .image = weights.image,

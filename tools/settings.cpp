@@ -113,7 +113,7 @@ std::vector<float> open_weights(const std::filesystem::path& file, const Network
   if (is_checkpoint(file)) {
     Checkpoint checkpoint = read_checkpoint(file);
     require_network(checkpoint, file, network.name, image, graph.parameter_count());
-    return std::move(checkpoint.snapshot.weights);
+    return checkpoint.snapshot.weights.get();
   }
   LoadedWeights loaded = read_weights(file, graph, initial);
   for (const std::string& note : loaded.notes) terminal.say("note: {}: {}", file.string(), note);

@@ -16,6 +16,7 @@
 #include <chrono>
 #include <cstring>
 #include <optional>
+#include <utility>
 
 namespace microtome {
 namespace {
@@ -388,7 +389,7 @@ int run(TrainSettings& s, const Arguments& arguments, const Network& network, co
       terminal.say("stopped after saving; go on with: train --resume --out {}", s.out);
       return 128 + signal;
     }
-    model.set_weights(fitted.best_weights);
+    model.set_weights(std::exchange(fitted.best_weights, {}));
   }
   write_weights(folder / "best.weights.h5", graph, model.weights());
   const std::optional<Verdict> valid = judge_split(model, data.valid, "valid", options, terminal);

@@ -55,9 +55,9 @@ void expect_equal(const Snapshot& a, const Snapshot& b) {
   EXPECT_EQ(a.state.batch, b.state.batch);
   EXPECT_EQ(a.state.learning_rate, b.state.learning_rate);
   EXPECT_EQ(a.state.finite, b.state.finite);
-  EXPECT_TRUE(same_bits(a.weights, b.weights));
-  EXPECT_TRUE(same_bits(a.first_moments, b.first_moments));
-  EXPECT_TRUE(same_bits(a.second_moments, b.second_moments));
+  EXPECT_TRUE(same_bits(a.weights.get(), b.weights.get()));
+  EXPECT_TRUE(same_bits(a.first_moments.get(), b.first_moments.get()));
+  EXPECT_TRUE(same_bits(a.second_moments.get(), b.second_moments.get()));
   EXPECT_TRUE(same_bits(a.best_weights, b.best_weights));
   EXPECT_EQ(a.seconds, b.seconds);
   ASSERT_EQ(a.batches.size(), b.batches.size());
@@ -163,7 +163,7 @@ TEST_F(CheckpointTest, EveryFlippedByteOfTheHeaderIsRefusedOrReadAlikeUnderARigh
     try {
       // A changed letter of a name or digit of a number is a checkpoint of something else, never of something impossible.
       const Checkpoint other = read_checkpoint(file_);
-      EXPECT_TRUE(same_bits(other.snapshot.weights, whole.snapshot.weights)) << "byte " << i;
+      EXPECT_TRUE(same_bits(other.snapshot.weights.get(), whole.snapshot.weights.get())) << "byte " << i;
     } catch (const Error& error) {
       EXPECT_EQ(error.code(), ExitCode::weights) << "byte " << i;
       ++refused;

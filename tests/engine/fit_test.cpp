@@ -49,7 +49,11 @@ struct Recorder : FitObserver {
   void batch_end(int, int, int) override { ++batch; }
   void steps(const std::vector<BatchMetrics>& batches, std::uint64_t) override { losses.insert(losses.end(), batches.begin(), batches.end()); }
   void epoch_end(const EpochRecord& record) override { epochs.push_back(record); }
-  void checkpoint(const Snapshot& snapshot) override { snapshots.push_back(snapshot); }
+  void checkpoint(const Snapshot& snapshot) override {
+    snapshots.push_back(snapshot);
+    for (Values Snapshot::*values : {&Snapshot::weights, &Snapshot::first_moments, &Snapshot::second_moments})
+      snapshots.back().*values = (snapshot.*values).get();  // the model goes on
+  }
   bool stop_requested() override { return stop_at_batch >= 0 && batch >= stop_at_batch; }
   bool checkpoint_requested() override { return batch == save_at_batch; }
 };
@@ -85,7 +89,7 @@ TEST(FitTest, LearnsAndKeepsTheFirstOfTheBestEpochs) {
     if (record.valid_accuracy > best) best = record.valid_accuracy, best_epoch = record.epoch;
   }
   EXPECT_EQ(all.result.best_epoch, best_epoch);
-  EXPECT_EQ(all.result.best_weights, all.recorder.snapshots[best_epoch - 1].weights);
+  EXPECT_EQ(all.result.best_weights, all.recorder.snapshots[best_epoch - 1].weights.get());
 }
 
 TEST(FitTest, MetricsAreMeansOverImages) {

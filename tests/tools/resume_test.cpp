@@ -36,9 +36,9 @@ class ResumeTest : public testing::Test {
     const Snapshot expected = read_checkpoint(fs::path(undisturbed) / "last.checkpoint").snapshot;
     const Snapshot found = read_checkpoint(out / "last.checkpoint").snapshot;
     EXPECT_EQ(found.state.step, expected.state.step);
-    EXPECT_EQ(found.weights, expected.weights);
-    EXPECT_EQ(found.first_moments, expected.first_moments);
-    EXPECT_EQ(found.second_moments, expected.second_moments);
+    EXPECT_EQ(found.weights.get(), expected.weights.get());
+    EXPECT_EQ(found.first_moments.get(), expected.first_moments.get());
+    EXPECT_EQ(found.second_moments.get(), expected.second_moments.get());
     EXPECT_TRUE(text_of(out / "best.weights.h5") == text_of(fs::path(undisturbed) / "best.weights.h5"));
     EXPECT_EQ(lines_of(out / "steps.csv"), lines_of(fs::path(undisturbed) / "steps.csv"));
     EXPECT_EQ(lines_of(out / "metrics.csv").size(), 1u + 4);
