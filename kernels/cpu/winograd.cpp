@@ -11,7 +11,14 @@ namespace microtome {
 
 namespace {
 
+constexpr int group = 4 * width;                    // of filters, whose gradient is a piece of work
 constexpr int side = 4, frequencies = side * side;  // of a tile's cells, and as many of its transform
+
+/// Floats from one frequency's matrix to the next: a cache line more than it has, lest a tile's 16 stores meet in one set of
+/// L1.
+std::ptrdiff_t apart(std::int64_t tiles, std::int64_t channels) {
+  return tiles * channels + lanes;
+}
 
 /// B' d, of a row or column of cells.
 void cells_transform(const Floats (&d)[side], Floats (&to)[side]) {
@@ -42,7 +49,8 @@ void filter_back_transform(const Floats (&u)[side], Floats (&to)[3]) {
 
 /// `transform` for the columns of from, then for the rows of what comes out.
 template <int in, int out>
-void both_ways(void (&transform)(const Floats (&)[in], Floats (&)[out]), const Floats (&from)[in][in], Floats (&to)[out][out]) {
+[[gnu::always_inline]] inline void both_ways(void (&transform)(const Floats (&)[in], Floats (&)[out]),
+                                             const Floats (&from)[in][in], Floats (&to)[out][out]) {
   Floats half[out][in];
 #pragma GCC unroll 4
   for (int j = 0; j < in; ++j) {
@@ -55,6 +63,11 @@ void both_ways(void (&transform)(const Floats (&)[in], Floats (&)[out]), const F
   }
 #pragma GCC unroll 4
   for (int i = 0; i < out; ++i) transform(half[i], to[i]);
+}
+
+/// Of 32 filters; the second half of the last may be missing.
+int blocks_of(int filters) {
+  return (filters + width - 1) / width;
 }
 
 template <class Function>
@@ -75,7 +88,7 @@ bool Winograd::serves(const Window& window, int groups, const Layout& x, const L
   const auto even = [](int size) { return (size + 1) / 2 * 2; };
   const int p = y.shape.h, q = y.shape.w;
   return groups == 1 && window.kernel == Extent(3) && window.stride == Extent(1) && x.shape.c % lanes == 0 &&
-         y.shape.c % width == 0 && even(p) * even(q) * 3 < p * q * 4;
+         y.shape.c % lanes == 0 && even(p) * even(q) * blocks_of(y.shape.c) * width * 2 < p * q * y.shape.c * 3;
 }
 
 Window Winograd::transposed(const Window& w) {
@@ -91,24 +104,28 @@ Winograd::Winograd(const Window& window, const Layout& x, const Layout& y)
       columns_((y.shape.w + 1) / 2),
       tiles_(std::int64_t{y.shape.n} * rows_ * columns_),
       threads_(omp_get_max_threads()) {
-  // Half of a typical L2 for one thread's cells; the filter gradient's cells and gradients are all threads'.
-  constexpr std::int64_t floats_forward = std::int64_t{1} << 17, floats_filter = std::int64_t{1} << 21;
-  const std::int64_t c = x.shape.c, k = y.shape.c;
-  forward_block_ = most * static_cast<int>(std::clamp<std::int64_t>(floats_forward / (frequencies * c * most), 1, 4));
-  filter_block_ = static_cast<int>(std::min(tiles_, floats_filter / (frequencies * (c + k))));
-  const auto one_a_thread = [&](ScratchPlan& plan, std::int64_t floats, std::size_t& bytes) {
-    bytes = (floats * sizeof(float) + 255) / 256 * 256;
+  constexpr std::int64_t floats = std::int64_t{1} << 17;  // half of a typical L2
+  const std::int64_t c = x.shape.c, k = blocks_of(y.shape.c) * width;
+  forward_block_ = most * static_cast<int>(std::clamp<std::int64_t>(floats / (frequencies * c * most), 1, 4));
+  const auto one_a_thread = [&](ScratchPlan& plan, std::int64_t count, std::size_t& bytes) {
+    bytes = (count * sizeof(float) + 255) / 256 * 256;
     return plan.take(bytes * threads_);
   };
   filter_ = forward_plan_.take(frequencies * c * k * sizeof(float));
-  cells_ = one_a_thread(forward_plan_, frequencies * forward_block_ * c, cells_bytes_);
+  cells_ = one_a_thread(forward_plan_, frequencies * apart(forward_block_, c), cells_bytes_);
   products_ = one_a_thread(forward_plan_, std::int64_t{frequencies} * forward_block_ * width, products_bytes_);
   forward_edge_ = one_a_thread(forward_plan_, frequencies * c, edge_bytes_);
-  all_cells_ = filter_plan_.take(frequencies * filter_block_ * c * sizeof(float));
-  gradients_ = filter_plan_.take(frequencies * filter_block_ * k * sizeof(float));
-  sums_ = filter_plan_.take(frequencies * c * k * sizeof(float));
-  bias_sums_ = filter_plan_.take(k * sizeof(float));
+
+  constexpr std::int64_t fewest_tiles = 64;                       // for which a piece's sums are loaded and stored once
+  constexpr std::int64_t floats_of_sums = std::int64_t{1} << 21;  // in all pieces, unless one needs more
+  filter_block_ = static_cast<int>(std::min(tiles_, std::max(fewest_tiles, floats / (frequencies * (c + group)))));
+  const std::int64_t most_pieces = std::min<std::int64_t>(16, (tiles_ + filter_block_ - 1) / filter_block_);
+  pieces_ = static_cast<int>(std::clamp<std::int64_t>(floats_of_sums / (frequencies * c * k), 1, most_pieces));
+  filter_cells_ = one_a_thread(filter_plan_, frequencies * apart(filter_block_, c), filter_cells_bytes_);
+  gradients_ = one_a_thread(filter_plan_, frequencies * apart(filter_block_, group), gradients_bytes_);
   filter_edge_ = one_a_thread(filter_plan_, frequencies * c, edge_bytes_);
+  sums_ = filter_plan_.take(pieces_ * frequencies * c * k * sizeof(float));
+  bias_sums_ = filter_plan_.take(pieces_ * k * sizeof(float));
 }
 
 /// To [block of 32 k] [frequency] C 32.
@@ -116,9 +133,9 @@ void Winograd::transform_filter(const float* w, Filter order, float* to) const {
   const int c = x_.shape.c, k = y_.shape.c;
   const std::int64_t step = std::int64_t{c} * width;  // from one frequency to the next
 #pragma omp parallel for collapse(2) schedule(static) num_threads(threads_)
-  for (int block = 0; block < k / width; ++block)
+  for (int block = 0; block < blocks_of(k); ++block)
     for (int first = 0; first < c; first += lanes)
-      for (int half = 0; half < width; half += lanes) {
+      for (int half = 0; half < std::min(width, k - block * width); half += lanes) {
         float* target = to + block * frequencies * step + std::int64_t{first} * width + half;
         Floats g[3][3], turned[side][side];
         if (order == Filter::transposed) {
@@ -175,13 +192,13 @@ void Winograd::transform_cells(const Tensor& x, std::int64_t tile, float* edge, 
   }
 }
 
-void Winograd::transform_gradients(const Tensor& dy, std::int64_t tile, const Places& places) const {
+void Winograd::transform_gradients(const Tensor& dy, std::int64_t tile, int k, const Places& places) const {
   const int n = static_cast<int>(tile / (rows_ * columns_));
   const int p = static_cast<int>(tile / columns_ % rows_) * 2, q = static_cast<int>(tile % columns_) * 2;
   const bool has_row = p + 1 < dy.shape.h, has_column = q + 1 < dy.shape.w;
-  const float* from = pixel(dy, n, p, q);
+  const float* from = pixel(dy, n, p, q) + k;
   float* to = places.to;
-  for (int i = 0; i < dy.shape.c; i += lanes) {
+  for (int i = 0; i < std::min(group, dy.shape.c - k); i += lanes) {
     Floats turned[side][side];
     const auto cell = [&](bool inside, std::ptrdiff_t at) { return inside ? load<Floats>(from + at + i) : Floats{}; };
     const Floats tile_of_dy[2][2] = {{load<Floats>(from + i), cell(has_column, dy.strides.w)},
@@ -200,7 +217,7 @@ void Winograd::transform_back(const float* products, std::int64_t tile, int k, c
   const int n = static_cast<int>(tile / (rows_ * columns_));
   const int p = static_cast<int>(tile / columns_ % rows_) * 2, q = static_cast<int>(tile % columns_) * 2;
   const std::ptrdiff_t step = std::ptrdiff_t{forward_block_} * width;
-  for (int i = 0; i < width; i += lanes) {
+  for (int i = 0; i < std::min(width, y.shape.c - k); i += lanes) {
     Floats m[side][side], values[2][2];
 #pragma GCC unroll 16
     for (int j = 0; j < frequencies; ++j) m[j / side][j % side] = load<Floats>(products + j * step + i);
@@ -229,11 +246,11 @@ void Winograd::forward(const Scratch& scratch, const Tensor& x, const float* w, 
     float* products = scratch.at(products_ + products_bytes_ * omp_get_thread_num());
     float* edge = scratch.at(forward_edge_ + edge_bytes_ * omp_get_thread_num());
     for (int i = 0; i < count; ++i)
-      transform_cells(x, first + i, edge, {cells + std::int64_t{i} * c, std::ptrdiff_t{forward_block_} * c, lanes});
+      transform_cells(x, first + i, edge, {cells + std::int64_t{i} * c, apart(forward_block_, c), lanes});
     for (int k = 0; k < y.shape.c; k += width) {
       for (int f = 0; f < frequencies; ++f)
         for_parts(count, [&](int part, int tiles) {
-          forward_tile_of[tiles - 1]({.x = cells + (std::int64_t{f} * forward_block_ + part) * c,
+          forward_tile_of[tiles - 1]({.x = cells + f * apart(forward_block_, c) + std::int64_t{part} * c,
                                       .x_step = c,
                                       .x_row = 0,
                                       .w = filter + (std::int64_t{k} * frequencies + f * width) * c,
@@ -252,20 +269,22 @@ void Winograd::forward(const Scratch& scratch, const Tensor& x, const float* w, 
   }
 }
 
-/// From [frequency] [block of 32 k] C 32.
+/// From [piece] [frequency] [block of 32 k] C 32.
 void Winograd::transform_filter_back(const float* sums, float* dw, Write write) const {
   const int c = x_.shape.c, k = y_.shape.c;
-  const std::int64_t step = std::int64_t{c} * k;  // from one frequency to the next
-#pragma omp for collapse(2) schedule(static)
-  for (int block = 0; block < k / width; ++block)
+  const std::int64_t step = std::int64_t{c} * blocks_of(k) * width;  // from one frequency to the next
+#pragma omp parallel for collapse(2) schedule(static) num_threads(threads_)
+  for (int block = 0; block < blocks_of(k); ++block)
     for (int first = 0; first < c; first += lanes)
-      for (int half = 0; half < width; half += lanes) {
+      for (int half = 0; half < std::min(width, k - block * width); half += lanes) {
         float taps[9][lanes][lanes];  // of c, and of k
         for (int i = 0; i < lanes; ++i) {
           const float* from = sums + (std::int64_t{block} * c + first + i) * width + half;
-          Floats u[side][side], g[3][3];
+          Floats u[side][side] = {}, g[3][3];
+          for (int piece = 0; piece < pieces_; ++piece)
 #pragma GCC unroll 16
-          for (int f = 0; f < frequencies; ++f) u[f / side][f % side] = load<Floats>(from + f * step);
+            for (int f = 0; f < frequencies; ++f)
+              u[f / side][f % side] += load<Floats>(from + (piece * frequencies + f) * step);
           both_ways(filter_back_transform, u, g);
 #pragma GCC unroll 9
           for (int j = 0; j < 9; ++j) store(taps[j][i], g[j / 3][j % 3]);
@@ -278,53 +297,62 @@ void Winograd::transform_filter_back(const float* sums, float* dw, Write write) 
       }
 }
 
-/// All threads transform a block of tiles, then share its products by frequency and channels: no sum depends on their number.
+/// A piece of work takes some tiles to the gradient of a group of filters. Their number does not depend on that of threads.
 void Winograd::backward_filter(const Scratch& scratch, const Tensor& x, const Tensor& dy, float* dw, float* db,
                                Write write) const {
-  const int c = x.shape.c, k = dy.shape.c;
-  float *cells = scratch.at(all_cells_), *gradients = scratch.at(gradients_);  // [frequency] [16 c or 32 k] [tile] 16 or 32
-  float *sums = scratch.at(sums_), *bias_sums = scratch.at(bias_sums_);
+  const int c = x.shape.c, filters = dy.shape.c, blocks = blocks_of(filters);
+  const std::int64_t step = std::int64_t{c} * blocks * width;  // from one frequency's sums to the next
+  float* bias_sums = scratch.at(bias_sums_);
   constexpr int sum_of_four = side + 1;  // the frequency that is a tile's sum
-#pragma omp parallel num_threads(threads_)
-  {
-    float* edge = scratch.at(filter_edge_ + edge_bytes_ * omp_get_thread_num());
-    for (std::int64_t first = 0; first < tiles_; first += filter_block_) {
-      const int count = static_cast<int>(std::min<std::int64_t>(filter_block_, tiles_ - first));
-#pragma omp for schedule(static)
-      for (int i = 0; i < count; ++i) {
-        transform_cells(x, first + i, edge,
-                        {cells + std::int64_t{i} * lanes, std::ptrdiff_t{count} * c, std::ptrdiff_t{count} * lanes});
-        transform_gradients(dy, first + i,
-                            {gradients + std::int64_t{i} * width, std::ptrdiff_t{count} * k, std::ptrdiff_t{count} * width});
-      }
-#pragma omp for collapse(2) schedule(dynamic)
-      for (int f = 0; f < frequencies; ++f)
-        for (int block = 0; block < k / width; ++block) {
-          const float* of_block = gradients + (std::int64_t{f} * k + block * width) * count;
-          for (int i = 0; i < c; i += lanes / 2)
-            filter_tile_of[lanes / 2 - 1]({.x = cells + (std::int64_t{f} * c + i / lanes * lanes) * count + i % lanes,
-                                           .x_step = lanes,
-                                           .x_row = 0,
-                                           .dy = of_block,
-                                           .dy_step = width,
-                                           .dy_row = 0,
-                                           .rows = 1,
-                                           .columns = count,
-                                           .sums = sums + (std::int64_t{f} * k + block * width) * c + std::int64_t{i} * width,
-                                           .sums_step = width,
-                                           .accumulate = first > 0});
-          if (!db || f != sum_of_four) continue;
-          float total[width] = {};
-          for (int i = 0; i < count; ++i)
-#pragma omp simd
-            for (int j = 0; j < width; ++j) total[j] += of_block[i * width + j];
-          float* to = bias_sums + block * width;
-          for (int j = 0; j < width; ++j) to[j] = first > 0 ? to[j] + total[j] : total[j];
+#pragma omp parallel for collapse(2) schedule(dynamic) num_threads(threads_)
+  for (int piece = 0; piece < pieces_; ++piece)
+    for (int k = 0; k < filters; k += group) {
+      // [frequency] [16 c or 32 k] [tile] 16 or 32
+      float* cells = scratch.at(filter_cells_ + filter_cells_bytes_ * omp_get_thread_num());
+      float* gradients = scratch.at(gradients_ + gradients_bytes_ * omp_get_thread_num());
+      float* edge = scratch.at(filter_edge_ + edge_bytes_ * omp_get_thread_num());
+      float* sums = scratch.at(sums_) + piece * frequencies * step;
+      const std::int64_t begin = tiles_ * piece / pieces_, end = tiles_ * (piece + 1) / pieces_;
+      for (std::int64_t first = begin; first < end; first += filter_block_) {
+        const int count = static_cast<int>(std::min<std::int64_t>(filter_block_, end - first));
+        for (int i = 0; i < count; ++i) {
+          transform_cells(x, first + i, edge,
+                          {cells + std::int64_t{i} * lanes, apart(count, c), std::ptrdiff_t{count} * lanes});
+          transform_gradients(dy, first + i, k,
+                              {gradients + std::int64_t{i} * width, apart(count, group), std::ptrdiff_t{count} * width});
         }
+        for (int f = 0; f < frequencies; ++f)
+          for (int block = k / width; block < std::min(blocks, (k + group) / width); ++block) {
+            const float* of_block = gradients + f * apart(count, group) + std::int64_t{block * width - k} * count;
+            for (int i = 0; i < c; i += lanes / 2)
+              filter_tile_of[lanes / 2 - 1](
+                  {.x = cells + f * apart(count, c) + std::int64_t{i} / lanes * lanes * count + i % lanes,
+                   .x_step = lanes,
+                   .x_row = 0,
+                   .dy = of_block,
+                   .dy_step = width,
+                   .dy_row = 0,
+                   .rows = 1,
+                   .columns = count,
+                   .sums = sums + f * step + (std::int64_t{block} * c + i) * width,
+                   .sums_step = width,
+                   .accumulate = first > begin});
+            if (!db || f != sum_of_four) continue;
+            float total[width] = {};
+            for (int i = 0; i < count; ++i)
+#pragma omp simd
+              for (int j = 0; j < width; ++j) total[j] += of_block[i * width + j];
+            float* to = bias_sums + (piece * blocks + block) * width;
+            for (int j = 0; j < width; ++j) to[j] = first > begin ? to[j] + total[j] : total[j];
+          }
+      }
     }
-    transform_filter_back(sums, dw, write);
+  transform_filter_back(scratch.at(sums_), dw, write);
+  for (int i = 0; db && i < filters; ++i) {
+    float total = write == Write::accumulate ? db[i] : 0.0f;
+    for (int piece = 0; piece < pieces_; ++piece) total += bias_sums[piece * blocks * width + i];
+    db[i] = total;
   }
-  for (int i = 0; db && i < k; ++i) db[i] = write == Write::accumulate ? db[i] + bias_sums[i] : bias_sums[i];
 }
 
 }  // namespace microtome

@@ -11,7 +11,8 @@ namespace microtome {
 
 class Winograd {
  public:
-  /// Whether it can be had, and pays: one group, 16 | C, 32 | K, images that tiles of 2x2 do not exceed by much.
+  /// Whether it can be had, and pays: one group, 16 | C, 16 | K, images and filters that tiles of 2x2 and blocks of 32
+  /// do not exceed by much.
   static bool serves(const Window& window, int groups, const Layout& x, const Layout& y);
 
   Winograd(const Window& window, const Layout& x, const Layout& y);
@@ -37,7 +38,7 @@ class Winograd {
   };
   void transform_filter(const float* w, Filter, float* to) const;
   void transform_cells(const Tensor& x, std::int64_t tile, float* edge, const Places&) const;
-  void transform_gradients(const Tensor& dy, std::int64_t tile, const Places&) const;
+  void transform_gradients(const Tensor& dy, std::int64_t tile, int k, const Places&) const;
   template <class Function>
   void transform_back(const float* products, std::int64_t tile, int k, const float* b, Function, const Tensor& y, Write) const;
   void transform_filter_back(const float* sums, float* dw, Write) const;
@@ -49,9 +50,10 @@ class Winograd {
   int forward_block_, filter_block_;  // tiles at a time
   int threads_;                       // as many as there is scratch for
   ScratchPlan forward_plan_, filter_plan_;
-  std::size_t forward_edge_ = 0, filter_edge_ = 0, edge_bytes_ = 0;
-  std::size_t filter_ = 0, cells_ = 0, cells_bytes_ = 0, products_ = 0, products_bytes_ = 0;
-  std::size_t all_cells_ = 0, gradients_ = 0, sums_ = 0, bias_sums_ = 0;
+  int pieces_;  // of the tiles, each with its own sums of the filter's gradient
+  std::size_t filter_ = 0, cells_ = 0, cells_bytes_ = 0, products_ = 0, products_bytes_ = 0, forward_edge_ = 0, edge_bytes_ = 0;
+  std::size_t filter_cells_ = 0, filter_cells_bytes_ = 0, gradients_ = 0, gradients_bytes_ = 0, filter_edge_ = 0, sums_ = 0,
+              bias_sums_ = 0;
 };
 
 }  // namespace microtome
