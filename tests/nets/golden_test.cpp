@@ -1,5 +1,5 @@
-// Keras is the judge: golden/*.json hold what Keras in float64 says of B2 and B6, golden/make_golden.py made them. Weights,
-// images and projections are those of golden/rules.py, computed here again.
+// Keras is the judge: golden/*.json hold what Keras in float64 says of the twelve networks, golden/make_golden.py made them.
+// Weights, images and projections are those of golden/rules.py, computed here again.
 #include "engine/model.h"
 #include "engine/random.h"
 #include "kernels/backend.h"
@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <fstream>
 #include <string>
@@ -24,48 +25,60 @@ struct Case {
   std::string net;
   int size;
   std::string device;
-  int steps;  // of the file's 20: naive loops take but some
 
   friend std::ostream& operator<<(std::ostream& out, const Case& c) {
     return out << c.net << " at " << c.size << " on " << c.device;
   }
 };
 
-/// How far a result may be from Keras', relative to the largest logit, to a tensor's norm, to a loss.
-/// float32: Keras on torch in float32 is off by at most 6e-6, 6e-6, 2e-5, 4e-5 (make_golden.py --compare).
-/// double: the reference's, where Keras is in float64 throughout; it hands gradients over in float32, whose half unit is 6e-8.
-/// On JAX, which made the files, Keras' batch-norm computes in float32 whatever floatx says: B6's files are no better than
-/// that.
+/// How far a result may be from Keras', relative to the largest logit, to a tensor's norm, to a loss. The worst that a test saw stands
+/// among its properties in --gtest_output=xml.
 struct Tolerance {
-  double logits, gradients, losses, after;
+  double logits, gradients, moved, losses;
 };
-constexpr Tolerance in_float32{1e-5, 1e-4, 1e-4, 1e-4};
+constexpr Tolerance in_float32{1e-4, 1e-3, 1e-5, 1e-4};
+/// The reference's; it hands gradients and statistics over in float32, whose half unit is 6e-8.
 constexpr Tolerance in_double{1e-9, 1e-7, 1e-7, 1e-7};
+
+/// A gradient that is nothing (of a bias before a batch-norm, which takes it away again) is less than this in double, and may be
+/// that in float32, both relative to the largest gradient's norm.
+constexpr double nothing = 1e-12, rounding = 1e-6;
 
 // The seeds of rules.py.
 enum Seed : std::uint64_t { weights = 1, projections, tints, blobs, noise };
 
-double unit(std::uint64_t seed, std::uint64_t stream, std::uint64_t i) {
-  return double{unit_float(random_word(seed, stream, i))};
+/// The first `count` of rules.py's unit(seed, stream, ...).
+std::vector<float> units(std::uint64_t seed, std::uint64_t stream, std::size_t count) {
+  std::vector<float> values(count);
+  for (std::size_t i = 0; i < count; i += 4) {
+    const std::array<std::uint32_t, 4> words = philox(seed, stream, i / 4);
+    for (std::size_t k = i; k < std::min(i + 4, count); ++k) values[k] = unit_float(words[k % 4]);
+  }
+  return values;
 }
 
 /// Parameter p in Keras' order.
-std::vector<float> rule_weight(int p, const Parameter& parameter) {
+std::vector<float> rule_weight(int p, const Parameter& parameter, double gain) {
   double low = -0.1, high = 0.1;  // biases
   if (parameter.name == "kernel") {
     const std::vector<int>& shape = parameter.keras_shape;
-    const int taps = shape.size() == 4 ? shape[0] * shape[1] : 1;
-    high = std::sqrt(6.0 / (taps * (shape[shape.size() - 2] + shape.back())));
+    const bool depthwise = shape.size() == 4 && shape.back() == 1;
+    double cells = 1;
+    for (std::size_t i = 0; i < (depthwise ? 2 : shape.size() - 1); ++i) cells *= shape[i];
+    high = gain * std::sqrt(3 / cells);
     low = -high;
-  } else if (parameter.name == "gamma" || parameter.name == "moving_variance") {
+  } else if (parameter.name == "gamma") {
     low = 0.5, high = 1.5;
-  } else if (parameter.name == "beta" || parameter.name == "moving_mean") {
-    low = -0.2, high = 0.2;
+  } else if (parameter.name == "beta") {
+    low = 1.2, high = 3.7;
+  } else if (parameter.name == "moving_mean") {
+    low = -0.5, high = 0.5;
+  } else if (parameter.name == "moving_variance") {
+    low = 0.7, high = 1.5;
   }
-  std::vector<float> values(static_cast<std::size_t>(parameter.shape.count()));
-  for (std::size_t i = 0; i < values.size(); ++i) {
-    values[i] = static_cast<float>(low + (high - low) * unit(Seed::weights, static_cast<std::uint64_t>(p), i));
-  }
+  const auto count = static_cast<std::size_t>(parameter.shape.count());
+  std::vector<float> values = units(Seed::weights, static_cast<std::uint64_t>(p), count);
+  for (float& value : values) value = static_cast<float>(low + (high - low) * value);
   return values;
 }
 
@@ -88,20 +101,15 @@ std::vector<std::uint8_t> rule_image(int image, int size) {
   return pixels;
 }
 
-struct Summary {
-  double norm = 0;
-  double products[2] = {0, 0};
-};
-
-Summary summarize(int p, const std::vector<float>& values) {
-  Summary summary;
-  for (std::size_t i = 0; i < values.size(); ++i) {
-    summary.norm += double{values[i]} * values[i];
-    for (int k = 0; k < 2; ++k) {
-      summary.products[k] += values[i] * (2 * unit(Seed::projections, static_cast<std::uint64_t>(2 * p + k), i) - 1);
-    }
+/// Norm, and products with two fixed vectors.
+std::array<double, 3> summarize(int p, const std::vector<float>& values) {
+  std::array<double, 3> summary{};
+  for (const float value : values) summary[0] += double{value} * value;
+  summary[0] = std::sqrt(summary[0]);
+  for (int k = 0; k < 2; ++k) {
+    const std::vector<float> vector = units(Seed::projections, static_cast<std::uint64_t>(2 * p + k), values.size());
+    for (std::size_t i = 0; i < values.size(); ++i) summary[1 + k] += values[i] * (2.0 * vector[i] - 1);
   }
-  summary.norm = std::sqrt(summary.norm);
   return summary;
 }
 
@@ -147,39 +155,55 @@ class GoldenTest : public testing::TestWithParam<Case> {
     backend_ = make_backend(c.device, Precision::f32);
     model_ = std::make_unique<Model>(find_network(c.net).build(c.size), *backend_,
                                      ModelOptions{.dropout = false, .keras3_variance = true});
-    model_->plan({{{Mode::evaluate, batch_, batch_}, {Mode::train, batch_, batch_}}});
-    const std::vector<Parameter>& parameters = model_->graph().parameters();
-    ASSERT_EQ(parameters.size(), golden_["parameters"].size());
-    std::vector<float> stored;
-    for (int p = 0; p < static_cast<int>(parameters.size()); ++p) {
-      const Parameter& parameter = parameters[p];
-      ASSERT_EQ(model_->graph().rows()[parameter.row].name + "/" + parameter.name, golden_["parameters"][p]["name"]);
-      ASSERT_EQ(json(parameter.keras_shape), golden_["parameters"][p]["shape"]);
-      const std::vector<float> values = from_keras(parameter, rule_weight(p, parameter));
-      stored.insert(stored.end(), values.begin(), values.end());
+    metrics_ = backend_->allocate(sizeof(BatchMetrics) * golden_["losses"].size());
+
+    const Graph& graph = model_->graph();
+    int p = 0;
+    for (const int row : keras_order(graph)) {
+      const std::vector<int>& own = graph.rows()[row].parameters;
+      order_.insert(order_.end(), own.begin(), own.end());
     }
-    model_->set_weights(stored);
-    metrics_ = backend_->allocate(sizeof(BatchMetrics) * 20);
+    ASSERT_EQ(order_.size(), golden_["parameters"].size());
+    std::vector<std::vector<float>> stored(order_.size());
+    for (const int index : order_) {
+      const Parameter& parameter = graph.parameters()[index];
+      ASSERT_EQ(full_name(graph, parameter), golden_["parameters"][p]["name"]);
+      ASSERT_EQ(json(parameter.keras_shape), golden_["parameters"][p]["shape"]);
+      stored[index] = from_keras(parameter, rule_weight(p, parameter, golden_["gains"][p == 0 ? 0 : 1]));
+      ++p;
+    }
+    std::vector<float> all;
+    for (const std::vector<float>& values : stored) all.insert(all.end(), values.begin(), values.end());
+    model_->set_weights(all);
   }
 
-  const Tolerance& tolerance() const {
-    const auto& [net, size, device, steps] = GetParam();
-    return device == "reference" && net == "b2" ? in_double : in_float32;
+  const Tolerance& tolerance() const { return GetParam().device == "reference" ? in_double : in_float32; }
+
+  Program& plan(Mode mode) {
+    model_->plan({{{mode, batch_, batch_}}});
+    return model_->program(mode, batch_);
   }
 
   void put_batch(const Program& program, int step) {
+    const Preprocessing& native = find_network(GetParam().net).native;
+    const Normalize& inside = program.normalization();
     std::vector<double> x, y;
     const int first = golden_["first_image"].get<int>() + step * batch_;
     for (int image = first; image < first + batch_; ++image) {
-      for (const std::uint8_t pixel : rule_image(image, GetParam().size)) x.push_back(pixel / 255.0);
+      const std::vector<std::uint8_t> pixels = rule_image(image, GetParam().size);
+      for (std::size_t i = 0; i < pixels.size(); ++i) {
+        const std::size_t c = i % 3;
+        const double given = (pixels[native.bgr ? i - c + 2 - c : i] - double{native.mean[c]}) / native.divisor[c];
+        x.push_back((given - inside.mean[c]) / inside.divisor[c]);
+      }
       y.push_back(tint(image, 0) > tint(image, 2) ? 1 : 0);
     }
     write_as(*backend_, program.input(), x);
     write_as(*backend_, program.labels(), y);
   }
 
-  std::vector<BatchMetrics> metrics(int count) {
-    std::vector<BatchMetrics> read(static_cast<std::size_t>(count));
+  std::vector<BatchMetrics> metrics(std::size_t count) {
+    std::vector<BatchMetrics> read(count);
     backend_->read(read.data(), metrics_.data(), read.size() * sizeof(BatchMetrics));
     return read;
   }
@@ -187,35 +211,40 @@ class GoldenTest : public testing::TestWithParam<Case> {
 
   /// Every parameter that has `key` in the file, against `values` in the model's order.
   void expect_summaries(const std::vector<float>& values, const char* key, double relative) {
-    const std::vector<Parameter>& parameters = model_->graph().parameters();
-    auto begin = values.begin();
-    int compared = 0;
-    for (int p = 0; p < static_cast<int>(parameters.size()); ++p) {
-      const auto end = begin + parameters[p].shape.count();
+    const Graph& graph = model_->graph();
+    std::vector<std::int64_t> begins{0};
+    for (const Parameter& parameter : graph.parameters()) begins.push_back(begins.back() + parameter.shape.count());
+    double largest = 0, worst = 0;
+    for (const json& row : golden_["parameters"])
+      if (row.contains(key)) largest = std::max(largest, row[key][0].get<double>());
+
+    for (int p = 0; p < static_cast<int>(order_.size()); ++p) {
       const json& row = golden_["parameters"][p];
-      if (row.contains(key)) {
-        const Summary found = summarize(p, to_keras(parameters[p], std::vector<float>(begin, end)));
-        const double norm = row[key]["norm"], near = relative * norm;
-        EXPECT_GT(norm, 0);
-        EXPECT_NEAR(found.norm, norm, near) << row["name"];
-        for (int k = 0; k < 2; ++k)
-          EXPECT_NEAR(found.products[k], row[key]["products"][k], near) << row["name"] << ", product " << k;
-        ++compared;
+      if (!row.contains(key)) continue;
+      const auto expected = row[key].get<std::array<double, 3>>();
+      const int index = order_[p];
+      const std::vector<float> tensor(values.begin() + begins[index], values.begin() + begins[index + 1]);
+      const std::array<double, 3> found = summarize(p, to_keras(graph.parameters()[index], tensor));
+      const bool none = expected[0] < nothing * largest;
+      const double near = none ? rounding * largest : relative * expected[0];
+      for (int k = 0; k < 3; ++k) {
+        EXPECT_NEAR(found[k], expected[k], near) << row["name"] << (k == 0 ? ", norm" : ", product");
+        if (!none) worst = std::max(worst, std::abs(found[k] - expected[k]) / expected[0]);
       }
-      begin = end;
     }
-    EXPECT_GE(compared, 8);
+    RecordProperty(key, fmt::format("{:.1e}", worst));
   }
 
   json golden_;
   int batch_ = 0;
+  std::vector<int> order_;  // the graph's parameters as Keras counts them
   std::unique_ptr<Backend> backend_;
   std::unique_ptr<Model> model_;
   Buffer metrics_;
 };
 
 TEST_P(GoldenTest, EvaluationMatchesKeras) {
-  Program& program = model_->program(Mode::evaluate, batch_);
+  Program& program = plan(Mode::evaluate);
   put_batch(program, 0);
   program.forward();
   program.loss(device_metrics(), nullptr);
@@ -223,10 +252,13 @@ TEST_P(GoldenTest, EvaluationMatchesKeras) {
   const auto expected = golden_["evaluate"]["logits"].get<std::vector<double>>();
   const std::vector<double> found = read(*backend_, program.logits());
   ASSERT_EQ(found.size(), expected.size());
-  double largest = 0;
+  double largest = 0, worst = 0;
   for (const double z : expected) largest = std::max(largest, std::abs(z));
-  for (std::size_t i = 0; i < found.size(); ++i)
+  for (std::size_t i = 0; i < found.size(); ++i) {
     EXPECT_NEAR(found[i], expected[i], tolerance().logits * largest) << "image " << i;
+    worst = std::max(worst, std::abs(found[i] - expected[i]) / largest);
+  }
+  RecordProperty("logits", fmt::format("{:.1e}", worst));
 
   const BatchMetrics judged = metrics(1)[0];
   const double loss = golden_["evaluate"]["loss"];
@@ -234,47 +266,41 @@ TEST_P(GoldenTest, EvaluationMatchesKeras) {
   EXPECT_EQ(judged.count, static_cast<std::uint32_t>(batch_));
 }
 
-TEST_P(GoldenTest, GradientsMatchKeras) {
-  Program& program = model_->program(Mode::train, batch_);
-  put_batch(program, 0);
-  program.forward();
-  program.loss(device_metrics(), nullptr);
-  program.backward();
-  const double loss = golden_["train"]["losses"][0];
-  EXPECT_NEAR(metrics(1)[0].loss, loss, tolerance().losses * loss);
-  expect_summaries(model_->gradients(), "gradient", tolerance().gradients);
-}
-
-TEST_P(GoldenTest, LossesOfAdamStepsMatchKeras) {
-  Program& program = model_->program(Mode::train, batch_);
+TEST_P(GoldenTest, TrainingMatchesKeras) {
+  Program& program = plan(Mode::train);
   const auto advance = backend_->advance();
-  const auto losses = golden_["train"]["losses"].get<std::vector<double>>();
-  const int steps = GetParam().steps;
-  ASSERT_LE(static_cast<std::size_t>(steps), losses.size());
+  const auto losses = golden_["losses"].get<std::vector<double>>();
   StepState state;
   state.learning_rate = golden_["learning_rate"];
   model_->set_state(state);
-  for (int step = 0; step < steps; ++step) {
-    put_batch(program, step);
+  for (std::size_t step = 0; step < losses.size(); ++step) {
+    put_batch(program, static_cast<int>(step));
     program.forward();
     program.loss(device_metrics(), nullptr);
     program.backward();
+    if (step == 0) {
+      expect_summaries(model_->gradients(), "gradient", tolerance().gradients);
+      expect_summaries(model_->weights(), "moved", tolerance().moved);
+    }
     model_->update();
     advance->run(model_->device_state(), true);
   }
-  const std::vector<BatchMetrics> found = metrics(steps);
-  for (int step = 0; step < steps; ++step) {
+  const std::vector<BatchMetrics> found = metrics(losses.size());
+  double worst = 0;
+  for (std::size_t step = 0; step < losses.size(); ++step) {
     EXPECT_NEAR(found[step].loss, losses[step], tolerance().losses * losses[step]) << "step " << step;
+    worst = std::max(worst, std::abs(found[step].loss - losses[step]) / losses[step]);
   }
-  if (static_cast<std::size_t>(steps) == losses.size()) expect_summaries(model_->weights(), "after", tolerance().after);
+  RecordProperty("losses", fmt::format("{:.1e}", worst));
 }
 
 std::vector<Case> cases() {
   std::vector<Case> all;
-  for (const char* net : {"b2", "b6"}) {
-    all.push_back({net, 50, "reference", 3});
-    for (const int size : {50, 96}) {
-      for (const char* device : {"cpu", "cuda:0"}) all.push_back({net, size, device, 20});
+  for (const Network& network : networks()) {
+    const std::string name(network.name);
+    if (!network.top) all.push_back({name, 50, "reference"});  // naive loops take the two small ones
+    for (const int size : {name == "inception_v3" ? 75 : 50, 96}) {
+      for (const char* device : {"cpu", "cuda:0"}) all.push_back({name, size, device});
     }
   }
   return all;

@@ -35,11 +35,14 @@ def b6():
 
 
 OWN = {"b2": b2, "b6": b6}
-PUBLISHED = {
-    "inception_v3": applications.InceptionV3, "vgg19": applications.VGG19, "resnet50": applications.ResNet50,
-    "mobilenet": applications.MobileNet, "densenet121": applications.DenseNet121, "densenet169": applications.DenseNet169,
-    "densenet201": applications.DenseNet201, "efficientnet_v2_b0": applications.EfficientNetV2B0,
-    "efficientnet_v2_b1": applications.EfficientNetV2B1, "efficientnet_v2_b2": applications.EfficientNetV2B2,
+PUBLISHED = {  # module of keras.applications, model
+    "inception_v3": (applications.inception_v3, "InceptionV3"), "vgg19": (applications.vgg19, "VGG19"),
+    "resnet50": (applications.resnet50, "ResNet50"), "mobilenet": (applications.mobilenet, "MobileNet"),
+    "densenet121": (applications.densenet, "DenseNet121"), "densenet169": (applications.densenet, "DenseNet169"),
+    "densenet201": (applications.densenet, "DenseNet201"),
+    "efficientnet_v2_b0": (applications.efficientnet_v2, "EfficientNetV2B0"),
+    "efficientnet_v2_b1": (applications.efficientnet_v2, "EfficientNetV2B1"),
+    "efficientnet_v2_b2": (applications.efficientnet_v2, "EfficientNetV2B2"),
 }
 NETS = [*OWN, *PUBLISHED]
 
@@ -49,16 +52,26 @@ def smallest_size(net):
     return 75 if net == "inception_v3" else 50
 
 
+def published(net, **options):
+    module, model = PUBLISHED[net]
+    return getattr(module, model)(weights=None, **options)
+
+
+def preprocess(net, images):
+    """Floating-point images of 0 .. 255 as the network expects them: x / 255 for the study's own."""
+    return images / 255 if net in OWN else PUBLISHED[net][0].preprocess_input(images.copy())
+
+
 def build(net, size=None, head="sigmoid", dropout=True):
     """A Keras model of `net` for size x size RGB images. dropout=False keeps the layers and sets their rates to 0."""
     keras.utils.clear_session()
     if head == "imagenet":
-        return PUBLISHED[net](weights=None)
+        return published(net)
     activation = None if head == "logits" else head
     if net in OWN:
         model = keras.Sequential([layers.Input((size, size, 3)), *OWN[net](), layers.Dense(1, activation=activation)], name=net)
     else:
-        base = PUBLISHED[net](weights=None, include_top=False, input_shape=(size, size, 3))
+        base = published(net, include_top=False, input_shape=(size, size, 3))
         x = layers.Dense(256, activation="relu")(layers.GlobalAveragePooling2D()(base.output))
         model = keras.Model(base.input, layers.Dense(1, activation=activation)(x), name=net)
     for layer in model.layers:

@@ -29,17 +29,18 @@ def unit(seed, stream, count):
     return (words(seed, stream, count) >> np.uint32(8)).astype(np.float64) / 2**24
 
 
-# Where a parameter's values lie; a kernel's interval is Glorot's.
-INTERVALS = {"bias": (-0.1, 0.1), "gamma": (0.5, 1.5), "beta": (-0.2, 0.2), "moving_mean": (-0.2, 0.2),
-             "moving_variance": (0.5, 1.5)}
+# Where a parameter's values lie; a kernel's interval is that of its gain. Batch-norms leave most of what they normalise above 0: see
+# make_golden.py.
+INTERVALS = {"bias": (-0.1, 0.1), "gamma": (0.5, 1.5), "beta": (1.2, 3.7), "moving_mean": (-0.5, 0.5), "moving_variance": (0.7, 1.5)}
 
 
-def weight(p, name, shape):
-    """Parameter p, float32, in Keras' order and shape."""
+def weight(p, name, shape, gain):
+    """Parameter p, float32, in Keras' order and shape. A kernel's variance is gain^2 over the cells that one output sums."""
     if name == "kernel":
-        taps = int(np.prod(shape[:-2]))
-        limit = np.sqrt(6 / (taps * (shape[-2] + shape[-1])))
-        low, high = -limit, limit
+        depthwise = len(shape) == 4 and shape[-1] == 1
+        cells = int(np.prod(shape[:2] if depthwise else shape[:-1]))
+        high = gain * np.sqrt(3 / cells)
+        low = -high
     else:
         low, high = INTERVALS[name]
     values = low + (high - low) * unit(WEIGHTS, p, int(np.prod(shape)))
@@ -73,4 +74,4 @@ def summary(p, values):
     """Norm of a tensor of parameter p, and its products with two fixed vectors of U(-1, 1): a sign or an order shows."""
     flat = np.asarray(values, np.float64).reshape(-1)
     products = [float(flat @ (2 * unit(PROJECTIONS, 2 * p + k, flat.size) - 1)) for k in range(2)]
-    return {"norm": float(np.linalg.norm(flat)), "products": products}
+    return [float(f"{number:.9g}") for number in (np.linalg.norm(flat), *products)]
