@@ -292,7 +292,7 @@ void write_checkpoint(const fs::path& file, const Snapshot& snapshot, const Chec
         put_summed(std::as_bytes(std::span(header)));
         for_each_tensor(snapshot, columns, [&]<class V>(std::string_view, const V& values) {
           if constexpr (std::is_same_v<V, Values>)
-            put_summed(std::as_bytes(std::span<const float>(values.get())));  // one at a time in memory
+            values.for_each_part([&](std::span<const float> part) { put_summed(std::as_bytes(part)); });
           else
             put_summed(std::as_bytes(std::span(values)));
         });

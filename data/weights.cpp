@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <functional>
 #include <map>
 #include <set>
 #include <string_view>
@@ -344,14 +345,15 @@ class Matcher {
   std::string first_renamed_;
 };
 
+/// A parameter's values in its stored order.
+using ReadParameter = std::function<std::vector<float>(int parameter)>;
+
 /// Calls visit(parameter, values in Keras' order) for the row's parameters.
 template <class Visitor>
-void for_each_weight(const Graph& graph, const Row& row, std::span<const float> weights,
-                     const std::vector<std::size_t>& offsets, Visitor&& visit) {
+void for_each_weight(const Graph& graph, const Row& row, const ReadParameter& read, Visitor&& visit) {
   for (const int index : row.parameters) {
     const Parameter& parameter = graph.parameters()[static_cast<std::size_t>(index)];
-    const std::size_t count = static_cast<std::size_t>(parameter.shape.count());
-    visit(parameter, to_keras(parameter, weights.subspan(offsets[static_cast<std::size_t>(index)], count)));
+    visit(parameter, to_keras(parameter, read(index)));
   }
 }
 
@@ -359,7 +361,7 @@ std::vector<hsize_t> extents(const Parameter& parameter) {
   return {parameter.keras_shape.begin(), parameter.keras_shape.end()};
 }
 
-void write_keras3(hid_t file, const Graph& graph, std::span<const float> weights, const std::vector<std::size_t>& offsets) {
+void write_keras3(hid_t file, const Graph& graph, const ReadParameter& read) {
   std::map<std::string, int> uses;
   // Keras 3.3 asks for the model's own, though it has none.
   hdf5::write_string(hdf5::create_group(file, "vars"), "name", "model");
@@ -370,20 +372,20 @@ void write_keras3(hid_t file, const Graph& graph, std::span<const float> weights
     const hdf5::Id group = hdf5::create_group(file, vars);
     hdf5::write_string(group, "name", row.name);
     int index = 0;
-    for_each_weight(graph, row, weights, offsets, [&](const Parameter& parameter, const std::vector<float>& values) {
+    for_each_weight(graph, row, read, [&](const Parameter& parameter, const std::vector<float>& values) {
       hdf5::write_dataset(group, fmt::format("{}", index++), extents(parameter), H5T_IEEE_F32LE, values.data());
     });
   }
 }
 
-void write_legacy(hid_t file, const Graph& graph, std::span<const float> weights, const std::vector<std::size_t>& offsets) {
+void write_legacy(hid_t file, const Graph& graph, const ReadParameter& read) {
   std::vector<std::string> layer_names;
   for (const int r : keras_order(graph)) {
     const Row& row = graph.rows()[static_cast<std::size_t>(r)];
     layer_names.push_back(row.name);
     const hdf5::Id group = hdf5::create_group(file, row.name);
     std::vector<std::string> weight_names;
-    for_each_weight(graph, row, weights, offsets, [&](const Parameter& parameter, const std::vector<float>& values) {
+    for_each_weight(graph, row, read, [&](const Parameter& parameter, const std::vector<float>& values) {
       weight_names.push_back(fmt::format("{}/{}:0", row.name, parameter.name));
       hdf5::write_dataset(group, weight_names.back(), extents(parameter), H5T_IEEE_F32LE, values.data());
     });
@@ -393,6 +395,14 @@ void write_legacy(hid_t file, const Graph& graph, std::span<const float> weights
   // Readers take their rules from these: the layout's, not the program's that wrote it.
   hdf5::write_string(file, "backend", "tensorflow");
   hdf5::write_string(file, "keras_version", "2.10.0");
+}
+
+void write_file(const fs::path& path, const Graph& graph, const ReadParameter& read) {
+  const hdf5::Id file = hdf5::create_file_in_memory();
+  const bool keras3 = path.filename().string().ends_with(".weights.h5");
+  (keras3 ? write_keras3 : write_legacy)(file, graph, read);
+  const Bytes image = hdf5::image_of(file);
+  write_whole(path, {&image, 1}, "the weight file");
 }
 
 }  // namespace
@@ -408,17 +418,16 @@ LoadedWeights read_weights(const fs::path& path, const Graph& graph, std::span<c
 void write_weights(const fs::path& path, const Graph& graph, std::span<const float> weights) {
   require(static_cast<std::int64_t>(weights.size()) == graph.parameter_count(), "weights: ", weights.size(), " values for ",
           graph.parameter_count(), " parameters");
-  std::vector<std::size_t> offsets;
-  std::size_t offset = 0;
+  std::vector<std::span<const float>> parts;
   for (const Parameter& parameter : graph.parameters()) {
-    offsets.push_back(offset);
-    offset += static_cast<std::size_t>(parameter.shape.count());
+    parts.push_back(weights.first(static_cast<std::size_t>(parameter.shape.count())));
+    weights = weights.subspan(parts.back().size());
   }
-  const hdf5::Id file = hdf5::create_file_in_memory();
-  const bool keras3 = path.filename().string().ends_with(".weights.h5");
-  (keras3 ? write_keras3 : write_legacy)(file, graph, weights, offsets);
-  const Bytes image = hdf5::image_of(file);
-  write_whole(path, {&image, 1}, "the weight file");
+  write_file(path, graph, [&](int p) { return std::vector<float>(parts[p].begin(), parts[p].end()); });
+}
+
+void write_weights(const fs::path& path, const Model& model) {
+  write_file(path, model.graph(), [&](int p) { return model.weight(p); });
 }
 
 }  // namespace microtome

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "data/weight_file.h"
-#include "engine/graph.h"
+#include "engine/model.h"
 
 #include <filesystem>
 #include <span>
@@ -27,5 +27,6 @@ LoadedWeights read_weights(const std::filesystem::path& file, const Graph& graph
 /// Keras 3's layout where the name ends in ".weights.h5", else the legacy one; `weights` as Model::weights(). The file appears
 /// whole or not at all; throws Error(ExitCode::memory) where the disk is full or refuses.
 void write_weights(const std::filesystem::path& file, const Graph& graph, std::span<const float> weights);
+void write_weights(const std::filesystem::path& file, const Model& model);
 
 }  // namespace microtome

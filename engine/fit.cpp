@@ -235,6 +235,13 @@ void calibrate(Model& model, Feed& feed) {
 
 }  // namespace
 
+std::vector<float> Values::get() const {
+  std::vector<float> values;
+  values.reserve(size_);
+  for_each_part([&values](std::span<const float> part) { values.insert(values.end(), part.begin(), part.end()); });
+  return values;
+}
+
 FitResult fit(Model& model, const Dataset& data, const FitOptions& options, FitObserver& observer,
               const std::optional<Snapshot>& resume) {
   require_both_classes(data.train, "training");
@@ -282,9 +289,14 @@ FitResult fit(Model& model, const Dataset& data, const FitOptions& options, FitO
   const auto capture = [&](int batches_done, double seconds) {
     now.state = model.state();
     const auto parameters = static_cast<std::size_t>(model.graph().parameter_count());
-    now.weights = {parameters, [&model] { return model.weights(); }};
-    now.first_moments = {parameters, [&model] { return model.first_moments(); }};
-    now.second_moments = {parameters, [&model] { return model.second_moments(); }};
+    const auto live = [&](std::vector<float> (Model::*read)(int) const) {
+      return Values(parameters, [&model, read](const Values::Take& take) {
+        for (int p = 0; p < static_cast<int>(model.graph().parameters().size()); ++p) take((model.*read)(p));
+      });
+    };
+    now.weights = live(&Model::weight);
+    now.first_moments = live(&Model::first_moment);
+    now.second_moments = live(&Model::second_moment);
     now.batches = training.metrics(batches_done);
     now.seconds = seconds;
     observer.checkpoint(now);
@@ -331,7 +343,11 @@ FitResult fit(Model& model, const Dataset& data, const FitOptions& options, FitO
     record.valid_accuracy = validated.accuracy;
     record.best = !best() || record.valid_accuracy > best()->valid_accuracy;
     now.history.push_back(record);
-    if (record.best) now.best_weights = model.weights();
+    if (record.best) {
+      now.best_weights = {};  // while the observer stores the new ones
+      observer.best(model);
+      now.best_weights = model.weights();
+    }
     if (calibration) model.set_statistics(moving);
 
     ++state.epoch;

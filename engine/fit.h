@@ -10,6 +10,7 @@
 #include <functional>
 #include <initializer_list>
 #include <optional>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -42,21 +43,24 @@ struct EpochRecord {
   bool best = false;             // strictly better validation accuracy than every epoch before
 };
 
-/// Numbers of a run, one a parameter: held, or read from the device when they are wanted, which spares a copy.
+/// Numbers of a run, one a parameter: held, or read from the device part by part when they are wanted, which spares a copy.
 class Values {
  public:
+  using Take = std::function<void(std::span<const float>)>;
+
   Values() = default;
   Values(std::vector<float> held) : size_(held.size()), held_(std::move(held)) {}
   Values(std::initializer_list<float> held) : Values(std::vector<float>(held)) {}
-  Values(std::size_t size, std::function<std::vector<float>()> read) : size_(size), read_(std::move(read)) {}
+  Values(std::size_t size, std::function<void(const Take&)> read) : size_(size), read_(std::move(read)) {}
 
   std::size_t size() const { return size_; }
-  std::vector<float> get() const { return read_ ? read_() : held_; }
+  void for_each_part(const Take& take) const { read_ ? read_(take) : take(held_); }
+  std::vector<float> get() const;
 
  private:
   std::size_t size_ = 0;
   std::vector<float> held_;
-  std::function<std::vector<float>()> read_;
+  std::function<void(const Take&)> read_;
 };
 
 /// Everything needed to go on as if never stopped, bit for bit where parameters are f32 (on `reference`, to f32's rounding).
@@ -84,6 +88,8 @@ class FitObserver {
   /// Loss of every step of the epoch, in order; at an epoch's end.
   virtual void steps(const std::vector<BatchMetrics>& batches, std::uint64_t first_step) { (void)batches, (void)first_step; }
   virtual void epoch_end(const EpochRecord& record) { (void)record; }
+  /// The model is, for now, the best of all epochs, as validated.
+  virtual void best(const Model& model) { (void)model; }
   /// Called after every epoch, and when stopping; the observer stores it durably.
   virtual void checkpoint(const Snapshot& snapshot) { (void)snapshot; }
   /// Asked after every batch: true finishes the step, checkpoints and returns.

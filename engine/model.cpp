@@ -116,14 +116,16 @@ std::vector<float> Model::gradients() const {
   return read_parameters(backend_, graph_, p, p.dw.data(), p.trainable);
 }
 
-std::vector<float> Model::first_moments() const {
-  const Parameters& p = impl_->parameters;
-  return read_parameters(backend_, graph_, p, p.m.data(), p.trainable);
+std::vector<float> Model::weight(int parameter) const {
+  return read_parameter(backend_, graph_, impl_->parameters, impl_->parameters.w.data(), impl_->parameters.total, parameter);
 }
 
-std::vector<float> Model::second_moments() const {
-  const Parameters& p = impl_->parameters;
-  return read_parameters(backend_, graph_, p, p.v.data(), p.trainable);
+std::vector<float> Model::first_moment(int parameter) const {
+  return read_parameter(backend_, graph_, impl_->parameters, impl_->parameters.m.data(), impl_->parameters.trainable, parameter);
+}
+
+std::vector<float> Model::second_moment(int parameter) const {
+  return read_parameter(backend_, graph_, impl_->parameters, impl_->parameters.v.data(), impl_->parameters.trainable, parameter);
 }
 
 void Model::set_moments(std::span<const float> first, std::span<const float> second) {

@@ -71,14 +71,16 @@ class Model {
   /// All parameters, one after another in the graph's order, each in its stored order.
   std::vector<float> weights() const;
   void set_weights(std::span<const float> weights);
+  /// Of one parameter, in its stored order; moments are zeros where it is not trainable.
+  std::vector<float> weight(int parameter) const;
+  std::vector<float> first_moment(int parameter) const;
+  std::vector<float> second_moment(int parameter) const;
   /// The parameters that are not trained, moving statistics above all, as they lie on the device.
   std::vector<float> statistics() const;
   void set_statistics(std::span<const float> statistics);
   /// Gradients of the trainable parameters, likewise, zeros where not trainable; valid after backward().
   std::vector<float> gradients() const;
   /// Adam's moments, likewise: zeros where not trainable.
-  std::vector<float> first_moments() const;
-  std::vector<float> second_moments() const;
   void set_moments(std::span<const float> first, std::span<const float> second);
 
   StepState state() const;

@@ -57,15 +57,21 @@ std::vector<float> read_values(Backend& backend, const void* device, DType dtype
   return values;
 }
 
+std::vector<float> read_parameter(Backend& backend, const Graph& graph, const Parameters& parameters, const void* from,
+                                  std::int64_t size, int parameter) {
+  const std::int64_t offset = parameters.offsets[parameter], count = graph.parameters()[parameter].shape.count();
+  std::vector<float> values(static_cast<std::size_t>(count));
+  if (offset + count <= size) read_into(backend, element(from, parameters.type, offset), parameters.type, values);
+  return values;
+}
+
 std::vector<float> read_parameters(Backend& backend, const Graph& graph, const Parameters& parameters, const void* from,
                                    std::int64_t size) {
-  std::vector<float> values(static_cast<std::size_t>(graph.parameter_count()));
-  std::size_t begin = 0;
-  for (std::size_t p = 0; p < parameters.offsets.size(); ++p) {
-    const std::int64_t offset = parameters.offsets[p], count = graph.parameters()[p].shape.count();
-    const auto part = std::span(values).subspan(begin, static_cast<std::size_t>(count));
-    if (offset + count <= size) read_into(backend, element(from, parameters.type, offset), parameters.type, part);
-    begin += part.size();
+  std::vector<float> values;
+  values.reserve(static_cast<std::size_t>(graph.parameter_count()));
+  for (int p = 0; p < static_cast<int>(parameters.offsets.size()); ++p) {
+    const std::vector<float> part = read_parameter(backend, graph, parameters, from, size, p);
+    values.insert(values.end(), part.begin(), part.end());
   }
   return values;
 }

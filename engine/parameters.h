@@ -35,6 +35,8 @@ std::vector<float> read_values(Backend& backend, const void* device, DType dtype
 /// beyond it (not trainable) read as zero.
 std::vector<float> read_parameters(Backend& backend, const Graph& graph, const Parameters& parameters, const void* from,
                                    std::int64_t size);
+std::vector<float> read_parameter(Backend& backend, const Graph& graph, const Parameters& parameters, const void* from,
+                                  std::int64_t size, int parameter);
 void write_parameters(Backend& backend, const Graph& graph, const Parameters& parameters, void* to, DType dtype,
                       std::int64_t size, std::span<const float> values);
 

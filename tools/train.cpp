@@ -191,9 +191,9 @@ bool averages_would_trail(const TrainSettings& s, const Dataset& data) {
 
 class TrainObserver : public FitObserver {
  public:
-  TrainObserver(const TrainSettings& s, const RunFolder& folder, const Graph& graph, CheckpointInfo info, std::int64_t images,
+  TrainObserver(const TrainSettings& s, const RunFolder& folder, CheckpointInfo info, std::int64_t images,
                 Terminal& terminal)
-      : s_(s), folder_(folder), graph_(graph), info_(std::move(info)), images_(images), terminal_(terminal) {}
+      : s_(s), folder_(folder), info_(std::move(info)), images_(images), terminal_(terminal) {}
 
   void features(int done, int of) override { terminal_.progress("features of the frozen base", done, of); }
 
@@ -220,12 +220,10 @@ class TrainObserver : public FitObserver {
                           {"best", r.best}});
   }
 
+  void best(const Model& model) override { write_weights(folder_ / "best.weights.h5", model); }
+
   // The checkpoint goes last: what it says was done has then been written elsewhere too.
   void checkpoint(const Snapshot& snapshot) override {
-    int best_epoch = 0;
-    for (const EpochRecord& r : snapshot.history) best_epoch = r.best ? r.epoch : best_epoch;
-    if (best_epoch != best_epoch_) write_weights(folder_ / "best.weights.h5", graph_, snapshot.best_weights);
-    best_epoch_ = best_epoch;
     folder_.write_metrics(snapshot.history);
     write_checkpoint(folder_ / "last.checkpoint", snapshot, info_);
     last_checkpoint_ = std::chrono::steady_clock::now();
@@ -244,10 +242,8 @@ class TrainObserver : public FitObserver {
  private:
   const TrainSettings& s_;
   const RunFolder& folder_;
-  const Graph& graph_;
   CheckpointInfo info_;
   std::int64_t images_;
-  int best_epoch_ = 0;
   Terminal& terminal_;
   std::chrono::steady_clock::time_point last_checkpoint_ = std::chrono::steady_clock::now();
 };
@@ -380,7 +376,7 @@ int run(TrainSettings& s, const Arguments& arguments, const Network& network, co
 
   FitResult fitted;
   if (s.epochs > 0) {
-    TrainObserver observer(s, folder, graph, info, data.train.shape.n, terminal);
+    TrainObserver observer(s, folder, info, data.train.shape.n, terminal);
     begin_saving();
     fitted = fit(model, data, options, observer, earlier);
     end_saving();
@@ -391,7 +387,7 @@ int run(TrainSettings& s, const Arguments& arguments, const Network& network, co
     }
     model.set_weights(std::exchange(fitted.best_weights, {}));
   }
-  write_weights(folder / "best.weights.h5", graph, model.weights());
+  write_weights(folder / "best.weights.h5", model);
   const std::optional<Verdict> valid = judge_split(model, data.valid, "valid", options, terminal);
   const std::optional<Verdict> test = judge_split(model, data.test, "test", options, terminal);
 
