@@ -210,5 +210,38 @@ TEST(ModelTest, AnErrorInAnOpNamesItsRowAndShapes) {
   }
 }
 
+/// Convolutions with and without a bias, a dense layer, gamma and none, each before a batch-norm.
+Graph normalised() {
+  return record([](Node x) {
+    return x | conv(4, 3, {.bias = false}) | batch_norm() | relu() | conv(3, 2) | batch_norm({.scale = false}) | flatten() | dense(5) |
+           batch_norm() | logit();
+  });
+}
+
+TEST(ModelTest, AFrozenNetworkWithFoldedBatchNormsGivesTheSameLogits) {
+  Graph graph = normalised();
+  graph.freeze();
+  Bench folded(std::move(graph)), plain(normalised());
+  for (const std::uint64_t draw : {1, 2}) {  // the second set of weights comes after folding: it must be folded again
+    std::vector<float> weights(plain.model.weights().size());
+    for (std::size_t i = 0; i < weights.size(); ++i) weights[i] = 0.5f + unit_float(random_word(draw, 0, i));
+    for (Bench* bench : {&folded, &plain}) {
+      bench->model.set_weights(weights);
+      bench->loss(Mode::evaluate);
+    }
+    const auto logits = [](Bench& bench) {
+      std::vector<double> z(static_cast<std::size_t>(bench.batch));
+      bench.backend->read(z.data(), bench.model.program(Mode::evaluate, bench.batch).logits().data, z.size() * sizeof(double));
+      return z;
+    };
+    const std::vector<double> expected = logits(plain), found = logits(folded);
+    for (std::size_t i = 0; i < found.size(); ++i) {
+      // Folded weights are rounded to float; some hundred products of them make a logit.
+      EXPECT_NEAR(found[i], expected[i], 200 * std::numeric_limits<float>::epsilon() * std::abs(expected[i]));
+      EXPECT_NE(found[i], expected[i]) << "nothing was folded";
+    }
+  }
+}
+
 }  // namespace
 }  // namespace microtome
