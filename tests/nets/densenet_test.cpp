@@ -39,7 +39,9 @@ class CountingBackend final : public Backend {
     return cpu_->activate(k, x, y);
   }
   std::unique_ptr<PoolOp> pool(const Pool& k, const Layout& x, const Layout& y) override { return cpu_->pool(k, x, y); }
-  std::unique_ptr<DropoutOp> dropout(const Dropout& k, const Layout& x, const Layout& y) override { return cpu_->dropout(k, x, y); }
+  std::unique_ptr<DropoutOp> dropout(const Dropout& k, const Layout& x, const Layout& y) override {
+    return cpu_->dropout(k, x, y);
+  }
   std::unique_ptr<AddOp> add(const Add& k, const Layout& a, const Layout& b, const Layout& y) override {
     return cpu_->add(k, a, b, y);
   }

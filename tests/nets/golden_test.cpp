@@ -31,8 +31,8 @@ struct Case {
   }
 };
 
-/// How far a result may be from Keras', relative to the largest logit, to a tensor's norm, to a loss. The worst that a test saw stands
-/// among its properties in --gtest_output=xml.
+/// How far a result may be from Keras', relative to the largest logit, to a tensor's norm, to a loss. The worst that a test saw
+/// stands among its properties in --gtest_output=xml.
 struct Tolerance {
   double logits, gradients, moved, losses;
 };
@@ -40,8 +40,8 @@ constexpr Tolerance in_float32{1e-4, 1e-3, 1e-5, 1e-4};
 /// The reference's; it hands gradients and statistics over in float32, whose half unit is 6e-8.
 constexpr Tolerance in_double{1e-9, 1e-7, 1e-7, 1e-7};
 
-/// A gradient that is nothing (of a bias before a batch-norm, which takes it away again) is less than this in double, and may be
-/// that in float32, both relative to the largest gradient's norm.
+/// A gradient that is nothing (of a bias before a batch-norm, which takes it away again) is less than this in double, and may
+/// be that in float32, both relative to the largest gradient's norm.
 constexpr double nothing = 1e-12, rounding = 1e-6;
 
 // The seeds of rules.py.

@@ -1,5 +1,5 @@
-// Counts, shapes, names and order of the networks' layers: the published figures, and golden/layers.json, in which Keras describes
-// itself (golden/make_layers.py).
+// Counts, shapes, names and order of the networks' layers: the published figures, and golden/layers.json, in which Keras
+// describes itself (golden/make_layers.py).
 #include "nets/nets.h"
 
 #include "engine/check.h"
@@ -55,8 +55,8 @@ TEST(NetsTest, ParameterCountsOfTheStudysOwnAreKeras) {
   for (const auto& [name, size, count] : expected) expect_count(find_network(name).build(size), count, name.data());
 }
 
-/// What Keras' documentation and model.summary() say of a published network: parameters with 1000 classes, without them, with the
-/// study's head; those that transfer learning trains; layers likewise; layers with weights in the base, their tensors.
+/// What Keras' documentation and model.summary() say of a published network: parameters with 1000 classes, without them, with
+/// the study's head; those that transfer learning trains; layers likewise; layers with weights in the base, their tensors.
 struct Published {
   std::int64_t imagenet, base, study, not_trainable, head;
   int imagenet_layers, base_layers, weight_layers, tensors;
@@ -94,8 +94,9 @@ TEST_P(PublishedTest, LayerCountsAreKeras) {
   EXPECT_EQ(base.rows().size(), static_cast<std::size_t>(expected.base_layers));
   EXPECT_EQ(layers_with_weights(base), expected.weight_layers);
   EXPECT_EQ(base.parameters().size(), static_cast<std::size_t>(expected.tensors));
-  EXPECT_EQ(network.build(network.published_size, Head::imagenet).rows().size(), static_cast<std::size_t>(expected.imagenet_layers));
   EXPECT_EQ(network.build(96).rows().size(), static_cast<std::size_t>(expected.base_layers + 3));
+  const Graph imagenet = network.build(network.published_size, Head::imagenet);
+  EXPECT_EQ(imagenet.rows().size(), static_cast<std::size_t>(expected.imagenet_layers));
 }
 
 json described_by_keras(std::string_view network) {
@@ -122,7 +123,8 @@ json described(const std::vector<Graph>& graphs, int row) {
 void expect_layers(const std::vector<Graph>& graphs, std::size_t first, const json& expected) {
   const std::vector<int> order = keras_order(graphs[0]);
   ASSERT_EQ(order.size() - first, expected.size());
-  for (std::size_t i = 0; i < expected.size(); ++i) EXPECT_EQ(described(graphs, order[first + i]), expected[i]) << "layer " << first + i;
+  for (std::size_t i = 0; i < expected.size(); ++i)
+    EXPECT_EQ(described(graphs, order[first + i]), expected[i]) << "layer " << first + i;
 }
 
 TEST_P(PublishedTest, EveryLayerIsKerasInItsOrder) {
@@ -173,7 +175,8 @@ TEST(NetsTest, RowsAreNamedAsKerasNamesThem) {
                                       "max_pooling2d_1", "flatten", "dense", "activation_2", "dense_1"}));
 }
 
-TEST(NetsTest, WorkIsWhatTheLayersSay) {  // millions of multiply-accumulates a forward pass, to the digit printed in the study of floors
+// Millions of multiply-accumulates a forward pass, to the digit printed in the study of floors.
+TEST(NetsTest, WorkIsWhatTheLayersSay) {
   EXPECT_EQ((find_network("b2").build(96).macs() + 50'000) / 100'000, 1495);
   EXPECT_EQ((find_network("b6").build(96).macs() + 50'000) / 100'000, 2577);
 }

@@ -1,19 +1,19 @@
 #!/usr/bin/env python3
-"""Weights go round: a `.weights.h5` of ours scores in Keras as in our `predict`, and one of Keras' in ours.
+"""Weights go round for every network: files of Keras score here as in Keras, and files of ours, made of them by `convert`, load in
+Keras to the same weights and scores. Keras writes its `.weights.h5` and its legacy `.h5`; so do we.
 
-    train --net b6 --data pcam --out run ...; predict --net b6 --weights run/best.weights.h5 --data pcam/..._test_x.h5 --out scores.csv
-    python check_weights.py --net b6 --weights run/best.weights.h5 --images pcam/..._test_x.h5 --scores scores.csv
+    python check_weights.py --programs build/tools
 
-    python check_weights.py --net b6 --make keras.weights.h5 --images pcam/..._test_x.h5 --write expected.csv
-    predict --net b6 --weights keras.weights.h5 --data pcam/..._test_x.h5 --out scores.csv        then: compare with the first form
-
-Prints the largest difference of a score; exit code 7 where it is above --tolerance. Needs Keras 3, one of its backends, h5py, numpy.
+Prints the largest difference of a score for each file; exit code 7 where one is above --tolerance or a weight is not the same.
+Needs Keras 3, one of its backends, h5py, numpy.
 """
 
 import argparse
 import csv
 import pathlib
+import subprocess
 import sys
+import tempfile
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
@@ -21,54 +21,81 @@ VERDICT_FAILED = 7
 
 
 def parse():
+    import keras_nets
+
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--net", choices=["b2", "b6"], required=True)
-    parser.add_argument("--images", required=True, help='HDF5 file with dataset "x", uint8 N H W 3, as PCam has')
-    parser.add_argument("--weights", help="a .weights.h5 to load")
-    parser.add_argument("--make", help="a .weights.h5 to write: weights by rules.py, moving statistics too")
-    parser.add_argument("--scores", help="id,score of these images, as predict writes them: to compare")
-    parser.add_argument("--write", help="write Keras' scores there in the same form")
+    parser.add_argument("--programs", type=pathlib.Path, required=True, help="folder of predict and convert")
+    parser.add_argument("--net", choices=keras_nets.NETS, action="append", help="default: all")
+    parser.add_argument("--size", type=int, default=96, help="side of the images in pixels (default: 96)")
+    parser.add_argument("--images", type=int, default=16, help="how many (default: 16)")
+    parser.add_argument("--device", default="cpu", help="of predict (default: cpu)")
     # A float32 logit of these networks is good to 1e-5 of the largest one, and a score moves by a quarter of its logit.
     parser.add_argument("--tolerance", type=float, default=1e-5, help="largest difference of a score (default: 1e-5)")
-    options = parser.parse_args()
-    if bool(options.weights) == bool(options.make):
-        parser.error("either --weights or --make")
-    return options
+    return parser.parse_args()
+
+
+def weights_of(model):
+    import keras
+    import keras_nets
+
+    return [keras.ops.convert_to_numpy(variable.value) for _, variable in keras_nets.variables(model)]
+
+
+def check(net, options, folder):
+    """Yields (what, largest difference of a score, number of weight tensors that differ)."""
+    import h5py
+    import keras_nets
+    import make_golden
+    import numpy
+    import rules
+
+    pixels = rules.images(1, options.images, options.size)
+    with h5py.File(folder / "images.h5", "w") as file:
+        file["x"] = pixels
+    x = keras_nets.preprocess(net, pixels.astype("float32"))
+
+    def scores_of(model):
+        return model.predict(x, verbose=0).reshape(-1)
+
+    def ours(weights):
+        out = folder / "scores.csv"
+        run = [options.programs / "predict", "--net", net, "--weights", weights, "--data", folder / "images.h5", "--preprocess",
+               "native", "--device", options.device, "--out", out, "--quiet"]
+        subprocess.run(run, check=True)
+        with open(out) as file:
+            return numpy.array([float(row["score"]) for row in csv.DictReader(file)])
+
+    # Logits between -1 and 1: a score of 0 or 1 would hide any difference.
+    largest = abs(make_golden.build(net, options.size).predict(x, verbose=0)).max()
+    model = make_golden.build(net, options.size, head="sigmoid")
+    for variable in model.layers[-1].variables:
+        variable.assign(variable.value / largest)
+    expected, truth = scores_of(model), weights_of(model)
+    model.save_weights(folder / "keras.weights.h5")
+    model.save(folder / "keras.h5")
+    for name in ("keras.weights.h5", "keras.h5"):
+        yield f"Keras' {name.removeprefix('keras')} here", abs(ours(folder / name) - expected).max(), 0
+
+    for name in ("ours.weights.h5", "ours.h5"):
+        subprocess.run([options.programs / "convert", folder / "keras.weights.h5", folder / name, "--net", net, "--size",
+                        str(options.size)], check=True, stdout=subprocess.DEVNULL)
+        fresh = keras_nets.build(net, options.size)
+        fresh.load_weights(folder / name)
+        changed = sum(not numpy.array_equal(a, b) for a, b in zip(weights_of(fresh), truth, strict=True))
+        yield f"our {name.removeprefix('ours')} in Keras", abs(scores_of(fresh) - expected).max(), changed
 
 
 def main():
     options = parse()
-    import h5py
     import keras_nets
-    import rules
 
-    with h5py.File(options.images) as file:
-        images = file["x"][:]
-    model = keras_nets.build(options.net, images.shape[1])
-    if options.make:
-        variables = [v for layer in model.layers for v in layer.trainable_variables + layer.non_trainable_variables
-                     if "seed" not in v.name]
-        for p, variable in enumerate(variables):
-            variable.assign(rules.weight(p, variable.name, variable.shape))
-        model.save_weights(options.make)
-    else:
-        model.load_weights(options.weights)
-    scores = model.predict(images.astype("float32") / 255, batch_size=32, verbose=0).reshape(-1)
-
-    if options.write:
-        with open(options.write, "w") as file:
-            file.write("id,score\n")
-            file.writelines(f"{i},{score:.9g}\n" for i, score in enumerate(scores))
-    print(f"{len(scores)} scores of Keras from {scores.min():.6f} to {scores.max():.6f}")
-    if not options.scores:
-        return
-    with open(options.scores) as file:
-        ours = {int(row["id"]): float(row["score"]) for row in csv.DictReader(file)}
-    if sorted(ours) != list(range(len(scores))):
-        sys.exit(f"{options.scores} has {len(ours)} scores, not one for each of {len(scores)} images")
-    difference, worst = max((abs(ours[i] - float(score)), i) for i, score in enumerate(scores))
-    print(f"largest difference {difference:.3g}, at image {worst}: {ours[worst]:.9g} against Keras' {scores[worst]:.9g}")
-    if difference > options.tolerance:
+    failed = False
+    for net in options.net or keras_nets.NETS:
+        with tempfile.TemporaryDirectory() as folder:
+            for what, difference, changed in check(net, options, pathlib.Path(folder)):
+                failed = failed or difference > options.tolerance or changed > 0
+                print(f"{net}: {what}: scores differ by at most {difference:.1e}, weight tensors that differ: {changed}", flush=True)
+    if failed:
         sys.exit(VERDICT_FAILED)
 
 

@@ -111,13 +111,13 @@ def gains(net):
     return (gain / 64 if net in ("vgg19", "resnet50") else gain), gain
 
 
-def build(net, size):
+def build(net, size, head="logits"):
     """The model with the weights of rules.py."""
     import keras
     import keras_nets
     import rules
 
-    model = keras_nets.build(net, size, head="logits", dropout=False)
+    model = keras_nets.build(net, size, head, dropout=False)
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.epsilon, layer.momentum = as_float32(layer.epsilon), as_float32(layer.momentum)
