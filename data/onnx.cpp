@@ -46,8 +46,13 @@ class Exporter {
       const GraphOp& op = graph_.ops()[i];
       const Row& row = graph_.rows()[static_cast<std::size_t>(op.row)];
       name_ = row.output == static_cast<int>(i) ? row.name : fmt::format("{}/{}", row.name, i);
-      parts_ = 0;
-      const std::string y = std::visit([&](const auto& kind) { return add(kind, op); }, op.kind);
+      const int before = out_->node_size();
+      std::string y = std::visit([&](const auto& kind) { return add(kind, op); }, op.kind);
+      if (out_->node_size() > before) {  // the last node's result is the op's, and bears its name
+        onnx::NodeProto& last = *out_->mutable_node(out_->node_size() - 1);
+        last.set_name(name_), last.set_output(0, name_);
+        y = name_;
+      }
       flat_.push_back(is_flat(op));
       results_.push_back(y);
     }
@@ -136,10 +141,10 @@ class Exporter {
 
   using Attribute = std::pair<const char*, std::variant<std::int64_t, float, Longs>>;
 
-  /// Adds a node of the op that is being exported; the result bears its name, with a number where it takes several nodes.
+  /// Adds a node of the op that is being exported.
   std::string node(const char* type, const std::vector<std::string>& inputs, const std::vector<Attribute>& attributes = {}) {
     onnx::NodeProto& node = *out_->add_node();
-    const std::string y = parts_++ == 0 ? name_ : fmt::format("{}/{}", name_, type);
+    const std::string y = fmt::format("{}/{}", name_, type);
     node.set_op_type(type), node.set_name(y), node.add_output(y);
     for (const std::string& x : inputs) node.add_input(x);
     for (const auto& [key, value] : attributes) {
@@ -247,7 +252,6 @@ class Exporter {
   std::vector<std::string> results_;  // of each op
   std::vector<bool> flat_;            // its result is N x C
   std::string name_;                  // of the op that is being exported
-  int parts_ = 0;                     // nodes that it has so far
 };
 
 }  // namespace

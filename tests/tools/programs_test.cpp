@@ -252,7 +252,7 @@ TEST_F(ProgramsTest, DamagedDataIsRefusedBeforeAnythingIsMade) {
 }
 
 TEST_F(ProgramsTest, HelpIsOnStdoutAndOpensWithExamples) {
-  for (const char* program : {"train", "evaluate", "predict", "describe", "synthesize", "data"}) {
+  for (const char* program : {"train", "evaluate", "predict", "describe", "synthesize", "data", "convert"}) {
     const Outcome outcome = run({program, "--help"});
     EXPECT_EQ(outcome.code, 0);
     EXPECT_EQ(outcome.err, "");

@@ -1,0 +1,87 @@
+// convert, seen from outside.
+#include "tools/process.h"
+
+#include "data/checkpoint.h"
+#include "data/weights.h"
+#include "nets/nets.h"
+
+#include <gtest/gtest.h>
+
+namespace microtome {
+namespace {
+
+bool contains(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
+
+class ConvertTest : public testing::Test {
+ protected:
+  std::string path(const std::string& name) const { return (folder_ / name).string(); }
+
+  /// A file of the network, every value another.
+  std::vector<float> write(const std::string& name, const std::string& net, int size, Head head = Head::study) const {
+    const Graph graph = find_network(net).build(size, head);
+    std::vector<float> weights(static_cast<std::size_t>(graph.parameter_count()));
+    for (std::size_t i = 0; i < weights.size(); ++i) weights[i] = static_cast<float>(i);
+    write_weights(path(name), graph, weights);
+    return weights;
+  }
+
+  TemporaryFolder folder_;
+};
+
+TEST_F(ConvertTest, WeightsGoThroughEveryFormAndBack) {
+  const std::vector<float> weights = write("a.h5", "mobilenet", 96);
+  const std::string said = "mobilenet with the study's head, 96x96, 3,491,521 parameters";
+  for (const auto& [from, to] : {std::pair{"a.h5", "b.weights.h5"}, {"b.weights.h5", "c.checkpoint"}, {"c.checkpoint", "d.h5"}}) {
+    const Outcome outcome = run({"convert", path(from), path(to)});
+    EXPECT_EQ(outcome.code, 0) << outcome.err;
+    EXPECT_TRUE(contains(outcome.out, said)) << outcome.out;
+  }
+  EXPECT_TRUE(text_of(path("d.h5")) == text_of(path("a.h5")));
+  EXPECT_EQ(open_weights(path("b.weights.h5")).layout, WeightFile::Layout::keras3);
+}
+
+TEST_F(ConvertTest, TheNetworkTheHeadAndTheSizeAreGuessed) {
+  write("b2.h5", "b2", 50);
+  write("base.h5", "mobilenet", 96, Head::none);
+  write("top.h5", "mobilenet", 224, Head::imagenet);
+  EXPECT_TRUE(contains(run({"convert", path("b2.h5"), path("x.weights.h5")}).out, "b2 with the study's head, 50x50"));
+  EXPECT_TRUE(contains(run({"convert", path("base.h5"), path("x.weights.h5")}).out, "mobilenet without a head"));
+  EXPECT_TRUE(contains(run({"convert", path("top.h5"), path("x.weights.h5")}).out, "mobilenet with ImageNet's 1000 classes"));
+}
+
+TEST_F(ConvertTest, AModelIsWrittenAsOnnx) {
+  write("a.h5", "b2", 50);
+  const Outcome outcome = run({"convert", path("a.h5"), path("a.onnx")});
+  EXPECT_EQ(outcome.code, 0) << outcome.err;
+  EXPECT_TRUE(contains(text_of(path("a.onnx")), "microtome"));
+}
+
+TEST_F(ConvertTest, WhatCannotBeIsRefusedAndNothingIsWritten) {
+  write("b2.h5", "b2", 40);
+  write("base.h5", "mobilenet", 96, Head::none);
+  struct Bad {
+    std::vector<std::string> words;
+    int code;
+    std::string says;
+  };
+  const std::vector<Bad> all{
+      {{"convert", path("b2.h5"), path("x.txt")}, 2, "the ending does not tell"},
+      {{"convert", path("none.h5"), path("x.h5")}, 4, "no such file"},
+      {{"convert", path("b2.h5"), path("x.h5")}, 4, "fit none of the networks"},
+      {{"convert", path("b2.h5"), path("x.h5"), "--net", "b6"}, 4, "layer 0 \"conv2d\" for row \"conv2d\""},
+      {{"convert", path("base.h5"), path("x.checkpoint")}, 4, "with the study's head"},
+      {{"convert", path("base.h5"), path("x.onnx")}, 4, "with the study's head"},
+  };
+  for (const Bad& bad : all) {
+    const Outcome outcome = run(bad.words);
+    EXPECT_EQ(outcome.code, bad.code) << outcome.err;
+    EXPECT_TRUE(contains(outcome.err, bad.says)) << outcome.err;
+    EXPECT_FALSE(std::filesystem::exists(bad.words[2]));
+  }
+  EXPECT_EQ(run({"convert", path("b2.h5"), path("x.h5"), "--size", "40"}).code, 0);
+}
+
+}  // namespace
+}  // namespace microtome
