@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cstdint>
+#include <fstream>
 #include <map>
 #include <optional>
 #include <span>
@@ -232,6 +233,15 @@ WeightFile open_weights(const fs::path& path) {
   if (!fs::is_regular_file(path, ignored)) {
     fail(ExitCode::weights, "a weight file is missing",
          {.where = path.string(), .found = fs::exists(path, ignored) ? "no regular file" : "no such file"});
+  }
+  char begin[2] = {};
+  std::ifstream(path, std::ios::binary).read(begin, sizeof begin);
+  if (begin[0] == 'P' && begin[1] == 'K') {
+    fail(ExitCode::weights, "an archive of a whole Keras model is not read",
+         {.where = path.string(),
+          .expected = "a file of weights",
+          .found = "a zip file, as Keras' .keras is",
+          .next = "save the weights, in Keras: model.save_weights(\"NAME.weights.h5\")"});
   }
   WeightFile file;
   read_in_child(

@@ -258,6 +258,8 @@ TEST_F(WeightsTest, WhatIsNoWeightFileIsRefused) {
   expect_refusal([&] { open_weights(folder_ / "none.h5"); }, ExitCode::weights, {"missing", "none.h5"});
   write_bytes(folder_ / "text.h5", {'a', 'b'});
   expect_refusal([&] { open_weights(folder_ / "text.h5"); }, ExitCode::weights, {"no HDF5 file"});
+  write_bytes(folder_ / "model.keras", {'P', 'K', 3, 4});
+  expect_refusal([&] { open_weights(folder_ / "model.keras"); }, ExitCode::weights, {"model.save_weights"});
   {
     hdf5::write_dataset(hdf5::create_file(folder_ / "other.h5"), "x", std::vector<hsize_t>{1}, H5T_IEEE_F32LE, weights_.data());
   }
