@@ -301,6 +301,10 @@ FitResult fit(Model& model, const Dataset& data, const FitOptions& options, FitO
     now.seconds = seconds;
     observer.checkpoint(now);
   };
+  const auto result = [&](bool stopped) {
+    const int best_epoch = best() ? best()->epoch : 0;
+    return FitResult{std::move(now.history), best_epoch, std::move(now.best_weights), stopped, features_seconds};
+  };
   const auto check_finite = [&](int epoch) {
     const StepState state = model.state();
     if (!state.finite) fail_not_finite(training, fmt::format("epoch {}", epoch + 1), static_cast<int>(state.batch));
@@ -322,7 +326,7 @@ FitResult fit(Model& model, const Dataset& data, const FitOptions& options, FitO
         backend.synchronize();
         check_finite(epoch);
         capture(batch + 1, earlier + seconds_since(start));
-        if (stop) return {now.history, best() ? best()->epoch : 0, now.best_weights, true, features_seconds};
+        if (stop) return result(true);
       }
     }
     backend.synchronize();
@@ -344,7 +348,7 @@ FitResult fit(Model& model, const Dataset& data, const FitOptions& options, FitO
     record.best = !best() || record.valid_accuracy > best()->valid_accuracy;
     now.history.push_back(record);
     if (record.best) {
-      now.best_weights = {};  // while the observer stores the new ones
+      std::vector<float>().swap(now.best_weights);  // makes room for the observer, who stores the new ones
       observer.best(model);
       now.best_weights = model.weights();
     }
@@ -355,9 +359,9 @@ FitResult fit(Model& model, const Dataset& data, const FitOptions& options, FitO
     model.set_state(state);
     observer.epoch_end(record);
     capture(0, 0);
-    if (observer.stop_requested() && epoch + 1 < options.epochs) return {now.history, best()->epoch, now.best_weights, true, features_seconds};
+    if (observer.stop_requested() && epoch + 1 < options.epochs) return result(true);
   }
-  return {now.history, best() ? best()->epoch : 0, now.best_weights, false, features_seconds};
+  return result(false);
 }
 
 Evaluation evaluate(Model& model, const Images& images, const FitOptions& options,
