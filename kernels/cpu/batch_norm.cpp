@@ -50,6 +50,11 @@ float slope(float z) {
   return activation_derivative(function, derivative_reads_x(function) ? z : activate(function, z));
 }
 
+/// To differentiate.
+constexpr bool is_dear(Activation function) {
+  return function == Activation::swish || function == Activation::sigmoid;
+}
+
 class CpuBatchNorm final : public BatchNormOp {
  public:
   CpuBatchNorm(Scratch& scratch, const BatchNorm& kind, const Layout& x, const Layout& y)
@@ -111,7 +116,10 @@ class CpuBatchNorm final : public BatchNormOp {
     require_layout(x, x_, "x"), require_layout(dy, y_, "dy"), require_layout(dx, x_, "dx");
     require_scale(gamma), require_scale(dgamma);
     require_vector(beta, channels_, "beta"), require_vector(dbeta, channels_, "dbeta");
-    with_activation(kind_.activation, [&](auto function) { sum_gradients(function, x, dy, beta.as<float>()); });
+    // An exp is dearer than a store: what it gave waits in dx for the second sweep.
+    const bool keeps = write == Write::overwrite && is_dear(kind_.activation);
+    with_activation(kind_.activation,
+                    [&](auto function) { sum_gradients(function, x, dy, beta.as<float>(), keeps ? &dx : nullptr); });
     const float *sums = scratch_.at(first_), *products = scratch_.at(second_);
     join(
         summed_, 0, [&](std::int64_t piece, int c) { return sums[piece * channels_ + c]; }, first_totals_);
@@ -125,8 +133,9 @@ class CpuBatchNorm final : public BatchNormOp {
       mean_dbeta_[c] = static_cast<float>(sum * share);
       mean_dgamma_[c] = static_cast<float>(product * share);
     }
-    with_activation(kind_.activation, [&](auto function) {
-      with_write(write, [&](auto accumulate) { spread_gradients(function, accumulate, x, dy, beta.as<float>(), dx); });
+    with_activation(keeps ? Activation::none : kind_.activation, [&](auto function) {
+      with_write(write,
+                 [&](auto accumulate) { spread_gradients(function, accumulate, x, keeps ? dx : dy, beta.as<float>(), dx); });
     });
   }
 
@@ -209,9 +218,9 @@ class CpuBatchNorm final : public BatchNormOp {
     });
   }
 
-  /// Each piece's sum of g, and of g times normalised x; g is dy before the activation.
+  /// Each piece's sum of g, and of g times normalised x; g is dy before the activation, and is kept unless `kept` is null.
   template <class Function>
-  void sum_gradients(Function, const Tensor& x, const Tensor& dy, const float* beta) const {
+  void sum_gradients(Function, const Tensor& x, const Tensor& dy, const float* beta, const Tensor* kept) const {
     for_pieces(summed_, [&](std::int64_t piece, std::int64_t first, std::int64_t last) {
       for_groups(0, channels_, [&]<class G>(G, int c) {
         typename G::Value sum[G::size]{}, product[G::size]{};
@@ -220,6 +229,7 @@ class CpuBatchNorm final : public BatchNormOp {
             const typename G::Value off = value<G>(at(x, i) + c, j) - value<G>(&mean_[c], j);
             const typename G::Value z = off * value<G>(&scale_[c], j) + value<G>(beta + c, j);
             const typename G::Value g = value<G>(at(dy, i) + c, j) * slopes<Function::value>(z);
+            if (is_dear(Function::value) && kept) store(at(*kept, i) + c + j * (G::channels / G::size), g);
             sum[j] += g;
             product[j] += g * (off * value<G>(&inverse_[c], j));
           }

@@ -133,11 +133,11 @@ TEST_P(BatchNormTest, RandomShapesMatchReference) {
   for_a_second([&](Dice& dice) {
     // Two values a channel normalise to +-1 whatever they are: their gradient is 0 but for rounding, which proves nothing.
     const Shape x{dice.roll(2, 4), dice.roll(2, 12), dice.roll(1, 12), dice.roll(1, 70)};
+    // Of few channels all may lie below a relu's kink.
+    const Activation activation =
+        x.c < 32 ? Activation::none : dice.pick({Activation::none, Activation::relu, Activation::relu6, Activation::swish});
     certify_case({dice.slice(x),
-                  {.scale = dice.coin(),
-                   .bessel = dice.coin(),
-                   .batch_statistics = dice.coin(),
-                   .activation = dice.pick({Activation::none, Activation::relu, Activation::relu6, Activation::swish})},
+                  {.scale = dice.coin(), .bessel = dice.coin(), .batch_statistics = dice.coin(), .activation = activation},
                   dice.coin()});
   });
 }
