@@ -1,5 +1,6 @@
-// The CPU backend: f32 in NHWC; convolutions on oneDNN, everything else own loops on OpenMP. Loops of ours are cut into pieces
-// by the problem and never by the number of threads, and sums of pieces are taken in order: results repeat bit for bit.
+// The CPU backend: f32 in NHWC; convolutions of 3x3 by Winograd and the others on oneDNN, everything else own loops on OpenMP.
+// Loops of ours are cut into pieces by the problem and never by the number of threads, and sums of pieces are taken in order:
+// results repeat bit for bit.
 #pragma once
 
 #include "engine/backend.h"
