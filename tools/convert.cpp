@@ -9,6 +9,8 @@
 #include "tools/settings.h"
 #include "tools/terminal.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <array>
 #include <optional>
@@ -106,22 +108,52 @@ void write(const fs::path& file, Form form, const Weights& weights, bool native)
   write_onnx(file, weights.graph, weights.values, {.pixels = {pixels.mean, pixels.divisor}, .bgr = pixels.bgr});
 }
 
+/// What a file holds, layer by layer, and of which network it is.
+void list(const fs::path& file, const std::string& net, std::optional<Extent> size) {
+  if (is_checkpoint(file)) {
+    const Checkpoint checkpoint = read_checkpoint(file);
+    const CheckpointInfo& info = checkpoint.info;
+    fmt::print("checkpoint of {}, {}x{}, {} parameters, after step {}, {} epochs done\n", info.network, info.image.h, info.image.w,
+               with_separators(info.parameters), checkpoint.snapshot.state.step, checkpoint.snapshot.history.size());
+    return;
+  }
+  const WeightFile weights = open_weights(file);
+  std::size_t values = 0;
+  for (const WeightFile::Layer& layer : weights.layers) {
+    std::string shapes;
+    for (const WeightFile::Tensor& tensor : layer.weights) {
+      shapes += fmt::format("  {} ({})", tensor.name, fmt::join(tensor.shape, ", "));
+      values += tensor.values.size();
+    }
+    fmt::print("{:<28}{}\n", layer.name, shapes);
+  }
+  fmt::print("{} layers with weights, {} values, {}\n", weights.layers.size(), with_separators(static_cast<std::int64_t>(values)),
+             weights.layout == WeightFile::Layout::legacy ? "in Keras' legacy layout" : "in Keras 3's layout, by class");
+  for (const std::string& note : weights.notes) fmt::print("note: {}\n", note);
+  try {
+    const Weights fitting = fit_network(weights, net, size);
+    fmt::print("fits {} {}\n", fitting.network->name, name_of(fitting.head));
+  } catch (const Error& error) {
+    if (error.code() != ExitCode::weights) throw;
+    fmt::print("{}\n", net.empty() ? "fits none of the networks" : "does not fit " + net);
+  }
+}
+
 int convert(int argc, char** argv) {
   std::string in, out, net, preprocess = "paper";
   int size = 96;
   bool quiet = false;
   Arguments arguments(
       "convert", "Rewrite a network's weights in another form, told by the endings .h5, .weights.h5, .checkpoint and .onnx.",
-      "IN OUT [options]",
-      {"convert run/best.weights.h5 legacy.h5", "convert run/last.checkpoint keras3.weights.h5",
+      "IN [OUT] [options]",
+      {"convert weights.h5        lists what is in it", "convert run/best.weights.h5 legacy.h5", "convert run/last.checkpoint keras3.weights.h5",
        "convert run/best.weights.h5 model.onnx --size 96"});
   arguments.add_positional({.name = "in", .placeholder = "IN", .help = "Keras' .h5 or .weights.h5, or a checkpoint", .required = true}, in);
   arguments.add_positional(
       {.name = "out",
        .placeholder = "OUT",
        .help = "Keras' legacy .h5, Keras 3's .weights.h5, a .checkpoint with a fresh optimiser, or .onnx: images N H W 3, "
-               "0 to 255, to score",
-       .required = true},
+               "0 to 255, to score; without it, IN is listed"},
       out);
   arguments.add(
       {.name = "net", .placeholder = "NAME", .help = "default: the one that the weights fit; of " + network_names()}, net);
@@ -135,9 +167,14 @@ int convert(int argc, char** argv) {
   if (!arguments.parse(argc, argv)) return 0;
   arguments.require_all();
 
+  const std::optional<Extent> image = arguments.given("size") ? std::optional(Extent(size)) : std::nullopt;
+  if (out.empty()) {
+    list(in, net, image);
+    return 0;
+  }
   Terminal terminal(quiet ? Verbosity::quiet : Verbosity::normal);
   const Form form = form_of(out);
-  const Weights weights = read(in, net, arguments.given("size") ? std::optional(Extent(size)) : std::nullopt);
+  const Weights weights = read(in, net, image);
   for (const std::string& note : weights.notes) terminal.say("note: {}: {}", in, note);
   write(out, form, weights, preprocess == "native");
   fmt::print("{} {}, {}x{}, {} parameters: {} -> {}\n", weights.network->name, name_of(weights.head), weights.image.h,

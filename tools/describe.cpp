@@ -69,7 +69,6 @@ Json to_json(const Network& network, Extent image, Head head) {
           {"input", {image.h, image.w, 3}},
           {"parameters", parameter_counts(graph)},
           {"macs", graph.macs()},
-          {"activation_bytes", activation_bytes(graph)},
           {"layers", layer_counts(network, graph)}};
 }
 

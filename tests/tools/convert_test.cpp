@@ -3,6 +3,8 @@
 
 #include "data/checkpoint.h"
 #include "data/weights.h"
+#include "layers/conv.h"
+#include "layers/dense.h"
 #include "nets/nets.h"
 
 #include <gtest/gtest.h>
@@ -49,6 +51,21 @@ TEST_F(ConvertTest, TheNetworkTheHeadAndTheSizeAreGuessed) {
   EXPECT_TRUE(contains(run({"convert", path("b2.h5"), path("x.weights.h5")}).out, "b2 with the study's head, 50x50"));
   EXPECT_TRUE(contains(run({"convert", path("base.h5"), path("x.weights.h5")}).out, "mobilenet without a head"));
   EXPECT_TRUE(contains(run({"convert", path("top.h5"), path("x.weights.h5")}).out, "mobilenet with ImageNet's 1000 classes"));
+}
+
+TEST_F(ConvertTest, WithoutAnOutputTheFileIsListed) {
+  write("b2.weights.h5", "b2", 50);
+  const Outcome whole = run({"convert", path("b2.weights.h5")});
+  EXPECT_EQ(whole.code, 0) << whole.err;
+  for (const char* part : {"conv2d_1", "(5, 5, 32, 64)", "4 layers with weights, 2,413,505 values", "fits b2 with the study's head"})
+    EXPECT_TRUE(contains(whole.out, part)) << part << " in\n" << whole.out;
+  Graph stranger;
+  stranger.output(stranger.input(9) | conv(7, 9) | dense(1));
+  write_weights(path("stranger.h5"), stranger, std::vector<float>(static_cast<std::size_t>(stranger.parameter_count())));
+  const Outcome other = run({"convert", path("stranger.h5")});
+  EXPECT_EQ(other.code, 0) << other.err;
+  EXPECT_TRUE(contains(other.out, "(9, 9, 3, 7)")) << other.out;
+  EXPECT_TRUE(contains(other.out, "fits none of the networks")) << other.out;
 }
 
 TEST_F(ConvertTest, AModelIsWrittenAsOnnx) {
