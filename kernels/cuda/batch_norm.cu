@@ -1,10 +1,10 @@
 // y = activation(gamma (x - mean) / sqrt(variance + epsilon) + beta) per channel [Ioffe2015], and its gradients
-// (formulas/batch_norm.h). Three kernels a pass: per-block partial sums, one value a channel from them, apply. Statistics of known
-// channels are read from where they are shared, and only those of the others are computed.
-// Mapping: a block covers up to 32 channel vectors (16 bytes each) of a chunk of pixels; a thread keeps its channels and walks
-// down its chunk. Traffic: forward reads x twice and writes y, backward reads x and dy twice and writes dx; the second reading
-// comes from L2 where the tensor fits. Numerics: float32 within a block, double between blocks; variance from deviations from
-// the thread's first value, merged pairwise [Chan1979]; every sum has a fixed order, so that results repeat bit for bit.
+// (formulas/batch_norm.h). Three kernels a pass: per-block partial sums, one value a channel from them, apply. Statistics of
+// known channels are read from where they are shared, and only those of the others are computed. Mapping: a block covers up to
+// 32 channel vectors (16 bytes each) of a chunk of pixels; a thread keeps its channels and walks down its chunk. Traffic:
+// forward reads x twice and writes y, backward reads x and dy twice and writes dx; the second reading comes from L2 where the
+// tensor fits. Numerics: float32 within a block, double between blocks; variance from deviations from the thread's first value,
+// merged pairwise [Chan1979]; every sum has a fixed order, so that results repeat bit for bit.
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/ops.h"
 #include "kernels/cuda/tile.h"
@@ -200,7 +200,8 @@ __global__ void __launch_bounds__(block_threads)
   to.scale[channel] = static_cast<float>(gamma == nullptr ? inverse : gamma[channel] * inverse);
   const double sample = moving_variance_sample(batch.variance, count, kind.bessel);
   moving_mean[channel] = static_cast<float>(moving_average(static_cast<double>(moving_mean[channel]), batch.mean, momentum));
-  moving_variance[channel] = static_cast<float>(moving_average(static_cast<double>(moving_variance[channel]), sample, momentum));
+  moving_variance[channel] =
+      static_cast<float>(moving_average(static_cast<double>(moving_variance[channel]), sample, momentum));
 }
 
 /// Coefficients from the moving averages. One thread a channel.

@@ -1,5 +1,5 @@
-// y = activation(b + x * w) and its gradients, by cuDNN's graph API; depthwise ones by kernels of ours. Filters lie as K R S C/G.
-// bf16: products of bf16, sums in float32, results rounded once: bias, relu and what a gradient is added to come in before
+// y = activation(b + x * w) and its gradients, by cuDNN's graph API; depthwise ones by kernels of ours. Filters lie as K R S
+// C/G. bf16: products of bf16, sums in float32, results rounded once: bias, relu and what a gradient is added to come in before
 // that. dw leaves in float32 through cuDNN's fusion of the filter gradient with a scale by one, since the plain operation
 // rounds it. cuDNN 9.19 fuses these only for channels that are multiples of 8 and not for groups. There filter gradients pad
 // their channels, and all else goes through tf32: its 11 bits hold bf16's 8, so that the products are the same.

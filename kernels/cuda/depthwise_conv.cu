@@ -1,9 +1,9 @@
 // Depthwise convolution and its gradients; w: C R S 1.
 //   y[n,p,q,c] = activation(b[c] + sum over r s of x[n, p stride - before + r, q stride - before + s, c] w[c,r,s])
-// Mapping: a thread takes 16 bytes of channels; for 3x3 at stride 1 or 2 a block up to 32 such vectors of many strips of outputs
-// side by side, filters in shared memory or filter gradients in registers, whose partial sums a second kernel adds. Any other
-// kernel, and what is not aligned, goes output by output. Traffic: every tensor once, but for the cells that neighbouring strips
-// share, which come from L1 or L2. Numerics: float32, sums in a fixed order, rounded once.
+// Mapping: a thread takes 16 bytes of channels; for 3x3 at stride 1 or 2 a block up to 32 such vectors of many strips of
+// outputs side by side, filters in shared memory or filter gradients in registers, whose partial sums a second kernel adds. Any
+// other kernel, and what is not aligned, goes output by output. Traffic: every tensor once, but for the cells that neighbouring
+// strips share, which come from L1 or L2. Numerics: float32, sums in a fixed order, rounded once.
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/linear.h"
 #include "kernels/cuda/ops.h"
@@ -19,10 +19,10 @@ namespace {
 
 constexpr int side = 3, taps = side * side;
 constexpr int strip = 4, filter_strip = 2;  // beside nine sums a channel there are no registers for four gradients
-constexpr unsigned most_columns = 32;  // channel vectors a block
+constexpr unsigned most_columns = 32;       // channel vectors a block
 
-// Blocks a multiprocessor: enough that the last ones to end leave little idle; with sums, whose blocks end in work of their own,
-// as many as run at once.
+// Blocks a multiprocessor: enough that the last ones to end leave little idle; with sums, whose blocks end in work of their
+// own, as many as run at once.
 constexpr unsigned blocks_without_sums = 8, blocks_with_sums = 2;
 
 struct Geometry {
@@ -151,8 +151,8 @@ __global__ void __launch_bounds__(block_threads)
 /// Strips of dx. They start at multiples of four in the padded image, so that which dy meets which tap is known beforehand:
 /// cell u and tap s belong to output q where u = q stride + s.
 template <class T, int V, int Stride>
-__global__ void __launch_bounds__(block_threads) depthwise_backward_data_strips(Geometry g, Strips strips, View<const T*> dy,
-                                                                                const T* w, View<T*> dx, bool accumulate) {
+__global__ void __launch_bounds__(block_threads)
+    depthwise_backward_data_strips(Geometry g, Strips strips, View<const T*> dy, const T* w, View<T*> dx, bool accumulate) {
   __shared__ Filters<V> filters;
   load_filters<T, V>(filters, strips, g.channels, w);
   const Post mine = post<V>(strips, g.channels);
@@ -434,8 +434,8 @@ class DepthwiseConv final : public ConvOp {
  private:
   bool by_strips(const Tensor& x, const Tensor& y, int v) const {
     const Window& window = conv_.window;
-    return window.kernel == Extent(side) && (window.stride == Extent(1) || window.stride == Extent(2)) &&
-           x.shape.c % v == 0 && is_aligned(x, v) && is_aligned(y, v);
+    return window.kernel == Extent(side) && (window.stride == Extent(1) || window.stride == Extent(2)) && x.shape.c % v == 0 &&
+           is_aligned(x, v) && is_aligned(y, v);
   }
   bool doubles() const { return conv_.window.stride.h == 2; }
 

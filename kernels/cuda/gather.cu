@@ -111,8 +111,8 @@ class CudaGather final : public GatherOp {
 std::unique_ptr<GatherOp> make_gather(Context& context, const Gather& kind, const Layout& images, const Layout& x) {
   const bool features = images.dtype != DType::u8;
   require((!features || images.dtype == x.dtype) && images.is_packed() && images.shape.n == kind.images,
-          "gather: images are packed ", kind.images, "xHxWxC of u8 or ", name(x.dtype), ", not ", to_string(images.shape), " of ",
-          name(images.dtype));
+          "gather: images are packed ", kind.images, "xHxWxC of u8 or ", name(x.dtype), ", not ", to_string(images.shape),
+          " of ", name(images.dtype));
   require(images.shape.h == x.shape.h && images.shape.w == x.shape.w && images.shape.c == x.shape.c, "gather: images ",
           to_string(images.shape), " and x ", to_string(x.shape), " differ");
   require(features || x.shape.c == 3 || (x.shape.c < 3 && !kind.bgr), "gather: an image of ", x.shape.c, " channels");

@@ -108,8 +108,8 @@ void column_sums(Context& context, const Tensor& dy, const Tensor& db, Write mod
 }
 
 void add_rows(Context& context, unsigned rows, unsigned count, const float* partial, float* to, Write mode) {
-  launch("linear_add_rows", context, (count + finish_channels - 1) / finish_channels, block_threads, linear_add_rows, rows, count,
-         partial, to, mode == Write::accumulate);
+  launch("linear_add_rows", context, (count + finish_channels - 1) / finish_channels, block_threads, linear_add_rows, rows,
+         count, partial, to, mode == Write::accumulate);
 }
 
 std::size_t column_sum_bytes(const Context& context, const Layout& dy) {

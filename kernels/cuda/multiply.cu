@@ -13,8 +13,9 @@ namespace {
 
 /// Both ways: from x to y, and from dy to dx. `cells` pixels an image, gates of images `step` apart.
 template <class T, int V>
-__global__ void __launch_bounds__(block_threads) multiply_gated(Sheet sheet, unsigned cells, const T* x, Place at_x, const T* gate,
-                                                                std::int64_t step, T* y, Place at_y, bool accumulate) {
+__global__ void __launch_bounds__(block_threads)
+    multiply_gated(Sheet sheet, unsigned cells, const T* x, Place at_x, const T* gate, std::int64_t step, T* y, Place at_y,
+                   bool accumulate) {
   const Share mine = share<V>(sheet);
   if (mine.live == 0) return;
   float values[V] = {}, factors[V] = {};
@@ -27,8 +28,9 @@ __global__ void __launch_bounds__(block_threads) multiply_gated(Sheet sheet, uns
 
 /// The tile's chunks are images.
 template <class T, int V>
-__global__ void __launch_bounds__(block_threads) multiply_backward_gate(Tile tile, const T* x, Place at_x, const T* dy, Place at_dy,
-                                                                        T* dgate, std::int64_t step, bool accumulate) {
+__global__ void __launch_bounds__(block_threads)
+    multiply_backward_gate(Tile tile, const T* x, Place at_x, const T* dy, Place at_dy, T* dgate, std::int64_t step,
+                           bool accumulate) {
   const Seat mine = seat<V>(tile);
   float sum[V] = {};
   if (mine.live > 0) {

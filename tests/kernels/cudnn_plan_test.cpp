@@ -39,8 +39,9 @@ std::string describe(const ConvProblem& p) {
   const Window& w = p.conv.window;
   const auto tensor = [](const Layout& t) { return fmt::format("{} of {} channels", to_string(t.shape), t.strides.w); };
   return fmt::format("pass {} kernel {}x{} stride {}x{} before {}x{} after {}x{} x {} y {} bias {} relu {} adds {}",
-                     static_cast<int>(p.pass), w.kernel.h, w.kernel.w, w.stride.h, w.stride.w, w.before.h, w.before.w, w.after.h,
-                     w.after.w, tensor(p.x), tensor(p.y), p.conv.bias, p.conv.activation == Activation::relu, p.adds);
+                     static_cast<int>(p.pass), w.kernel.h, w.kernel.w, w.stride.h, w.stride.w, w.before.h, w.before.w,
+                     w.after.h, w.after.w, tensor(p.x), tensor(p.y), p.conv.bias, p.conv.activation == Activation::relu,
+                     p.adds);
 }
 
 using Problems = std::map<std::string, ConvProblem>;  // by description: each once
@@ -96,7 +97,8 @@ Problems problems(int batch, Precision precision) {
   return result;
 }
 
-/// In bf16 cuDNN fuses by engines that it compiles at run time, and writes their sources to say whether it can: half a second each.
+/// In bf16 cuDNN fuses by engines that it compiles at run time, and writes their sources to say whether it can: half a second
+/// each.
 bool is_slow(const ConvProblem& p) {
   return p.precision == Precision::bf16 && (p.conv.bias || p.adds || p.pass == ConvPass::backward_filter);
 }
