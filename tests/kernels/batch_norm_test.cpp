@@ -134,8 +134,8 @@ TEST_P(BatchNormTest, RandomShapesMatchReference) {
     // Two values a channel normalise to +-1 whatever they are: their gradient is 0 but for rounding, which proves nothing.
     const Shape x{dice.roll(2, 4), dice.roll(2, 12), dice.roll(1, 12), dice.roll(1, 70)};
     // Of few channels all may lie below a relu's kink.
-    const Activation activation =
-        x.c < 32 ? dice.pick({Activation::none, Activation::swish}) : dice.pick({Activation::none, Activation::relu, Activation::relu6, Activation::swish});
+    const Activation any = dice.pick({Activation::none, Activation::relu, Activation::relu6, Activation::swish});
+    const Activation activation = x.c < 32 && any != Activation::swish ? Activation::none : any;
     certify_case({dice.slice(x),
                   {.scale = dice.coin(), .bessel = dice.coin(), .batch_statistics = dice.coin(), .activation = activation},
                   dice.coin()});
