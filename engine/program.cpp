@@ -280,12 +280,12 @@ void PlannedProgram::lay_out() {
 
   std::vector<Lifetime> lives;
   const auto slots = [&lives](const std::vector<Lifetime>& of) {
-    std::vector<int> slots;
+    std::vector<int> indices;
     for (const Lifetime& life : of) {
-      slots.push_back(life.bytes == 0 ? -1 : static_cast<int>(lives.size()));
+      indices.push_back(life.bytes == 0 ? -1 : static_cast<int>(lives.size()));
       if (life.bytes > 0) lives.push_back(life);
     }
-    return slots;
+    return indices;
   };
   value_slot_ = slots(value_lives);
   gradient_slot_ = slots(gradient_lives);
