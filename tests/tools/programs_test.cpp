@@ -168,6 +168,37 @@ TEST_F(ProgramsTest, DescribeKeepsItsContract) {
   EXPECT_EQ(run({"describe", "--net", "b2", "--head", "imagenet"}).code, 2);
 }
 
+TEST_F(ProgramsTest, TransferTrainsTheHeadOnAKeptBase) {
+  const auto train = [](const std::string& name, std::vector<std::string> more) {
+    std::vector<std::string> words{"train", "--net", "mobilenet", "--data", data, "--device", "cpu", "--out", fresh(name), "--json"};
+    words.insert(words.end(), more.begin(), more.end());
+    const Outcome outcome = run(words);
+    EXPECT_EQ(outcome.code, 0) << outcome.err;
+    return outcome;
+  };
+  train("base", {"--epochs", "0"});
+  const std::string base = fresh("base") + "/best.weights.h5";
+  const std::vector<std::string> options{"--mode", "transfer", "--weights", base, "--epochs", "1", "--log-steps"};
+  const Json kept = Json::parse(train("kept", options).out);
+  EXPECT_EQ(kept["mode"], "transfer");
+  EXPECT_EQ(kept["features"], "kept");
+  EXPECT_EQ(kept["parameters"], 3'491'521);
+  EXPECT_EQ(kept["trainable_parameters"], 262'657);  // dense 256 and dense 1 on 1024 features
+  std::vector<std::string> again = options;
+  again.insert(again.end(), {"--features", "recompute"});
+  EXPECT_EQ(Json::parse(train("recomputed", again).out)["features"], "recomputed");
+  const auto kept_steps = lines_of(fresh("kept") + "/steps.csv"), steps = lines_of(fresh("recomputed") + "/steps.csv");
+  ASSERT_EQ(kept_steps.size(), 1u + 3);
+  ASSERT_EQ(steps.size(), kept_steps.size());
+  for (std::size_t i = 1; i < steps.size(); ++i) {
+    const auto loss = [](const std::string& line) { return std::stod(line.substr(line.find(',') + 1)); };
+    EXPECT_NEAR(loss(steps[i]), loss(kept_steps[i]), 1e-5) << steps[i];
+  }
+  again.insert(again.end(), {"--preprocess", "native"});
+  train("native", again);
+  EXPECT_NE(lines_of(fresh("native") + "/steps.csv"), steps);
+}
+
 TEST_F(ProgramsTest, SynthesizeWritesBothFormatsAndVerifyReadsThem) {
   for (const std::string format : {"pcam", "idc"}) {
     const std::string made = fresh("made-" + format);
@@ -226,6 +257,14 @@ TEST_F(ProgramsTest, BadCallsSayWhatIsWrong) {
     EXPECT_TRUE(contains(outcome.err, bad.says)) << call << "\n" << outcome.err;
     EXPECT_EQ(outcome.out, "") << call;
   }
+}
+
+TEST_F(ProgramsTest, MissingPublishedWeightsSayWhereToGetThem) {
+  const Outcome outcome = run({"train", "--net", "resnet50", "--data", data, "--weights", "imagenet", "--weights-folder",
+                               fresh("nothing"), "--device", "cpu", "--out", fresh("none")});
+  EXPECT_EQ(outcome.code, 4);
+  for (const char* part : {"resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5", "https://", "nothing"})
+    EXPECT_TRUE(contains(outcome.err, part)) << part << " in\n" << outcome.err;
 }
 
 TEST_F(ProgramsTest, DamagedDataIsRefusedBeforeAnythingIsMade) {
