@@ -39,7 +39,7 @@ void require_f32(std::string_view device, Precision precision) {
 
 }  // namespace
 
-std::unique_ptr<Backend> make_backend(std::string_view device, Precision precision) {
+std::unique_ptr<Backend> make_backend(std::string_view device, Precision precision, const BackendOptions& options) {
   if (device == "auto") device = cuda_device_count() > 0 ? "cuda:0" : "cpu";
   if (device == "reference") {
     require_f32(device, precision);
@@ -49,7 +49,7 @@ std::unique_ptr<Backend> make_backend(std::string_view device, Precision precisi
     require_f32(device, precision);
     return make_cpu_backend(precision);
   }
-  if (const std::optional<int> ordinal = ordinal_of(device)) return make_cuda_backend(*ordinal, precision);
+  if (const std::optional<int> ordinal = ordinal_of(device)) return make_cuda_backend(*ordinal, precision, options);
   fail(ExitCode::usage, "there is no such device",
        {.expected = "auto, cpu, cuda:N (cuda:0 is the first GPU) or reference",
         .found = fmt::format("\"{}\"", device),

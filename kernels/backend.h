@@ -3,21 +3,29 @@
 
 #include "engine/backend.h"
 
+#include <filesystem>
 #include <memory>
 #include <string_view>
 #include <vector>
 
 namespace microtome {
 
+/// How to choose among ways that compute the same. Only CUDA has a choice; the other backends always sum in one order.
+struct BackendOptions {
+  bool deterministic = false;        // no engine that sums in an order of chance: the same bits twice
+  bool autotune = false;             // time the engines on the device rather than trust their vendor's first choice
+  std::filesystem::path plan_cache;  // keeps what was timed from one run to the next; empty: nowhere
+};
+
 /// device: "cpu", "cuda:N", "reference" (naive loops in double), or "auto": cuda:0 where there is a GPU, else cpu.
 /// Throws Error(ExitCode::machine) for a GPU that is not there or a precision that the device lacks, Error(ExitCode::usage)
 /// for another name.
-std::unique_ptr<Backend> make_backend(std::string_view device, Precision precision);
+std::unique_ptr<Backend> make_backend(std::string_view device, Precision precision, const BackendOptions& options = {});
 
 /// Implemented by kernels/reference, kernels/cpu, and kernels/cuda or kernels/no_cuda.cpp.
 std::unique_ptr<Backend> make_reference_backend();
 std::unique_ptr<Backend> make_cpu_backend(Precision precision);
-std::unique_ptr<Backend> make_cuda_backend(int ordinal, Precision precision);
+std::unique_ptr<Backend> make_cuda_backend(int ordinal, Precision precision, const BackendOptions& options);
 
 /// 0 without a GPU, without a driver, or in a build without CUDA; `why` then says which.
 int cuda_device_count(std::string* why = nullptr);

@@ -4,7 +4,7 @@
 
 namespace microtome {
 
-std::unique_ptr<Backend> make_cuda_backend(int, Precision) {
+std::unique_ptr<Backend> make_cuda_backend(int, Precision, const BackendOptions&) {
   fail(ExitCode::machine, "built without CUDA",
        {.next = "use --device cpu, or install the CUDA toolkit (12.4 or later) with cuDNN 9 and build again"});
 }

@@ -80,8 +80,8 @@ class GraphRecording final : public Recording {
 
 class CudaBackend final : public Backend {
  public:
-  CudaBackend(int ordinal, Precision precision)
-      : ordinal_(ordinal), context_(precision), cudnn_(context_.stream()), cublas_(make_cublas()) {}
+  CudaBackend(int ordinal, Precision precision, const BackendOptions& options)
+      : ordinal_(ordinal), context_(precision, options), cudnn_(context_.stream()), cublas_(make_cublas()) {}
 
   Device device() const override {
     cudaDeviceProp properties;
@@ -175,7 +175,7 @@ class CudaBackend final : public Backend {
 
 }  // namespace cuda
 
-std::unique_ptr<Backend> make_cuda_backend(int ordinal, Precision precision) {
+std::unique_ptr<Backend> make_cuda_backend(int ordinal, Precision precision, const BackendOptions& options) {
   std::string why;
   const int count = cuda_device_count(&why);
   if (ordinal < 0 || ordinal >= count) {
@@ -190,7 +190,7 @@ std::unique_ptr<Backend> make_cuda_backend(int ordinal, Precision precision) {
     fail(ExitCode::machine, fmt::format("cuda:{} lacks {}", ordinal, precision == Precision::bf16 ? "bf16" : "tf32"),
          {.expected = "compute capability 8.0 or later", .found = fmt::format("{}.x", major), .next = "use --precision f32"});
   }
-  return std::make_unique<cuda::CudaBackend>(ordinal, precision);
+  return std::make_unique<cuda::CudaBackend>(ordinal, precision, options);
 }
 
 int cuda_device_count(std::string* why) {

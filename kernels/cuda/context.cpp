@@ -12,7 +12,7 @@ void release(void* data) noexcept {
 
 }  // namespace
 
-Context::Context(Precision precision) : precision_(precision) {
+Context::Context(Precision precision, BackendOptions options) : precision_(precision), options_(std::move(options)) {
   int device = 0;
   check(cudaGetDevice(&device));
   check(cudaDeviceGetAttribute(&multiprocessors_, cudaDevAttrMultiProcessorCount, device));

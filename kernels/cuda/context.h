@@ -1,7 +1,7 @@
 // What all ops on one device share: the stream their work is queued on, scratch memory, and whether this is a rehearsal.
 #pragma once
 
-#include "engine/backend.h"
+#include "kernels/backend.h"
 #include "kernels/cuda/check.h"
 
 #include <cstddef>
@@ -12,12 +12,13 @@ namespace microtome::cuda {
 /// Used by one thread at a time, on the device that was current when it was made. Outlives the ops that refer to it.
 class Context {
  public:
-  explicit Context(Precision precision);
+  explicit Context(Precision precision, BackendOptions options = {});
   ~Context();
   Context(const Context&) = delete;
   Context& operator=(const Context&) = delete;
 
   Precision precision() const { return precision_; }
+  const BackendOptions& options() const { return options_; }
   cudaStream_t stream() const { return stream_; }
   int multiprocessors() const { return multiprocessors_; }
 
@@ -36,6 +37,7 @@ class Context {
 
  private:
   Precision precision_;
+  BackendOptions options_;
   cudaStream_t stream_ = nullptr;
   int multiprocessors_ = 0;
   bool rehearsing_ = false;

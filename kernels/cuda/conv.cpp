@@ -277,7 +277,7 @@ class CudnnConv final : public ConvOp {
 
   Planned plan(const ConvProblem& wanted) {
     for (const ConvProblem& way : ways(wanted)) {
-      std::optional<Plan> plan = Plan::choose({handle_}, operations_of(way), limits_of(way));
+      std::optional<Plan> plan = Plan::choose({handle_}, operations_of(way), limits_of(way, context_.options().deterministic));
       if (!plan) continue;
       context_.reserve(plan->workspace_bytes());
       return {std::move(plan), way};
@@ -315,8 +315,8 @@ OperationGraph operations_of(const ConvProblem& problem) {
   return {};
 }
 
-EngineLimits limits_of(const ConvProblem& problem) {
-  return {.tensor_cores = problem.precision != Precision::f32};
+EngineLimits limits_of(const ConvProblem& problem, bool deterministic) {
+  return {.tensor_cores = problem.precision != Precision::f32, .deterministic = deterministic};
 }
 
 std::vector<ConvProblem> ways(const ConvProblem& wanted) {

@@ -27,7 +27,7 @@ struct ConvProblem {
 };
 
 OperationGraph operations_of(const ConvProblem& problem);
-EngineLimits limits_of(const ConvProblem& problem);
+EngineLimits limits_of(const ConvProblem& problem, bool deterministic);
 
 /// A problem, then the ways round it for what cuDNN does not take: its x and y under other layouts, without bias, or not
 /// adding. All round their result once.

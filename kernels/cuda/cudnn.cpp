@@ -130,8 +130,8 @@ bool is_acceptable(const Descriptor& engine, const EngineLimits& limits) {
     switch (note) {
       case CUDNN_NUMERICAL_NOTE_TENSOR_CORE:
       case CUDNN_NUMERICAL_NOTE_DOWN_CONVERT_INPUTS: return !limits.tensor_cores;
+      case CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC: return limits.deterministic;
       case CUDNN_NUMERICAL_NOTE_REDUCED_PRECISION_REDUCTION:
-      case CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC:
       case CUDNN_NUMERICAL_NOTE_FFT:
       case CUDNN_NUMERICAL_NOTE_WINOGRAD:
       case CUDNN_NUMERICAL_NOTE_WINOGRAD_TILE_4x4:

@@ -105,7 +105,8 @@ inline constexpr std::array heuristic_modes{CUDNN_HEUR_MODE_A, CUDNN_HEUR_MODE_F
 
 /// What an engine may do to the numbers.
 struct EngineLimits {
-  bool tensor_cores = true;  // on float32 they mean tf32
+  bool tensor_cores = true;    // on float32 they mean tf32
+  bool deterministic = false;  // the same bits twice
   std::size_t workspace_bytes = std::size_t{1} << 30;
 };
 
@@ -125,8 +126,8 @@ class Plan {
   /// None where cuDNN refuses, or wants more workspace than it may have.
   static std::optional<Plan> build(const Target& target, Candidate candidate, const EngineLimits& limits);
 
-  /// A heuristic's list, best first, of engines that are deterministic, sum in float32 and use neither Winograd's nor Fourier's
-  /// transform, whose errors exceed those of a plain sum.
+  /// A heuristic's list, best first, of engines that sum in float32 and use neither Winograd's nor Fourier's transform, whose
+  /// errors exceed those of a plain sum.
   static std::vector<Candidate> candidates(const Target& target, const OperationGraph& graph, const EngineLimits& limits,
                                            cudnnBackendHeurMode_t mode);
 

@@ -134,7 +134,7 @@ class CudnnPlanTest : public testing::TestWithParam<Case> {
   /// An engine that cuDNN ships compiled is built, or it has one to compile on the device.
   bool has_plan(const ConvProblem& problem) const {
     const Target target{.properties = &properties_};
-    const EngineLimits limits = limits_of(problem);
+    const EngineLimits limits = limits_of(problem, true);
     for (const cudnnBackendHeurMode_t mode : heuristic_modes) {
       bool left_to_the_device = false;
       for (Candidate& candidate : Plan::candidates(target, operations_of(problem), limits, mode)) {
