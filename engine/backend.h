@@ -30,8 +30,8 @@ class Recording {
   virtual void run() = 0;
 };
 
-/// Factories return null to decline an *option* of an op (an `activation`), and the planner falls back to separate ops; an op
-/// they cannot make at all throws. Work is queued in order; only `read`, `write` and `synchronize` wait for it.
+/// Factories return null to decline an *option* of an op (an `activation`, `deferred`, `statistics`), and the planner falls back
+/// to separate ops; an op they cannot make at all throws. Those of ops that exist for an option's sake decline by default. Work is queued in order; only `read`, `write` and `synchronize` wait for it.
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -61,6 +61,8 @@ class Backend {
   virtual std::unique_ptr<ConvOp> conv(const Conv&, const Layout& x, const Layout& y) = 0;
   virtual std::unique_ptr<DenseOp> dense(const Dense&, const Layout& x, const Layout& y) = 0;
   virtual std::unique_ptr<BatchNormOp> batch_norm(const BatchNorm&, const Layout& x, const Layout& y) = 0;
+  virtual std::unique_ptr<DeferredNormOp> deferred_norm(const BatchNorm&, const Layout& x) { return static_cast<void>(x), nullptr; }
+  virtual std::unique_ptr<SettleOp> settle(const Layout& x) { return static_cast<void>(x), nullptr; }
   virtual std::unique_ptr<ActivateOp> activate(const Activate&, const Layout& x, const Layout& y) = 0;
   virtual std::unique_ptr<PoolOp> pool(const Pool&, const Layout& x, const Layout& y) = 0;
   virtual std::unique_ptr<DropoutOp> dropout(const Dropout&, const Layout& x, const Layout& y) = 0;

@@ -9,6 +9,7 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <string>
 
 namespace microtome {
@@ -19,6 +20,10 @@ enum class Write { overwrite, accumulate };
 /// none; max(x, 0); min(max(x, 0), 6); x / (1 + exp(-x)); 1 / (1 + exp(-x)).
 enum class Activation { none, relu, relu6, swish, sigmoid };
 
+/// An option of an op: its input is a batch-norm's, which the op applies on the way, with this activation behind it (see
+/// Deferred). None: the input is taken as it is.
+using DeferredNorm = std::optional<Activation>;
+
 // ---------------------------------------------------------------------------------------------------------------- kinds
 
 /// y = activation(b + x * w), cross-correlation as in Keras. x: N H W C, w: K R S C/G, b: K, y: N P Q K.
@@ -27,6 +32,8 @@ struct Conv {
   int groups = 1;
   bool bias = false;
   Activation activation = Activation::none;  // an option: see Backend
+  DeferredNorm deferred = {};                // an option
+  bool statistics = false;                   // an option: forward leaves partial statistics of y for the batch-norm that reads it
 };
 
 /// y = activation(b + x w). x: N 1 1 C, w: 1 1 C K, b: K, y: N 1 1 K.
@@ -47,6 +54,8 @@ struct BatchNorm {
   Activation activation = Activation::none;  // an option
   bool shared_statistics = false;            // batch statistics are kept where other batch-norms of these channels read them
   int known_channels = 0;                    // then: the first channels, whose statistics are there already
+  bool deferred = false;                     // set by the planner: whoever reads y applies it
+  bool partial_statistics = false;           // batch statistics come from partial ones that x's producer left
 };
 
 struct Activate {
@@ -60,6 +69,7 @@ struct Pool {
   Kind kind = Kind::max;
   Window window;
   Activation activation = Activation::none;  // an option; none or relu
+  DeferredNorm deferred = {};                // an option
 };
 
 /// y = x / (1 - rate) where a random number says keep, else 0; one number an element, or an image (stochastic depth).
@@ -67,15 +77,19 @@ struct Dropout {
   float rate = 0.5f;
   bool per_image = false;
   std::uint64_t stream = 0;
+  DeferredNorm deferred = {};  // an option
 };
 
 /// y = activation(a + b): a residual's join [He2016, eq. 1].
 struct Add {
   Activation activation = Activation::none;  // an option; one whose derivative follows from y
+  std::array<DeferredNorm, 2> deferred = {};  // an option: of a, of b
 };
 
 /// y[n,h,w,c] = x[n,h,w,c] gate[n,c]: the end of squeeze-excite [Hu2018, eq. 4]. gate: N 1 1 C.
-struct Multiply {};
+struct Multiply {
+  DeferredNorm deferred = {};  // an option: of x
+};
 
 /// Inputs side by side in the channels. No backend makes it: the planner lets producers write into slices of y.
 struct Concat {};
@@ -145,9 +159,22 @@ struct BatchMetrics {
 
 // ------------------------------------------------------------------------------------------------------------------ ops
 
+/// A batch-norm that its readers apply: where it stands in the plan nothing of x's size is written. Forward, a reader takes
+/// z = activation((x - mean) scale + beta) for its input, from `coefficients`. Backward, with g the gradient of
+/// (x - mean) scale + beta, it writes dx (+)= scale g, and the sums over N H W of g and of g (x - mean) into `sums`, from which
+/// DeferredNormOp makes dgamma, dbeta and the correction that makes dx x's gradient.
+struct Deferred {
+  Tensor x;             // before the batch-norm, activation type
+  Tensor coefficients;  // 1 1 3 C of the parameter type, packed: rows mean, scale, beta
+  Tensor sums;          // 1 1 R 2C of the parameter type, packed, R = the reader's sum_rows(): partial sums, g's then g (x - mean)'s
+};
+
 class Op {
  public:
   virtual ~Op() = default;
+
+  /// Rows of partial sums that a backward pass over a deferred input leaves; the same for each such input.
+  virtual int sum_rows() const { return 0; }
 
   /// Which tensors of its forward pass (beside dy) the backward pass reads: they stay alive until then. `x` means all inputs.
   struct Reads {
@@ -161,14 +188,28 @@ class Op {
 
 /// x, y, dx, dy and w are of the activation type (y of a network's last dense layer: the parameter type); b, dw and db of the
 /// parameter type. backward_* take the gradient before the activation: the planner undoes a fused activation from y first.
+/// `deferred` here and below: null but with the kind's option; then x is its x. Forward passes ignore its sums, and so does
+/// backward_filter.
+/// `statistics`: null but with that option; 1 1 R 3C of the parameter type, packed, R = statistics_rows(): of the pixels that a
+/// row covers their number, mean and sum of squared deviations, each C long, the number as often. y is taken as it was rounded.
 class ConvOp : public Op {
  public:
-  virtual void forward(const Tensor& x, const Tensor& w, const Tensor* b, const Tensor& y) = 0;
-  virtual void backward_data(const Tensor& dy, const Tensor& w, const Tensor& dx, Write) = 0;
-  virtual void backward_filter(const Tensor& x, const Tensor& dy, const Tensor& dw, const Tensor* db, Write) = 0;
+  virtual void forward(const Tensor& x, const Deferred* deferred, const Tensor& w, const Tensor* b, const Tensor& y,
+                       const Tensor* statistics) = 0;
+  virtual void backward_data(const Tensor& dy, const Tensor& w, const Deferred* deferred, const Tensor& dx, Write) = 0;
+  virtual void backward_filter(const Tensor& x, const Deferred* deferred, const Tensor& dy, const Tensor& dw, const Tensor* db,
+                               Write) = 0;
+  virtual int statistics_rows() const { return 0; }
+
+  /// Whether `backward` reads x and dy once for both gradients; where it does not, the two passes may run side by side.
+  virtual bool fuses_backward() const { return false; }
+  virtual void backward(const Tensor& x, const Deferred* deferred, const Tensor& dy, const Tensor& w, const Tensor& dx, Write write,
+                        const Tensor& dw, const Tensor* db) {
+    backward_filter(x, deferred, dy, dw, db, Write::overwrite);
+    backward_data(dy, w, deferred, dx, write);
+  }
 };
 
-/// As ConvOp.
 class DenseOp : public Op {
  public:
   virtual void forward(const Tensor& x, const Tensor& w, const Tensor* b, const Tensor& y) = 0;
@@ -180,12 +221,33 @@ class DenseOp : public Op {
 /// are of the parameter type. dx may be dy's memory. Write is dx's: dgamma and dbeta have one writer, and are overwritten.
 /// `statistics`, null but with `shared_statistics`: 1 1 2 C of the parameter type, the batch's means in row 0 and its biased
 /// variances in row 1 (strides.w apart); forward reads those of the known channels and writes the others'.
+/// `partial`, null but with `partial_statistics`: as ConvOp's statistics, any number of rows.
 class BatchNormOp : public Op {
  public:
   virtual void forward(const Tensor& x, const Tensor* gamma, const Tensor& beta, const Tensor& moving_mean,
-                       const Tensor& moving_variance, const Tensor* statistics, const Tensor& y) = 0;
+                       const Tensor& moving_variance, const Tensor* statistics, const Tensor* partial, const Tensor& y) = 0;
   virtual void backward(const Tensor& x, const Tensor& dy, const Tensor* gamma, const Tensor& beta, const Tensor& dx,
                         const Tensor* dgamma, const Tensor& dbeta, Write) = 0;
+};
+
+/// What is left of a batch-norm that its readers apply: vectors. forward: as BatchNormOp's, with `coefficients` (see Deferred) in
+/// the place of y. backward: dgamma and dbeta from all readers' rows of sums, and, where statistics are the batch's,
+/// correction (+)= what is to be subtracted from dx (see SettleOp). correction: 1 1 3 C of the parameter type, strides.w apart:
+/// rows constant, slope and mean; the mean is written, never added to, since all batch-norms of one x have the same.
+class DeferredNormOp : public Op {
+ public:
+  virtual void forward(const Tensor& x, const Tensor* gamma, const Tensor& beta, const Tensor& moving_mean,
+                       const Tensor& moving_variance, const Tensor* statistics, const Tensor* partial,
+                       const Tensor& coefficients) = 0;
+  virtual void backward(const Tensor& sums, const Tensor* gamma, const Tensor* dgamma, const Tensor& dbeta,
+                        const Tensor& correction, Write) = 0;
+};
+
+/// dx -= constant + slope (x - mean), per channel, in place: once before x's producer reads its gradient, however many
+/// batch-norms read x.
+class SettleOp : public Op {
+ public:
+  virtual void run(const Tensor& x, const Tensor& correction, const Tensor& dx) = 0;
 };
 
 /// x may be y's memory, dx may be dy's. Backward gets x or y, as backward_reads says; the other is null.
@@ -198,29 +260,33 @@ class ActivateOp : public Op {
 /// The arg max is kept inside; ties go to the first in row-major order.
 class PoolOp : public Op {
  public:
-  virtual void forward(const Tensor& x, const Tensor& y) = 0;
-  virtual void backward(const Tensor& dy, const Tensor& dx, Write) = 0;
+  virtual void forward(const Tensor& x, const Deferred* deferred, const Tensor& y) = 0;
+  virtual void backward(const Tensor& dy, const Deferred* deferred, const Tensor& dx, Write) = 0;
 };
 
 /// The mask is drawn again in the backward pass. x may be y's memory, dx may be dy's.
 class DropoutOp : public Op {
  public:
-  virtual void forward(const Tensor& x, const StepState* state, const Tensor& y) = 0;
-  virtual void backward(const Tensor& dy, const StepState* state, const Tensor& dx, Write) = 0;
+  virtual void forward(const Tensor& x, const Deferred* deferred, const StepState* state, const Tensor& y) = 0;
+  virtual void backward(const Tensor& dy, const Deferred* deferred, const StepState* state, const Tensor& dx, Write) = 0;
 };
 
 /// Backward runs once for each of a and b, on the gradient before the activation, as ConvOp's. y may be a's memory.
 class AddOp : public Op {
  public:
-  virtual void forward(const Tensor& a, const Tensor& b, const Tensor& y) = 0;
-  virtual void backward(const Tensor& dy, const Tensor& dx, Write) = 0;
+  enum class Side { a, b };
+  virtual void forward(const Tensor& a, const Deferred* deferred_a, const Tensor& b, const Deferred* deferred_b,
+                       const Tensor& y) = 0;
+  virtual void backward(const Tensor& dy, const Deferred* deferred, Side of, const Tensor& dx, Write) = 0;
 };
 
 class MultiplyOp : public Op {
  public:
-  virtual void forward(const Tensor& x, const Tensor& gate, const Tensor& y) = 0;
-  virtual void backward_data(const Tensor& dy, const Tensor& gate, const Tensor& dx, Write) = 0;  // dx may be dy's memory
-  virtual void backward_gate(const Tensor& x, const Tensor& dy, const Tensor& dgate, Write) = 0;  // sum over h w of x dy
+  virtual void forward(const Tensor& x, const Deferred* deferred, const Tensor& gate, const Tensor& y) = 0;
+  virtual void backward_data(const Tensor& dy, const Tensor& gate, const Deferred* deferred, const Tensor& dx,
+                             Write) = 0;  // dx may be dy's memory
+  virtual void backward_gate(const Tensor& x, const Deferred* deferred, const Tensor& dy, const Tensor& dgate,
+                             Write) = 0;  // sum over h w of x dy
 };
 
 class GatherOp : public Op {

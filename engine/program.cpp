@@ -305,7 +305,7 @@ std::function<void()> PlannedProgram::forward_call(int i) {
     const bool folded = op.norm.has_value();
     const Tensor* w = folded ? &folded_.at(i).w : &parameters_.narrows[op.parameters[0]];
     const Tensor* b = folded ? &folded_.at(i).b : parameter(1);
-    if (auto* conv = dynamic_cast<ConvOp*>(made_[i].get())) return [=] { conv->forward(*x, *w, b, *y); };
+    if (auto* conv = dynamic_cast<ConvOp*>(made_[i].get())) return [=] { conv->forward(*x, nullptr, *w, b, *y, nullptr); };
     auto* dense = dynamic_cast<DenseOp*>(made_[i].get());
     return [=] { dense->forward(*x, *w, b, *y); };
   }
@@ -314,16 +314,16 @@ std::function<void()> PlannedProgram::forward_call(int i) {
     const Tensor* gamma = beta == 1 ? parameter(0) : nullptr;
     const Tensor* statistics = std::get<BatchNorm>(op.kind).shared_statistics ? &statistics_[i] : nullptr;
     return [=, b = parameter(beta), mean = parameter(beta + 1), variance = parameter(beta + 2)] {
-      norm->forward(*x, gamma, *b, *mean, *variance, statistics, *y);
+      norm->forward(*x, gamma, *b, *mean, *variance, statistics, nullptr, *y);
     };
   }
   if (auto* activate = dynamic_cast<ActivateOp*>(made_[i].get())) return [=] { activate->forward(*x, *y); };
-  if (auto* pool = dynamic_cast<PoolOp*>(made_[i].get())) return [=] { pool->forward(*x, *y); };
-  if (auto* dropout = dynamic_cast<DropoutOp*>(made_[i].get())) return [=, state = state_] { dropout->forward(*x, state, *y); };
-  if (auto* add = dynamic_cast<AddOp*>(made_[i].get())) return [=] { add->forward(*x, *second, *y); };
+  if (auto* pool = dynamic_cast<PoolOp*>(made_[i].get())) return [=] { pool->forward(*x, nullptr, *y); };
+  if (auto* dropout = dynamic_cast<DropoutOp*>(made_[i].get())) return [=, state = state_] { dropout->forward(*x, nullptr, state, *y); };
+  if (auto* add = dynamic_cast<AddOp*>(made_[i].get())) return [=] { add->forward(*x, nullptr, *second, nullptr, *y); };
   auto* multiply = dynamic_cast<MultiplyOp*>(made_[i].get());
   require(multiply, "an op of no kind");
-  return [=] { multiply->forward(*x, *second, *y); };
+  return [=] { multiply->forward(*x, nullptr, *second, *y); };
 }
 
 std::function<void()> PlannedProgram::backward_call(int i) {
@@ -352,7 +352,12 @@ std::function<void()> PlannedProgram::backward_call(int i) {
         if (dx) linear->backward_data(*dy, *w, *dx, write);
       };
     };
-    if (auto* conv = dynamic_cast<ConvOp*>(made_[i].get())) return call(conv);
+    if (auto* conv = dynamic_cast<ConvOp*>(made_[i].get()))
+      return [=, w = &parameters_.narrows[op.parameters[0]], dw = gradient(0), db = gradient(1)] {
+        undo_activation();
+        if (dw) conv->backward_filter(*x, nullptr, *dy, *dw, db, Write::overwrite);
+        if (dx) conv->backward_data(*dy, *w, nullptr, *dx, write);
+      };
     return call(dynamic_cast<DenseOp*>(made_[i].get()));
   }
   if (auto* norm = dynamic_cast<BatchNormOp*>(made_[i].get())) {
@@ -365,23 +370,23 @@ std::function<void()> PlannedProgram::backward_call(int i) {
   }
   if (auto* activate = dynamic_cast<ActivateOp*>(made_[i].get()))
     return [=, in = reads.x ? x : nullptr, out = reads.y ? y : nullptr] { activate->backward(in, out, *dy, *dx, write); };
-  if (auto* pool = dynamic_cast<PoolOp*>(made_[i].get())) return [=] { pool->backward(*dy, *dx, write); };
+  if (auto* pool = dynamic_cast<PoolOp*>(made_[i].get())) return [=] { pool->backward(*dy, nullptr, *dx, write); };
   if (auto* dropout = dynamic_cast<DropoutOp*>(made_[i].get()))
-    return [=, state = state_] { dropout->backward(*dy, state, *dx, write); };
+    return [=, state = state_] { dropout->backward(*dy, nullptr, state, *dx, write); };
   const Tensor* second = input_gradient(1);
   const Write write_second = writes_[i][1];
   if (auto* multiply = dynamic_cast<MultiplyOp*>(made_[i].get()))
     // The gate's gradient first: x's may be dy's own memory.
     return [=, gate = &values_[op.inputs[1]]] {
-      if (second) multiply->backward_gate(*x, *dy, *second, write_second);
-      if (dx) multiply->backward_data(*dy, *gate, *dx, write);
+      if (second) multiply->backward_gate(*x, nullptr, *dy, *second, write_second);
+      if (dx) multiply->backward_data(*dy, *gate, nullptr, *dx, write);
     };
   auto* add = dynamic_cast<AddOp*>(made_[i].get());
   require(add, "an op of no kind");
   return [=] {
     undo_activation();
-    for (const auto& [to, how] : {std::pair(second, write_second), std::pair(dx, write)})
-      if (to && to->data != dy->data) add->backward(*dy, *to, how);
+    if (second && second->data != dy->data) add->backward(*dy, nullptr, AddOp::Side::b, *second, write_second);
+    if (dx && dx->data != dy->data) add->backward(*dy, nullptr, AddOp::Side::a, *dx, write);
   };
 }
 

@@ -17,7 +17,7 @@ class CpuAdd final : public AddOp {
   Reads backward_reads() const override { return {}; }
   std::string implementation() const override { return "own"; }
 
-  void forward(const Tensor& a, const Tensor& b, const Tensor& y) override {
+  void forward(const Tensor& a, const Deferred*, const Tensor& b, const Deferred*, const Tensor& y) override {
     require_layout(a, a_, "a"), require_layout(b, b_, "b"), require_layout(y, y_, "y");
     with_activation(kind_.activation, [&](auto function) {
       for_each_run(
@@ -32,7 +32,7 @@ class CpuAdd final : public AddOp {
     });
   }
 
-  void backward(const Tensor& dy, const Tensor& dx, Write write) override {
+  void backward(const Tensor& dy, const Deferred*, Side, const Tensor& dx, Write write) override {
     require_layout(dy, y_, "dy");
     require_layout(dx, static_cast<const Layout&>(dx) == a_ ? a_ : b_, "dx");
     with_write(write, [&](auto accumulate) {

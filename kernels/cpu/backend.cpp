@@ -101,28 +101,28 @@ class Cpu final : public Backend {
   std::unique_ptr<Recording> record(std::function<void()> step) override { return std::make_unique<KeptStep>(std::move(step)); }
 
   std::unique_ptr<ConvOp> conv(const Conv& kind, const Layout& x, const Layout& y) override {
-    return make_cpu_conv(scratch_, kind, x, y);
+    return kind.deferred || kind.statistics ? nullptr : make_cpu_conv(scratch_, kind, x, y);
   }
   std::unique_ptr<DenseOp> dense(const Dense& kind, const Layout& x, const Layout& y) override {
     return make_cpu_dense(scratch_, kind, x, y);
   }
   std::unique_ptr<BatchNormOp> batch_norm(const BatchNorm& kind, const Layout& x, const Layout& y) override {
-    return make_cpu_batch_norm(scratch_, kind, x, y);
+    return kind.partial_statistics ? nullptr : make_cpu_batch_norm(scratch_, kind, x, y);
   }
   std::unique_ptr<ActivateOp> activate(const Activate& kind, const Layout& x, const Layout& y) override {
     return make_cpu_activate(kind, x, y);
   }
   std::unique_ptr<PoolOp> pool(const Pool& kind, const Layout& x, const Layout& y) override {
-    return make_cpu_pool(kind, x, y);
+    return kind.deferred ? nullptr : make_cpu_pool(kind, x, y);
   }
   std::unique_ptr<DropoutOp> dropout(const Dropout& kind, const Layout& x, const Layout& y) override {
-    return make_cpu_dropout(kind, x, y);
+    return kind.deferred ? nullptr : make_cpu_dropout(kind, x, y);
   }
   std::unique_ptr<AddOp> add(const Add& kind, const Layout& a, const Layout& b, const Layout& y) override {
-    return make_cpu_add(kind, a, b, y);
+    return kind.deferred[0] || kind.deferred[1] ? nullptr : make_cpu_add(kind, a, b, y);
   }
-  std::unique_ptr<MultiplyOp> multiply(const Multiply&, const Layout& x, const Layout& gate, const Layout& y) override {
-    return make_cpu_multiply(x, gate, y);
+  std::unique_ptr<MultiplyOp> multiply(const Multiply& kind, const Layout& x, const Layout& gate, const Layout& y) override {
+    return kind.deferred ? nullptr : make_cpu_multiply(x, gate, y);
   }
   std::unique_ptr<GatherOp> gather(const Gather& kind, const Layout& images, const Layout& x) override {
     return make_cpu_gather(kind, images, x);

@@ -88,7 +88,7 @@ class CpuBatchNorm final : public BatchNormOp {
   std::string implementation() const override { return "own"; }
 
   void forward(const Tensor& x, const Tensor* gamma, const Tensor& beta, const Tensor& moving_mean,
-               const Tensor& moving_variance, const Tensor* statistics, const Tensor& y) override {
+               const Tensor& moving_variance, const Tensor* statistics, const Tensor*, const Tensor& y) override {
     require_layout(x, x_, "x"), require_scale(gamma), require_layout(y, y_, "y");
     for (const Tensor* vector : {&beta, &moving_mean, &moving_variance})
       require_vector(*vector, channels_, "beta or a moving average");

@@ -88,7 +88,7 @@ class CpuConv final : public ConvOp {
   Reads backward_reads() const override { return {.x = true}; }
   std::string implementation() const override { return winograd_ ? "own: F(2x2, 3x3)" : forward_.implementation(); }
 
-  void forward(const Tensor& x, const Tensor& w, const Tensor* b, const Tensor& y) override {
+  void forward(const Tensor& x, const Deferred*, const Tensor& w, const Tensor* b, const Tensor& y, const Tensor*) override {
     require_layout(x, x_, "x"), require_vector(w, w_.count(), "w"), require_bias(b), require_layout(y, y_, "y");
     if (winograd_)
       return winograd_->forward(scratch_, x, w.as<float>(), Winograd::Filter::straight, b ? b->as<float>() : nullptr,
@@ -104,7 +104,7 @@ class CpuConv final : public ConvOp {
     if (kind_.activation != Activation::none) activate_in_place(y);
   }
 
-  void backward_data(const Tensor& dy, const Tensor& w, const Tensor& dx, Write write) override {
+  void backward_data(const Tensor& dy, const Tensor& w, const Deferred*, const Tensor& dx, Write write) override {
     require_layout(dy, y_, "dy"), require_vector(w, w_.count(), "w"), require_layout(dx, x_, "dx");
     if (winograd_data_)
       return winograd_data_->forward(scratch_, dy, w.as<float>(), Winograd::Filter::transposed, nullptr, Activation::none, dx,
@@ -118,7 +118,8 @@ class CpuConv final : public ConvOp {
     data_dx_.finish(dx, write, scratch_);
   }
 
-  void backward_filter(const Tensor& x, const Tensor& dy, const Tensor& dw, const Tensor* db, Write write) override {
+  void backward_filter(const Tensor& x, const Deferred*, const Tensor& dy, const Tensor& dw, const Tensor* db,
+                       Write write) override {
     require_layout(x, x_, "x"), require_layout(dy, y_, "dy"), require_vector(dw, w_.count(), "dw"), require_bias(db);
     if (winograd_) return winograd_->backward_filter(scratch_, x, dy, dw.as<float>(), db ? db->as<float>() : nullptr, write);
     if (filter_gradient_) return filter_gradient_->run(scratch_, x, dy, dw.as<float>(), db ? db->as<float>() : nullptr, write);

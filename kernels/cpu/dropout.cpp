@@ -47,12 +47,12 @@ class CpuDropout final : public DropoutOp {
   Reads backward_reads() const override { return {}; }
   std::string implementation() const override { return "own"; }
 
-  void forward(const Tensor& x, const StepState* state, const Tensor& y) override {
+  void forward(const Tensor& x, const Deferred*, const StepState* state, const Tensor& y) override {
     require_layout(x, x_, "x"), require_layout(y, y_, "y");
     drop(x, *state, y, Write::overwrite);
   }
 
-  void backward(const Tensor& dy, const StepState* state, const Tensor& dx, Write write) override {
+  void backward(const Tensor& dy, const Deferred*, const StepState* state, const Tensor& dx, Write write) override {
     require_layout(dy, y_, "dy"), require_layout(dx, x_, "dx");
     drop(dy, *state, dx, write);
   }

@@ -17,17 +17,17 @@ class CpuMultiply final : public MultiplyOp {
   Reads backward_reads() const override { return {.x = true}; }
   std::string implementation() const override { return "own"; }
 
-  void forward(const Tensor& x, const Tensor& gate, const Tensor& y) override {
+  void forward(const Tensor& x, const Deferred*, const Tensor& gate, const Tensor& y) override {
     require_layout(x, x_, "x"), require_layout(gate, gate_, "gate"), require_layout(y, y_, "y");
     scale(x, gate, y, Write::overwrite);
   }
 
-  void backward_data(const Tensor& dy, const Tensor& gate, const Tensor& dx, Write write) override {
+  void backward_data(const Tensor& dy, const Tensor& gate, const Deferred*, const Tensor& dx, Write write) override {
     require_layout(dy, y_, "dy"), require_layout(gate, gate_, "gate"), require_layout(dx, x_, "dx");
     scale(dy, gate, dx, write);
   }
 
-  void backward_gate(const Tensor& x, const Tensor& dy, const Tensor& dgate, Write write) override {
+  void backward_gate(const Tensor& x, const Deferred*, const Tensor& dy, const Tensor& dgate, Write write) override {
     require_layout(x, x_, "x"), require_layout(dy, y_, "dy"), require_layout(dgate, gate_, "dgate");
 #pragma omp parallel for schedule(static)
     for (int n = 0; n < x.shape.n; ++n) {

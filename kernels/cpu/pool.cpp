@@ -58,7 +58,7 @@ class CpuPool final : public PoolOp {
   Reads backward_reads() const override { return {}; }
   std::string implementation() const override { return "own"; }
 
-  void forward(const Tensor& x, const Tensor& y) override {
+  void forward(const Tensor& x, const Deferred*, const Tensor& y) override {
     require_layout(x, x_, "x"), require_layout(y, y_, "y");
     const Shape& s = y.shape;
     const auto rows_of_y = std::int64_t{s.n} * s.h;
@@ -74,7 +74,7 @@ class CpuPool final : public PoolOp {
       }
   }
 
-  void backward(const Tensor& dy, const Tensor& dx, Write write) override {
+  void backward(const Tensor& dy, const Deferred*, const Tensor& dx, Write write) override {
     require_layout(dy, y_, "dy"), require_layout(dx, x_, "dx");
     const Shape& s = dx.shape;
     const auto rows_of_x = std::int64_t{s.n} * s.h;

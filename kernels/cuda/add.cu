@@ -37,7 +37,7 @@ class CudaAdd final : public AddOp {
  public:
   CudaAdd(Context& context, const Add& kind) : context_(context), activation_(kind.activation) {}
 
-  void forward(const Tensor& a, const Tensor& b, const Tensor& y) override {
+  void forward(const Tensor& a, const Deferred*, const Tensor& b, const Deferred*, const Tensor& y) override {
     by_type(y.dtype, [&]<class T>(T) {
       const Walk walk(y, {&a, &b, &y}, vector_width<T>);
       launch("add_forward", context_, blocks_for(walk.sheet.count()), block_threads,
@@ -46,7 +46,7 @@ class CudaAdd final : public AddOp {
     });
   }
 
-  void backward(const Tensor& dy, const Tensor& dx, Write mode) override {
+  void backward(const Tensor& dy, const Deferred*, Side, const Tensor& dx, Write mode) override {
     by_type(dy.dtype, [&]<class T>(T) {
       const Walk walk(dy, {&dy, &dx}, vector_width<T>);
       launch("add_backward", context_, blocks_for(walk.sheet.count()), block_threads,
@@ -68,7 +68,7 @@ class CudaAdd final : public AddOp {
 std::unique_ptr<AddOp> make_add(Context& context, const Add& kind, const Layout& a, const Layout& b, const Layout& y) {
   require(a.shape == y.shape && b.shape == y.shape && a.dtype == y.dtype && b.dtype == y.dtype, "add: a ", to_string(a.shape),
           ", b ", to_string(b.shape), " and y ", to_string(y.shape), " differ");
-  if (derivative_reads_x(kind.activation)) return nullptr;
+  if (derivative_reads_x(kind.activation) || kind.deferred[0] || kind.deferred[1]) return nullptr;
   return std::make_unique<CudaAdd>(context, kind);
 }
 

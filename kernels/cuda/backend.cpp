@@ -148,8 +148,8 @@ class CudaBackend final : public Backend {
   std::unique_ptr<AddOp> add(const Add& kind, const Layout& a, const Layout& b, const Layout& y) override {
     return make_add(context_, kind, a, b, y);
   }
-  std::unique_ptr<MultiplyOp> multiply(const Multiply&, const Layout& x, const Layout& gate, const Layout& y) override {
-    return make_multiply(context_, x, gate, y);
+  std::unique_ptr<MultiplyOp> multiply(const Multiply& kind, const Layout& x, const Layout& gate, const Layout& y) override {
+    return make_multiply(context_, kind, x, gate, y);
   }
   std::unique_ptr<GatherOp> gather(const Gather& kind, const Layout& images, const Layout& x) override {
     return make_gather(context_, kind, images, x);

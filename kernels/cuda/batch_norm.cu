@@ -318,7 +318,7 @@ class CudaBatchNorm final : public BatchNormOp {
   }
 
   void forward(const Tensor& x, const Tensor* gamma, const Tensor& beta, const Tensor& moving_mean,
-               const Tensor& moving_variance, const Tensor* statistics, const Tensor& y) override {
+               const Tensor& moving_variance, const Tensor* statistics, const Tensor*, const Tensor& y) override {
     require_parameters({gamma, &beta, &moving_mean, &moving_variance, statistics});
     require((statistics != nullptr) == kind_.shared_statistics,
             "batch norm: statistics to share where none were planned, or none where they were");
@@ -410,6 +410,7 @@ std::unique_ptr<BatchNormOp> make_batch_norm(Context& context, const BatchNorm& 
   require(kind.shared_statistics ? kind.batch_statistics && kind.known_channels >= 0 && kind.known_channels <= x.shape.c
                                  : kind.known_channels == 0,
           "batch norm: ", kind.known_channels, " known channels of ", x.shape.c, " without shared statistics of a batch");
+  if (kind.partial_statistics) return nullptr;
   return std::make_unique<CudaBatchNorm>(context, kind, x);
 }
 

@@ -161,7 +161,7 @@ class CudnnConv final : public ConvOp {
   /// since most programs of a model only evaluate.
   bool plan_forward() { return planned(ConvPass::forward, false, {}).plan.has_value(); }
 
-  void forward(const Tensor& x, const Tensor& w, const Tensor* b, const Tensor& y) override {
+  void forward(const Tensor& x, const Deferred*, const Tensor& w, const Tensor* b, const Tensor& y, const Tensor*) override {
     require((b != nullptr) == conv_.bias && (b == nullptr || b->dtype == DType::f32), "conv: an f32 bias where there is one");
     require_layout("x", x, x_);
     require_layout("y", y, y_);
@@ -181,7 +181,7 @@ class CudnnConv final : public ConvOp {
     }
   }
 
-  void backward_data(const Tensor& dy, const Tensor& w, const Tensor& dx, Write mode) override {
+  void backward_data(const Tensor& dy, const Tensor& w, const Deferred*, const Tensor& dx, Write mode) override {
     require_layout("dy", dy, dy_);
     require_layout("dx", dx, x_);
     const bool accumulate = mode == Write::accumulate;
@@ -204,7 +204,8 @@ class CudnnConv final : public ConvOp {
     if (dx_detours) epilogue(context_, result, nullptr, Activation::none, dx, mode);
   }
 
-  void backward_filter(const Tensor& x, const Tensor& dy, const Tensor& dw, const Tensor* db, Write mode) override {
+  void backward_filter(const Tensor& x, const Deferred*, const Tensor& dy, const Tensor& dw, const Tensor* db,
+                       Write mode) override {
     require(dw.dtype == DType::f32 && dw.is_packed(), "conv: dw is packed f32");
     require_layout("x", x, x_);
     require_layout("dy", dy, dy_);
@@ -347,6 +348,7 @@ std::unique_ptr<ConvOp> make_conv(Context& context, cudnnHandle_t handle, const 
   require(y.shape == conv.window.output(x.shape, y.shape.c) && x.shape.c % conv.groups == 0 && y.shape.c % conv.groups == 0,
           "conv: y is ", to_string(y.shape), " for x ", to_string(x.shape), " in ", conv.groups, " groups");
   if (conv.groups > 1 && conv.groups == x.shape.c && x.shape.c == y.shape.c) return make_depthwise_conv(context, conv, x, y);
+  if (conv.deferred || conv.statistics) return nullptr;
   if (conv.activation != Activation::none && conv.activation != Activation::relu) return nullptr;
   auto op = std::make_unique<CudnnConv>(context, handle, conv, x, y);
   if (!op->plan_forward()) return nullptr;

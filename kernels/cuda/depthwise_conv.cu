@@ -360,7 +360,7 @@ class DepthwiseConv final : public ConvOp {
         conv_(conv),
         geometry_{conv.window, x.shape.n, x.shape.h, x.shape.w, y.shape.h, y.shape.w, static_cast<unsigned>(x.shape.c)} {}
 
-  void forward(const Tensor& x, const Tensor& w, const Tensor* b, const Tensor& y) override {
+  void forward(const Tensor& x, const Deferred*, const Tensor& w, const Tensor* b, const Tensor& y, const Tensor*) override {
     require((b != nullptr) == conv_.bias && (b == nullptr || b->dtype == DType::f32), "conv: an f32 bias where there is one");
     const float* bias = b == nullptr ? nullptr : b->as<const float>();
     by_type(x.dtype, [&]<class T>(T) {
@@ -379,7 +379,7 @@ class DepthwiseConv final : public ConvOp {
     });
   }
 
-  void backward_data(const Tensor& dy, const Tensor& w, const Tensor& dx, Write mode) override {
+  void backward_data(const Tensor& dy, const Tensor& w, const Deferred*, const Tensor& dx, Write mode) override {
     const bool accumulate = mode == Write::accumulate;
     by_type(dy.dtype, [&]<class T>(T) {
       constexpr int widest = vector_width<T>;
@@ -399,7 +399,8 @@ class DepthwiseConv final : public ConvOp {
     });
   }
 
-  void backward_filter(const Tensor& x, const Tensor& dy, const Tensor& dw, const Tensor* db, Write mode) override {
+  void backward_filter(const Tensor& x, const Deferred*, const Tensor& dy, const Tensor& dw, const Tensor* db,
+                       Write mode) override {
     require(dw.dtype == DType::f32 && dw.is_packed(), "conv: dw is packed f32");
     const auto weights = static_cast<unsigned>(dw.shape.count());
     by_type(x.dtype, [&]<class T>(T) {
@@ -459,6 +460,7 @@ class DepthwiseConv final : public ConvOp {
 
 std::unique_ptr<ConvOp> make_depthwise_conv(Context& context, const Conv& conv, const Layout& x, const Layout& y) {
   require(x.dtype == y.dtype, "conv: x and y of a depthwise convolution are of one type");
+  if (conv.deferred || conv.statistics) return nullptr;
   return std::make_unique<DepthwiseConv>(context, conv, x, y);
 }
 

@@ -49,8 +49,12 @@ class CudaDropout final : public DropoutOp {
  public:
   CudaDropout(Context& context, const Dropout& kind) : context_(context), kind_(kind) {}
 
-  void forward(const Tensor& x, const StepState* state, const Tensor& y) override { mask(x, state, y, Write::overwrite); }
-  void backward(const Tensor& dy, const StepState* state, const Tensor& dx, Write mode) override { mask(dy, state, dx, mode); }
+  void forward(const Tensor& x, const Deferred*, const StepState* state, const Tensor& y) override {
+    mask(x, state, y, Write::overwrite);
+  }
+  void backward(const Tensor& dy, const Deferred*, const StepState* state, const Tensor& dx, Write mode) override {
+    mask(dy, state, dx, mode);
+  }
 
   Reads backward_reads() const override { return {}; }
   std::string implementation() const override { return "own"; }
@@ -76,6 +80,7 @@ class CudaDropout final : public DropoutOp {
 std::unique_ptr<DropoutOp> make_dropout(Context& context, const Dropout& kind, const Layout& x, const Layout& y) {
   require(x.shape == y.shape && x.dtype == y.dtype, "dropout: x ", to_string(x.shape), " and y ", to_string(y.shape),
           " differ");
+  if (kind.deferred) return nullptr;
   return std::make_unique<CudaDropout>(context, kind);
 }
 

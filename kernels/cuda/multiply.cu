@@ -62,10 +62,14 @@ class CudaMultiply final : public MultiplyOp {
  public:
   explicit CudaMultiply(Context& context) : context_(context) {}
 
-  void forward(const Tensor& x, const Tensor& gate, const Tensor& y) override { gated(x, gate, y, Write::overwrite); }
-  void backward_data(const Tensor& dy, const Tensor& gate, const Tensor& dx, Write mode) override { gated(dy, gate, dx, mode); }
+  void forward(const Tensor& x, const Deferred*, const Tensor& gate, const Tensor& y) override {
+    gated(x, gate, y, Write::overwrite);
+  }
+  void backward_data(const Tensor& dy, const Tensor& gate, const Deferred*, const Tensor& dx, Write mode) override {
+    gated(dy, gate, dx, mode);
+  }
 
-  void backward_gate(const Tensor& x, const Tensor& dy, const Tensor& dgate, Write mode) override {
+  void backward_gate(const Tensor& x, const Deferred*, const Tensor& dy, const Tensor& dgate, Write mode) override {
     by_type(x.dtype, [&]<class T>(T) {
       constexpr int widest = vector_width<T>;
       const bool wide = is_aligned(x, widest) && is_aligned(dy, widest) && is_aligned(dgate, widest);
@@ -97,10 +101,12 @@ class CudaMultiply final : public MultiplyOp {
 
 }  // namespace
 
-std::unique_ptr<MultiplyOp> make_multiply(Context& context, const Layout& x, const Layout& gate, const Layout& y) {
+std::unique_ptr<MultiplyOp> make_multiply(Context& context, const Multiply& kind, const Layout& x, const Layout& gate,
+                                          const Layout& y) {
   require(x.shape == y.shape && x.dtype == y.dtype && gate.dtype == x.dtype && gate.shape == Shape{x.shape.n, 1, 1, x.shape.c},
           "multiply: x ", to_string(x.shape), ", gate ", to_string(gate.shape), " and y ", to_string(y.shape), " do not fit");
   require(x.shape.n <= 65535, "multiply: a batch has at most 65535 images");
+  if (kind.deferred) return nullptr;
   return std::make_unique<CudaMultiply>(context);
 }
 

@@ -14,7 +14,7 @@ std::unique_ptr<ActivateOp> make_activate(Context&, const Activate&, const Layou
 std::unique_ptr<PoolOp> make_pool(Context&, const Pool&, const Layout& x, const Layout& y);
 std::unique_ptr<DropoutOp> make_dropout(Context&, const Dropout&, const Layout& x, const Layout& y);
 std::unique_ptr<AddOp> make_add(Context&, const Add&, const Layout& a, const Layout& b, const Layout& y);
-std::unique_ptr<MultiplyOp> make_multiply(Context&, const Layout& x, const Layout& gate, const Layout& y);
+std::unique_ptr<MultiplyOp> make_multiply(Context&, const Multiply&, const Layout& x, const Layout& gate, const Layout& y);
 std::unique_ptr<GatherOp> make_gather(Context&, const Gather&, const Layout& images, const Layout& x);
 std::unique_ptr<LossOp> make_loss(Context&, const Loss&, const Layout& z);
 std::unique_ptr<AdamOp> make_adam(Context&, const Adam&, std::int64_t count);

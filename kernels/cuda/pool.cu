@@ -171,7 +171,7 @@ class CudaPool final : public PoolOp {
     if (geometry_.max || geometry_.relu) mask_ = context.allocate(static_cast<std::size_t>(y.shape.count()));
   }
 
-  void forward(const Tensor& x, const Tensor& y) override {
+  void forward(const Tensor& x, const Deferred*, const Tensor& y) override {
     by_type(x.dtype, [&]<class T>(T) {
       const bool wide = is_aligned(x, vector_width<T>) && is_aligned(y, vector_width<T>);
       const Geometry g = geometry(wide ? vector_width<T> : 1);
@@ -182,7 +182,7 @@ class CudaPool final : public PoolOp {
     });
   }
 
-  void backward(const Tensor& dy, const Tensor& dx, Write mode) override {
+  void backward(const Tensor& dy, const Deferred*, const Tensor& dx, Write mode) override {
     by_type(dy.dtype, [&]<class T>(T) {
       const bool wide = is_aligned(dy, vector_width<T>) && is_aligned(dx, vector_width<T>);
       const Geometry g = geometry(wide ? vector_width<T> : 1);
@@ -215,7 +215,7 @@ class CudaPool final : public PoolOp {
 std::unique_ptr<PoolOp> make_pool(Context& context, const Pool& kind, const Layout& x, const Layout& y) {
   require(y.shape == kind.window.output(x.shape, x.shape.c) && x.dtype == y.dtype, "pool: y is ", to_string(y.shape), " for x ",
           to_string(x.shape));
-  if (kind.activation != Activation::none && kind.activation != Activation::relu) return nullptr;
+  if (kind.deferred || (kind.activation != Activation::none && kind.activation != Activation::relu)) return nullptr;
   require(kind.kind == Pool::Kind::average || kind.window.kernel.h * kind.window.kernel.w <= killed,
           "pool: a max over more than 255 cells");
   return std::make_unique<CudaPool>(context, kind, x, y);

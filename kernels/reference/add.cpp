@@ -1,6 +1,6 @@
 // y = activation(a + b); the gradient of either is that before the activation. See kernels/formulas/activation.h.
 #include "kernels/formulas/activation.h"
-#include "kernels/reference/reference.h"
+#include "kernels/reference/deferred.h"
 
 namespace microtome {
 
@@ -15,20 +15,24 @@ class ReferenceAdd final : public AddOp {
             to_string(y.shape));
   }
 
-  Reads backward_reads() const override { return {}; }
+  Reads backward_reads() const override { return {.x = kind_.deferred[0].has_value() || kind_.deferred[1].has_value()}; }
   std::string implementation() const override { return "naive"; }
+  int sum_rows() const override { return 1; }
 
-  void forward(const Tensor& a, const Tensor& b, const Tensor& y) override {
+  void forward(const Tensor& a, const Deferred* deferred_a, const Tensor& b, const Deferred* deferred_b,
+               const Tensor& y) override {
     require_layout(a, a_, "a"), require_layout(b, b_, "b"), require_layout(y, y_, "y");
+    const Operand<T> left(a, deferred_a, kind_.deferred[0]), right(b, deferred_b, kind_.deferred[1]);
     for_each(y.shape, [&](int n, int h, int w, int c) {
-      at<T>(y, n, h, w, c) = activate(kind_.activation, at<T>(a, n, h, w, c) + at<T>(b, n, h, w, c));
+      at<T>(y, n, h, w, c) = activate(kind_.activation, at<T>(left.tensor(), n, h, w, c) + at<T>(right.tensor(), n, h, w, c));
     });
   }
 
-  void backward(const Tensor& dy, const Tensor& dx, Write write) override {
-    require_layout(dy, y_, "dy");
-    require_layout(dx, static_cast<const Layout&>(dx) == a_ ? a_ : b_, "dx");
-    for_each(dy.shape, [&](int n, int h, int w, int c) { put(at<T>(dx, n, h, w, c), at<T>(dy, n, h, w, c), write); });
+  void backward(const Tensor& dy, const Deferred* deferred, Side side, const Tensor& dx, Write write) override {
+    require_layout(dy, y_, "dy"), require_layout(dx, side == Side::a ? a_ : b_, "dx");
+    std::vector<T> dz;
+    for_each(dy.shape, [&](int n, int h, int w, int c) { dz.push_back(at<T>(dy, n, h, w, c)); });
+    put_gradient(dz, deferred, kind_.deferred[side == Side::a ? 0 : 1], dx, write);
   }
 
  private:

@@ -11,78 +11,51 @@ namespace microtome {
 
 namespace {
 
+/// What a batch-norm knows of its channels after a forward pass.
 template <class T>
-class ReferenceBatchNorm final : public BatchNormOp {
+class Statistics {
  public:
-  ReferenceBatchNorm(const BatchNorm& kind, const Layout& x, const Layout& y)
-      : kind_(kind), x_(x), y_(y), count_(static_cast<T>(x.shape.count() / x.shape.c)), moments_(x.shape.c) {
-    require_types<T>(x, y);
-    require(x.shape == y.shape, "batch norm: ", to_string(x.shape), " does not give ", to_string(y.shape));
-    require(kind.shared_statistics ? kind.batch_statistics && kind.known_channels >= 0 && kind.known_channels <= x.shape.c
+  Statistics(const BatchNorm& kind, const Layout& x)
+      : kind_(kind), channels_(x.shape.c), count_(static_cast<T>(x.shape.count() / x.shape.c)), moments_(x.shape.c) {
+    require_types<T>(x, x);
+    require(kind.shared_statistics ? kind.batch_statistics && kind.known_channels >= 0 && kind.known_channels <= channels_
                                    : kind.known_channels == 0,
-            "batch norm: ", kind.known_channels, " known channels of ", x.shape.c, " without shared statistics of a batch");
+            "batch norm: ", kind.known_channels, " known channels of ", channels_, " without shared statistics of a batch");
+    require(!kind.partial_statistics || (kind.batch_statistics && !kind.shared_statistics),
+            "batch norm: partial statistics are of a batch, and of all channels");
   }
 
-  Reads backward_reads() const override { return {.x = true}; }
-  std::string implementation() const override { return "naive"; }
-
-  void forward(const Tensor& x, const Tensor* gamma, const Tensor& beta, const Tensor& moving_mean,
-               const Tensor& moving_variance, const Tensor* statistics, const Tensor& y) override {
-    require_layout(x, x_, "x"), require_scale(gamma), require_layout(y, y_, "y");
-    for (const Tensor* vector : {&beta, &moving_mean, &moving_variance})
-      require_vector<T>(*vector, x.shape.c, "beta or a moving average");
-    require_statistics(statistics);
+  void take(const Tensor& x, const Tensor& moving_mean, const Tensor& moving_variance, const Tensor* statistics,
+            const Tensor* partial) {
+    for (const Tensor* vector : {&moving_mean, &moving_variance}) require_vector<T>(*vector, channels_, "a moving average");
+    require_statistics(statistics, partial);
     const T momentum = kind_.momentum;
-    for (int c = 0; c < x.shape.c; ++c) {
+    for (int c = 0; c < channels_; ++c) {
       T &mean = at<T>(moving_mean, c), &variance = at<T>(moving_variance, c);
-      if (kind_.batch_statistics) {
-        if (c < kind_.known_channels) {
-          moments_[c] = {at<T>(*statistics, 0, 0, 0, c), at<T>(*statistics, 0, 0, 1, c)};
-        } else {
-          moments_[c] = batch_moments(x, c);
-          if (statistics)
-            at<T>(*statistics, 0, 0, 0, c) = moments_[c].mean, at<T>(*statistics, 0, 0, 1, c) = moments_[c].variance;
-        }
-        mean = moving_average(mean, moments_[c].mean, momentum);
-        variance = moving_average(variance, moving_variance_sample(moments_[c].variance, count_, kind_.bessel), momentum);
-      } else {
+      if (!kind_.batch_statistics) {
         moments_[c] = {mean, variance};
+        continue;
       }
+      if (c < kind_.known_channels) {
+        moments_[c] = {at<T>(*statistics, 0, 0, 0, c), at<T>(*statistics, 0, 0, 1, c)};
+      } else {
+        moments_[c] = partial ? moments_of(*partial, c) : batch_moments(x, c);
+        if (statistics)
+          at<T>(*statistics, 0, 0, 0, c) = moments_[c].mean, at<T>(*statistics, 0, 0, 1, c) = moments_[c].variance;
+      }
+      mean = moving_average(mean, moments_[c].mean, momentum);
+      variance = moving_average(variance, moving_variance_sample(moments_[c].variance, count_, kind_.bessel), momentum);
     }
-    for_each(x.shape, [&](int n, int h, int w, int c) {
-      at<T>(y, n, h, w, c) = activate(kind_.activation, scaled(gamma, beta, c, normalised(at<T>(x, n, h, w, c), c)));
-    });
   }
 
-  void backward(const Tensor& x, const Tensor& dy, const Tensor* gamma, const Tensor& beta, const Tensor& dx,
-                const Tensor* dgamma, const Tensor& dbeta, Write write) override {
-    require_layout(x, x_, "x"), require_layout(dy, y_, "dy"), require_layout(dx, x_, "dx"), require_scale(gamma),
-        require_scale(dgamma);
-    require_vector<T>(beta, x.shape.c, "beta"), require_vector<T>(dbeta, x.shape.c, "dbeta");
-    const auto before_activation = [&](int n, int h, int w, int c) {
-      const T z = scaled(gamma, beta, c, normalised(at<T>(x, n, h, w, c), c));
-      const T known = derivative_reads_x(kind_.activation) ? z : activate(kind_.activation, z);
-      return at<T>(dy, n, h, w, c) * activation_derivative(kind_.activation, known);
-    };
-    std::vector<T> sums(x.shape.c), products(x.shape.c);
-    for_each(x.shape, [&](int n, int h, int w, int c) {
-      const T gradient = before_activation(n, h, w, c);
-      sums[c] += gradient;
-      products[c] += gradient * normalised(at<T>(x, n, h, w, c), c);
-    });
-    for_each(x.shape, [&](int n, int h, int w, int c) {
-      const T scale = (gamma ? at<T>(*gamma, c) : T(1)) * deviation(c);
-      const T gradient = before_activation(n, h, w, c);
-      put(at<T>(dx, n, h, w, c),
-          kind_.batch_statistics
-              ? batch_norm_dx(gradient, normalised(at<T>(x, n, h, w, c), c), scale, products[c], sums[c], count_)
-              : scale * gradient,
-          write);
-    });
-    for (int c = 0; c < x.shape.c; ++c) {
-      at<T>(dbeta, c) = sums[c];
-      if (dgamma) at<T>(*dgamma, c) = products[c];
-    }
+  T mean(int c) const { return moments_[c].mean; }
+  T deviation(int c) const { return inverse_deviation(moments_[c].variance, static_cast<T>(kind_.epsilon)); }
+  T scale(const Tensor* gamma, int c) const { return (gamma ? at<T>(*gamma, c) : T(1)) * deviation(c); }
+  T count() const { return count_; }
+
+  void require_scale(const Tensor* gamma) const {
+    require((gamma != nullptr) == kind_.scale, "batch norm: a scale where none was planned, or none where one was");
+    if (gamma) require_vector<T>(*gamma, channels_, "gamma");
   }
 
  private:
@@ -98,30 +71,160 @@ class ReferenceBatchNorm final : public BatchNormOp {
     return {mean, squares / count_};
   }
 
-  T deviation(int c) const { return inverse_deviation(moments_[c].variance, static_cast<T>(kind_.epsilon)); }
-  T normalised(T x, int c) const { return (x - moments_[c].mean) * deviation(c); }
+  /// Of all rows: deviations from the rows' means, and of these from the mean of all [Chan1979].
+  Moments<T> moments_of(const Tensor& partial, int c) const {
+    T sum = 0, squares = 0;
+    const auto row = [&](int r, int part) { return at<T>(partial, 0, 0, r, part * channels_ + c); };
+    for (int r = 0; r < partial.shape.w; ++r) sum += row(r, 0) * row(r, 1);
+    const T mean = sum / count_;
+    for (int r = 0; r < partial.shape.w; ++r) squares += row(r, 2) + row(r, 0) * (row(r, 1) - mean) * (row(r, 1) - mean);
+    return {mean, squares / count_};
+  }
+
+  void require_statistics(const Tensor* statistics, const Tensor* partial) const {
+    require((statistics != nullptr) == kind_.shared_statistics,
+            "batch norm: statistics to share where none were planned, or none where they were");
+    if (statistics)
+      require(statistics->shape == Shape{1, 1, 2, channels_} && statistics->dtype == dtype_of<T>, "batch norm: statistics are ",
+              to_string(statistics->shape), " ", name(statistics->dtype), " and not 1x1x2x", channels_, " ", name(dtype_of<T>));
+    require((partial != nullptr) == kind_.partial_statistics,
+            "batch norm: partial statistics where none were planned, or none where they were");
+    if (partial) require_vector<T>(*partial, 3 * std::int64_t{channels_} * partial->shape.w, "partial statistics");
+  }
+
+  BatchNorm kind_;
+  int channels_;
+  T count_;  // M = N H W
+  std::vector<Moments<T>> moments_;
+};
+
+template <class T>
+class ReferenceBatchNorm final : public BatchNormOp {
+ public:
+  ReferenceBatchNorm(const BatchNorm& kind, const Layout& x, const Layout& y)
+      : kind_(kind), x_(x), y_(y), statistics_(kind, x) {
+    require_types<T>(x, y);
+    require(x.shape == y.shape, "batch norm: ", to_string(x.shape), " does not give ", to_string(y.shape));
+  }
+
+  Reads backward_reads() const override { return {.x = true}; }
+  std::string implementation() const override { return "naive"; }
+
+  void forward(const Tensor& x, const Tensor* gamma, const Tensor& beta, const Tensor& moving_mean,
+               const Tensor& moving_variance, const Tensor* statistics, const Tensor* partial, const Tensor& y) override {
+    require_layout(x, x_, "x"), statistics_.require_scale(gamma), require_layout(y, y_, "y");
+    require_vector<T>(beta, x.shape.c, "beta");
+    statistics_.take(x, moving_mean, moving_variance, statistics, partial);
+    for_each(x.shape, [&](int n, int h, int w, int c) {
+      at<T>(y, n, h, w, c) = activate(kind_.activation, scaled(gamma, beta, c, normalised(at<T>(x, n, h, w, c), c)));
+    });
+  }
+
+  void backward(const Tensor& x, const Tensor& dy, const Tensor* gamma, const Tensor& beta, const Tensor& dx,
+                const Tensor* dgamma, const Tensor& dbeta, Write write) override {
+    require_layout(x, x_, "x"), require_layout(dy, y_, "dy"), require_layout(dx, x_, "dx");
+    statistics_.require_scale(gamma), statistics_.require_scale(dgamma);
+    require_vector<T>(beta, x.shape.c, "beta"), require_vector<T>(dbeta, x.shape.c, "dbeta");
+    const auto before_activation = [&](int n, int h, int w, int c) {
+      const T z = scaled(gamma, beta, c, normalised(at<T>(x, n, h, w, c), c));
+      const T known = derivative_reads_x(kind_.activation) ? z : activate(kind_.activation, z);
+      return at<T>(dy, n, h, w, c) * activation_derivative(kind_.activation, known);
+    };
+    std::vector<T> sums(x.shape.c), products(x.shape.c);
+    for_each(x.shape, [&](int n, int h, int w, int c) {
+      const T gradient = before_activation(n, h, w, c);
+      sums[c] += gradient;
+      products[c] += gradient * normalised(at<T>(x, n, h, w, c), c);
+    });
+    for_each(x.shape, [&](int n, int h, int w, int c) {
+      const T scale = statistics_.scale(gamma, c), gradient = before_activation(n, h, w, c);
+      put(at<T>(dx, n, h, w, c),
+          kind_.batch_statistics
+              ? batch_norm_dx(gradient, normalised(at<T>(x, n, h, w, c), c), scale, products[c], sums[c], statistics_.count())
+              : scale * gradient,
+          write);
+    });
+    for (int c = 0; c < x.shape.c; ++c) {
+      at<T>(dbeta, c) = sums[c];
+      if (dgamma) at<T>(*dgamma, c) = products[c];
+    }
+  }
+
+ private:
+  T normalised(T x, int c) const { return (x - statistics_.mean(c)) * statistics_.deviation(c); }
   T scaled(const Tensor* gamma, const Tensor& beta, int c, T normal) const {
     return (gamma ? at<T>(*gamma, c) * normal : normal) + at<T>(beta, c);
   }
 
-  void require_statistics(const Tensor* statistics) const {
-    require((statistics != nullptr) == kind_.shared_statistics,
-            "batch norm: statistics to share where none were planned, or none where they were");
-    if (statistics)
-      require(statistics->shape == Shape{1, 1, 2, x_.shape.c} && statistics->dtype == dtype_of<T>,
-              "batch norm: statistics are ", to_string(statistics->shape), " ", name(statistics->dtype), " and not 1x1x2x",
-              x_.shape.c, " ", name(dtype_of<T>));
-  }
-
-  void require_scale(const Tensor* gamma) const {
-    require((gamma != nullptr) == kind_.scale, "batch norm: a scale where none was planned, or none where one was");
-    if (gamma) require_vector<T>(*gamma, x_.shape.c, "gamma");
-  }
-
   BatchNorm kind_;
   Layout x_, y_;
-  T count_;                          // M = N H W
-  std::vector<Moments<T>> moments_;  // of the last forward pass
+  Statistics<T> statistics_;
+};
+
+/// dx = scale (g - sum g / M - (x - mean) / deviation^2 sum g (x - mean) / M), whose first term the readers have written.
+template <class T>
+class ReferenceDeferredNorm final : public DeferredNormOp {
+ public:
+  ReferenceDeferredNorm(const BatchNorm& kind, const Layout& x) : kind_(kind), x_(x), statistics_(kind, x) {}
+
+  Reads backward_reads() const override { return {}; }
+  std::string implementation() const override { return "naive"; }
+
+  void forward(const Tensor& x, const Tensor* gamma, const Tensor& beta, const Tensor& moving_mean,
+               const Tensor& moving_variance, const Tensor* statistics, const Tensor* partial,
+               const Tensor& coefficients) override {
+    require_layout(x, x_, "x"), statistics_.require_scale(gamma);
+    require_vector<T>(coefficients, 3 * std::int64_t{x.shape.c}, "coefficients");
+    statistics_.take(x, moving_mean, moving_variance, statistics, partial);
+    for (int c = 0; c < x.shape.c; ++c) {
+      at<T>(coefficients, 0, 0, 0, c) = statistics_.mean(c);
+      at<T>(coefficients, 0, 0, 1, c) = statistics_.scale(gamma, c);
+      at<T>(coefficients, 0, 0, 2, c) = at<T>(beta, c);
+    }
+  }
+
+  void backward(const Tensor& sums, const Tensor* gamma, const Tensor* dgamma, const Tensor& dbeta, const Tensor& correction,
+                Write write) override {
+    const int channels = x_.shape.c;
+    require_vector<T>(sums, 2 * std::int64_t{channels} * sums.shape.w, "sums");
+    statistics_.require_scale(gamma), statistics_.require_scale(dgamma);
+    const T each = kind_.batch_statistics ? 1 / statistics_.count() : T(0);
+    for (int c = 0; c < channels; ++c) {
+      T sum = 0, products = 0;
+      for (int r = 0; r < sums.shape.w; ++r) sum += at<T>(sums, 0, 0, r, c), products += at<T>(sums, 0, 0, r, channels + c);
+      const T scale = statistics_.scale(gamma, c), inverse = statistics_.deviation(c);
+      at<T>(dbeta, c) = sum;
+      if (dgamma) at<T>(*dgamma, c) = products * inverse;
+      put(at<T>(correction, 0, 0, 0, c), scale * sum * each, write);
+      put(at<T>(correction, 0, 0, 1, c), scale * products * inverse * inverse * each, write);
+      at<T>(correction, 0, 0, 2, c) = statistics_.mean(c);
+    }
+  }
+
+ private:
+  BatchNorm kind_;
+  Layout x_;
+  Statistics<T> statistics_;
+};
+
+template <class T>
+class ReferenceSettle final : public SettleOp {
+ public:
+  explicit ReferenceSettle(const Layout& x) : x_(x) { require_types<T>(x, x); }
+
+  Reads backward_reads() const override { return {.x = true}; }
+  std::string implementation() const override { return "naive"; }
+
+  void run(const Tensor& x, const Tensor& correction, const Tensor& dx) override {
+    require_layout(x, x_, "x"), require_layout(dx, x_, "dx");
+    for_each(x.shape, [&](int n, int h, int w, int c) {
+      const auto row = [&](int i) { return at<T>(correction, 0, 0, i, c); };
+      at<T>(dx, n, h, w, c) -= row(0) + row(1) * (at<T>(x, n, h, w, c) - row(2));
+    });
+  }
+
+ private:
+  Layout x_;
 };
 
 }  // namespace
@@ -131,7 +234,21 @@ std::unique_ptr<BatchNormOp> Reference<T>::batch_norm(const BatchNorm& kind, con
   return std::make_unique<ReferenceBatchNorm<T>>(kind, x, y);
 }
 
+template <std::floating_point T>
+std::unique_ptr<DeferredNormOp> Reference<T>::deferred_norm(const BatchNorm& kind, const Layout& x) {
+  return std::make_unique<ReferenceDeferredNorm<T>>(kind, x);
+}
+
+template <std::floating_point T>
+std::unique_ptr<SettleOp> Reference<T>::settle(const Layout& x) {
+  return std::make_unique<ReferenceSettle<T>>(x);
+}
+
 template std::unique_ptr<BatchNormOp> Reference<double>::batch_norm(const BatchNorm&, const Layout&, const Layout&);
 template std::unique_ptr<BatchNormOp> Reference<float>::batch_norm(const BatchNorm&, const Layout&, const Layout&);
+template std::unique_ptr<DeferredNormOp> Reference<double>::deferred_norm(const BatchNorm&, const Layout&);
+template std::unique_ptr<DeferredNormOp> Reference<float>::deferred_norm(const BatchNorm&, const Layout&);
+template std::unique_ptr<SettleOp> Reference<double>::settle(const Layout&);
+template std::unique_ptr<SettleOp> Reference<float>::settle(const Layout&);
 
 }  // namespace microtome

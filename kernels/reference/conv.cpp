@@ -2,7 +2,7 @@
 // g = k / (K/G) the group of k; cells outside the image are 0. Both gradients walk the same products, each adding to its own
 // operand's place.
 #include "kernels/formulas/activation.h"
-#include "kernels/reference/reference.h"
+#include "kernels/reference/deferred.h"
 
 #include <algorithm>
 #include <vector>
@@ -26,19 +26,26 @@ class ReferenceConv final : public ConvOp {
   Reads backward_reads() const override { return {.x = true}; }
   std::string implementation() const override { return "naive"; }
 
-  void forward(const Tensor& x, const Tensor& w, const Tensor* b, const Tensor& y) override {
+  int sum_rows() const override { return 1; }
+  int statistics_rows() const override { return 1; }
+
+  void forward(const Tensor& x, const Deferred* deferred, const Tensor& w, const Tensor* b, const Tensor& y,
+               const Tensor* statistics) override {
     require_layout(x, x_, "x"), require_vector<T>(w, w_.count(), "w"), require_bias(b), require_layout(y, y_, "y");
+    const Operand<T> z(x, deferred, kind_.deferred);
     for_each(y.shape, [&](int n, int p, int q, int k) {
       T sum = b ? at<T>(*b, k) : T(0);
       for_each_tap(p, q, k, [&](int h, int wide, std::int64_t tap, int first) {
-        const T* from = &at<T>(x, n, h, wide, first);
+        const T* from = &at<T>(z.tensor(), n, h, wide, first);
         for (int c = 0; c < w_.c; ++c) sum += from[c] * at<T>(w, tap + c);
       });
       at<T>(y, n, p, q, k) = activate(kind_.activation, sum);
     });
+    require((statistics != nullptr) == kind_.statistics, "conv: statistics where none were planned, or none where they were");
+    if (statistics) measure(y, *statistics);
   }
 
-  void backward_data(const Tensor& dy, const Tensor& w, const Tensor& dx, Write write) override {
+  void backward_data(const Tensor& dy, const Tensor& w, const Deferred* deferred, const Tensor& dx, Write write) override {
     require_layout(dy, y_, "dy"), require_vector<T>(w, w_.count(), "w"), require_layout(dx, x_, "dx");
     std::vector<T> sums(dx.shape.count());
     for_each(dy.shape, [&](int n, int p, int q, int k) {
@@ -48,18 +55,19 @@ class ReferenceConv final : public ConvOp {
         for (int c = 0; c < w_.c; ++c) to[c] += gradient * at<T>(w, tap + c);
       });
     });
-    const T* sum = sums.data();
-    for_each(dx.shape, [&](int n, int h, int wide, int c) { put(at<T>(dx, n, h, wide, c), *sum++, write); });
+    put_gradient(sums, deferred, kind_.deferred, dx, write);
   }
 
-  void backward_filter(const Tensor& x, const Tensor& dy, const Tensor& dw, const Tensor* db, Write write) override {
+  void backward_filter(const Tensor& x, const Deferred* deferred, const Tensor& dy, const Tensor& dw, const Tensor* db,
+                       Write write) override {
     require_layout(x, x_, "x"), require_layout(dy, y_, "dy"), require_vector<T>(dw, w_.count(), "dw"), require_bias(db);
+    const Operand<T> z(x, deferred, kind_.deferred);
     std::vector<T> sums(w_.count()), bias_sums(w_.n);
     for_each(dy.shape, [&](int n, int p, int q, int k) {
       const T gradient = at<T>(dy, n, p, q, k);
       bias_sums[k] += gradient;
       for_each_tap(p, q, k, [&](int h, int wide, std::int64_t tap, int first) {
-        const T* from = &at<T>(x, n, h, wide, first);
+        const T* from = &at<T>(z.tensor(), n, h, wide, first);
         for (int c = 0; c < w_.c; ++c) sums[tap + c] += gradient * from[c];
       });
     });
@@ -77,6 +85,22 @@ class ReferenceConv final : public ConvOp {
     for (int r = std::max(0, -top); r < std::min(w_.h, x_.shape.h - top); ++r)
       for (int s = std::max(0, -left); s < std::min(w_.w, x_.shape.w - left); ++s)
         f(top + r, left + s, ((std::int64_t{k} * w_.h + r) * w_.w + s) * w_.c, first);
+  }
+
+  /// All of y as one row: number of pixels, mean, sum of squared deviations.
+  void measure(const Tensor& y, const Tensor& statistics) const {
+    require_vector<T>(statistics, 3 * std::int64_t{w_.n}, "statistics");
+    const Shape one{y.shape.n, y.shape.h, y.shape.w, 1};
+    const T count = static_cast<T>(one.count());
+    for (int k = 0; k < w_.n; ++k) {
+      T sum = 0, squares = 0;
+      for_each(one, [&](int n, int p, int q, int) { sum += at<T>(y, n, p, q, k); });
+      for_each(one, [&](int n, int p, int q, int) {
+        const T off = at<T>(y, n, p, q, k) - sum / count;
+        squares += off * off;
+      });
+      at<T>(statistics, k) = count, at<T>(statistics, w_.n + k) = sum / count, at<T>(statistics, 2 * w_.n + k) = squares;
+    }
   }
 
   void require_bias(const Tensor* b) const {

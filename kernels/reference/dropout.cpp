@@ -1,7 +1,7 @@
 // y = x / (1 - rate) where the random number of the element, or of the image, says keep, else 0; dx likewise from dy.
 // See kernels/formulas/dropout.h.
 #include "kernels/formulas/dropout.h"
-#include "kernels/reference/reference.h"
+#include "kernels/reference/deferred.h"
 
 namespace microtome {
 
@@ -15,28 +15,30 @@ class ReferenceDropout final : public DropoutOp {
     require(x.shape == y.shape, "dropout: ", to_string(x.shape), " does not give ", to_string(y.shape));
   }
 
-  Reads backward_reads() const override { return {}; }
+  Reads backward_reads() const override { return {.x = kind_.deferred.has_value()}; }
   std::string implementation() const override { return "naive"; }
+  int sum_rows() const override { return 1; }
 
-  void forward(const Tensor& x, const StepState* state, const Tensor& y) override {
+  void forward(const Tensor& x, const Deferred* deferred, const StepState* state, const Tensor& y) override {
     require_layout(x, x_, "x"), require_layout(y, y_, "y");
-    drop(x, *state, y, Write::overwrite);
+    const Operand<T> z(x, deferred, kind_.deferred);
+    put_gradient(dropped(z.tensor(), *state), nullptr, {}, y, Write::overwrite);
   }
 
-  void backward(const Tensor& dy, const StepState* state, const Tensor& dx, Write write) override {
+  void backward(const Tensor& dy, const Deferred* deferred, const StepState* state, const Tensor& dx, Write write) override {
     require_layout(dy, y_, "dy"), require_layout(dx, x_, "dx");
-    drop(dy, *state, dx, write);
+    put_gradient(dropped(dy, *state), deferred, kind_.deferred, dx, write);
   }
 
  private:
-  void drop(const Tensor& from, const StepState& state, const Tensor& to, Write write) const {
-    std::uint64_t index = 0;
+  std::vector<T> dropped(const Tensor& from, const StepState& state) const {
+    std::vector<T> to;
     for_each(from.shape, [&](int n, int h, int w, int c) {
-      const std::uint64_t element = kind_.per_image ? n : index;
+      const std::uint64_t element = kind_.per_image ? n : to.size();
       const bool keeps = dropout_keeps(state.seed, kind_.stream, state.step, element, kind_.rate);
-      put(at<T>(to, n, h, w, c), keeps ? at<T>(from, n, h, w, c) * dropout_scale<T>(kind_.rate) : T(0), write);
-      ++index;
+      to.push_back(keeps ? at<T>(from, n, h, w, c) * dropout_scale<T>(kind_.rate) : T(0));
     });
+    return to;
   }
 
   Dropout kind_;

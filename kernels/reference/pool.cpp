@@ -1,7 +1,7 @@
 // y[n,p,q,c] = activation(max or mean of x[n,h,w,c] over the cells of the window at (p, q) that lie inside the image).
 // A maximum's gradient goes to its first cell in row-major order, a mean's in equal parts to its cells. NaN is the largest.
 #include "kernels/formulas/activation.h"
-#include "kernels/reference/reference.h"
+#include "kernels/reference/deferred.h"
 
 #include <algorithm>
 #include <cmath>
@@ -22,11 +22,14 @@ class ReferencePool final : public PoolOp {
       for (const int q : {0, y.shape.w - 1}) require(cells(p, q).count() > 0, "pool: a window lies in the padding alone");
   }
 
-  Reads backward_reads() const override { return {}; }
+  Reads backward_reads() const override { return {.x = kind_.deferred.has_value()}; }
   std::string implementation() const override { return "naive"; }
+  int sum_rows() const override { return 1; }
 
-  void forward(const Tensor& x, const Tensor& y) override {
+  void forward(const Tensor& x, const Deferred* deferred, const Tensor& y) override {
     require_layout(x, x_, "x"), require_layout(y, y_, "y");
+    const Operand<T> operand(x, deferred, kind_.deferred);
+    const Tensor& z = operand.tensor();
     Winner* winner = winners_.data();
     for_each(y.shape, [&](int n, int p, int q, int c) {
       const Cells in = cells(p, q);
@@ -34,32 +37,36 @@ class ReferencePool final : public PoolOp {
       T sum = 0;
       for (int h = in.top; h < in.bottom; ++h)
         for (int w = in.left; w < in.right; ++w) {
-          const T value = at<T>(x, n, h, w, c);
+          const T value = at<T>(z, n, h, w, c);
           sum += value;
-          if (value > at<T>(x, n, winner->h, winner->w, c) || std::isnan(value)) *winner = {h, w};
+          if (value > at<T>(z, n, winner->h, winner->w, c) || std::isnan(value)) *winner = {h, w};
         }
-      const T pooled = is_max() ? at<T>(x, n, winner->h, winner->w, c) : sum / static_cast<T>(in.count());
+      const T pooled = is_max() ? at<T>(z, n, winner->h, winner->w, c) : sum / static_cast<T>(in.count());
       at<T>(y, n, p, q, c) = microtome::activate(kind_.activation, pooled);
       winner->passes = kind_.activation == Activation::none || pooled > T(0);
       ++winner;
     });
   }
 
-  void backward(const Tensor& dy, const Tensor& dx, Write write) override {
+  void backward(const Tensor& dy, const Deferred* deferred, const Tensor& dx, Write write) override {
     require_layout(dy, y_, "dy"), require_layout(dx, x_, "dx");
-    if (write == Write::overwrite) for_each(dx.shape, [&](int n, int h, int w, int c) { at<T>(dx, n, h, w, c) = 0; });
+    std::vector<T> sums(dx.shape.count());
+    const auto sum = [&](int n, int h, int w, int c) -> T& {
+      return sums[((std::int64_t{n} * dx.shape.h + h) * dx.shape.w + w) * dx.shape.c + c];
+    };
     const Winner* winner = winners_.data();
     for_each(dy.shape, [&](int n, int p, int q, int c) {
       const T gradient = winner->passes ? at<T>(dy, n, p, q, c) : T(0);
       if (is_max()) {
-        at<T>(dx, n, winner->h, winner->w, c) += gradient;
+        sum(n, winner->h, winner->w, c) += gradient;
       } else {
         const Cells in = cells(p, q);
         for (int h = in.top; h < in.bottom; ++h)
-          for (int w = in.left; w < in.right; ++w) at<T>(dx, n, h, w, c) += gradient / static_cast<T>(in.count());
+          for (int w = in.left; w < in.right; ++w) sum(n, h, w, c) += gradient / static_cast<T>(in.count());
       }
       ++winner;
     });
+    put_gradient(sums, deferred, kind_.deferred, dx, write);
   }
 
  private:

@@ -20,10 +20,11 @@ bool both_passes(Lab& lab, const Case& c, Write write) {
   const Expect of_y{.zeros_at_most = clamps ? 0.75 : 0.5, .additions = c.activation == Activation::sigmoid ? 4.0 : 1.0};
   const Tensor first = lab.input("a", a, spread);
   if (c.in_place) lab.overwritten(first, "y in place", of_y);
-  op->forward(first, lab.input("b", b, spread), c.in_place ? first : lab.output("y", y, Write::overwrite, of_y));
+  op->forward(first, nullptr, lab.input("b", b, spread), nullptr,
+              c.in_place ? first : lab.output("y", y, Write::overwrite, of_y));
   const Tensor dy = lab.input("dy", y);
-  op->backward(dy, lab.output("da", a, write), write);
-  op->backward(dy, lab.output("db", b, write), write);
+  op->backward(dy, nullptr, AddOp::Side::a, lab.output("da", a, write), write);
+  op->backward(dy, nullptr, AddOp::Side::b, lab.output("db", b, write), write);
   return true;
 }
 
@@ -85,9 +86,9 @@ TEST(ReferenceAddTest, GradientsAreFiniteDifferences) {
                dy = bench.integers(a.shape);
   const Tensor dx = bench.zeros(a.shape);
   const auto op = bench.backend().add({}, a, b, y);
-  op->backward(dy, dx, Write::overwrite);
-  expect_exact_gradient(a, dx, y, dy, [&] { op->forward(a, b, y); });
-  expect_exact_gradient(b, dx, y, dy, [&] { op->forward(a, b, y); });
+  op->backward(dy, nullptr, AddOp::Side::a, dx, Write::overwrite);
+  expect_exact_gradient(a, dx, y, dy, [&] { op->forward(a, nullptr, b, nullptr, y); });
+  expect_exact_gradient(b, dx, y, dy, [&] { op->forward(a, nullptr, b, nullptr, y); });
 }
 
 }  // namespace

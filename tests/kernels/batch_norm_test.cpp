@@ -44,7 +44,7 @@ bool both_passes(Lab& lab, const Case& c, Write write) {
   const Tensor mean = lab.input("mean", vector), variance = lab.input("variance", vector, {.scale = 0.5, .offset = 1});
   const Tensor* scale = c.kind.scale ? &gamma : nullptr;
   const Tensor statistics = c.kind.shared_statistics ? statistics_of(lab, c) : Tensor{};
-  op->forward(x, scale, beta, mean, variance, c.kind.shared_statistics ? &statistics : nullptr,
+  op->forward(x, scale, beta, mean, variance, c.kind.shared_statistics ? &statistics : nullptr, nullptr,
               lab.output("y", layout, Write::overwrite, of_elements));
   if (c.kind.batch_statistics) lab.overwritten(mean, "moving mean"), lab.overwritten(variance, "moving variance");
 
@@ -149,7 +149,7 @@ TEST_P(BatchNormTest, MovingAveragesAreKeras) {
     const auto op = lab.backend().batch_norm({.bessel = bessel}, x, x);
     const Tensor gamma = lab.given("gamma", vector, {1.0}), beta = lab.given("beta", vector, {0.0});
     const Tensor mean = lab.given("mean", vector, {0.0}), variance = lab.given("variance", vector, {1.0});
-    op->forward(lab.given("x", x, {1.0, 2.0, 3.0, 4.0}), &gamma, beta, mean, variance, nullptr, lab.output("y", x));
+    op->forward(lab.given("x", x, {1.0, 2.0, 3.0, 4.0}), &gamma, beta, mean, variance, nullptr, nullptr, lab.output("y", x));
     lab.overwritten(mean, "mean"), lab.overwritten(variance, "variance");
     const std::vector<Result> results = lab.results();
     // 0.99 in float32 is off by up to 2^-25, and stands before a mean of 2.5.
@@ -177,12 +177,12 @@ TEST(ReferenceBatchNormTest, GradientsAreFiniteDifferences) {
         const BatchNorm kind{.scale = scale, .batch_statistics = batch_statistics, .activation = activation};
         const auto op = bench.backend().batch_norm(kind, x, y);
         const Tensor* by = scale ? &gamma : nullptr;
-        const auto forward = [&] { op->forward(x, by, beta, mean, variance, nullptr, y); };
+        const auto forward = [&] { op->forward(x, by, beta, mean, variance, nullptr, nullptr, y); };
 
         BatchNorm plain = kind;
         plain.activation = Activation::none;
         const auto linear = bench.backend().batch_norm(plain, x, y);
-        linear->forward(x, by, beta, mean, variance, nullptr, y);
+        linear->forward(x, by, beta, mean, variance, nullptr, nullptr, y);
         // A step of 2^-9 in x, gamma or beta moves y by less than 2^-5: no kink may be as near.
         const bool has_kinks = activation == Activation::relu || activation == Activation::relu6;
         for (int i = 0; has_kinks && i < shape.count(); ++i)
@@ -212,7 +212,7 @@ TEST(ReferenceBatchNormTest, KnownStatisticsEnterYAndTheMovingAverages) {
   std::copy_n(known, 4, statistics.as<double>());
   const auto op = bench.backend().batch_norm(
       {.scale = false, .epsilon = 1, .momentum = 0.5f, .bessel = false, .shared_statistics = true, .known_channels = 1}, x, y);
-  op->forward(x, nullptr, beta, mean, variance, &statistics, y);
+  op->forward(x, nullptr, beta, mean, variance, &statistics, nullptr, y);
   EXPECT_EQ(y.as<double>()[0], (5 - 1) / 2);
   EXPECT_EQ(y.as<double>()[2], (7 - 1) / 2);
   EXPECT_EQ(mean.as<double>()[0], 0.5);
@@ -229,7 +229,7 @@ TEST(ReferenceBatchNormTest, GradientsOfParametersAreOverwrittenWhereDxAccumulat
   const Tensor beta = bench.zeros(one), mean = bench.zeros(one), variance = bench.zeros(one),
                dbeta = bench.uniform(one, 1, 100);
   const auto op = bench.backend().batch_norm({.scale = false}, x, y);
-  op->forward(x, nullptr, beta, mean, variance, nullptr, y);
+  op->forward(x, nullptr, beta, mean, variance, nullptr, nullptr, y);
   op->backward(x, dy, nullptr, beta, dx, nullptr, dbeta, Write::accumulate);
   double sum = 0;
   for (int i = 0; i < 8; ++i) sum += dy.as<double>()[i];

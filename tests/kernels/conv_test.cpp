@@ -52,10 +52,11 @@ bool forward(Lab& lab, const Case& c) {
   const auto op = lab.backend().conv(c.kind, x, y);
   if (!op) return false;
   const Tensor b = lab.input("b", lab.parameters({{1, 1, 1, c.y.shape.c}}));
-  op->forward(lab.input("x", x), lab.input("w", lab.activations({filter_of(c)})), c.kind.bias ? &b : nullptr,
+  op->forward(lab.input("x", x), nullptr, lab.input("w", lab.activations({filter_of(c)})), c.kind.bias ? &b : nullptr,
               lab.output("y", y, Write::overwrite,
                          {.zeros_at_most = c.kind.activation == Activation::none ? 0.5 : 0.75,
-                          .additions = static_cast<double>(filter_of(c).count() / c.y.shape.c)}));
+                          .additions = static_cast<double>(filter_of(c).count() / c.y.shape.c)}),
+              nullptr);
   return true;
 }
 
@@ -75,12 +76,12 @@ bool backward(Lab& lab, const Case& c, Write write) {
       lab.output("dw", lab.parameters({filter_of(c)}), write, {.zeros_at_most = 1 - 0.5 * share.taps, .additions = positions});
   if (c.kind.bias) {
     const Tensor db = lab.output("db", lab.parameters({{1, 1, 1, c.y.shape.c}}), write, {.additions = positions});
-    op->backward_filter(lab.input("x", x), dy, dw, &db, write);
+    op->backward_filter(lab.input("x", x), nullptr, dy, dw, &db, write);
   } else {
-    op->backward_filter(lab.input("x", x), dy, dw, nullptr, write);
+    op->backward_filter(lab.input("x", x), nullptr, dy, dw, nullptr, write);
   }
   op->backward_data(
-      dy, lab.input("w", lab.activations({filter_of(c)})),
+      dy, lab.input("w", lab.activations({filter_of(c)})), nullptr,
       lab.output("dx", x, write, {.zeros_at_most = 1 - 0.5 * share.cells, .additions = taps * c.y.shape.c / c.kind.groups}),
       write);
   return true;
@@ -258,9 +259,9 @@ TEST(ReferenceConvTest, GradientsAreFiniteDifferences) {
     const Tensor b = bench.integers({1, 1, 1, c.filters});
     const Tensor dx = bench.zeros(x.shape), dw = bench.zeros(w.shape), db = bench.zeros(b.shape);
     const auto op = bench.backend().conv({c.window, c.groups, true}, x, y);
-    op->backward_data(dy, w, dx, Write::overwrite);
-    op->backward_filter(x, dy, dw, &db, Write::overwrite);
-    const auto forward = [&] { op->forward(x, w, &b, y); };
+    op->backward_data(dy, w, nullptr, dx, Write::overwrite);
+    op->backward_filter(x, nullptr, dy, dw, &db, Write::overwrite);
+    const auto forward = [&] { op->forward(x, nullptr, w, &b, y, nullptr); };
     expect_exact_gradient(x, dx, y, dy, forward);
     expect_exact_gradient(w, dw, y, dy, forward);
     expect_exact_gradient(b, db, y, dy, forward);
@@ -281,7 +282,7 @@ TEST(ReferenceConvTest, CrossCorrelatesAsKeras) {
                   -19, -20, -21};
   std::copy_n(image, 16, x.as<double>());
   std::copy_n(filter, 4, w.as<double>());
-  bench.backend().conv({{.kernel = 2}}, x, y)->forward(x, w, nullptr, y);
+  bench.backend().conv({{.kernel = 2}}, x, y)->forward(x, nullptr, w, nullptr, y, nullptr);
   for (int i = 0; i < 9; ++i) EXPECT_EQ(y.as<double>()[i], wanted[i]) << i;
 }
 
@@ -291,7 +292,7 @@ TEST(ReferenceConvTest, SamePutsTheOddCellAfter) {
   const double row[] = {1, 2, 3, 4};
   std::copy_n(row, 4, x.as<double>());
   std::fill_n(w.as<double>(), 3, 1.0);
-  bench.backend().conv({resolve(x.shape, {1, 3}, 2, same)}, x, y)->forward(x, w, nullptr, y);
+  bench.backend().conv({resolve(x.shape, {1, 3}, 2, same)}, x, y)->forward(x, nullptr, w, nullptr, y, nullptr);
   EXPECT_EQ(y.as<double>()[0], 1 + 2 + 3);
   EXPECT_EQ(y.as<double>()[1], 3 + 4);
 }

@@ -20,10 +20,10 @@ bool both_passes(Lab& lab, const Case& c, Write write) {
   const double zeros_at_most = c.kind.per_image ? 0.9 : c.kind.rate + 0.25;
   const Tensor x = lab.input("x", layout);
   if (c.in_place) lab.overwritten(x, "y in place", {.zeros_at_most = zeros_at_most});
-  op->forward(x, state, c.in_place ? x : lab.output("y", layout, Write::overwrite, {.zeros_at_most = zeros_at_most}));
+  op->forward(x, nullptr, state, c.in_place ? x : lab.output("y", layout, Write::overwrite, {.zeros_at_most = zeros_at_most}));
   const Tensor dy = lab.input("dy", layout);
   if (c.in_place) lab.overwritten(dy, "dx in place", {.zeros_at_most = zeros_at_most});
-  op->backward(dy, state, c.in_place ? dy : lab.output("dx", layout, write, {.zeros_at_most = zeros_at_most}), write);
+  op->backward(dy, nullptr, state, c.in_place ? dy : lab.output("dx", layout, write, {.zeros_at_most = zeros_at_most}), write);
   return true;
 }
 
@@ -76,8 +76,8 @@ TEST(ReferenceDropoutTest, GradientsAreFiniteDifferences) {
   const StepState state{.seed = 3, .step = 4};
   for (const bool per_image : {false, true}) {
     const auto op = bench.backend().dropout({.rate = 0.5f, .per_image = per_image, .stream = 1}, x, y);
-    op->backward(dy, &state, dx, Write::overwrite);
-    expect_exact_gradient(x, dx, y, dy, [&] { op->forward(x, &state, y); });
+    op->backward(dy, nullptr, &state, dx, Write::overwrite);
+    expect_exact_gradient(x, dx, y, dy, [&] { op->forward(x, nullptr, &state, y); });
   }
 }
 

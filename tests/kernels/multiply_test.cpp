@@ -15,11 +15,11 @@ bool all_passes(Lab& lab, const Case& c, Write write) {
   const Layout gate = lab.activations({{c.x.shape.n, 1, 1, c.x.shape.c}, c.other_gates});
   const auto op = lab.backend().multiply({}, x, gate, y);
   const Tensor image = lab.input("x", x), factors = lab.input("gate", gate), dy = lab.input("dy", y);
-  op->forward(image, factors, lab.output("y", y));
+  op->forward(image, nullptr, factors, lab.output("y", y));
   const double cells = c.x.shape.h * c.x.shape.w;
-  op->backward_gate(image, dy, lab.output("dgate", gate, write, {.additions = cells}), write);
+  op->backward_gate(image, nullptr, dy, lab.output("dgate", gate, write, {.additions = cells}), write);
   if (c.in_place) lab.overwritten(dy, "dx in place");
-  op->backward_data(dy, factors, c.in_place ? dy : lab.output("dx", x, write), write);
+  op->backward_data(dy, factors, nullptr, c.in_place ? dy : lab.output("dx", x, write), write);
   return true;
 }
 
@@ -70,9 +70,9 @@ TEST(ReferenceMultiplyTest, GradientsAreFiniteDifferences) {
                dy = bench.integers(x.shape);
   const Tensor dx = bench.zeros(x.shape), dgate = bench.zeros(gate.shape);
   const auto op = bench.backend().multiply({}, x, gate, y);
-  op->backward_data(dy, gate, dx, Write::overwrite);
-  op->backward_gate(x, dy, dgate, Write::overwrite);
-  const auto forward = [&] { op->forward(x, gate, y); };
+  op->backward_data(dy, gate, nullptr, dx, Write::overwrite);
+  op->backward_gate(x, nullptr, dy, dgate, Write::overwrite);
+  const auto forward = [&] { op->forward(x, nullptr, gate, y); };
   expect_exact_gradient(x, dx, y, dy, forward);
   expect_exact_gradient(gate, dgate, y, dy, forward);
 }

@@ -34,11 +34,12 @@ bool both_passes(Lab& lab, const Case& c, Write write) {
   const auto op = lab.backend().pool(c.kind, x, y);
   if (!op) return false;
   const Extent cells = c.kind.kind == Pool::Kind::average ? c.kind.window.kernel : Extent(1);
-  op->forward(lab.input("x", x), lab.output("y", y, Write::overwrite,
+  op->forward(lab.input("x", x), nullptr, lab.output("y", y, Write::overwrite,
                                             {.zeros_at_most = c.kind.activation == Activation::relu ? 0.75 : 0.5,
                                              .additions = static_cast<double>(cells.h * cells.w)}));
   // Every cell that wins no window has no gradient; a clamped window has none either.
-  op->backward(lab.input("dy", y), lab.output("dx", x, write, {.zeros_at_most = write == Write::accumulate ? 0.5 : 1}), write);
+  op->backward(lab.input("dy", y), nullptr,
+               lab.output("dx", x, write, {.zeros_at_most = write == Write::accumulate ? 0.5 : 1}), write);
   return true;
 }
 
@@ -118,7 +119,8 @@ TEST_P(PoolTest, NanPassesThrough) {
       const Layout x = lab.activations({{1, 2, 2, 24}}), y = lab.activations({{1, 1, 1, 24}});
       std::vector<double> values(x.shape.count(), 1.0);
       std::fill_n(values.begin() + cell * 24, 24, std::nan(""));
-      lab.backend().pool({kind, {.kernel = 2, .stride = 2}}, x, y)->forward(lab.given("x", x, values), lab.output("y", y));
+      const auto op = lab.backend().pool({kind, {.kernel = 2, .stride = 2}}, x, y);
+      op->forward(lab.given("x", x, values), nullptr, lab.output("y", y));
       const std::vector<Result> results = lab.results();
       for (const double value : results[0].values) EXPECT_TRUE(std::isnan(value)) << "cell " << cell;
     }
@@ -137,9 +139,9 @@ TEST(ReferencePoolTest, GradientsAreFiniteDifferences) {
       const Tensor x = bench.distinct({2, 5, 6, 2}), y = bench.zeros(window.output(x.shape, 2)), dy = bench.integers(y.shape);
       const Tensor dx = bench.zeros(x.shape);
       const auto op = bench.backend().pool({Pool::Kind::max, window, activation}, x, y);
-      op->forward(x, y);
-      op->backward(dy, dx, Write::overwrite);
-      expect_exact_gradient(x, dx, y, dy, [&] { op->forward(x, y); });
+      op->forward(x, nullptr, y);
+      op->backward(dy, nullptr, dx, Write::overwrite);
+      expect_exact_gradient(x, dx, y, dy, [&] { op->forward(x, nullptr, y); });
     }
   for (const Window& window : windows) {
     SCOPED_TRACE(to_string(window));
@@ -147,8 +149,8 @@ TEST(ReferencePoolTest, GradientsAreFiniteDifferences) {
     const Tensor x = bench.uniform({2, 5, 6, 2}), y = bench.zeros(window.output(x.shape, 2)), dy = bench.integers(y.shape);
     const Tensor dx = bench.zeros(x.shape);
     const auto op = bench.backend().pool({Pool::Kind::average, window}, x, y);
-    op->backward(dy, dx, Write::overwrite);
-    expect_gradient(x, dx, y, dy, window.kernel.h * window.kernel.w, [&] { op->forward(x, y); });
+    op->backward(dy, nullptr, dx, Write::overwrite);
+    expect_gradient(x, dx, y, dy, window.kernel.h * window.kernel.w, [&] { op->forward(x, nullptr, y); });
   }
 }
 
@@ -158,7 +160,7 @@ TEST(ReferencePoolTest, AverageDividesByTheCellsInsideTheImage) {
   const double image[] = {1, 2,  //
                           3, 6};
   std::copy_n(image, 4, x.as<double>());
-  bench.backend().pool({Pool::Kind::average, resolve(x.shape, 3, 1, same)}, x, y)->forward(x, y);
+  bench.backend().pool({Pool::Kind::average, resolve(x.shape, 3, 1, same)}, x, y)->forward(x, nullptr, y);
   for (int i = 0; i < 4; ++i) EXPECT_EQ(y.as<double>()[i], 3);
 }
 
@@ -167,8 +169,8 @@ TEST(ReferencePoolTest, TiesGoToTheFirstCell) {
   const Tensor x = bench.zeros({1, 2, 2, 1}), y = bench.zeros({1, 1, 1, 1}), dy = bench.integers(y.shape),
                dx = bench.zeros(x.shape);
   const auto op = bench.backend().pool({.window = {.kernel = 2, .stride = 2}}, x, y);
-  op->forward(x, y);
-  op->backward(dy, dx, Write::overwrite);
+  op->forward(x, nullptr, y);
+  op->backward(dy, nullptr, dx, Write::overwrite);
   EXPECT_EQ(dx.as<double>()[0], dy.as<double>()[0]);
   for (int i = 1; i < 4; ++i) EXPECT_EQ(dx.as<double>()[i], 0);
 }

@@ -76,8 +76,8 @@ class HostCudaBackend final : public Backend {
   std::unique_ptr<AddOp> add(const Add& kind, const Layout& a, const Layout& b, const Layout& y) override {
     return cuda::make_add(context_, kind, a, b, y);
   }
-  std::unique_ptr<MultiplyOp> multiply(const Multiply&, const Layout& x, const Layout& gate, const Layout& y) override {
-    return cuda::make_multiply(context_, x, gate, y);
+  std::unique_ptr<MultiplyOp> multiply(const Multiply& kind, const Layout& x, const Layout& gate, const Layout& y) override {
+    return cuda::make_multiply(context_, kind, x, gate, y);
   }
   std::unique_ptr<GatherOp> gather(const Gather& kind, const Layout& images, const Layout& x) override {
     return cuda::make_gather(context_, kind, images, x);
