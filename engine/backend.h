@@ -8,6 +8,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <vector>
 
 namespace microtome {
 
@@ -30,8 +31,19 @@ class Recording {
   virtual void run() = 0;
 };
 
+/// Some bytes of the device's memory, seen by a host that goes on queueing work. Each copy is taken between two pieces of
+/// queued work, so that it is whole: what a step left, never half a step.
+class Watch {
+ public:
+  virtual ~Watch() = default;
+  /// The last finished copy, null before the first; starts the next one unless one is under way. Never waits.
+  virtual const void* latest() = 0;
+};
+
 /// Factories return null to decline an *option* of an op (an `activation`, `deferred`, `statistics`), and the planner falls back
-/// to separate ops; an op they cannot make at all throws. Those of ops that exist for an option's sake decline by default. Work is queued in order; only `read`, `write` and `synchronize` wait for it.
+/// to separate ops; an op they cannot make at all throws. Those of ops that exist for an option's sake decline by default. Work
+/// is queued in order; only `read`, `write` and `synchronize` wait for it, and where the device's memory is the host's not even
+/// these.
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -46,6 +58,21 @@ class Backend {
   virtual void read(void* host, const void* device, std::size_t bytes) = 0;
   virtual void zero(void* device, std::size_t bytes) = 0;
   virtual void copy(void* to, const void* from, std::size_t bytes) = 0;  // both on the device; queued like an op
+
+  /// As it stands here for devices whose memory is the host's: a read, which waits for nothing.
+  virtual std::unique_ptr<Watch> watch(const void* device, std::size_t bytes) {
+    struct Reader final : Watch {
+      Reader(Backend& b, const void* d, std::size_t count) : backend(b), device(d), copy(count) {}
+      const void* latest() override {
+        backend.read(copy.data(), device, copy.size());
+        return copy.data();
+      }
+      Backend& backend;
+      const void* device;
+      std::vector<std::byte> copy;
+    };
+    return std::make_unique<Reader>(*this, device, bytes);
+  }
 
   /// Read-only data as the device sees it: a copy, or the host's own memory where that is the device's. The host's must outlive it.
   virtual Buffer resident(const void* host, std::size_t bytes) {

@@ -31,7 +31,8 @@ class Feed {
         part_(features ? Part::head : part),
         count_(images.shape.n),
         batch_(std::min(options.batch_size, images.shape.n)),
-        seed_(options.seed) {
+        seed_(options.seed),
+        records_(options.record) {
     Backend& backend = model.backend();
     std::vector<Model::Request> requests{{mode, batch_, batch_, part_}};
     if (rest() > 0 && mode != Mode::calibrate) requests.push_back({mode, rest(), batch_, part_});
@@ -69,13 +70,13 @@ class Feed {
   int batches() const { return (count_ + batch_ - 1) / batch_; }
   int images() const { return count_; }
 
-  /// Records the steps; after the last plan() of the model, since that may move the arena.
-  void record() {
+  /// Makes the steps ready to run; after the last plan() of the model, since that may move the arena.
+  void prepare() {
     for (std::size_t i = 0; i < gathers_.size(); ++i)
-      steps_.push_back(model_.backend().record([this, i] { step(program(i), *gathers_[i]); }));
+      steps_.push_back(recorded([this, i] { step(program(i), *gathers_[i]); }));
   }
 
-  void run(int batch) { steps_[which(batch)]->run(); }
+  void run(int batch) { steps_[which(batch)](); }
 
   int full_batches() const { return count_ / batch_; }
 
@@ -117,6 +118,12 @@ class Feed {
   Program& program(std::size_t i) { return model_.program(mode_, i == 0 ? batch_ : rest(), part_); }
   StepState* state() const { return mode_ == Mode::train ? model_.device_state() : static_cast<StepState*>(own_state_.data()); }
 
+  std::function<void()> recorded(std::function<void()> step) const {
+    if (!records_) return step;
+    const std::shared_ptr<Recording> recording = model_.backend().record(std::move(step));
+    return [recording] { recording->run(); };
+  }
+
   void step(Program& program, GatherOp& gather) {
     gather.forward(images_, label_view_, state(), program.input(), program.labels());
     program.forward();
@@ -134,11 +141,12 @@ class Feed {
   Part part_;
   int count_, batch_;
   std::uint64_t seed_;
+  bool records_;
   Buffer pixels_, labels_, metrics_, scores_, own_state_;
   Tensor images_, label_view_;
   std::vector<std::unique_ptr<GatherOp>> gathers_;  // of full batches, and of the last one if smaller
   std::unique_ptr<AdvanceOp> advance_;
-  std::vector<std::unique_ptr<Recording>> steps_;
+  std::vector<std::function<void()>> steps_;
 };
 
 /// Runs the base over all images, in file order.
@@ -148,7 +156,7 @@ Features compute_features(Model& model, const Images& images, const FitOptions& 
   shape.n = images.shape.n;
   Features features{shape, backend.allocate(Layout{shape, backend.activation_type()}.packed_bytes())};
   Feed feed(model, Mode::evaluate, images, options, nullptr, Part::base);
-  feed.record();
+  feed.prepare();
   feed.rewind();
   auto* to = static_cast<std::byte*>(features.values.data());
   int done = 0;
@@ -266,9 +274,9 @@ FitResult fit(Model& model, const Dataset& data, const FitOptions& options, FitO
   std::optional<Feed> calibration;
   if (options.population_statistics && learns_with_batch_statistics(model.graph()))
     calibration.emplace(model, Mode::calibrate, data.train, options);
-  training.record();
-  validation.record();
-  if (calibration) calibration->record();
+  training.prepare();
+  validation.prepare();
+  if (calibration) calibration->prepare();
 
   Snapshot now;
   if (resume) {
@@ -310,16 +318,18 @@ FitResult fit(Model& model, const Dataset& data, const FitOptions& options, FitO
     if (!state.finite) fail_not_finite(training, fmt::format("epoch {}", epoch + 1), static_cast<int>(state.batch));
   };
 
+  const std::unique_ptr<Watch> watch = backend.watch(model.device_state(), sizeof(StepState));
   for (int epoch = static_cast<int>(now.state.epoch); epoch < options.epochs; ++epoch) {
     const auto start = Clock::now();
     const double earlier = now.seconds;
-    auto checked = start;
+    auto looked = start;
     for (int batch = static_cast<int>(now.state.batch); batch < training.batches(); ++batch) {
       training.run(batch);
       observer.batch_end(epoch + 1, batch + 1, training.batches());
-      if (seconds_since(checked) > 1) {  // a run of hours shall not learn of its NaN at the epoch's end
-        check_finite(epoch);
-        checked = Clock::now();
+      if (seconds_since(looked) > 1) {  // a run of hours shall not learn of its NaN at the epoch's end
+        const auto* seen = static_cast<const StepState*>(watch->latest());
+        if (seen && !seen->finite) check_finite(epoch);
+        looked = Clock::now();
       }
       const bool stop = observer.stop_requested();
       if (batch + 1 < training.batches() && (stop || observer.checkpoint_requested())) {
@@ -368,7 +378,7 @@ Evaluation evaluate(Model& model, const Images& images, const FitOptions& option
                     const std::function<void(int done, int of)>& progress) {
   require(images.shape.n > 0, "nothing to evaluate");
   Feed feed(model, Mode::evaluate, images, options);
-  feed.record();
+  feed.prepare();
   return run_evaluation(feed, images, progress);
 }
 

@@ -1,5 +1,5 @@
-// The epoch loop: train, validate, keep the best epoch, resume bit for bit. The host never waits inside an epoch but to
-// report progress.
+// The epoch loop: train, validate, keep the best epoch, resume bit for bit. Inside an epoch the host only queues steps; it waits
+// for the device at an epoch's end, to save, and to stop.
 #pragma once
 
 #include "engine/dataset.h"
@@ -33,6 +33,7 @@ struct FitOptions {
   /// Run a frozen base once over the training and validation images, keep its features, and train the head on them. Not for a
   /// base that drops something at random.
   bool keep_features = false;
+  bool record = true;  // steps, once, and replay them; off: every step is queued op by op
 };
 
 struct EpochRecord {

@@ -24,7 +24,7 @@ namespace {
 struct TrainSettings : Settings {
   int epochs = 15;  // [Bonnet2021]
   double learning_rate = 1e-3;
-  std::string weights_folder, mode = "full", features = "keep", moving_variance = "tf2", statistics = "auto";
+  std::string weights_folder, mode = "full", features = "keep", moving_variance = "tf2", statistics = "auto", graph = "step";
   std::uint64_t seed = 0;
   bool shuffle = true, dropout = true, log_steps = false, resume = false, json = false;
   double checkpoint_every = 300;
@@ -85,6 +85,11 @@ Arguments declare(TrainSettings& s) {
 
   arguments.heading("Machine");
   add_machine(arguments, s);
+  arguments.add({.name = "graph",
+                 .help = "step: a step is recorded once and replayed; off: its ops are queued one by one, to debug or profile. On "
+                         "the CPU both are the same",
+                 .kept = Kept::free},
+                s.graph, {"step", "off"});
 
   arguments.heading("Run");
   arguments.add(
@@ -343,6 +348,7 @@ int run(TrainSettings& s, const Arguments& arguments, const Network& network, co
   options.seed = s.seed;
   options.shuffle = s.shuffle;
   options.keep_features = keep_features(s, graph, terminal);
+  options.record = s.graph == "step";
 
   options.population_statistics =
       s.mode == "full" && (s.statistics == "population" || (s.statistics == "auto" && averages_would_trail(s, data)));
@@ -404,6 +410,7 @@ int run(TrainSettings& s, const Arguments& arguments, const Network& network, co
       {"versions", device.versions},
       {"commit", commit()},
       {"precision", s.precision},
+      {"graph", s.graph},
       {"batch_size", s.batch_size},
       {"learning_rate", s.learning_rate},
       {"seed", s.seed},

@@ -6,6 +6,7 @@
 #include "kernels/cuda/cudnn.h"
 #include "kernels/cuda/dense.h"
 #include "kernels/cuda/ops.h"
+#include "kernels/cuda/watch.h"
 
 #include <array>
 #include <exception>
@@ -115,6 +116,7 @@ class CudaBackend final : public Backend {
     check(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, context_.stream()));
     synchronize();
   }
+  std::unique_ptr<Watch> watch(const void* device, std::size_t bytes) override { return make_watch(context_, device, bytes); }
   void zero(void* device, std::size_t bytes) override {
     if (!context_.rehearsing()) check(cudaMemsetAsync(device, 0, bytes, context_.stream()));
   }

@@ -11,7 +11,7 @@ namespace microtome {
 
 /// T is the type of activations, parameters and all arithmetic: f64 or f32.
 template <std::floating_point T>
-class Reference final : public Backend {
+class Reference : public Backend {
  public:
   Device device() const override;
   DType activation_type() const override;

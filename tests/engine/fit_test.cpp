@@ -3,6 +3,7 @@
 #include "engine/check.h"
 #include "engine/random.h"
 #include "kernels/backend.h"
+#include "kernels/reference/reference.h"
 #include "layers/activation.h"
 #include "layers/batch_norm.h"
 #include "layers/conv.h"
@@ -13,8 +14,11 @@
 
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <cmath>
+#include <cstring>
 #include <limits>
+#include <thread>
 
 namespace microtome {
 namespace {
@@ -241,6 +245,77 @@ TEST(FitTest, ALossThatIsNotFiniteStopsTheRunAndNamesTheRow) {
     EXPECT_EQ(error.report().where, "epoch 1, batch 1; first not finite: dense/bias");
   }
   EXPECT_TRUE(recorder.snapshots.empty());
+}
+
+/// A device that a host would have to wait for: counts how often it does, and how often it only looks.
+class FarBackend final : public Reference<double> {
+ public:
+  int waits = 0, looks = 0;
+
+  void write(void* device, const void* host, std::size_t bytes) override { ++waits, Reference::write(device, host, bytes); }
+  void read(void* host, const void* device, std::size_t bytes) override { ++waits, Reference::read(host, device, bytes); }
+  void synchronize() override { ++waits; }
+  std::unique_ptr<Watch> watch(const void* device, std::size_t bytes) override {
+    struct Look final : Watch {
+      Look(FarBackend& b, const void* d, std::size_t count) : backend(b), device(d), copy(count) {}
+      const void* latest() override {
+        std::memcpy(copy.data(), device, copy.size());
+        return ++backend.looks > 1 ? copy.data() : nullptr;
+      }
+      FarBackend& backend;
+      const void* device;
+      std::vector<std::byte> copy;
+    };
+    return std::make_unique<Look>(*this, device, bytes);
+  }
+};
+
+/// Two steps of every epoch last longer than the epoch loop likes to go without news.
+struct SlowRecorder final : Recorder {
+  explicit SlowRecorder(const FarBackend& b) : backend(b) {}
+  void batch_end(int epoch, int number, int of) override {
+    Recorder::batch_end(epoch, number, of);
+    if (number > 1) {
+      EXPECT_EQ(backend.waits, waits) << "before batch " << number << " of epoch " << epoch;
+    }
+    waits = backend.waits;
+    if (number == 1 || number == 2) std::this_thread::sleep_for(std::chrono::milliseconds(1010));
+  }
+  const FarBackend& backend;
+  int waits = 0;
+};
+
+TEST(FitTest, WithinAnEpochTheHostNeverWaits) {
+  FarBackend backend;
+  Model model(tiny(), backend);
+  model.initialize(1);
+  FitOptions once = options;
+  once.epochs = 1;
+  SlowRecorder recorder(backend);
+  fit(model, data(), once, recorder);
+  EXPECT_EQ(recorder.batch, 5);
+  EXPECT_EQ(backend.looks, 2);
+  EXPECT_GT(backend.waits, recorder.waits) << "the epoch's end waits, or nothing is counted";
+}
+
+TEST(FitTest, ALossThatIsNotFiniteIsNoticedBeforeTheEpochEnds) {
+  FarBackend backend;
+  Model model(tiny(), backend);
+  model.initialize(1);
+  std::vector<float> weights = model.weights();
+  weights.back() = std::numeric_limits<float>::infinity();
+  model.set_weights(weights);
+  SlowRecorder recorder(backend);
+  EXPECT_THROW(fit(model, data(), options, recorder), Error);
+  EXPECT_EQ(recorder.batch, 2);
+}
+
+TEST(FitTest, StepsRunOpByOpGiveTheSameBits) {
+  FitOptions unrecorded = options;
+  unrecorded.record = false;
+  const Outcome recorded = train(options), op_by_op = train(unrecorded);
+  EXPECT_EQ(op_by_op.weights, recorded.weights);
+  EXPECT_EQ(op_by_op.result.best_weights, recorded.result.best_weights);
 }
 
 TEST(FitTest, RefusesABatchLargerThanTheDataAndSplitsWithOneClass) {

@@ -64,7 +64,7 @@ TEST_F(ProgramsTest, TrainWritesItsFolder) {
 
   const Json result = Json::parse(text_of(out + "/result.json"));
   EXPECT_EQ(Json::parse(printed), result);
-  for (const char* key : {"net", "mode", "device", "precision", "batch_size", "epochs", "best_epoch", "images_per_second",
+  for (const char* key : {"net", "mode", "device", "precision", "graph", "batch_size", "epochs", "best_epoch", "images_per_second",
                           "seconds_per_epoch", "peak_memory_bytes", "validation", "test", "versions", "commit"}) {
     EXPECT_TRUE(result.contains(key)) << key;
   }
@@ -84,6 +84,14 @@ TEST_F(ProgramsTest, ConfigReproducesTheRun) {
   ASSERT_EQ(outcome.code, 0) << outcome.err;
   EXPECT_EQ(lines_of(again + "/steps.csv"), lines_of(out + "/steps.csv"));
   EXPECT_TRUE(text_of(again + "/best.weights.h5") == text_of(weights()));
+}
+
+TEST_F(ProgramsTest, StepsRunOpByOpGiveTheSameLosses) {
+  const std::string unrecorded = fresh("unrecorded");
+  const Outcome outcome = run({"train", "--config", out + "/config.toml", "--graph", "off", "--out", unrecorded});
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  EXPECT_EQ(lines_of(unrecorded + "/steps.csv"), lines_of(out + "/steps.csv"));
+  EXPECT_EQ(Json::parse(text_of(unrecorded + "/result.json"))["graph"], "off");
 }
 
 TEST_F(ProgramsTest, NoEpochsEvaluateTheInitialWeights) {
@@ -231,6 +239,7 @@ TEST_F(ProgramsTest, BadCallsSayWhatIsWrong) {
            {2,
             {"train", "--net", "b2", "--data", data, "--device", "cpu", "--batch-size", "81", "--out", x},
             "--batch-size at most 80"},
+           {2, {"train", "--net", "b2", "--data", data, "--graph", "epoch", "--out", x}, "step, off"},
            {2, {"train", "--resume"}, "--resume needs --out"},
            {2, {"describe"}, "--net is missing"},
            {2, {"synthesize", "tiff", "--out", x}, "pcam, idc"},

@@ -1,0 +1,13 @@
+// Device memory as a host sees it that goes on queueing work: see engine/backend.h.
+#pragma once
+
+#include "kernels/cuda/context.h"
+
+#include <cstddef>
+#include <memory>
+
+namespace microtome::cuda {
+
+std::unique_ptr<Watch> make_watch(const Context& context, const void* device, std::size_t bytes);
+
+}  // namespace microtome::cuda
