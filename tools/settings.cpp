@@ -7,6 +7,8 @@
 
 #include <fmt/format.h>
 
+#include <cstdlib>
+
 namespace microtome {
 
 Verbosity Settings::verbosity() const {
@@ -58,14 +60,26 @@ void add_data(Arguments& arguments, Settings& settings) {
 }
 
 void add_machine(Arguments& arguments, Settings& settings) {
+  using Kept = Option::Kept;
   arguments.add({.name = "device",
                  .placeholder = "auto|cpu|cuda:N|reference",
                  .help = "auto: cuda:0 where there is a GPU, else cpu; reference: slow loops in double",
-                 .kept = Option::Kept::fixed},
+                 .kept = Kept::fixed},
                 settings.device);
   arguments.add(
-      {.name = "precision", .help = "of activations and products; sums and weights stay float32", .kept = Option::Kept::fixed},
+      {.name = "precision", .help = "of activations and products; sums and weights stay float32", .kept = Kept::fixed},
       settings.precision, {"f32", "tf32", "bf16"});
+  arguments.add_flag({.name = "deterministic",
+                      .help = "the same bits in every run on this GPU: without cuDNN's engines that sum in an order of chance, "
+                              "which may be the fastest. Our own kernels, and the CPU, repeat anyway",
+                      .kept = Kept::fixed},
+                     settings.deterministic);
+  arguments.add_switch({.name = "autotune",
+                        .help = "on: cuDNN's engines are timed for each new shape, seconds to minutes once for each GPU, and what "
+                                "was found is kept in MICROTOME_PLAN_CACHE or else in ~/.cache/microtome/plans.txt; off: its first "
+                                "choice. Nothing on the CPU",
+                        .kept = Kept::free},
+                       settings.autotune);
 }
 
 void add_verbosity(Arguments& arguments, Settings& settings) {
@@ -73,11 +87,21 @@ void add_verbosity(Arguments& arguments, Settings& settings) {
   arguments.add_flag({.name = "verbose", .letter = 'v', .help = "more messages on stderr"}, settings.verbose);
 }
 
+std::filesystem::path plan_cache_file() {
+  if (const char* file = std::getenv("MICROTOME_PLAN_CACHE")) return file;
+  const char *caches = std::getenv("XDG_CACHE_HOME"), *home = std::getenv("HOME");
+  if (caches && *caches) return std::filesystem::path(caches) / "microtome" / "plans.txt";
+  if (home && *home) return std::filesystem::path(home) / ".cache" / "microtome" / "plans.txt";
+  return {};
+}
+
 std::unique_ptr<Backend> open_backend(const Settings& settings, Terminal& terminal) {
   const Precision precision = settings.precision == "bf16"   ? Precision::bf16
                               : settings.precision == "tf32" ? Precision::tf32
                                                              : Precision::f32;
-  std::unique_ptr<Backend> backend = make_backend(settings.device, precision);
+  std::unique_ptr<Backend> backend = make_backend(
+      settings.device, precision,
+      {.deterministic = settings.deterministic, .autotune = settings.autotune, .plan_cache = plan_cache_file()});
   const Device device = backend->device();
   terminal.say("device: {}, {} ({})", device.name, device.description, device.versions);
   return backend;

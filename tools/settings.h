@@ -21,6 +21,7 @@ struct Settings {
   std::string preprocess = "paper", split_by = "patient";
   std::uint64_t split_seed = 0;
   std::string device = "auto", precision = "f32";
+  bool deterministic = false, autotune = true;
   int batch_size = 32;  // [Bonnet2021]
   bool quiet = false, verbose = false;
 
@@ -36,6 +37,10 @@ void add_verbosity(Arguments& arguments, Settings& settings);
 
 /// "b2|b6|…", for help texts.
 std::string network_names();
+
+/// Where what --autotune on has timed is kept from run to run: MICROTOME_PLAN_CACHE; without it, in XDG_CACHE_HOME or ~/.cache.
+/// Empty, which is nowhere, where the variable is or there is no home.
+std::filesystem::path plan_cache_file();
 
 /// On `device`; says on `terminal` what it is.
 std::unique_ptr<Backend> open_backend(const Settings& settings, Terminal& terminal);

@@ -94,6 +94,18 @@ TEST_F(ProgramsTest, StepsRunOpByOpGiveTheSameLosses) {
   EXPECT_EQ(Json::parse(text_of(unrecorded + "/result.json"))["graph"], "off");
 }
 
+TEST_F(ProgramsTest, WhatChoosesAmongAGpusEnginesChangesNothingOnTheCpu) {
+  const std::string chosen = fresh("chosen");
+  const Outcome plain = run({"train", "--config", out + "/config.toml", "--out", fresh("plain")});
+  const Outcome outcome =
+      run({"train", "--config", out + "/config.toml", "--deterministic", "--autotune", "off", "--out", chosen});
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  EXPECT_EQ(lines_of(chosen + "/steps.csv"), lines_of(out + "/steps.csv"));
+  EXPECT_EQ(std::count(outcome.err.begin(), outcome.err.end(), '\n'), std::count(plain.err.begin(), plain.err.end(), '\n'));
+  for (const char* setting : {"deterministic = true", "autotune = \"off\""})
+    EXPECT_TRUE(contains(text_of(chosen + "/config.toml"), setting)) << setting;
+}
+
 TEST_F(ProgramsTest, NoEpochsEvaluateTheInitialWeights) {
   const std::string initial = fresh("initial");
   const Outcome outcome = run(
@@ -240,6 +252,7 @@ TEST_F(ProgramsTest, BadCallsSayWhatIsWrong) {
             {"train", "--net", "b2", "--data", data, "--device", "cpu", "--batch-size", "81", "--out", x},
             "--batch-size at most 80"},
            {2, {"train", "--net", "b2", "--data", data, "--graph", "epoch", "--out", x}, "step, off"},
+           {2, {"predict", "--net", "b2", "--autotune", "yes"}, "on, off"},
            {2, {"train", "--resume"}, "--resume needs --out"},
            {2, {"describe"}, "--net is missing"},
            {2, {"synthesize", "tiff", "--out", x}, "pcam, idc"},
