@@ -5,21 +5,16 @@
 // forward reads x twice and writes y, backward reads x and dy twice and writes dx; the second reading comes from L2 where the
 // tensor fits. Numerics: float32 within a block, double between blocks; variance from deviations from the thread's first value,
 // merged pairwise [Chan1979]; every sum has a fixed order, so that results repeat bit for bit.
+#include "kernels/cuda/deferred.h"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/ops.h"
 #include "kernels/cuda/tile.h"
 #include "kernels/cuda/vector.h"
-#include "kernels/formulas/activation.h"
 #include "kernels/formulas/batch_norm.h"
 
 namespace microtome::cuda {
 
 namespace {
-
-/// f' at the value before the activation.
-__device__ inline float derivative_at(Activation activation, float z) {
-  return activation_derivative(activation, derivative_reads_y(activation) ? activate(activation, z) : z);
-}
 
 /// Mean and sum of squared deviations of `count` values.
 template <class T>

@@ -199,6 +199,52 @@ TEST(ReferenceBatchNormTest, GradientsAreFiniteDifferences) {
       }
 }
 
+/// A batch-norm that a convolution applies: vectors from all of x, then the convolution, and backward the convolution's half of
+/// x's gradient, then the vectors', then what is left of x's.
+TEST(ReferenceBatchNormTest, GradientsOfADeferredOneAreFiniteDifferences) {
+  for (const Activation activation : {Activation::none, Activation::relu, Activation::relu6, Activation::swish})
+    for (const bool scale : {true, false})
+      for (const bool batch_statistics : {true, false}) {
+        SCOPED_TRACE(fmt::format("{} scale {} batch statistics {}", name(activation), scale, batch_statistics));
+        Bench bench;
+        const Shape shape{2, 3, 2, 3}, channels{1, 1, 1, 3};
+        const Window window{.kernel = 2, .before = 1};
+        const Tensor x = bench.uniform(shape), dx = bench.zeros(shape), w = bench.uniform({2, 2, 2, 3}),
+                     dw = bench.zeros(w.shape);
+        const Tensor y = bench.zeros(window.output(shape, 2)), dy = bench.uniform(y.shape);
+        const Tensor gamma = bench.uniform(channels, 0.5, 6), beta = bench.uniform(channels, 1, 3);
+        const Tensor mean = bench.uniform(channels, 0.1), variance = bench.uniform(channels, 0.1, 0.3);
+        const Tensor dgamma = bench.zeros(channels), dbeta = bench.zeros(channels), correction = bench.zeros({1, 1, 3, 3});
+        const BatchNorm kind{.scale = scale, .batch_statistics = batch_statistics, .deferred = true};
+        const auto norm = bench.backend().deferred_norm(kind, x);
+        const auto conv = bench.backend().conv({.window = window, .deferred = activation}, x, y);
+        const Deferred deferred{x, bench.zeros({1, 1, 3, 3}), bench.zeros({1, 1, conv->sum_rows(), 6})};
+        const Tensor* by = scale ? &gamma : nullptr;
+        const auto forward = [&] {
+          norm->forward(x, by, beta, mean, variance, nullptr, nullptr, deferred.coefficients);
+          conv->forward(x, &deferred, w, nullptr, y, nullptr);
+        };
+        forward();
+        const bool has_kinks = activation == Activation::relu || activation == Activation::relu6;
+        const double* row = deferred.coefficients.as<double>();
+        for (int i = 0; has_kinks && i < shape.count(); ++i)
+          for (const double kink : {0.0, 6.0}) {
+            const double z = (x.as<double>()[i] - row[i % 3]) * row[3 + i % 3] + row[6 + i % 3];
+            ASSERT_GT(std::abs(z - kink), std::ldexp(1, -5)) << "another draw, please: z lies at a kink";
+          }
+
+        conv->backward_filter(x, &deferred, dy, dw, nullptr, Write::overwrite);
+        conv->backward_data(dy, w, &deferred, dx, Write::overwrite);
+        norm->backward(deferred.sums, by, scale ? &dgamma : nullptr, dbeta, correction, Write::overwrite);
+        bench.backend().settle(x)->run(x, correction, dx);
+        const int additions = static_cast<int>(shape.count() / shape.c) + 24;
+        expect_gradient(x, dx, y, dy, additions, forward);
+        expect_gradient(w, dw, y, dy, additions, forward);
+        if (scale) expect_gradient(gamma, dgamma, y, dy, additions, forward);
+        expect_gradient(beta, dbeta, y, dy, additions, forward);
+      }
+}
+
 TEST(ReferenceBatchNormTest, KnownStatisticsEnterYAndTheMovingAverages) {
   Bench bench;
   const Shape shape{2, 1, 1, 2}, vector{1, 1, 1, 2};

@@ -87,12 +87,19 @@ void expect_as_good_as_plain(const Result& exact, const Result& plain, const Res
   }
   // A plain loop over few elements may be right by luck. What it must expect counts as well: the rounding of its result, and a
   // random walk of one rounding an addition [Higham2019].
-  const double expected = largest * (std::ldexp(1, -got.significand_bits) + std::ldexp(std::sqrt(exact.expect.additions), -24));
+  const double expected = largest * (std::ldexp(1, -got.significand_bits) + std::ldexp(1, -exact.expect.factor_bits) +
+                                     std::ldexp(std::sqrt(exact.expect.additions), -24));
   const double bound = 2 * std::max(plain_error, expected);
   if (!(error <= bound))
     ADD_FAILURE() << fmt::format("{} ({}) is off by {:.3g}, more than twice the plain loop's {:.3g}; at {}: {} and not {}",
                                  exact.name, to_string(exact.shape), error, bound / 2, place_of(exact.shape, worst),
                                  got.values[worst], exact.values[worst]);
+}
+
+std::vector<double> totals_of(const std::vector<double>& rows, std::size_t width) {
+  std::vector<double> totals(width);
+  for (std::size_t i = 0; i < rows.size(); ++i) totals[i % width] += rows[i];
+  return totals;
 }
 
 void expect_few_zeros(const Result& exact) {
@@ -215,27 +222,103 @@ void Lab::overwritten(const Tensor& input, std::string_view name, Expect expect)
   }
 }
 
+Deferred Lab::deferred(std::string_view name, const Layout& x, int sum_rows, Expect of_sums) {
+  const std::string prefix(name);
+  const auto part = [&](std::string_view which, Spread spread) {
+    return drawn(prefix + std::string(which), parameters({{1, 1, 1, x.shape.c}}), fill_ == Fill::integers ? Spread{} : spread);
+  };
+  // Wide enough for relu6 to clamp on both sides.
+  std::vector<double> scale = part(" scale", {.scale = 4}), coefficients = part(" mean", {.scale = 0.5});
+  const std::vector<double> beta = part(" beta", {.scale = 2, .offset = 1});
+  if (fill_ == Fill::integers)
+    for (double& v : scale) v = std::clamp(v, -2.0, 2.0);
+  coefficients.insert(coefficients.end(), scale.begin(), scale.end());
+  coefficients.insert(coefficients.end(), beta.begin(), beta.end());
+  Deferred made{input(prefix, x), given(prefix + " coefficients", parameters({{1, 1, 3, x.shape.c}}), coefficients), {}};
+  if (sum_rows > 0) {
+    made.sums = output(prefix + " sums", parameters({{1, 1, sum_rows, 2 * x.shape.c}}), Write::overwrite, of_sums);
+    blocks_.back().rows = Rows::totals;
+  }
+  return made;
+}
+
+Tensor Lab::statistics(const Tensor& y, int rows) {
+  Block& block = place("statistics", parameters({{1, 1, rows, 3 * y.shape.c}}));
+  block.rows = Rows::statistics;
+  block.of = y.data;
+  block.is_result = true;
+  return block.tensor;
+}
+
 void* Lab::raw(const void* data, std::size_t bytes) {
   raw_.push_back(backend_.allocate(bytes));
   backend_.write(raw_.back().data(), data, bytes);
   return raw_.back().data();
 }
 
+std::vector<double> Lab::read(const Block& block, const std::vector<std::uint8_t>& bytes) {
+  std::vector<double> values;
+  const Tensor& t = block.tensor;
+  for_each(t.shape, [&](int n, int h, int w, int c) {
+    values.push_back(load(&bytes[block.first + offset_bytes(t, n, h, w, c)], t.dtype));
+  });
+  return values;
+}
+
+void Lab::expect_statistics(const Block& of, const std::vector<double>& y, const Block& block,
+                            const std::vector<double>& got) const {
+  const std::size_t channels = of.tensor.shape.c, pixels = y.size() / channels, rows = block.tensor.shape.w;
+  const int bits = significand_bits(block.tensor.dtype);
+  const Expect expect{.zeros_at_most = 1, .additions = static_cast<double>(pixels)};
+  const auto result = [&](std::string_view what) {
+    return Result{fmt::format("{} of {}", what, of.name),
+                  {1, 1, 1, of.tensor.shape.c},
+                  std::min(bits, 24),
+                  expect,
+                  std::vector<double>(channels)};
+  };
+  Result means = result("means"), squares = result("squared deviations"), got_means = means, got_squares = squares;
+  for (std::size_t c = 0; c < channels; ++c) {
+    double &mean = means.values[c], &square = squares.values[c], &got_mean = got_means.values[c], count = 0;
+    for (std::size_t i = c; i < y.size(); i += channels) mean += y[i] / static_cast<double>(pixels);
+    for (std::size_t i = c; i < y.size(); i += channels) square += (y[i] - mean) * (y[i] - mean);
+    const auto part = [&](std::size_t r, std::size_t i) { return got[(3 * r + i) * channels + c]; };
+    for (std::size_t r = 0; r < rows; ++r) count += part(r, 0), got_mean += part(r, 0) * part(r, 1);
+    EXPECT_EQ(count, static_cast<double>(pixels)) << "pixels of channel " << c << " in the statistics of " << of.name;
+    got_mean /= count;
+    for (std::size_t r = 0; r < rows; ++r)
+      got_squares.values[c] += part(r, 2) + part(r, 0) * (part(r, 1) - got_mean) * (part(r, 1) - got_mean);
+  }
+  expect_as_good_as_plain(means, means, got_means);
+  expect_as_good_as_plain(squares, squares, got_squares);
+}
+
 std::vector<Result> Lab::results() {
   std::vector<Result> results;
+  std::map<const void*, std::pair<const Block*, std::vector<double>>> written;
   backend_.synchronize();
   for (Block& block : blocks_) {
     std::vector<std::uint8_t> after(block.before.size());
     backend_.read(after.data(), block.buffer.data(), after.size());
     const Tensor& t = block.tensor;
     if (block.is_result) {
-      Result result{block.name, t.shape, std::min(significand_bits(t.dtype), 24), block.expect, {}};
+      const int bits = std::min(significand_bits(t.dtype), 24);
+      const std::vector<double> values = read(block, after);
+      if (block.rows == Rows::each) results.push_back({block.name, t.shape, bits, block.expect, values});
+      if (block.rows == Rows::statistics)
+        expect_statistics(*written.at(block.of).first, written.at(block.of).second, block, values);
+      if (block.rows == Rows::totals) {
+        const std::vector<double> totals = totals_of(values, t.shape.c);
+        const Shape half{1, 1, 1, t.shape.c / 2};
+        const auto middle = totals.begin() + half.c;
+        results.push_back({block.name + " of g", half, bits, block.expect, {totals.begin(), middle}});
+        results.push_back({block.name + " of g (x - mean)", half, bits, block.expect, {middle, totals.end()}});
+      }
       for_each(t.shape, [&](int n, int h, int w, int c) {
         const std::size_t at = block.first + offset_bytes(t, n, h, w, c);
-        result.values.push_back(load(&after[at], t.dtype));
         std::copy_n(&block.before[at], size_bytes(t.dtype), &after[at]);
       });
-      results.push_back(std::move(result));
+      written[t.data] = {&block, values};
     }
     if (after != block.before) {
       const std::size_t at = std::mismatch(after.begin(), after.end(), block.before.begin()).first - after.begin();

@@ -56,6 +56,7 @@ std::string to_string(const Slice& slice);
 struct Expect {
   double zeros_at_most = 0.5;  // a share; more of them in the reference's output fail the test
   double additions = 1;        // behind each element
+  int factor_bits = 53;        // of products' factors that an op makes on the way, and may round as it rounds its inputs
 };
 
 /// What an experiment wrote.
@@ -78,6 +79,7 @@ class Lab {
 
   Backend& backend() { return backend_; }
   Fill fill() const { return fill_; }
+  int factor_bits() const { return bits_; }
   Layout activations(const Slice& slice) const { return layout(slice, backend_.activation_type()); }
   Layout parameters(const Slice& slice) const { return layout(slice, backend_.parameter_type()); }
 
@@ -90,6 +92,12 @@ class Lab {
   Tensor output(std::string_view name, const Layout& layout, Write write = Write::overwrite, Expect expect = {});
   /// The input is written over, by an op that works in place, and is a result now.
   void overwritten(const Tensor& input, std::string_view name, Expect expect = {});
+
+  /// A batch-norm for an op to apply: x an input, coefficients of any signs, small integers for Fill::integers. Of the sums
+  /// that a backward pass leaves in `sum_rows` rows the totals are results; 0 for passes that ignore sums.
+  Deferred deferred(std::string_view name, const Layout& x, int sum_rows = 0, Expect of_sums = {});
+  /// `rows` rows of partial statistics of y, an output: merged, they must be those of y as it was written.
+  Tensor statistics(const Tensor& y, int rows);
 
   /// Other memory of the device: a state, images, labels.
   template <class T>
@@ -107,6 +115,8 @@ class Lab {
   std::vector<Result> results();
 
  private:
+  enum class Rows { each, totals, statistics };
+
   struct Block {
     std::string name;
     Tensor tensor;
@@ -115,9 +125,14 @@ class Lab {
     std::vector<std::uint8_t> before;  // the bytes at the start
     bool is_result = false;
     Expect expect = {};
+    Rows rows = Rows::each;    // how they are compared
+    const void* of = nullptr;  // the tensor whose statistics they are
   };
 
   static Layout layout(const Slice& slice, DType type);
+  static std::vector<double> read(const Block& block, const std::vector<std::uint8_t>& bytes);
+  void expect_statistics(const Block& of, const std::vector<double>& y, const Block& block,
+                         const std::vector<double>& got) const;
   Block& place(std::string_view name, const Layout& layout);
   void fill(Block& block, const std::vector<double>& values);
   std::vector<double> drawn(std::string_view name, const Layout& layout, Spread spread) const;

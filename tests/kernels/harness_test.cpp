@@ -32,6 +32,43 @@ TEST(HarnessTest, OutputsArePoisoned) {
   for (const double value : results[0].values) EXPECT_TRUE(std::isnan(value));
 }
 
+TEST(HarnessTest, SumsAreTheTotalsOfAllRows) {
+  Reference<float> backend;
+  Lab lab(backend, 24, Fill::integers);
+  const Deferred deferred = lab.deferred("x", lab.activations({{1, 1, 1, 1}}), 2);
+  const float sums[] = {1, 2,  //
+                        3, 4};
+  std::copy_n(sums, 4, deferred.sums.as<float>());
+  const std::vector<Result> results = lab.results();
+  EXPECT_EQ(results.at(0).values, std::vector<double>{1 + 3});
+  EXPECT_EQ(results.at(1).values, std::vector<double>{2 + 4});
+}
+
+TEST(HarnessTest, ARowOfSumsThatNobodyWroteShows) {
+  Reference<float> backend;
+  Lab lab(backend, 24, Fill::integers);
+  const Deferred deferred = lab.deferred("x", lab.activations({{1, 1, 1, 1}}), 2);
+  std::fill_n(deferred.sums.as<float>(), 2, 1.0f);
+  for (const Result& result : lab.results()) EXPECT_TRUE(std::isnan(result.values[0])) << result.name;
+}
+
+TEST(HarnessTest, StatisticsMustBeThoseOfYAsItWasWritten) {
+  const auto check = [](const std::vector<float>& rows) {
+    Reference<float> backend;
+    Lab lab(backend, 24, Fill::integers);
+    const Tensor y = lab.output("y", lab.activations({{3, 1, 1, 1}}));
+    const float pixels[] = {1, 3, 8};
+    std::copy_n(pixels, 3, y.as<float>());
+    std::copy_n(rows.data(), 6, lab.statistics(y, 2).as<float>());
+    lab.results();
+  };
+  check({2, 2, 2,  // pixels, mean and squared deviations of 1 and 3
+         1, 8, 0});
+  check({2, 3, 2, 1, 6, 18});  // of other pixels, but merged the same
+  EXPECT_NONFATAL_FAILURE(check({2, 2, 2, 1, 8, 1}), "squared deviations of y");
+  EXPECT_NONFATAL_FAILURE(check({2, 2, 2, 1, 7, 22.0f / 3}), "means of y");
+}
+
 std::vector<Result> one_result(std::vector<double> values) {
   return {{.name = "y", .shape = {1, 1, 1, static_cast<int>(values.size())}, .values = values}};
 }
