@@ -56,6 +56,13 @@ bool same_positions(const Shape& a, const Shape& b) { return a.h == b.h && a.w =
 
 bool is_free(const PlannedOp& op) { return is<Input>(op) || is<Reshape>(op) || is<Concat>(op); }
 
+bool is_deferred(const PlannedOp& op) {
+  const auto* norm = std::get_if<BatchNorm>(&op.kind);
+  return norm && norm->deferred;
+}
+
+bool is_alias(const PlannedOp& op) { return is_free(op) || is_deferred(op); }
+
 bool undoes_activation(const PlannedOp& op) {
   return (is<Conv>(op) || is<Dense>(op) || is<Add>(op)) && fused_activation(op.kind) != Activation::none;
 }
@@ -244,7 +251,7 @@ void copy_into_concats(std::vector<PlannedOp>& ops, std::vector<Shape>& shapes) 
 std::vector<Place> place_values(std::span<const PlannedOp> ops, std::span<const Shape> shapes) {
   Alias alias(shapes.size());
   for (const PlannedOp& op : ops)
-    if (is<Reshape>(op)) alias.put(op.output, op.inputs[0], 0);
+    if (is<Reshape>(op) || is_deferred(op)) alias.put(op.output, op.inputs[0], 0);
   for (const PlannedOp& op : ops) {
     if (!is<Concat>(op)) continue;
     int channel = 0;
@@ -256,6 +263,10 @@ std::vector<Place> place_values(std::span<const PlannedOp> ops, std::span<const 
   std::vector<Place> places;
   for (std::size_t v = 0; v < shapes.size(); ++v) places.push_back(alias.place(static_cast<int>(v)));
   return places;
+}
+
+bool overlap(const Place& a, int channels_a, const Place& b, int channels_b) {
+  return a.root == b.root && a.channel < b.channel + channels_b && b.channel < a.channel + channels_a;
 }
 
 void share_statistics(std::vector<PlannedOp>& ops, std::span<const Place> places, std::span<const Shape> shapes) {
@@ -277,6 +288,91 @@ void share_statistics(std::vector<PlannedOp>& ops, std::span<const Place> places
   }
 }
 
+namespace {
+
+/// The option of a kind that takes a deferred batch-norm as this input; null where there is none.
+DeferredNorm* deferral(GraphOp::Kind& kind, std::size_t input) {
+  if (auto* add = std::get_if<Add>(&kind)) return &add->deferred[input];
+  if (input != 0) return nullptr;
+  if (auto* conv = std::get_if<Conv>(&kind)) return &conv->deferred;
+  if (auto* pool = std::get_if<Pool>(&kind)) return &pool->deferred;
+  if (auto* dropout = std::get_if<Dropout>(&kind)) return &dropout->deferred;
+  if (auto* multiply = std::get_if<Multiply>(&kind)) return &multiply->deferred;
+  return nullptr;
+}
+
+/// Sets or clears the option in every reader of a value.
+void set_deferral(std::vector<PlannedOp>& ops, int value, const DeferredNorm& option) {
+  for (PlannedOp& op : ops)
+    for (std::size_t k = 0; k < op.inputs.size(); ++k)
+      if (op.inputs[k] == value) *deferral(op.kind, k) = option;
+}
+
+/// Whether every reader of op `i`'s output has the option, and reads it once, before op `i`'s input is part of a later concat.
+bool can_defer(std::span<PlannedOp> ops, std::size_t i, std::span<const Place> places, std::span<const Shape> shapes) {
+  const int x = ops[i].inputs[0], y = ops[i].output;
+  const Shape& root = shapes[places[x].root];
+  if (shapes[x].h != root.h || shapes[x].w != root.w || is<Input>(*producer(ops, places[x].root))) return false;
+  bool is_read = false, in_concat = false;
+  for (std::size_t j = i + 1; j < ops.size(); ++j) {
+    PlannedOp& op = ops[j];
+    const auto reads = std::count(op.inputs.begin(), op.inputs.end(), y);
+    if (reads > 0) {
+      const auto input = static_cast<std::size_t>(std::find(op.inputs.begin(), op.inputs.end(), y) - op.inputs.begin());
+      if (reads > 1 || in_concat || !deferral(op.kind, input)) return false;
+      is_read = true;
+    }
+    if (is<Concat>(op))
+      for (const int part : op.inputs) in_concat = in_concat || overlap(places[part], shapes[part].c, places[x], shapes[x].c);
+  }
+  return is_read;
+}
+
+}  // namespace
+
+void defer_batch_norms(std::vector<PlannedOp>& ops, std::span<const Place> places, std::span<const Shape> shapes,
+                       std::span<const int> kept) {
+  for (std::size_t i = 0; i < ops.size(); ++i) {
+    auto* norm = std::get_if<BatchNorm>(&ops[i].kind);
+    if (!norm || std::find(kept.begin(), kept.end(), ops[i].output) != kept.end() || !can_defer(ops, i, places, shapes)) continue;
+    norm->deferred = true;
+    set_deferral(ops, ops[i].output, norm->activation);
+  }
+}
+
+void apply_batch_norms(std::vector<PlannedOp>& ops, int reader) {
+  for (const int input : std::vector<int>(ops[reader].inputs)) {
+    PlannedOp* norm = producer(ops, input);
+    if (!norm || !is_deferred(*norm)) continue;
+    std::get<BatchNorm>(norm->kind).deferred = false;
+    set_deferral(ops, input, {});
+  }
+}
+
+DeferredNorm deferred_norm(const PlannedOp& op, std::size_t input) {
+  GraphOp::Kind kind = op.kind;
+  const DeferredNorm* option = deferral(kind, input);
+  return option ? *option : DeferredNorm();
+}
+
+void leave_statistics(std::vector<PlannedOp>& ops, std::span<const Place> places, std::span<const Shape> shapes) {
+  for (PlannedOp& op : ops) {
+    auto* norm = std::get_if<BatchNorm>(&op.kind);
+    if (!norm || !norm->batch_statistics || norm->shared_statistics) continue;
+    PlannedOp* before = producer(ops, op.inputs[0]);
+    auto* conv = before ? std::get_if<Conv>(&before->kind) : nullptr;
+    if (!conv || places[before->output] != Place{before->output, 0} || !same_positions(shapes[before->output], shapes[op.inputs[0]]))
+      continue;
+    conv->statistics = norm->partial_statistics = true;
+  }
+}
+
+void keep_no_statistics(std::vector<PlannedOp>& ops, int made) {
+  std::get<Conv>(ops[made].kind).statistics = false;
+  for (PlannedOp& op : ops)
+    if (auto* norm = std::get_if<BatchNorm>(&op.kind); norm && op.inputs[0] == ops[made].output) norm->partial_statistics = false;
+}
+
 std::vector<bool> needs_gradient(const Graph& graph, std::span<const PlannedOp> ops, std::size_t values) {
   std::vector<bool> needs(values);
   for (const PlannedOp& op : ops) {
@@ -296,7 +392,7 @@ std::vector<int> share_gradients(std::span<const PlannedOp> ops, std::span<const
   std::vector<bool> alone(shapes.size(), true);             // no slices
   for (int i = 0; i < static_cast<int>(ops.size()); ++i) {
     if (is<Concat>(ops[i])) alone[places[ops[i].output].root] = false;
-    if (is_free(ops[i])) continue;
+    if (is_alias(ops[i])) continue;
     maker[places[ops[i].output].root] = i;
     for (const int input : ops[i].inputs) readers[places[input].root].push_back(i);
   }
@@ -316,17 +412,18 @@ std::vector<int> share_gradients(std::span<const PlannedOp> ops, std::span<const
   };
   for (int i = static_cast<int>(ops.size()) - 1; i >= 0; --i) {
     const PlannedOp& op = ops[i];
-    const int y = is_free(op) ? -1 : places[op.output].root;
+    const int y = is_alias(op) ? -1 : places[op.output].root;
     const bool element_wise = is<Activate>(op) || is<Dropout>(op) || is<BatchNorm>(op) || is<Multiply>(op);
     if (y < 0 || y == places[output].root || !alone[y] || !(element_wise || is<Add>(op))) continue;
     const auto can_take_over = [&](int x) {
       return x != y && alone[x] && maker[x] >= 0 && homes[x] == x && readers[x].back() == i &&
              std::count(readers[x].begin(), readers[x].end(), i) == 1 && same_positions(shapes[x], shapes[y]);
     };
-    const std::vector<int> inputs(op.inputs.begin(), is<Add>(op) ? op.inputs.end() : op.inputs.begin() + 1);
-    for (const int input : inputs) {
-      const int x = places[input].root;
-      if (!can_take_over(x)) continue;
+    const std::size_t inputs = is<Add>(op) ? op.inputs.size() : 1;
+    for (std::size_t k = 0; k < inputs; ++k) {
+      const int x = places[op.inputs[k]].root;
+      const bool passes_on = element_wise || !deferred_norm(op, k);
+      if (!passes_on || !can_take_over(x)) continue;
       bool safe = true;
       for (const int other : others(homes[y], y)) {
         const bool done = maker[other] > i;
@@ -346,25 +443,53 @@ std::vector<int> share_gradients(std::span<const PlannedOp> ops, std::span<const
   return homes;
 }
 
+namespace {
+
+/// Which channels of each root's memory have been written.
+class Written {
+ public:
+  Written(std::span<const Place> places, std::span<const Shape> shapes) : places_(places), shapes_(shapes), channels_(shapes.size()) {
+    for (std::size_t v = 0; v < shapes.size(); ++v)
+      if (places[v].root == static_cast<int>(v)) channels_[v].resize(static_cast<std::size_t>(shapes[v].c));
+  }
+
+  /// How the next write to a value is done.
+  Write next(int value) {
+    std::vector<bool>& channels = channels_[places_[value].root];
+    // A value under another shape has the root's memory to itself.
+    const bool slice = shapes_[value].c < static_cast<int>(channels.size());
+    const auto first = channels.begin() + (slice ? places_[value].channel : 0);
+    const auto last = slice ? first + shapes_[value].c : channels.end();
+    const auto count = std::count(first, last, true);
+    require(count == 0 || count == last - first, "a gradient that is written in part");
+    std::fill(first, last, true);
+    return count == 0 ? Write::overwrite : Write::accumulate;
+  }
+
+ private:
+  std::span<const Place> places_;
+  std::span<const Shape> shapes_;
+  std::vector<std::vector<bool>> channels_;
+};
+
+}  // namespace
+
 std::vector<std::vector<Write>> gradient_writes(std::span<const PlannedOp> ops, std::span<const Place> places,
                                                 std::span<const Shape> shapes) {
-  std::vector<std::vector<bool>> written(shapes.size());  // a root's channels
-  for (std::size_t v = 0; v < shapes.size(); ++v)
-    if (places[v].root == static_cast<int>(v)) written[v].resize(static_cast<std::size_t>(shapes[v].c));
+  Written written(places, shapes);
   std::vector<std::vector<Write>> writes(ops.size());
-  for (int i = static_cast<int>(ops.size()) - 1; i >= 0; --i) {
-    if (is_free(ops[i])) continue;
-    for (const int input : ops[i].inputs) {
-      std::vector<bool>& channels = written[places[input].root];
-      // A value under another shape has the root's memory to itself.
-      const bool slice = shapes[input].c < static_cast<int>(channels.size());
-      const auto first = channels.begin() + (slice ? places[input].channel : 0), last = slice ? first + shapes[input].c : channels.end();
-      const auto count = std::count(first, last, true);
-      require(count == 0 || count == last - first, "a gradient that is written in part");
-      writes[i].push_back(count == 0 ? Write::overwrite : Write::accumulate);
-      std::fill(first, last, true);
-    }
+  for (std::size_t i = ops.size(); i-- > 0;) {
+    if (is_alias(ops[i])) continue;
+    for (const int input : ops[i].inputs) writes[i].push_back(written.next(input));
   }
+  return writes;
+}
+
+std::vector<Write> correction_writes(std::span<const PlannedOp> ops, std::span<const Place> places, std::span<const Shape> shapes) {
+  Written written(places, shapes);
+  std::vector<Write> writes(ops.size(), Write::overwrite);
+  for (std::size_t i = ops.size(); i-- > 0;)
+    if (is_deferred(ops[i])) writes[i] = written.next(ops[i].inputs[0]);
   return writes;
 }
 

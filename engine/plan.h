@@ -81,12 +81,34 @@ struct Place {
   bool operator==(const Place&) const = default;
 };
 
-/// For each value: a Reshape's output lies where its input does, a Concat's inputs in slices of its output, all else by itself.
+/// Whether values of so many channels share memory.
+bool overlap(const Place& a, int channels_a, const Place& b, int channels_b);
+
+/// For each value: the output of a Reshape or a deferred batch-norm lies where its input does, a Concat's inputs in slices of its
+/// output, all else by itself.
 std::vector<Place> place_values(std::span<const PlannedOp> ops, std::span<const Shape> shapes);
 
 /// Batch-norms over one memory that all begin at its first channel share batch statistics: each computes those of the channels
 /// that none before it has read [Huang2017: a block's layers all read its first features].
 void share_statistics(std::vector<PlannedOp>& ops, std::span<const Place> places, std::span<const Shape> shapes);
+
+/// Batch-norms that readers could apply on the way are deferred: their output then lies where their input does, and each reader's
+/// kind says so. Not deferred: what somebody other than a convolution, pooling, dropout, addition or multiplication reads, or reads
+/// after its input has become part of a concat; and `kept`, values that are read from outside.
+void defer_batch_norms(std::vector<PlannedOp>& ops, std::span<const Place> places, std::span<const Shape> shapes,
+                       std::span<const int> kept);
+
+/// Undoes it for the batch-norms that op number `reader` was to apply.
+void apply_batch_norms(std::vector<PlannedOp>& ops, int reader);
+
+/// Whether an op has a deferred input, and which.
+DeferredNorm deferred_norm(const PlannedOp& op, std::size_t input);
+
+/// A batch-norm of batch statistics that are not shared takes them from the convolution whose whole output it reads.
+void leave_statistics(std::vector<PlannedOp>& ops, std::span<const Place> places, std::span<const Shape> shapes);
+
+/// Undoes it for the batch-norms that read what convolution number `producer` makes.
+void keep_no_statistics(std::vector<PlannedOp>& ops, int producer);
 
 /// Which values have a trainable parameter before them, and so a gradient worth computing.
 std::vector<bool> needs_gradient(const Graph& graph, std::span<const PlannedOp> ops, std::size_t values);
@@ -100,6 +122,9 @@ std::vector<int> share_gradients(std::span<const PlannedOp> ops, std::span<const
 /// For each op, for each input: how its gradient is written when ops run backwards. The first to write channels overwrites.
 std::vector<std::vector<Write>> gradient_writes(std::span<const PlannedOp> ops, std::span<const Place> places,
                                                 std::span<const Shape> shapes);
+
+/// For each op, if it is a deferred batch-norm: how its corrections to its input's gradient are written, likewise.
+std::vector<Write> correction_writes(std::span<const PlannedOp> ops, std::span<const Place> places, std::span<const Shape> shapes);
 
 /// When memory is in use, first and last moment included, and how much of it.
 struct Lifetime {
@@ -117,6 +142,11 @@ Arena assign_offsets(std::span<const Lifetime> lifetimes);
 
 /// Input, Reshape, Concat: nothing runs.
 bool is_free(const PlannedOp& op);
+
+bool is_deferred(const PlannedOp& op);
+
+/// Its output is memory that something else writes: is_free, or a deferred batch-norm.
+bool is_alias(const PlannedOp& op);
 
 /// An op with a fused activation whose backward pass is run by itself, on the gradient in place, before the op's own.
 bool undoes_activation(const PlannedOp& op);

@@ -1,6 +1,7 @@
 // A part of a graph for one batch size and mode: planned, laid out in an arena, written down as calls.
 #pragma once
 
+#include "engine/arena.h"
 #include "engine/model.h"
 #include "engine/parameters.h"
 
@@ -9,6 +10,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace microtome {
@@ -31,10 +33,10 @@ class PlannedProgram final : public Program {
   void backward() override;
   std::string first_not_finite() override;
 
-  std::size_t arena_bytes() const { return arena_.bytes; }
+  std::size_t arena_bytes() const { return arena_.bytes(); }
 
   /// Gives every tensor its address; again when the arena has moved.
-  void bind(void* arena);
+  void bind(void* arena) const { arena_.bind(arena); }
 
   /// Whether weights of its own derive from the model's, and their computation from all of them in the graph's order.
   bool has_folded_norms() const { return !folded_.empty(); }
@@ -52,13 +54,27 @@ class PlannedProgram final : public Program {
     Tensor w, b;
   };
 
+  /// The vectors of a deferred batch-norm.
+  struct NormVectors {
+    Tensor coefficients, sums, correction;
+    Write write = Write::overwrite;  // of the correction
+  };
+
   void plan(const ModelOptions& options);
+  void ask_for_deferral();
+  void ask_for_statistics();
   void make_ops();
   std::unique_ptr<Op> make(const PlannedOp& op);
   void make_folded();
   void lay_out();
+  void lay_out_statistics();
+  void lay_out_norms(const std::function<void(int value, int time)>& touch_value);
   std::function<void()> forward_call(int i);
+  std::function<void()> prepare_call(int i);
   std::function<void()> backward_call(int i);
+
+  const Deferred* deferred(int op, std::size_t input) const;
+  const Tensor* partial_statistics(int value) const;
 
   int output() const { return request_.part == Part::base ? graph_.features() : graph_.output(); }
   Layout layout_of(int value) const;
@@ -83,11 +99,19 @@ class PlannedProgram final : public Program {
   std::vector<int> homes_;  // whose memory a value's gradient has
   std::vector<bool> needs_;
   std::vector<std::vector<Write>> writes_;
-  std::vector<Tensor> values_, gradients_, statistics_;  // statistics_: of each planned op that shares them
+  std::vector<Tensor> values_, gradients_;
+  std::vector<int> value_pieces_;  // of the arena
+  std::map<int, Tensor> statistics_;                             // of planned ops that share them
+  std::map<int, Tensor> partial_statistics_;                     // of values
+  std::map<int, NormVectors> norms_;                             // of planned ops
+  std::map<std::pair<int, std::size_t>, Deferred> deferred_;     // of planned ops' inputs
+  struct Settlement {
+    std::unique_ptr<SettleOp> op;
+    Tensor correction;
+  };
+  std::map<int, Settlement> settlements_;                        // of planned ops, before their backward pass
   Tensor labels_;
-  std::vector<int> value_slot_, gradient_slot_, statistics_slot_;  // of roots; of homes; of roots
-  int labels_slot_ = 0;
-  Arena arena_;
+  ArenaPlan arena_;
   std::vector<Call> forward_, backward_;
 };
 

@@ -274,6 +274,118 @@ TEST(PlanTest, AnAdditionTakesAnActivationAndPassesItsGradientToBothSides) {
   EXPECT_EQ(homes[1], homes[6]);  // but the first one may
 }
 
+/// A graph's plan with its batch-norms deferred, as far as the passes go.
+struct DeferredPlan : Placed {
+  explicit DeferredPlan(const Graph& graph) : Placed(graph) {
+    const int kept[] = {graph.output()};
+    defer_batch_norms(ops, places, shapes, kept);
+    places = place_values(ops, shapes);
+  }
+  int deferred() const { return static_cast<int>(std::count_if(ops.begin(), ops.end(), is_deferred)); }
+};
+
+int deferred_in(const std::function<Node(Node)>& stages) { return DeferredPlan(record(stages)).deferred(); }
+
+TEST(PlanTest, ABatchNormIsDeferredToTheReadersThatCanApplyIt) {
+  const DeferredPlan plan(record([](Node x) {
+    const Node y = x | conv(4, 3) | batch_norm() | activation(Activation::swish);
+    return multiply(y, y | global_average_pool() | conv(4, 1)) | conv(2, 1);
+  }));
+  EXPECT_EQ(plan.deferred(), 1);
+  const auto norm = std::find_if(plan.ops.begin(), plan.ops.end(), is_deferred);
+  EXPECT_EQ(plan.places[norm->output], plan.places[norm->inputs[0]]);
+  EXPECT_EQ(find<Multiply>(plan.ops)->deferred, Activation::swish);
+  EXPECT_EQ(find<Pool>(plan.ops)->deferred, Activation::swish);
+  EXPECT_EQ(std::get<Conv>(plan.ops.back().kind).deferred, DeferredNorm());  // reads the product
+}
+
+TEST(PlanTest, AnAdditionTakesDeferredBatchNormsOnBothSides) {
+  const DeferredPlan plan(record([](Node x) {
+    return ((x | conv(4, 1) | batch_norm()) + (x | conv(4, 1) | batch_norm() | relu())) | relu() | conv(1, 1);
+  }));
+  EXPECT_EQ(plan.deferred(), 2);
+  EXPECT_EQ(find<Add>(plan.ops)->deferred, (std::array<DeferredNorm, 2>{Activation::none, Activation::relu}));
+}
+
+TEST(PlanTest, ABatchNormThatSomebodyCannotApplyIsNotDeferred) {
+  EXPECT_EQ(deferred_in([](Node x) { return x | conv(4, 1) | batch_norm() | conv(4, 1); }), 1);
+  EXPECT_EQ(deferred_in([](Node x) { return x | conv(4, 1) | batch_norm(); }), 0);                             // the output
+  EXPECT_EQ(deferred_in([](Node x) { return x | batch_norm() | conv(4, 1); }), 0);                             // of the image
+  EXPECT_EQ(deferred_in([](Node x) { return x | conv(4, 1) | batch_norm() | batch_norm() | conv(4, 1); }), 1);  // the second
+  EXPECT_EQ(deferred_in([](Node x) { return x | conv(4, 1) | batch_norm() | flatten() | dense(1); }), 0);
+  EXPECT_EQ(deferred_in([](Node x) {
+              const Node y = x | conv(4, 1) | batch_norm();
+              return (y + y) | conv(1, 1);
+            }),
+            0);
+  EXPECT_EQ(deferred_in([](Node x) {
+              const Node y = x | conv(4, 1);
+              return concat({y | batch_norm(), x | conv(4, 1)}) | conv(1, 1);
+            }),
+            0);
+}
+
+TEST(PlanTest, ABatchNormWhoseInputJoinsAConcatBeforeItIsAppliedIsNotDeferred) {
+  const auto applied = [](bool after) {
+    return [=](Node x) {
+      const Node y = x | conv(4, 1), z = y | batch_norm() | relu();
+      const Node before = z | conv(4, 1);
+      const Node both = concat({y, before});
+      return (both | conv(4, 1)) + ((after ? z : before) | conv(4, 1));
+    };
+  };
+  EXPECT_EQ(deferred_in(applied(false)), 1);
+  EXPECT_EQ(deferred_in(applied(true)), 0);
+}
+
+TEST(PlanTest, EveryBatchNormOfADenseBlockIsDeferredAndAddsItsCorrectionToTheOthers) {
+  const DeferredPlan plan(record([](Node x) {
+    return x | conv(8, 3) | dense_layer() | dense_layer() | dense_layer() | batch_norm() | relu() | conv(4, 1);
+  }));
+  EXPECT_EQ(plan.deferred(), 4);
+  const std::vector<Write> writes = correction_writes(plan.ops, plan.places, plan.shapes);
+  std::vector<Write> of_norms;
+  for (std::size_t i = 0; i < plan.ops.size(); ++i)
+    if (is_deferred(plan.ops[i])) of_norms.push_back(writes[i]);
+  EXPECT_EQ(of_norms, (std::vector{Write::accumulate, Write::accumulate, Write::accumulate, Write::overwrite}));
+}
+
+TEST(PlanTest, AReaderThatDeclinesHasTheBatchNormAppliedForAll) {
+  DeferredPlan plan(record([](Node x) {
+    const Node y = x | conv(4, 3) | batch_norm() | relu();
+    return (y | conv(4, 1)) + (y | max_pool(1) | conv(4, 1));
+  }));
+  ASSERT_EQ(plan.deferred(), 1);
+  const auto pool = std::find_if(plan.ops.begin(), plan.ops.end(), [](const PlannedOp& op) { return std::holds_alternative<Pool>(op.kind); });
+  apply_batch_norms(plan.ops, static_cast<int>(pool - plan.ops.begin()));
+  EXPECT_EQ(plan.deferred(), 0);
+  for (const PlannedOp& op : plan.ops) EXPECT_FALSE(deferred_norm(op, 0));
+}
+
+TEST(PlanTest, StatisticsComeFromTheConvolutionWhoseWholeOutputIsNormalised) {
+  const auto left = [](const std::function<Node(Node)>& stages) {
+    DeferredPlan plan(record(stages));
+    leave_statistics(plan.ops, plan.places, plan.shapes);
+    int norms = 0;
+    for (std::size_t i = 0; i < plan.ops.size(); ++i) {
+      const auto* norm = std::get_if<BatchNorm>(&plan.ops[i].kind);
+      norms += norm && norm->partial_statistics;
+    }
+    for (std::size_t i = 0; i < plan.ops.size(); ++i) {
+      const auto* conv = std::get_if<Conv>(&plan.ops[i].kind);
+      if (conv && conv->statistics) keep_no_statistics(plan.ops, static_cast<int>(i));
+    }
+    EXPECT_FALSE(std::any_of(plan.ops.begin(), plan.ops.end(), [](const PlannedOp& op) {
+      const auto* norm = std::get_if<BatchNorm>(&op.kind);
+      return norm && norm->partial_statistics;
+    }));
+    return norms;
+  };
+  EXPECT_EQ(left([](Node x) { return x | conv(4, 3) | batch_norm() | relu() | conv(4, 1) | batch_norm(); }), 2);
+  EXPECT_EQ(left([](Node x) { return x | conv(4, 3) | max_pool(2) | batch_norm(); }), 0);
+  EXPECT_EQ(left([](Node x) { return x | conv(4, 3) | dense_layer() | batch_norm(); }), 0);  // shared
+}
+
 TEST(PlanTest, NothingBeforeTheFirstParameterNeedsAGradient) {
   const Graph graph = record([](Node x) { return x | max_pool(2) | conv(3, 3) | relu(); });
   const auto ops = lower(graph, {});

@@ -44,9 +44,13 @@ Graph random_graph(int number) {
       if (nodes[i].shape().c == channels && dice.below(2) == 0) return nodes[i];
     return some() | conv(channels, 1);
   };
+  const auto any_of_them = [&] {
+    constexpr Activation all[] = {Activation::none, Activation::relu, Activation::swish, Activation::sigmoid};
+    return all[dice.below(4)];
+  };
   for (int i = 0; i < 12; ++i) {
     const Node x = some();
-    switch (dice.below(12)) {
+    switch (dice.below(18)) {
       case 0: nodes.push_back(x | conv(1 + dice.below(5), 1)); break;
       case 1: nodes.push_back(x | conv(4, 3, {.padding = same, .bias = false, .activation = Activation::relu})); break;
       case 2: nodes.push_back(x | zero_pad(zeros(1)) | depthwise_conv(3)); break;
@@ -59,6 +63,20 @@ Graph random_graph(int number) {
       case 9: nodes.push_back((x + some_of(x.shape().c)) | relu()); break;
       case 10: nodes.push_back(concat({x, some()})); break;
       case 11: nodes.push_back(multiply(x, x | global_average_pool() | conv(x.shape().c, 1, {.activation = Activation::sigmoid}))); break;
+      case 12: nodes.push_back(x | batch_norm() | activation(any_of_them()) | conv(1 + dice.below(5), 1)); break;
+      case 13: nodes.push_back(x | conv(4, 1) | batch_norm() | activation(any_of_them()) | zero_pad(zeros(1)) | depthwise_conv(3)); break;
+      case 14: nodes.push_back((x | conv(4, 1) | batch_norm() | dropout(0.3f)) + (some() | conv(4, 1) | batch_norm() | relu())); break;
+      case 15: {
+        const Node y = x | batch_norm() | activation(any_of_them());
+        nodes.push_back(multiply(y, y | global_average_pool() | conv(x.shape().c, 1)));
+        break;
+      }
+      case 16: nodes.push_back(x | batch_norm() | activation(any_of_them()) | average_pool(3, {.stride = 1, .padding = same})); break;
+      case 17: {  // a dense block's layer
+        const Node y = concat({x, x | batch_norm() | relu() | conv(2, 1)});
+        nodes.push_back(concat({y, y | batch_norm() | relu() | conv(2, 1)}));
+        break;
+      }
     }
   }
   graph.output(concat(nodes) | batch_norm() | relu() | max_pool(2) | global_average_pool() | logit());
@@ -93,6 +111,25 @@ struct Bench {
     return result.loss;
   }
 };
+
+TEST(RandomGraphTest, TheGraphsHaveDeferredBatchNormsAndOthers) {
+  int deferred = 0, applied = 0;
+  for (int number = 0; number < 200; ++number) {
+    const Graph graph = random_graph(number);
+    std::vector<PlannedOp> ops = lower(graph, {});
+    std::vector<Shape> shapes;
+    for (const GraphOp& op : graph.ops()) shapes.push_back(op.output);
+    fuse_activations(ops, Mode::train);
+    copy_into_concats(ops, shapes);
+    defer_batch_norms(ops, place_values(ops, shapes), shapes, {});
+    for (const PlannedOp& op : ops) {
+      const auto* norm = std::get_if<BatchNorm>(&op.kind);
+      if (norm) (norm->deferred ? deferred : applied)++;
+    }
+  }
+  EXPECT_GT(deferred, 200);
+  EXPECT_GT(applied, 100);
+}
 
 TEST(RandomGraphTest, TheSlopeAlongARandomDirectionIsWhatTheGradientsSay) {
   for (int number = 0; number < 200; ++number) {

@@ -1,0 +1,44 @@
+// What lies in an arena: pieces of memory, each with the times at which it is in use, and the tensors that lie in them.
+#pragma once
+
+#include "engine/plan.h"
+#include "engine/tensor.h"
+
+#include <cstddef>
+#include <vector>
+
+namespace microtome {
+
+class ArenaPlan {
+ public:
+  /// A piece that nobody uses yet.
+  int piece() {
+    lives_.push_back({-1, -1, 0});
+    return static_cast<int>(lives_.size()) - 1;
+  }
+
+  /// It is in use at this time, and so at all between this and other such times; its size is the largest asked for.
+  void touch(int piece, int time, std::size_t bytes);
+
+  /// The tensor lies `offset` bytes into the piece. It must stay at its own address as long as this plan.
+  void put(Tensor& tensor, int piece, std::size_t offset = 0) { places_.push_back({&tensor, piece, offset}); }
+
+  /// Offsets of the pieces, once all is known.
+  void assign() { arena_ = assign_offsets(lives_); }
+  std::size_t bytes() const { return arena_.bytes; }
+
+  /// Gives every tensor in a piece that is used its address; again when the arena has moved.
+  void bind(void* arena) const;
+
+ private:
+  struct Placed {
+    Tensor* tensor;
+    int piece;
+    std::size_t offset;
+  };
+  std::vector<Lifetime> lives_;
+  std::vector<Placed> places_;
+  Arena arena_;
+};
+
+}  // namespace microtome
