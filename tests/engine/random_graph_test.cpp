@@ -50,7 +50,7 @@ Graph random_graph(int number) {
   };
   for (int i = 0; i < 12; ++i) {
     const Node x = some();
-    switch (dice.below(18)) {
+    switch (dice.below(20)) {
       case 0: nodes.push_back(x | conv(1 + dice.below(5), 1)); break;
       case 1: nodes.push_back(x | conv(4, 3, {.padding = same, .bias = false, .activation = Activation::relu})); break;
       case 2: nodes.push_back(x | zero_pad(zeros(1)) | depthwise_conv(3)); break;
@@ -66,6 +66,8 @@ Graph random_graph(int number) {
       case 12: nodes.push_back(x | batch_norm() | activation(any_of_them()) | conv(1 + dice.below(5), 1)); break;
       case 13: nodes.push_back(x | conv(4, 1) | batch_norm() | activation(any_of_them()) | zero_pad(zeros(1)) | depthwise_conv(3)); break;
       case 14: nodes.push_back((x | conv(4, 1) | batch_norm() | dropout(0.3f)) + (some() | conv(4, 1) | batch_norm() | relu())); break;
+      case 18: nodes.push_back(((x | conv(4, 1)) + (some() | conv(4, 1) | batch_norm() | relu())) | relu() | conv(3, 1)); break;
+      case 19: nodes.push_back((x | conv(4, 1) | batch_norm() | relu() | dropout(0.3f)) | conv(3, 1)); break;
       case 15: {
         const Node y = x | batch_norm() | activation(any_of_them());
         nodes.push_back(multiply(y, y | global_average_pool() | conv(x.shape().c, 1)));
