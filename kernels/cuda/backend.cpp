@@ -138,6 +138,10 @@ class CudaBackend final : public Backend {
   std::unique_ptr<BatchNormOp> batch_norm(const BatchNorm& kind, const Layout& x, const Layout& y) override {
     return make_batch_norm(context_, kind, x, y);
   }
+  std::unique_ptr<DeferredNormOp> deferred_norm(const BatchNorm& kind, const Layout& x) override {
+    return make_deferred_norm(context_, kind, x);
+  }
+  std::unique_ptr<SettleOp> settle(const Layout&) override { return make_settle(context_); }
   std::unique_ptr<ActivateOp> activate(const Activate& kind, const Layout& x, const Layout& y) override {
     return make_activate(context_, kind, x, y);
   }

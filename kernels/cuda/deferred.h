@@ -48,10 +48,20 @@ struct NormOf {
 template <int V>
 __device__ inline NormOf<V> load_norm(const Norm& norm, unsigned channel, int live = V) {
   NormOf<V> mine{};
-  if (live == 0) return mine;
-  load<V>(mine.mean, norm.coefficients + channel, live);
-  load<V>(mine.scale, norm.coefficients + norm.channels + channel, live);
-  load<V>(mine.beta, norm.coefficients + 2 * norm.channels + channel, live);
+  const float* row = norm.coefficients + channel;
+  if (live == V && norm.channels % V == 0) {  // rows begin on boundaries of a vector
+    load<V>(mine.mean, row);
+    load<V>(mine.scale, row + norm.channels);
+    load<V>(mine.beta, row + 2 * norm.channels);
+    return mine;
+  }
+#pragma unroll
+  for (int i = 0; i < V; ++i) {
+    if (i >= live) continue;
+    mine.mean[i] = row[i];
+    mine.scale[i] = row[norm.channels + i];
+    mine.beta[i] = row[2 * norm.channels + i];
+  }
   return mine;
 }
 

@@ -10,6 +10,8 @@ namespace microtome::cuda {
 /// As many groups as channels, of x and of y.
 std::unique_ptr<ConvOp> make_depthwise_conv(Context&, const Conv&, const Layout& x, const Layout& y);
 std::unique_ptr<BatchNormOp> make_batch_norm(Context&, const BatchNorm&, const Layout& x, const Layout& y);
+std::unique_ptr<DeferredNormOp> make_deferred_norm(Context&, const BatchNorm&, const Layout& x);
+std::unique_ptr<SettleOp> make_settle(Context&);
 std::unique_ptr<ActivateOp> make_activate(Context&, const Activate&, const Layout& x, const Layout& y);
 std::unique_ptr<PoolOp> make_pool(Context&, const Pool&, const Layout& x, const Layout& y);
 std::unique_ptr<DropoutOp> make_dropout(Context&, const Dropout&, const Layout& x, const Layout& y);

@@ -1,5 +1,5 @@
 // How a block reduces over the pixels of a tensor, channel by channel: it takes up to 32 channel vectors of a chunk of pixels,
-// a thread keeps its channels and walks down the chunk. Each block leaves one partial sum a channel; a second kernel, eight
+// a thread keeps its channels and walks down the chunk. Each block leaves one partial sum a channel; a second kernel, 32
 // threads a channel, adds those of all chunks. Every sum has a fixed order, nothing is atomic: results repeat bit for bit.
 #pragma once
 
@@ -47,6 +47,6 @@ __device__ inline Seat seat(const Tile& tile) {
           min(first + tile.chunk, tile.pixels)};
 }
 
-inline constexpr unsigned finish_channels = 32, finish_lanes = block_threads / finish_channels;
+inline constexpr unsigned finish_channels = 8, finish_lanes = block_threads / finish_channels;
 
 }  // namespace microtome::cuda

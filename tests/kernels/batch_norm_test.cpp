@@ -57,6 +57,64 @@ bool both_passes(Lab& lab, const Case& c, Write write) {
   return true;
 }
 
+/// As a producer might leave them: of x's pixels in `rows` runs, the first of them empty.
+Tensor partial_statistics(Lab& lab, const Tensor& x, const std::vector<double>& values, int rows) {
+  const int channels = x.shape.c, pixels = static_cast<int>(values.size()) / channels;
+  std::vector<double> partial;
+  for (int r = 0; r < rows; ++r) {
+    const int first = r == 0 ? 0 : (r - 1) * pixels / (rows - 1), last = r * pixels / (rows - 1);
+    std::vector<double> means(channels), squares(channels);
+    for (int c = 0; c < channels; ++c) {
+      for (int i = first; i < last; ++i) means[c] += values[i * channels + c] / (last - first);
+      for (int i = first; i < last; ++i)
+        squares[c] += (values[i * channels + c] - means[c]) * (values[i * channels + c] - means[c]);
+    }
+    partial.insert(partial.end(), channels, last - first);
+    partial.insert(partial.end(), means.begin(), means.end());
+    partial.insert(partial.end(), squares.begin(), squares.end());
+  }
+  return lab.given("partial", lab.parameters({{1, 1, rows, 3 * channels}}), partial);
+}
+
+/// Integers are exact in every type, and of their means and variances nobody needs to know more than that they are a batch's.
+std::vector<double> values_of(const Layout& x) {
+  std::vector<double> values(x.shape.count());
+  for (std::size_t i = 0; i < values.size(); ++i) values[i] = static_cast<double>(random_word(3, 0, i) % 64) - 20;
+  return values;
+}
+
+/// Vectors forward and backward, and what they leave for x's gradient.
+bool deferred(Lab& lab, const Case& c, Write write, int partial_rows = 0, int sum_rows = 5) {
+  const Layout layout = lab.activations(c.x), vector = lab.parameters({{1, 1, 1, c.x.shape.c}});
+  const auto op = lab.backend().deferred_norm(c.kind, layout);
+  const auto settle = lab.backend().settle(layout);
+  if (!op || !settle) return false;
+  const std::vector<double> values = values_of(layout);
+  const Tensor x = lab.given("x", layout, values), gamma = lab.input("gamma", vector), beta = lab.input("beta", vector);
+  const Tensor mean = lab.input("mean", vector), variance = lab.input("variance", vector, {.scale = 0.5, .offset = 1});
+  const Tensor* scale = c.kind.scale ? &gamma : nullptr;
+  const Tensor statistics = c.kind.shared_statistics ? statistics_of(lab, c) : Tensor{};
+  const Tensor partial = partial_rows > 0 ? partial_statistics(lab, x, values, partial_rows) : Tensor{};
+  const double pixels = static_cast<double>(c.x.shape.count() / c.x.shape.c);
+  const Tensor coefficients =
+      lab.output("coefficients", lab.parameters({{1, 1, 3, c.x.shape.c}}), Write::overwrite, {.additions = pixels});
+  op->forward(x, scale, beta, mean, variance, c.kind.shared_statistics ? &statistics : nullptr,
+              partial_rows > 0 ? &partial : nullptr, coefficients);
+  if (c.kind.batch_statistics) lab.overwritten(mean, "moving mean"), lab.overwritten(variance, "moving variance");
+
+  const Expect of_sums{.additions = static_cast<double>(sum_rows)};
+  const Tensor sums = lab.input("sums", lab.parameters({{1, 1, sum_rows, 2 * c.x.shape.c}}));
+  const Tensor dbeta = lab.output("dbeta", vector, Write::overwrite, of_sums);
+  const Tensor dgamma = c.kind.scale ? lab.output("dgamma", vector, Write::overwrite, of_sums) : Tensor{};
+  const Tensor correction = lab.input("correction", lab.parameters({{1, 1, 3, c.x.shape.c}, c.other_statistics}));
+  op->backward(sums, scale, c.kind.scale ? &dgamma : nullptr, dbeta, correction, write);
+  lab.overwritten(correction, "correction", {.zeros_at_most = 0.7, .additions = pixels});
+  const Tensor dx = lab.input("dx", layout);
+  settle->run(x, correction, dx);
+  lab.overwritten(dx, "dx", {.additions = 8});
+  return true;
+}
+
 class BatchNormTest : public KernelTest {
  protected:
   BatchNormTest()
@@ -121,6 +179,45 @@ TEST_P(BatchNormTest, StatisticsOfKnownChannelsAreReadAndOthersWritten) {
                     .kind = {.activation = Activation::relu, .shared_statistics = true, .known_channels = known},
                     .other_statistics = others});
   certify_case({.x = {{2, 5, 3, 27}, 5}, .kind = {.shared_statistics = true, .known_channels = 13}, .other_statistics = 7});
+}
+
+TEST_P(BatchNormTest, PartialStatisticsMatchReference) {
+  for (const Slice& x : {Slice{{4, 6, 5, 64}}, Slice{{2, 5, 3, 27}, 5}, Slice{{1, 1, 2, 8}}}) {
+    const bool made = certify(Fill::uniform, [&](Lab& lab) {
+      const Layout layout = lab.activations(x), vector = lab.parameters({{1, 1, 1, x.shape.c}});
+      const auto op = lab.backend().batch_norm({.scale = false, .partial_statistics = true}, layout, layout);
+      if (!op) return false;
+      const std::vector<double> values = values_of(layout);
+      const Tensor input = lab.given("x", layout, values), partial = partial_statistics(lab, input, values, 7);
+      const Tensor mean = lab.input("mean", vector), variance = lab.input("variance", vector, {.scale = 0.5, .offset = 1});
+      op->forward(input, nullptr, lab.input("beta", vector), mean, variance, nullptr, &partial,
+                  lab.output("y", layout, Write::overwrite, {.additions = 8}));
+      lab.overwritten(mean, "moving mean"), lab.overwritten(variance, "moving variance");
+      return true;
+    });
+    if (!made) GTEST_SKIP() << "this backend takes no partial statistics";
+  }
+}
+
+TEST_P(BatchNormTest, DeferredOnesMatchReference) {
+  const auto certified = [&](const Case& c, int partial_rows = 0, int sum_rows = 5) {
+    SCOPED_TRACE(describe(c));
+    bool made = true;
+    for (const Write write : both_writes) {
+      SCOPED_TRACE(name(write));
+      made &= certify(Fill::uniform, [&](Lab& lab) { return deferred(lab, c, write, partial_rows, sum_rows); });
+    }
+    return made;
+  };
+  if (!certified({.x = {{4, 6, 5, 64}}})) GTEST_SKIP() << "this backend defers no batch normalisation";
+  for (const bool scale : {true, false}) {
+    certified({.x = {{2, 5, 3, 27}, 5}, .kind = {.scale = scale, .bessel = false}, .other_statistics = 7});
+    certified({.x = {{3, 5, 7, 12}}, .kind = {.scale = scale, .batch_statistics = false}});
+    certified({.x = {{2, 5, 3, 27}}, .kind = {.scale = scale, .partial_statistics = true}}, 40, 1);
+  }
+  certified({.x = {{1, 4, 4, 72}, 8}, .kind = {.partial_statistics = true}}, 2, 70);
+  for (const int known : {0, 24, 64})
+    certified({.x = {{4, 6, 5, 64}, 32}, .kind = {.shared_statistics = true, .known_channels = known}, .other_statistics = 32});
 }
 
 TEST_P(BatchNormTest, GradientMayTakeTheMemoryOfDy) {
