@@ -104,7 +104,7 @@ if [ -n "$pack" ]; then
   exit 0
 fi
 
-missing=$("$tree/tools/train" --help 2>&1 >/dev/null | sed -n 's/.*libraries: \([^:]*\):.*/\1/p')
+missing=$("$tree/tools/train" --help 2>&1 >/dev/null | sed -n 's/.*libraries: \([^:]*\):.*/\1/p' || true)
 [ -z "$missing" ] || die "libraries are not found: $missing; see Libraries in --help" 8
 "$tree/bench/kernels" --device "$device" --large-mb 1 --benchmark_list_tests >/dev/null || exit $?
 out=${out:-gpu-$(date +%Y%m%d-%H%M%S)}
@@ -176,8 +176,8 @@ sanitize() {
   local sanitizer code=0
   sanitizer=$(PATH="$PATH:/usr/local/cuda/bin" command -v compute-sanitizer) ||
     skipped "no compute-sanitizer on the PATH (CUDA toolkit)"
-  "$sanitizer" --tool "$1" --target-processes all --error-exitcode 7 "$tree/tests/kernels/kernels_tests" --gtest_brief=1 --gtest_filter="$filter" ||
-    code=$?
+  "$sanitizer" --tool "$1" --target-processes all --error-exitcode 7 \
+    "$tree/tests/kernels/kernels_tests" --gtest_brief=1 --gtest_filter="$filter" || code=$?
   echo "result: $(grep -o 'ERROR SUMMARY: .*\|RACECHECK SUMMARY: .*' "$out/$stage.log" | tail -1)"
   return $code
 }
