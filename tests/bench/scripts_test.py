@@ -17,6 +17,7 @@ sys.dont_write_bytecode = True
 import compare
 import floors
 import gaps
+import sass
 
 
 def case(round, program, speed, **more):
@@ -82,6 +83,36 @@ class GapsTest(unittest.TestCase):
         kernels = [(at, at + 100, "adam_update_all") for at in (0, 1, 2, 3, 1000, 2000, 3000, 9000)]
         with tempfile.TemporaryDirectory() as folder:
             self.assertEqual([length for length, _, _ in gaps.read(self.report(folder, kernels))], [1000, 1000])
+
+
+class SassTest(unittest.TestCase):
+    kept = {"REG": 32, "STACK": 0, "SHARED": 0, "LOCAL": 0}
+
+    def counts(self, *lines):
+        code = (f"        /*0030*/   {line} ;  /* 0x00 */" for line in lines)
+        text = "\n".join(["arch = sm_90", "\t\tFunction : name", *code])
+        return sass.accesses(text)["sm_90", "name"]
+
+    def test_wide_accesses_are_told_from_narrow_ones(self):
+        counts = self.counts("@!P0 LDG.E.128 R4, desc[UR6][R2.64]", "LDG.E.U16.CONSTANT R4, desc[UR6][R2.64]",
+                             "STG.E.64 desc[UR6][R2.64], R4", "STG.E desc[UR6][R2.64], R4")
+        self.assertEqual(counts, {("LDG", 16): 1, ("LDG", 2): 1, ("STG", 8): 1, ("STG", 4): 1})
+
+    def test_a_widest_instantiation_must_be_wide_both_ways(self):
+        wide = self.counts("LDG.E.128 R4, desc[UR6][R2.64]", "STG.E.128 desc[UR6][R2.64], R4")
+        narrow = self.counts("LDG.E.64 R4, desc[UR6][R2.64]", "STG.E desc[UR6][R2.64], R4")
+        self.assertEqual(sass.judged("add_forward<float, 4>", self.kept, wide, True), [])
+        self.assertEqual(sass.judged("add_forward<float, 4>", self.kept, narrow, True), ["NARROW READS", "NARROW WRITES"])
+        self.assertEqual(sass.judged("add_forward<float, 1>", self.kept, narrow, False), [])
+        self.assertEqual(sass.judged("batch_norm_backward_sums<float, 4>", self.kept, narrow, True), ["NARROW READS"])
+
+    def test_a_spill_is_never_allowed(self):
+        self.assertEqual(sass.judged("loss_forward<float>", self.kept | {"STACK": 8}, self.counts(), True), ["SPILLS"])
+        self.assertEqual(sass.judged("loss_forward<float>", self.kept, self.counts("STL [R1], R2"), True), ["SPILLS"])
+
+    def test_resources_are_read_by_architecture(self):
+        text = "arch = sm_80\n Function name:\n  REG:17 STACK:0 SHARED:16 LOCAL:4 CONSTANT[0]:689\n"
+        self.assertEqual(sass.resources(text), {("sm_80", "name"): {"REG": 17, "STACK": 0, "SHARED": 16, "LOCAL": 4}})
 
 
 if __name__ == "__main__":
