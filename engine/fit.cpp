@@ -58,6 +58,7 @@ class Feed {
       const Program& program = model.program(mode, request.batch, part_);
       const bool shuffle = mode == Mode::calibrate || (mode == Mode::train && options.shuffle);
       Gather kind{.images = count_, .batch_size = batch_, .shuffle = shuffle, .bgr = options.bgr};
+      if (mode == Mode::train) kind.augment = options.augment;
       const Normalize& rows = program.normalization();
       for (int c = 0; c < 3; ++c) {
         kind.mean[c] = static_cast<float>(options.mean[c] + double{rows.mean[c]} * options.divisor[c]);
@@ -263,6 +264,7 @@ FitResult fit(Model& model, const Dataset& data, const FitOptions& options, FitO
   const auto features_start = Clock::now();
   if (options.keep_features) {
     require(!model.drops() || !random_before_features(model.graph()), "features that differ from pass to pass cannot be kept");
+    require(!options.augment.any(), "features of augmented images differ from pass to pass and cannot be kept");
     const int images = data.train.shape.n + data.valid.shape.n;
     train_features = compute_features(model, data.train, options, [&](int done) { observer.features(done, images); });
     valid_features =

@@ -30,8 +30,9 @@ struct FitOptions {
   std::array<float, 3> mean{0, 0, 0};           // x = (pixel - mean) / divisor per channel of x
   std::array<float, 3> divisor{255, 255, 255};  // [Bonnet2021]: x / 255 for every network
   bool bgr = false;                             // of x's channels
+  Augment augment;                              // of the images that the network learns from, never of those it is judged by
   /// Run a frozen base once over the training and validation images, keep its features, and train the head on them. Not for a
-  /// base that drops something at random.
+  /// base that drops something at random, nor with augmentation.
   bool keep_features = false;
   bool record = true;  // steps, once, and replay them; off: every step is queued op by op
 };

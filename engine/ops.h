@@ -110,10 +110,25 @@ struct Reshape {
   Shape shape;  // n is ignored: the batch size stays
 };
 
+/// What becomes of an image on its way into a batch, drawn for each image anew in every epoch; by default nothing. What comes
+/// from beyond an edge is reflected there, and between pixels interpolated linearly in both directions.
+struct Augment {
+  bool flip = false;      // left to right, and top to bottom: each of one image in two
+  bool rotate90 = false;  // by a multiple of 90 degrees: with flip, the eight symmetries of the square
+  int shift = 0;          // by up to so many whole pixels along each side
+  float zoom = 0;         // distances between source pixels times 1 - zoom … 1 + zoom; < 1
+  float rotate = 0;       // by up to so many degrees either way, about the centre
+  float brightness = 0;   // pixels times 1 - brightness … 1 + brightness, and then at most 255
+
+  bool operator==(const Augment&) const = default;
+  bool any() const { return *this != Augment{}; }
+};
+
 /// Batch i of the epoch, from images resident on the device: x = (image - mean) / divisor per channel.
 /// images: u8 IMAGES H W C, labels: u8 IMAGES; x: N H W C, y: N in the parameters' type. Image j of the batch is number
 /// `state.batch * batch_size + j` of the epoch, in file order or in the order of a permutation of (seed, epoch).
-/// Images in the activation type instead of u8 are features that a frozen base made: they are copied as they are.
+/// Images in the activation type instead of u8 are features that a frozen base made: they are copied as they are. Where x's
+/// pixels lie further apart than C (strides.w > C), the channels between belong to x and become zero.
 struct Gather {
   int images = 0;
   int batch_size = 0;  // of full batches; the last one of an epoch may have fewer
@@ -121,6 +136,7 @@ struct Gather {
   std::array<float, 3> mean{0, 0, 0};
   std::array<float, 3> divisor{255, 255, 255};
   bool bgr = false;  // x's channel c is the image's 2 - c, mean and divisor being x's
+  Augment augment;   // of images, not of features
 };
 
 /// Binary cross-entropy from logits z and labels y in {0, 1}, averaged over the batch:

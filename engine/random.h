@@ -47,6 +47,7 @@ inline constexpr std::uint64_t permutation = 2ull << 32;
 inline constexpr std::uint64_t dropout = 3ull << 32;
 inline constexpr std::uint64_t synthetic = 4ull << 32;
 inline constexpr std::uint64_t split = 5ull << 32;
+inline constexpr std::uint64_t augmentation = 6ull << 32;  // + epoch
 }  // namespace stream
 
 }  // namespace microtome

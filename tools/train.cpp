@@ -4,6 +4,7 @@
 #include "data/weights.h"
 #include "engine/check.h"
 #include "engine/model.h"
+#include "tools/augment.h"
 #include "tools/program.h"
 #include "tools/report.h"
 #include "tools/run_folder.h"
@@ -24,7 +25,7 @@ namespace {
 struct TrainSettings : Settings {
   int epochs = 15;  // [Bonnet2021]
   double learning_rate = 1e-3;
-  std::string weights_folder, mode = "full", features = "keep", moving_variance = "tf2", statistics = "auto", graph = "step";
+  std::string weights_folder, mode = "full", features = "keep", moving_variance = "tf2", statistics = "auto", graph = "step", augment = "none";
   std::uint64_t seed = 0;
   bool shuffle = true, dropout = true, log_steps = false, resume = false, json = false;
   double checkpoint_every = 300;
@@ -75,10 +76,17 @@ Arguments declare(TrainSettings& s) {
   arguments.add(
       {.name = "epochs", .help = "passes over the training images; 0 evaluates the initial weights", .kept = Kept::free},
       s.epochs, {0, 1'000'000});
+  arguments.add({.name = "augment",
+                 .placeholder = "LIST",
+                 .help = "training images, drawn anew in each epoch: " + augment_words() +
+                         ", commas between. d4: all eight flips and quarter turns; else up to so much either way, bilinear, "
+                         "edges reflected",
+                 .kept = Kept::fixed},
+                s.augment);
   arguments.add({.name = "batch-size", .letter = 'b', .help = "images a step", .unit = "images", .kept = Kept::fixed},
                 s.batch_size, {1, 65536});
   arguments.add({.name = "lr", .help = "learning rate of Adam", .kept = Kept::fixed}, s.learning_rate, {.lowest = 0});
-  arguments.add({.name = "seed", .help = "of initial weights, order of images and dropout", .kept = Kept::fixed}, s.seed);
+  arguments.add({.name = "seed", .help = "of initial weights, order of images, augmentation and dropout", .kept = Kept::fixed}, s.seed);
   arguments.add_switch({.name = "shuffle", .help = "off: images in file order in every epoch", .kept = Kept::fixed}, s.shuffle);
   arguments.add_switch({.name = "dropout", .help = "off: dropout and stochastic depth do nothing", .kept = Kept::fixed},
                        s.dropout);
@@ -349,6 +357,7 @@ int run(TrainSettings& s, const Arguments& arguments, const Network& network, co
   options.shuffle = s.shuffle;
   options.keep_features = keep_features(s, graph, terminal);
   options.record = s.graph == "step";
+  options.augment = parse_augment(s.augment);
 
   options.population_statistics =
       s.mode == "full" && (s.statistics == "population" || (s.statistics == "auto" && averages_would_trail(s, data)));
@@ -419,6 +428,7 @@ int run(TrainSettings& s, const Arguments& arguments, const Network& network, co
       {"parameters", graph.parameter_count()},
       {"trainable_parameters", graph.parameter_count(true)},
       {"preprocess", s.preprocess},
+      {"augment", s.augment},
       {"features", s.mode == "full" ? Json() : Json(options.keep_features ? "kept" : "recomputed")},
       {"features_seconds", fitted.features_seconds},
       {"epochs", s.epochs},
@@ -458,6 +468,12 @@ int train(int argc, char** argv) {
   if (s.mode == "transfer" && !network.top) {
     fail(ExitCode::usage, fmt::format("{} has no frozen base to transfer from", s.net),
          {.expected = "--mode full", .found = "--mode transfer", .next = "leave --mode out"});
+  }
+  if (parse_augment(s.augment).any() && s.mode == "transfer" && s.features == "keep") {
+    fail(ExitCode::usage, "the features of augmented images cannot be kept: they differ from epoch to epoch",
+         {.expected = "--features recompute, or --augment none",
+          .found = fmt::format("--features keep --augment {}", s.augment),
+          .next = "--features recompute, which runs the frozen base in every step"});
   }
   if (s.weights == "imagenet") weights_file(s);  // before the data are read: what is missing is told at once
   const std::string format = recognise(s.data) == DataFormat::pcam ? "pcam" : "idc";

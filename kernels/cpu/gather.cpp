@@ -1,7 +1,8 @@
 // x[j,h,w,c] = (images[i,h,w,c] - mean[c]) / divisor[c], or images[i,h,w,2 - c] with bgr, or features[i,h,w,c] as they are;
 // y[j] = labels[i]; i is number batch * batch_size + j of the epoch, in file order or permuted. A pixel has 256 values: their
-// images are tabulated once. See kernels/formulas/permutation.h.
+// images are tabulated once, but for augmented ones. See kernels/formulas/permutation.h and augmentation.h.
 #include "kernels/cpu/cpu.h"
+#include "kernels/formulas/augmentation.h"
 #include "kernels/formulas/normalise.h"
 #include "kernels/formulas/permutation.h"
 
@@ -14,17 +15,18 @@ namespace {
 
 class CpuGather final : public GatherOp {
  public:
-  CpuGather(const Gather& kind, const Layout& images, const Layout& x) : kind_(kind), images_(images), x_(x) {
+  CpuGather(const Gather& kind, const Layout& images, const Layout& x) : kind_(kind), images_(images), x_(x), augments_(kind.augment.any()) {
     require_f32(x, x);
     require(images.dtype == DType::u8 || images.dtype == DType::f32, "gather: images are ", name(images.dtype),
             " and neither u8 nor f32");
     require(images.shape == Shape{kind.images, x.shape.h, x.shape.w, x.shape.c} && (features() || x.shape.c <= 3),
             "gather: ", to_string(images.shape), " does not give ", to_string(x.shape));
     require(!kind.bgr || features() || x.shape.c == 3, "gather: ", x.shape.c, " channels are not blue, green and red");
+    require_augmentable(kind, images);
     if (features()) return;
     for (int c = 0; c < x.shape.c; ++c)
       for (int value = 0; value < 256; ++value)
-        table_[c][value] = normalise<float>(static_cast<std::uint8_t>(value), kind.mean[c], kind.divisor[c]);
+        table_[c][value] = normalise<float>(static_cast<float>(value), kind.mean[c], kind.divisor[c]);
   }
 
   Reads backward_reads() const override { return {}; }
@@ -41,14 +43,23 @@ class CpuGather final : public GatherOp {
     for (int j = 0; j < x.shape.n; ++j) {
       const std::uint64_t i = kind_.shuffle ? permuted(first + j, kind_.images, state->seed, state->epoch) : first + j;
       y.as<float>()[j] = labels.as<std::uint8_t>()[i];
+      const std::uint8_t* image = images.as<std::uint8_t>() + i * images.strides.n;
+      Warp<float> warp;
+      if (augments_) warp = drawn_warp<float>(kind_.augment, state->seed, state->epoch, i, x.shape.h, x.shape.w);
       for (int h = 0; h < x.shape.h; ++h)
         for (int w = 0; w < x.shape.w; ++w) {
-          const std::int64_t at = i * images.strides.n + h * images.strides.h + w * images.strides.w;
+          const std::int64_t at = h * images.strides.h + w * images.strides.w;
           float* to = pixel(x, j, h, w);
           if (features())
-            std::memcpy(to, images.as<float>() + at, x.shape.c * sizeof(float));
+            std::memcpy(to, images.as<float>() + i * images.strides.n + at, x.shape.c * sizeof(float));
+          else if (augments_)
+            for (int c = 0; c < x.shape.c; ++c) {
+              const float from = warped(warp, image, x.shape.h, x.shape.w, x.shape.c, h, w, kind_.bgr ? 2 - c : c);
+              to[c] = normalise(from, kind_.mean[c], kind_.divisor[c]);
+            }
           else
-            for (int c = 0; c < x.shape.c; ++c) to[c] = table_[c][images.as<std::uint8_t>()[at + (kind_.bgr ? 2 - c : c)]];
+            for (int c = 0; c < x.shape.c; ++c) to[c] = table_[c][image[at + (kind_.bgr ? 2 - c : c)]];
+          for (std::int64_t c = x.shape.c; c < x.strides.w; ++c) to[c] = 0;
         }
     }
   }
@@ -60,6 +71,7 @@ class CpuGather final : public GatherOp {
 
   Gather kind_;
   Layout images_, x_;
+  bool augments_;
   std::array<std::array<float, 256>, 3> table_{};
 };
 

@@ -3,13 +3,11 @@
 
 #include "kernels/formulas/host_device.h"
 
-#include <cstdint>
-
 namespace microtome {
 
 template <class T>
-MICROTOME_HOST_DEVICE T normalise(std::uint8_t pixel, float mean, float divisor) {
-  return (T(pixel) - T(mean)) / T(divisor);
+MICROTOME_HOST_DEVICE T normalise(T pixel, float mean, float divisor) {
+  return (pixel - T(mean)) / T(divisor);
 }
 
 }  // namespace microtome

@@ -400,5 +400,31 @@ TEST(FitTest, FeaturesThatAreRandomCannotBeKept) {
   EXPECT_THROW(fit(model, data(), kept, silent), Error);
 }
 
+TEST(FitTest, ImagesAreAugmentedForTrainingAlone) {
+  FitOptions augmented = options;
+  augmented.augment = {.flip = true, .shift = 2};
+  const Outcome plain = train(options), with = train(augmented);
+  EXPECT_NE(with.weights, plain.weights);
+  EXPECT_EQ(with.weights, train(augmented).weights);
+  augmented.learning_rate = 0;
+  FitOptions still = options;
+  still.learning_rate = 0;
+  const Outcome still_plain = train(still), still_with = train(augmented);
+  EXPECT_EQ(named("kernel", still_with.weights), named("kernel", still_plain.weights));
+  EXPECT_NE(still_with.result.history[0].train_loss, still_plain.result.history[0].train_loss);
+  still.population_statistics = augmented.population_statistics = true;
+  EXPECT_EQ(train(augmented).result.history[0].valid_loss, train(still).result.history[0].valid_loss);
+}
+
+TEST(FitTest, FeaturesOfAugmentedImagesCannotBeKept) {
+  const auto backend = make_backend("reference", Precision::f32);
+  Model model(with_base(), *backend);
+  FitOptions kept = options;
+  kept.keep_features = true;
+  kept.augment.flip = true;
+  FitObserver silent;
+  EXPECT_THROW(fit(model, data(), kept, silent), Error);
+}
+
 }  // namespace
 }  // namespace microtome

@@ -3,6 +3,9 @@
 #include "kernels/harness.h"
 
 #include <cmath>
+#include <map>
+#include <numbers>
+#include <set>
 
 namespace microtome::test {
 namespace {
@@ -12,19 +15,22 @@ struct Case {
   Shape x;
   std::uint64_t batch = 0;
   bool features = false;
+  int channels = 3;  // of x's memory; what lies beyond its own is zero
 };
 
 bool gather(Lab& lab, const Case& c) {
   const Shape all{c.kind.images, c.x.h, c.x.w, c.x.c};
-  const Layout x = lab.activations({c.x}), labels{{c.kind.images, 1, 1, 1}, DType::u8};
+  const Layout wide = lab.activations({{c.x.n, c.x.h, c.x.w, c.features ? c.x.c : c.channels}}), labels{{c.kind.images, 1, 1, 1}, DType::u8};
   const Layout images = c.features ? lab.activations({all}) : Layout{all, DType::u8};
   std::vector<std::uint8_t> pixels(all.count()), classes(c.kind.images);
   for (std::size_t i = 0; i < pixels.size(); ++i) pixels[i] = static_cast<std::uint8_t>(random_word(1, 0, i));
   for (std::size_t i = 0; i < classes.size(); ++i) classes[i] = i % 3 == 0 || i % 5 == 0;
+  Layout x = wide;
+  x.shape = c.x;
   const auto op = lab.backend().gather(c.kind, images, x);
   const Tensor from = c.features ? lab.input("features", images) : Tensor{images, lab.device(pixels)};
   op->forward(from, {labels, lab.device(classes)}, lab.device<StepState>({{.seed = 11, .epoch = 3, .batch = c.batch}}),
-              lab.output("x", x),
+              {x, lab.output("x", wide, Write::overwrite, {.zeros_at_most = c.channels > 3 ? 0.9 : 0.5}).data},
               lab.output("y", lab.parameters({{c.x.n, 1, 1, 1}}), Write::overwrite, {.zeros_at_most = 0.9}));
   return true;
 }
@@ -37,8 +43,8 @@ class GatherTest : public KernelTest {
         }) {}
 
   void certify_case(const Case& c) {
-    SCOPED_TRACE(fmt::format("{} images, batch {} of {}, x {} shuffle {} bgr {} features {}", c.kind.images, c.batch,
-                             c.kind.batch_size, to_string(c.x), c.kind.shuffle, c.kind.bgr, c.features));
+    SCOPED_TRACE(fmt::format("{} images, batch {} of {}, x {} in {} channels, shuffle {} bgr {} features {}", c.kind.images,
+                             c.batch, c.kind.batch_size, to_string(c.x), c.channels, c.kind.shuffle, c.kind.bgr, c.features));
     certify(c.features ? Fill::integers : Fill::uniform, [&](Lab& lab) { return gather(lab, c); });
   }
 };
@@ -80,6 +86,25 @@ TEST_P(GatherTest, FeaturesAreCopiedAsTheyAre) {
   }
 }
 
+TEST_P(GatherTest, ChannelsBeyondItsOwnAreZero) {
+  for (const int channels : {8, 4, 5}) {
+    certify_case({{.images = 20, .batch_size = 8, .shuffle = true, .bgr = true}, {8, 50, 50, 3}, 1, false, channels});
+    certify_case({{.images = 5, .batch_size = 4, .mean = {124, 116, 104}}, {1, 96, 96, 3}, 1, false, channels});
+    certify_case({{.images = 21, .batch_size = 8}, {5, 9, 7, 3}, 2, false, channels});
+  }
+}
+
+TEST_P(GatherTest, AugmentedImagesMatchReference) {
+  const Augment symmetries{.flip = true, .rotate90 = true}, moved{.shift = 5},
+      all{.flip = true, .rotate90 = true, .shift = 60, .zoom = 0.5f, .rotate = 30, .brightness = 0.5f};
+  for (const Augment& augment : {symmetries, moved, all})
+    for (const int channels : {3, 8}) {
+      certify_case({{.images = 20, .batch_size = 8, .shuffle = true, .augment = augment}, {8, 50, 50, 3}, 1, false, channels});
+      certify_case({{.images = 9, .batch_size = 4, .bgr = true, .augment = augment}, {1, 96, 96, 3}, 2, false, channels});
+    }
+  certify_case({{.images = 21, .batch_size = 8, .shuffle = true, .augment = {.zoom = 0.2f, .rotate = 90}}, {5, 9, 7, 3}, 2});
+}
+
 TEST_P(GatherTest, PowerOfTwoDivisorsAreExact) {
   const Case c{
       {.images = 9, .batch_size = 4, .shuffle = true, .mean = {128, 64, 1}, .divisor = {128, 64, 2}}, {4, 11, 13, 3}, 1};
@@ -113,6 +138,103 @@ TEST(ReferenceGatherTest, ReversesChannelsButNotTheirMeans) {
   EXPECT_EQ(x.as<double>()[0], 30 - 1);
   EXPECT_EQ(x.as<double>()[1], 20 - 2);
   EXPECT_EQ(x.as<double>()[2], 10 - 3);
+}
+
+/// One image, augmented so for each of many epochs, as a string of pixels.
+std::vector<std::vector<double>> augmented(const Augment& augment, const std::vector<std::uint8_t>& pixels, int side, int epochs) {
+  Bench bench;
+  const Layout images{{1, side, side, 1}, DType::u8};
+  const std::uint8_t label = 1;
+  const Tensor x = bench.zeros({1, side, side, 1}), y = bench.zeros({1, 1, 1, 1});
+  const auto op = bench.backend().gather({.images = 1, .batch_size = 1, .divisor = {1}, .augment = augment}, images, x);
+  std::vector<std::vector<double>> all;
+  for (int epoch = 0; epoch < epochs; ++epoch) {
+    const StepState state{.seed = 3, .epoch = static_cast<std::uint64_t>(epoch)};
+    op->forward({images, const_cast<std::uint8_t*>(pixels.data())}, {{{1, 1, 1, 1}, DType::u8}, const_cast<std::uint8_t*>(&label)},
+                &state, x, y);
+    all.emplace_back(x.as<double>(), x.as<double>() + side * side);
+  }
+  return all;
+}
+
+TEST(AugmentationTest, FlipsAndQuarterTurnsAreTheEightSymmetriesEquallyOften) {
+  constexpr int epochs = 8000;
+  std::map<std::vector<double>, int> seen;
+  for (const auto& image : augmented({.flip = true, .rotate90 = true}, {1, 2, 3, 4}, 2, epochs)) ++seen[image];
+  const std::set<std::vector<double>> eight{{1, 2, 3, 4}, {2, 1, 4, 3}, {3, 4, 1, 2}, {4, 3, 2, 1},
+                                            {3, 1, 4, 2}, {2, 4, 1, 3}, {1, 3, 2, 4}, {4, 2, 3, 1}};
+  ASSERT_EQ(seen.size(), 8u);
+  for (const auto& [image, count] : seen) {
+    EXPECT_TRUE(eight.contains(image));
+    EXPECT_NEAR(count, epochs / 8, 5 * std::sqrt(epochs / 8.0));
+  }
+}
+
+TEST(AugmentationTest, FlipsAloneNeverTurn) {
+  std::set<std::vector<double>> seen;
+  for (const auto& image : augmented({.flip = true}, {1, 2, 3, 4}, 2, 100)) seen.insert(image);
+  EXPECT_EQ(seen, (std::set<std::vector<double>>{{1, 2, 3, 4}, {2, 1, 4, 3}, {3, 4, 1, 2}, {4, 3, 2, 1}}));
+}
+
+TEST(AugmentationTest, ShiftsAreWholePixelsAndTheEdgeReflects) {
+  // d c b a | a b c d | d c b a, rows and columns alike.
+  std::set<std::vector<double>> expected, seen;
+  const auto at = [](int i) { return i < 0 ? -1 - i : i > 2 ? 5 - i : i; };
+  for (int down = -2; down <= 2; ++down)
+    for (int right = -2; right <= 2; ++right) {
+      std::vector<double> image;
+      for (int r = 0; r < 3; ++r)
+        for (int c = 0; c < 3; ++c) image.push_back(10 * at(r + down) + at(c + right));
+      expected.insert(image);
+    }
+  for (const auto& image : augmented({.shift = 2}, {0, 1, 2, 10, 11, 12, 20, 21, 22}, 3, 1000)) seen.insert(image);
+  EXPECT_EQ(seen, expected);
+}
+
+TEST(AugmentationTest, ARampStaysLinearUnderZoomAndRotation) {
+  // Pixel (r, c) is 100 + 3 r + c: between pixels bilinear means exact, and centre and gradient say what was drawn.
+  constexpr int side = 9, mid = side / 2;
+  std::vector<std::uint8_t> pixels;
+  for (int r = 0; r < side; ++r)
+    for (int c = 0; c < side; ++c) pixels.push_back(static_cast<std::uint8_t>(100 + 3 * r + c));
+  double least = 2, most = 0, leftmost = 0, rightmost = 0;
+  for (const auto& image : augmented({.zoom = 0.3f, .rotate = 20}, pixels, side, 500)) {
+    const auto at = [&](int r, int c) { return image[static_cast<std::size_t>(r * side + c)]; };
+    const double centre = 100 + 3 * mid + mid, down = at(mid + 1, mid) - centre, right = at(mid, mid + 1) - centre;
+    EXPECT_NEAR(at(mid, mid), centre, 1e-12);
+    EXPECT_NEAR(at(mid - 1, mid + 2), centre - down + 2 * right, 1e-12);
+    const double scale = std::hypot(down, right) / std::hypot(3, 1), angle = std::atan2(right, down) - std::atan2(1, 3);
+    least = std::min(least, scale), most = std::max(most, scale);
+    leftmost = std::min(leftmost, angle), rightmost = std::max(rightmost, angle);
+  }
+  const double degrees = 20 * std::numbers::pi / 180;
+  EXPECT_NEAR(least, 0.7, 0.01);
+  EXPECT_NEAR(most, 1.3, 0.01);
+  EXPECT_NEAR(leftmost, -degrees, 0.01);
+  EXPECT_NEAR(rightmost, degrees, 0.01);
+}
+
+TEST(AugmentationTest, BrightnessScalesWithinAByte) {
+  double least = 1000, most = 0;
+  for (const auto& image : augmented({.brightness = 0.5f}, {0, 100, 180, 255}, 2, 500)) {
+    const double factor = image[1] / 100;
+    EXPECT_EQ(image[0], 0);
+    EXPECT_DOUBLE_EQ(image[2], std::min(180 * factor, 255.0));
+    EXPECT_DOUBLE_EQ(image[3], std::min(255 * factor, 255.0));
+    least = std::min(least, factor), most = std::max(most, factor);
+  }
+  EXPECT_NEAR(least, 0.5, 0.01);
+  EXPECT_NEAR(most, 1.5, 0.01);
+}
+
+TEST(AugmentationTest, OnlySquaresTurnAndOnlyImagesAreAugmented) {
+  Bench bench;
+  const auto make = [&](const Augment& augment, const Shape& shape, DType type) {
+    return bench.backend().gather({.images = 1, .batch_size = 1, .augment = augment}, {shape, type}, {shape, DType::f64});
+  };
+  EXPECT_THROW(make({.rotate90 = true}, {1, 4, 5, 3}, DType::u8), Error);
+  EXPECT_NO_THROW(make({.flip = true}, {1, 4, 5, 3}, DType::u8));
+  EXPECT_THROW(make({.flip = true}, {1, 4, 4, 3}, DType::f64), Error);
 }
 
 TEST(PermutationTest, IsABijection) {

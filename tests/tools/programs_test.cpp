@@ -106,6 +106,18 @@ TEST_F(ProgramsTest, WhatChoosesAmongAGpusEnginesChangesNothingOnTheCpu) {
     EXPECT_TRUE(contains(text_of(chosen + "/config.toml"), setting)) << setting;
 }
 
+TEST_F(ProgramsTest, AugmentationIsPartOfTheRun) {
+  const std::string augmented = fresh("augmented");
+  const Outcome outcome = run({"train", "--config", out + "/config.toml", "--augment", "d4,shift=2", "--epochs", "1", "--json",
+                               "--out", augmented});
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  EXPECT_EQ(Json::parse(outcome.out)["augment"], "d4,shift=2");
+  EXPECT_NE(lines_of(augmented + "/steps.csv")[1], lines_of(out + "/steps.csv")[1]);
+  const Outcome other = run({"train", "--resume", "--out", augmented, "--augment", "none", "--epochs", "2"});
+  EXPECT_EQ(other.code, 4) << other.err;
+  EXPECT_TRUE(contains(other.err, "--augment cannot change")) << other.err;
+}
+
 TEST_F(ProgramsTest, NoEpochsEvaluateTheInitialWeights) {
   const std::string initial = fresh("initial");
   const Outcome outcome = run(
@@ -253,6 +265,14 @@ TEST_F(ProgramsTest, BadCallsSayWhatIsWrong) {
             "--batch-size at most 80"},
            {2, {"train", "--net", "b2", "--data", data, "--graph", "epoch", "--out", x}, "step, off"},
            {2, {"predict", "--net", "b2", "--autotune", "yes"}, "on, off"},
+           {2, {"train", "--net", "b2", "--data", data, "--augment", "flip,rotate9", "--out", x}, "did you mean rotate90?"},
+           {2, {"train", "--net", "b2", "--data", data, "--augment", "shift=-3", "--out", x}, "shift=PIXELS, 0 to 4096"},
+           {2, {"train", "--net", "b2", "--data", data, "--augment", "shift=1.5", "--out", x}, "whole number"},
+           {2, {"train", "--net", "b2", "--data", data, "--augment", "zoom", "--out", x}, "zoom=FRACTION"},
+           {2, {"train", "--net", "b2", "--data", data, "--augment", "flip=1", "--out", x}, "takes no number"},
+           {2,
+            {"train", "--net", "mobilenet", "--data", data, "--mode", "transfer", "--augment", "flip", "--out", x},
+            "--features recompute"},
            {2, {"train", "--resume"}, "--resume needs --out"},
            {2, {"describe"}, "--net is missing"},
            {2, {"synthesize", "tiff", "--out", x}, "pcam, idc"},

@@ -1,5 +1,8 @@
 #include "tools/settings.h"
 
+#include "engine/check.h"
+#include "tools/augment.h"
+
 #include <gtest/gtest.h>
 
 #include <cstdlib>
@@ -36,6 +39,15 @@ TEST(SettingsTest, ThePlanCacheLiesWhereTheEnvironmentSays) {
   }
   const Variable homeless("HOME", nullptr);
   EXPECT_EQ(plan_cache_file(), "");
+}
+
+TEST(SettingsTest, AugmentationsAreWordsBetweenCommas) {
+  EXPECT_EQ(parse_augment("none"), Augment{});
+  EXPECT_EQ(parse_augment("d4"), parse_augment("flip,rotate90"));
+  EXPECT_EQ(parse_augment("flip,shift=4,zoom=0.25,rotate=15,brightness=0.5"),
+            (Augment{.flip = true, .shift = 4, .zoom = 0.25f, .rotate = 15, .brightness = 0.5f}));
+  for (const char* bad : {"", "flip,", "flop", "zoom=1", "zoom=x", "rotate=181", "brightness=-0.1", "shift=", "none=1"})
+    EXPECT_THROW(parse_augment(bad), Error) << bad;
 }
 
 }  // namespace
