@@ -12,8 +12,20 @@ void ArenaPlan::touch(int piece, int time, std::size_t bytes) {
 }
 
 void ArenaPlan::bind(void* arena) const {
-  for (const auto& [tensor, piece, offset] : places_)
-    if (lives_[piece].bytes > 0) tensor->data = static_cast<std::byte*>(arena) + arena_.offsets[piece] + offset;
+  for (const auto& [tensor, place] : places_)
+    if (lives_[place.piece].bytes > 0)
+      tensor->data = static_cast<std::byte*>(arena) + arena_.offsets[place.piece] + place.offset;
+}
+
+std::optional<Access> ArenaPlan::access(const Tensor* tensor, bool writes) const {
+  const auto found = places_.find(const_cast<Tensor*>(tensor));
+  if (found == places_.end()) return {};
+  const auto& [piece, offset] = found->second;
+  const std::size_t first = arena_.offsets[piece];
+  const std::size_t pixel = static_cast<std::size_t>(tensor->shape.c) * size_bytes(tensor->dtype);
+  return Access{
+      piece, first, first + lives_[piece].bytes, offset, offset + (tensor->is_packed() ? tensor->packed_bytes() : pixel),
+      writes};
 }
 
 }  // namespace microtome

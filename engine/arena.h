@@ -2,9 +2,12 @@
 #pragma once
 
 #include "engine/plan.h"
+#include "engine/schedule.h"
 #include "engine/tensor.h"
 
 #include <cstddef>
+#include <optional>
+#include <unordered_map>
 #include <vector>
 
 namespace microtome {
@@ -21,23 +24,25 @@ class ArenaPlan {
   void touch(int piece, int time, std::size_t bytes);
 
   /// The tensor lies `offset` bytes into the piece. It must stay at its own address as long as this plan.
-  void put(Tensor& tensor, int piece, std::size_t offset = 0) { places_.push_back({&tensor, piece, offset}); }
+  void put(Tensor& tensor, int piece, std::size_t offset = 0) { places_[&tensor] = {piece, offset}; }
 
   /// Offsets of the pieces, once all is known.
   void assign() { arena_ = assign_offsets(lives_); }
   std::size_t bytes() const { return arena_.bytes; }
+
+  /// What reading or writing a tensor touches, once assigned; nothing where it does not lie here.
+  std::optional<Access> access(const Tensor* tensor, bool writes) const;
 
   /// Gives every tensor in a piece that is used its address; again when the arena has moved.
   void bind(void* arena) const;
 
  private:
   struct Placed {
-    Tensor* tensor;
     int piece;
     std::size_t offset;
   };
   std::vector<Lifetime> lives_;
-  std::vector<Placed> places_;
+  std::unordered_map<Tensor*, Placed> places_;
   Arena arena_;
 };
 

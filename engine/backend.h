@@ -82,6 +82,14 @@ class Backend {
   }
   virtual void synchronize() = 0;
 
+  /// Work may be queued in several lanes, each in order, that run side by side. It is queued in the lane used last; what waits for
+  /// the device waits for lane 0, which a program therefore joins to all others. Recordings begin and end in lane 0.
+  virtual int lanes() const { return 1; }
+  virtual void use_lane(int lane) { static_cast<void>(lane); }
+  /// What the lane gets after await(event) begins when all that the signalling lane had got before signal(event) is done.
+  virtual void signal(int event) { static_cast<void>(event); }
+  virtual void await(int event) { static_cast<void>(event); }
+
   /// Records the ops that `step` runs (a CUDA graph) or keeps `step` (CPU). `step` may be run while recording.
   virtual std::unique_ptr<Recording> record(std::function<void()> step) = 0;
 

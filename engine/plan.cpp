@@ -43,25 +43,33 @@ bool is(const PlannedOp& op) {
   return std::holds_alternative<Kind>(op.kind);
 }
 
-bool follows_from_output(Activation function) { return function != Activation::swish; }
+bool follows_from_output(Activation function) {
+  return function != Activation::swish;
+}
 
 bool is_trainable(const Graph& graph, const std::vector<int>& parameters) {
   return std::any_of(parameters.begin(), parameters.end(), [&](int p) { return graph.parameters()[p].trainable; });
 }
 
 /// As one image's values: whether they are the same elements at the same places but for other values' channels beside them.
-bool same_positions(const Shape& a, const Shape& b) { return a.h == b.h && a.w == b.w && a.c == b.c; }
+bool same_positions(const Shape& a, const Shape& b) {
+  return a.h == b.h && a.w == b.w && a.c == b.c;
+}
 
 }  // namespace
 
-bool is_free(const PlannedOp& op) { return is<Input>(op) || is<Reshape>(op) || is<Concat>(op); }
+bool is_free(const PlannedOp& op) {
+  return is<Input>(op) || is<Reshape>(op) || is<Concat>(op);
+}
 
 bool is_deferred(const PlannedOp& op) {
   const auto* norm = std::get_if<BatchNorm>(&op.kind);
   return norm && norm->deferred;
 }
 
-bool is_alias(const PlannedOp& op) { return is_free(op) || is_deferred(op); }
+bool is_alias(const PlannedOp& op) {
+  return is_free(op) || is_deferred(op);
+}
 
 bool undoes_activation(const PlannedOp& op) {
   return (is<Conv>(op) || is<Dense>(op) || is<Add>(op)) && fused_activation(op.kind) != Activation::none;
@@ -105,7 +113,8 @@ void fold_padding(const Graph& graph, std::vector<PlannedOp>& ops) {
       auto* conv = std::get_if<Conv>(&op.kind);
       auto* pool = std::get_if<Pool>(&op.kind);
       const bool possible = conv || (pool && pool->kind == Pool::Kind::max && not_negative);
-      require(possible, "row ", graph.rows()[pad.row].name, ": zero padding goes before a convolution, or a max pooling of a relu's output, not before ",
+      require(possible, "row ", graph.rows()[pad.row].name,
+              ": zero padding goes before a convolution, or a max pooling of a relu's output, not before ",
               graph.rows()[op.row].kind);
       Window& window = conv ? conv->window : pool->window;
       window.before = {window.before.h + zeros->before.h, window.before.w + zeros->before.w};
@@ -334,7 +343,8 @@ void defer_batch_norms(std::vector<PlannedOp>& ops, std::span<const Place> place
                        std::span<const int> kept) {
   for (std::size_t i = 0; i < ops.size(); ++i) {
     auto* norm = std::get_if<BatchNorm>(&ops[i].kind);
-    if (!norm || std::find(kept.begin(), kept.end(), ops[i].output) != kept.end() || !can_defer(ops, i, places, shapes)) continue;
+    if (!norm || std::find(kept.begin(), kept.end(), ops[i].output) != kept.end() || !can_defer(ops, i, places, shapes))
+      continue;
     norm->deferred = true;
     set_deferral(ops, ops[i].output, norm->activation);
   }
@@ -361,7 +371,8 @@ void leave_statistics(std::vector<PlannedOp>& ops, std::span<const Place> places
     if (!norm || !norm->batch_statistics || norm->shared_statistics) continue;
     PlannedOp* before = producer(ops, op.inputs[0]);
     auto* conv = before ? std::get_if<Conv>(&before->kind) : nullptr;
-    if (!conv || places[before->output] != Place{before->output, 0} || !same_positions(shapes[before->output], shapes[op.inputs[0]]))
+    if (!conv || places[before->output] != Place{before->output, 0} ||
+        !same_positions(shapes[before->output], shapes[op.inputs[0]]))
       continue;
     conv->statistics = norm->partial_statistics = true;
   }
@@ -370,7 +381,8 @@ void leave_statistics(std::vector<PlannedOp>& ops, std::span<const Place> places
 void keep_no_statistics(std::vector<PlannedOp>& ops, int made) {
   std::get<Conv>(ops[made].kind).statistics = false;
   for (PlannedOp& op : ops)
-    if (auto* norm = std::get_if<BatchNorm>(&op.kind); norm && op.inputs[0] == ops[made].output) norm->partial_statistics = false;
+    if (auto* norm = std::get_if<BatchNorm>(&op.kind); norm && op.inputs[0] == ops[made].output)
+      norm->partial_statistics = false;
 }
 
 std::vector<bool> needs_gradient(const Graph& graph, std::span<const PlannedOp> ops, std::size_t values) {
@@ -387,9 +399,9 @@ std::vector<int> share_gradients(std::span<const PlannedOp> ops, std::span<const
   const int values = static_cast<int>(shapes.size());
   std::vector<int> homes(shapes.size());
   for (int v = 0; v < values; ++v) homes[v] = places[v].root;
-  std::vector<int> maker(shapes.size(), -1);                // of a root: the op that writes it
-  std::vector<std::vector<int>> readers(shapes.size());     // of a root, in order
-  std::vector<bool> alone(shapes.size(), true);             // no slices
+  std::vector<int> maker(shapes.size(), -1);             // of a root: the op that writes it
+  std::vector<std::vector<int>> readers(shapes.size());  // of a root, in order
+  std::vector<bool> alone(shapes.size(), true);          // no slices
   for (int i = 0; i < static_cast<int>(ops.size()); ++i) {
     if (is<Concat>(ops[i])) alone[places[ops[i].output].root] = false;
     if (is_alias(ops[i])) continue;
@@ -430,7 +442,8 @@ std::vector<int> share_gradients(std::span<const PlannedOp> ops, std::span<const
         if (element_wise) {
           safe = safe && done;
         } else {
-          // Both are read from here on, by their makers; the one read first must leave it whole, and nobody may have added to it.
+          // Both are read from here on, by their makers; the one read first must leave it whole, and nobody may have added to
+          // it.
           const int first = std::max(maker[x], maker[other]);
           safe = safe && (done || (maker[x] > last_write_before(other, i) && maker[other] > last_write_before(x, i) &&
                                    !undoes_activation(ops[first])));
@@ -448,7 +461,8 @@ namespace {
 /// Which channels of each root's memory have been written.
 class Written {
  public:
-  Written(std::span<const Place> places, std::span<const Shape> shapes) : places_(places), shapes_(shapes), channels_(shapes.size()) {
+  Written(std::span<const Place> places, std::span<const Shape> shapes)
+      : places_(places), shapes_(shapes), channels_(shapes.size()) {
     for (std::size_t v = 0; v < shapes.size(); ++v)
       if (places[v].root == static_cast<int>(v)) channels_[v].resize(static_cast<std::size_t>(shapes[v].c));
   }
@@ -485,7 +499,8 @@ std::vector<std::vector<Write>> gradient_writes(std::span<const PlannedOp> ops, 
   return writes;
 }
 
-std::vector<Write> correction_writes(std::span<const PlannedOp> ops, std::span<const Place> places, std::span<const Shape> shapes) {
+std::vector<Write> correction_writes(std::span<const PlannedOp> ops, std::span<const Place> places,
+                                     std::span<const Shape> shapes) {
   Written written(places, shapes);
   std::vector<Write> writes(ops.size(), Write::overwrite);
   for (std::size_t i = ops.size(); i-- > 0;)

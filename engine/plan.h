@@ -1,6 +1,6 @@
-// From a graph to a plan: which ops are fused, what is a slice of what, who accumulates, what lives when, and where in the arena.
-// Each pass is a named function with a test; none knows a backend. A value is the output of a graph's op and bears that op's
-// index; values that passes add come after.
+// From a graph to a plan: which ops are fused, what is a slice of what, who accumulates, what lives when, and where in the
+// arena. Each pass is a named function with a test; none knows a backend. A value is the output of a graph's op and bears that
+// op's index; values that passes add come after.
 #pragma once
 
 #include "engine/graph.h"
@@ -19,8 +19,8 @@ enum class Mode { train, evaluate, calibrate };
 /// Of a network with a published base: all of it; from the image to the features; from the features to the logits.
 enum class Part { whole, base, head };
 
-/// A frozen batch-norm that a linear op before it has swallowed: w' = w s, b' = (b - mean) s + beta, s = gamma / sqrt(variance +
-/// epsilon).
+/// A frozen batch-norm that a linear op before it has swallowed: w' = w s, b' = (b - mean) s + beta, s = gamma / sqrt(variance
+/// + epsilon).
 struct FoldedNorm {
   BatchNorm kind;
   std::vector<int> parameters;  // as GraphOp::parameters
@@ -84,17 +84,17 @@ struct Place {
 /// Whether values of so many channels share memory.
 bool overlap(const Place& a, int channels_a, const Place& b, int channels_b);
 
-/// For each value: the output of a Reshape or a deferred batch-norm lies where its input does, a Concat's inputs in slices of its
-/// output, all else by itself.
+/// For each value: the output of a Reshape or a deferred batch-norm lies where its input does, a Concat's inputs in slices of
+/// its output, all else by itself.
 std::vector<Place> place_values(std::span<const PlannedOp> ops, std::span<const Shape> shapes);
 
 /// Batch-norms over one memory that all begin at its first channel share batch statistics: each computes those of the channels
 /// that none before it has read [Huang2017: a block's layers all read its first features].
 void share_statistics(std::vector<PlannedOp>& ops, std::span<const Place> places, std::span<const Shape> shapes);
 
-/// Batch-norms that readers could apply on the way are deferred: their output then lies where their input does, and each reader's
-/// kind says so. Not deferred: what somebody other than a convolution, pooling, dropout, addition or multiplication reads, or reads
-/// after its input has become part of a concat; and `kept`, values that are read from outside.
+/// Batch-norms that readers could apply on the way are deferred: their output then lies where their input does, and each
+/// reader's kind says so. Not deferred: what somebody other than a convolution, pooling, dropout, addition or multiplication
+/// reads, or reads after its input has become part of a concat; and `kept`, values that are read from outside.
 void defer_batch_norms(std::vector<PlannedOp>& ops, std::span<const Place> places, std::span<const Shape> shapes,
                        std::span<const int> kept);
 
@@ -124,7 +124,8 @@ std::vector<std::vector<Write>> gradient_writes(std::span<const PlannedOp> ops, 
                                                 std::span<const Shape> shapes);
 
 /// For each op, if it is a deferred batch-norm: how its corrections to its input's gradient are written, likewise.
-std::vector<Write> correction_writes(std::span<const PlannedOp> ops, std::span<const Place> places, std::span<const Shape> shapes);
+std::vector<Write> correction_writes(std::span<const PlannedOp> ops, std::span<const Place> places,
+                                     std::span<const Shape> shapes);
 
 /// When memory is in use, first and last moment included, and how much of it.
 struct Lifetime {

@@ -22,7 +22,9 @@ bool all_finite(Backend& backend, const Tensor& tensor) {
   return true;
 }
 
-bool linear(const PlannedOp& op) { return std::holds_alternative<Conv>(op.kind) || std::holds_alternative<Dense>(op.kind); }
+bool linear(const PlannedOp& op) {
+  return std::holds_alternative<Conv>(op.kind) || std::holds_alternative<Dense>(op.kind);
+}
 
 /// The rows between the image and the first op that computes, as one.
 Normalize composed_normalization(const Graph& graph) {
@@ -89,11 +91,12 @@ void PlannedProgram::ask_for_deferral() {
 void PlannedProgram::ask_for_statistics() {
   leave_statistics(ops_, places_, shapes_);
   for (int i = 0; i < static_cast<int>(ops_.size()); ++i)
-    if (const auto* conv = std::get_if<Conv>(&ops_[i].kind); conv && conv->statistics && !make(ops_[i])) keep_no_statistics(ops_, i);
+    if (const auto* conv = std::get_if<Conv>(&ops_[i].kind); conv && conv->statistics && !make(ops_[i]))
+      keep_no_statistics(ops_, i);
 }
 
 void PlannedProgram::forward() {
-  for (const Call& call : forward_) run(call);
+  run(forward_);
 }
 
 void PlannedProgram::loss(BatchMetrics* metrics, float* scores, StepState* state) {
@@ -103,8 +106,7 @@ void PlannedProgram::loss(BatchMetrics* metrics, float* scores, StepState* state
 
 void PlannedProgram::backward() {
   require(mode() == Mode::train && loss_, "only a training program with a head has a backward pass");
-  loss_->backward(logits(), labels_, gradients_[graph_.output()]);
-  for (const Call& call : backward_) run(call);
+  run(backward_);
 }
 
 std::string PlannedProgram::first_not_finite() {
@@ -278,6 +280,12 @@ void PlannedProgram::lay_out() {
       if (backward && reads.x) touch_value(input, backward_time);
       if (backward && needs_[input]) touch_gradient(input, backward_time);
     }
+    if (backward && backend_.lanes() > 1 && linear(op)) {
+      // Memory that a filter gradient reads is not used again at once, or what comes next would wait for it.
+      constexpr int slack = 3;  // ops
+      touch_value(op.inputs[0], std::min(backward_time + slack, end));
+      touch_gradient(op.output, std::min(backward_time + slack, end));
+    }
     if (!backward) continue;
     if (undo) {
       const Layout y = layout_of(op.output);
@@ -286,13 +294,20 @@ void PlannedProgram::lay_out() {
   }
   lay_out_statistics();
   lay_out_norms(touch_value);
-  for (int i = 0; i < count; ++i) {
-    if (is_free(ops_[i])) continue;
-    forward_.push_back({i, forward_call(i)});
-    if (train && needs_[ops_[i].output]) backward_.push_back({i, backward_call(i)});
-  }
-  std::reverse(backward_.begin(), backward_.end());
   arena_.assign();
+  op_lanes_ = assign_lanes(ops_, std::max(backend_.lanes() - 1, 1));
+  for (int i = 0; i < count; ++i)
+    if (!is_free(ops_[i])) forward_.push_back(forward_call(i));
+  if (train)
+    backward_.push_back({.op = count - 1,
+                         .run = [this] { loss_->backward(logits(), labels_, gradients_[graph_.output()]); },
+                         .reads = {&logits(), &labels_},
+                         .writes = {&gradients_[graph_.output()]}});
+  for (int i = count; train && i-- > 0;)
+    if (!is_free(ops_[i]) && needs_[ops_[i].output])
+      for (Call& call : backward_calls(i)) backward_.push_back(std::move(call));
+  schedule(forward_);
+  schedule(backward_);
 }
 
 /// What batch-norms share, and what convolutions leave for them.
@@ -357,7 +372,8 @@ void PlannedProgram::lay_out_norms(const std::function<void(int value, int time)
         deferred.x = values_[x], deferred.coefficients = vectors.coefficients;
         deferred.sums = {{{1, 1, made_[j]->sum_rows(), 2 * channels}, type}};
         const Place& place = places_[x];
-        arena_.put(deferred.x, value_pieces_[place.root], static_cast<std::size_t>(place.channel) * size_bytes(deferred.x.dtype));
+        arena_.put(deferred.x, value_pieces_[place.root],
+                   static_cast<std::size_t>(place.channel) * size_bytes(deferred.x.dtype));
         arena_.put(deferred.coefficients, coefficients);
         touch_coefficients(j);
         if (!backward) continue;
@@ -379,7 +395,9 @@ void PlannedProgram::lay_out_norms(const std::function<void(int value, int time)
   for (int i = 0; i < count; ++i) {
     const PlannedOp& op = ops_[i];
     if (is_alias(op) || !needs_[op.output]) continue;
-    const auto reads = [&](int x) { return corrected[x] && overlap(places_[x], shapes_[x].c, places_[op.output], shapes_[op.output].c); };
+    const auto reads = [&](int x) {
+      return corrected[x] && overlap(places_[x], shapes_[x].c, places_[op.output], shapes_[op.output].c);
+    };
     bool is_corrected = false;
     for (std::size_t x = 0; x < shapes_.size(); ++x) is_corrected = is_corrected || reads(static_cast<int>(x));
     if (!is_corrected) continue;
@@ -400,64 +418,71 @@ const Tensor* PlannedProgram::partial_statistics(int value) const {
   return found == partial_statistics_.end() ? nullptr : &found->second;
 }
 
-std::function<void()> PlannedProgram::forward_call(int i) {
+PlannedProgram::Call PlannedProgram::forward_call(int i) {
   const PlannedOp& op = ops_[i];
   Op* made = made_[i].get();
   const Tensor* x = &values_[op.inputs[0]];
   const Deferred* norm_x = deferred(i, 0);
   const Tensor* second = op.inputs.size() > 1 ? &values_[op.inputs[1]] : nullptr;
   const Tensor* y = &values_[op.output];
-  const auto parameter = [&](std::size_t k) { return k < op.parameters.size() ? &parameters_.values[op.parameters[k]] : nullptr; };
+  const auto parameter = [&](std::size_t k) {
+    return k < op.parameters.size() ? &parameters_.values[op.parameters[k]] : nullptr;
+  };
+
+  Call call{.op = i, .reads = {x, second}, .writes = {y}, .lane = op_lanes_[i]};
+  const Deferred* norm_second = deferred(i, 1);
+  for (const Deferred* norm : {norm_x, norm_second})
+    if (norm) call.reads.push_back(&norm->coefficients);
   if (linear(op)) {
     const bool folded = op.norm.has_value();
     const Tensor* w = folded ? &folded_.at(i).w : &parameters_.narrows[op.parameters[0]];
     const Tensor* b = folded ? &folded_.at(i).b : parameter(1);
-    if (auto* conv = dynamic_cast<ConvOp*>(made))
-      return [=, statistics = partial_statistics(op.output)] { conv->forward(*x, norm_x, *w, b, *y, statistics); };
-    auto* dense = dynamic_cast<DenseOp*>(made);
-    return [=] { dense->forward(*x, *w, b, *y); };
-  }
-  if (const auto* kind = std::get_if<BatchNorm>(&op.kind)) {
+    if (auto* conv = dynamic_cast<ConvOp*>(made)) {
+      const auto* statistics = partial_statistics(op.output);
+      call.writes.push_back(statistics);
+      call.run = [=] { conv->forward(*x, norm_x, *w, b, *y, statistics); };
+    } else {
+      call.run = [=, dense = dynamic_cast<DenseOp*>(made)] { dense->forward(*x, *w, b, *y); };
+    }
+  } else if (const auto* kind = std::get_if<BatchNorm>(&op.kind)) {
     const std::size_t at = op.parameters.size() - 3;
     const Tensor *gamma = at == 1 ? parameter(0) : nullptr, *beta = parameter(at), *mean = parameter(at + 1),
                  *variance = parameter(at + 2);
     const Tensor* statistics = kind->shared_statistics ? &statistics_.at(i) : nullptr;
     const Tensor* partial = kind->partial_statistics ? partial_statistics(op.inputs[0]) : nullptr;
-    if (auto* norm = dynamic_cast<BatchNormOp*>(made))
-      return [=] { norm->forward(*x, gamma, *beta, *mean, *variance, statistics, partial, *y); };
-    auto* norm = dynamic_cast<DeferredNormOp*>(made);
-    return [=, coefficients = &norms_.at(i).coefficients] {
-      norm->forward(*x, gamma, *beta, *mean, *variance, statistics, partial, *coefficients);
-    };
+    call.reads.push_back(partial);
+    call.writes.push_back(statistics);
+    if (auto* norm = dynamic_cast<BatchNormOp*>(made)) {
+      call.run = [=] { norm->forward(*x, gamma, *beta, *mean, *variance, statistics, partial, *y); };
+    } else {
+      const Tensor* coefficients = &norms_.at(i).coefficients;
+      call.writes = {coefficients, statistics};
+      call.run = [=, deferred = dynamic_cast<DeferredNormOp*>(made)] {
+        deferred->forward(*x, gamma, *beta, *mean, *variance, statistics, partial, *coefficients);
+      };
+    }
+  } else if (auto* activate = dynamic_cast<ActivateOp*>(made)) {
+    call.run = [=] { activate->forward(*x, *y); };
+  } else if (auto* pool = dynamic_cast<PoolOp*>(made)) {
+    call.run = [=] { pool->forward(*x, norm_x, *y); };
+  } else if (auto* dropout = dynamic_cast<DropoutOp*>(made)) {
+    call.run = [=, state = state_] { dropout->forward(*x, norm_x, state, *y); };
+  } else if (auto* add = dynamic_cast<AddOp*>(made)) {
+    call.run = [=] { add->forward(*x, norm_x, *second, norm_second, *y); };
+  } else {
+    auto* multiply = dynamic_cast<MultiplyOp*>(made);
+    require(multiply, "an op of no kind");
+    call.run = [=] { multiply->forward(*x, norm_x, *second, *y); };
   }
-  if (auto* activate = dynamic_cast<ActivateOp*>(made)) return [=] { activate->forward(*x, *y); };
-  if (auto* pool = dynamic_cast<PoolOp*>(made)) return [=] { pool->forward(*x, norm_x, *y); };
-  if (auto* dropout = dynamic_cast<DropoutOp*>(made)) return [=, state = state_] { dropout->forward(*x, norm_x, state, *y); };
-  if (auto* add = dynamic_cast<AddOp*>(made))
-    return [=, norm_second = deferred(i, 1)] { add->forward(*x, norm_x, *second, norm_second, *y); };
-  auto* multiply = dynamic_cast<MultiplyOp*>(made);
-  require(multiply, "an op of no kind");
-  return [=] { multiply->forward(*x, norm_x, *second, *y); };
+  return call;
 }
 
-/// What makes the gradient of an op's output ready for the op's own backward pass.
-std::function<void()> PlannedProgram::prepare_call(int i) {
-  const Tensor *y = &values_[ops_[i].output], *dy = &gradients_[ops_[i].output];
-  const auto settlement = settlements_.find(i);
-  SettleOp* settle = settlement == settlements_.end() ? nullptr : settlement->second.op.get();
-  const Tensor* correction = settle ? &settlement->second.correction : nullptr;
-  ActivateOp* undo = undo_.contains(i) ? undo_.at(i).get() : nullptr;
-  return [=] {
-    if (settle) settle->run(*y, *correction, *dy);
-    if (undo) undo->backward(undo->backward_reads().x ? y : nullptr, y, *dy, *dy, Write::overwrite);
-  };
-}
-
-std::function<void()> PlannedProgram::backward_call(int i) {
+/// In order. A filter's gradient, which nobody waits for before the pass ends, goes into the last lane.
+std::vector<PlannedProgram::Call> PlannedProgram::backward_calls(int i) {
   const PlannedOp& op = ops_[i];
   Op* made = made_[i].get();
   const Tensor* x = &values_[op.inputs[0]];
-  const Deferred* norm_x = deferred(i, 0);
+  const Deferred *norm_x = deferred(i, 0), *norm_second = deferred(i, 1);
   const Tensor* y = &values_[op.output];
   const Tensor* dy = &gradients_[op.output];
   const auto input_gradient = [&](std::size_t k) -> const Tensor* {
@@ -467,70 +492,141 @@ std::function<void()> PlannedProgram::backward_call(int i) {
     if (k >= op.parameters.size() || !graph_.parameters()[op.parameters[k]].trainable) return nullptr;
     return &parameters_.gradients[op.parameters[k]];
   };
-  if (std::holds_alternative<BatchNorm>(op.kind)) {
+  const Tensor *dx = input_gradient(0), *second = input_gradient(1);
+  const int lane = op_lanes_[i];
+  std::vector<Call> calls;
+
+  if (auto* norm = dynamic_cast<DeferredNormOp*>(made)) {
+    const NormVectors* vectors = &norms_.at(i);
     const std::size_t at = op.parameters.size() - 3;
-    const Tensor *gamma = at == 1 ? &parameters_.values[op.parameters[0]] : nullptr, *beta = &parameters_.values[op.parameters[at]],
-                 *dgamma = at == 1 ? gradient(0) : nullptr, *dbeta = gradient(at), *dx = input_gradient(0);
+    const Tensor *gamma = at == 1 ? &parameters_.values[op.parameters[0]] : nullptr, *dgamma = at == 1 ? gradient(0) : nullptr,
+                 *dbeta = gradient(at);
     require(dbeta && dx, "batch norm without a gradient to pass on");
-    if (auto* norm = dynamic_cast<DeferredNormOp*>(made))
-      return [=, vectors = &norms_.at(i)] {
-        norm->backward(vectors->sums, gamma, dgamma, *dbeta, vectors->correction, vectors->write);
-      };
-    return [=, norm = dynamic_cast<BatchNormOp*>(made), prepare = prepare_call(i), write = writes_[i][0]] {
-      prepare();
-      norm->backward(*x, *dy, gamma, *beta, *dx, dgamma, *dbeta, write);
-    };
+    calls.push_back({.op = i,
+                     .run = [=] { norm->backward(vectors->sums, gamma, dgamma, *dbeta, vectors->correction, vectors->write); },
+                     .reads = {&vectors->sums},
+                     .writes = {&vectors->correction},
+                     .lane = lane});
+    return calls;
   }
-  const auto prepare = prepare_call(i);
-  const Tensor* dx = input_gradient(0);
+  if (const auto found = settlements_.find(i); found != settlements_.end()) {
+    const Settlement* settlement = &found->second;
+    calls.push_back({.op = i,
+                     .run = [=] { settlement->op->run(*y, settlement->correction, *dy); },
+                     .reads = {y, &settlement->correction},
+                     .writes = {dy},
+                     .lane = lane});
+  }
+  if (undo_.contains(i)) {
+    ActivateOp* undo = undo_.at(i).get();
+    const Tensor* in = undo->backward_reads().x ? y : nullptr;
+    calls.push_back({.op = i,
+                     .run = [=] { undo->backward(in, y, *dy, *dy, Write::overwrite); },
+                     .reads = {y},
+                     .writes = {dy},
+                     .lane = lane});
+  }
+
   const Write write = writes_[i][0];
   const Op::Reads reads = made->backward_reads();
+  Call call{.op = i, .reads = {dy, reads.x ? x : nullptr, reads.y ? y : nullptr}, .writes = {dx}, .lane = lane};
+  for (const Deferred* norm : {norm_x, norm_second})
+    if (norm) call.reads.insert(call.reads.end(), {&norm->x, &norm->coefficients}), call.writes.push_back(&norm->sums);
   if (linear(op)) {
     const Tensor *w = &parameters_.narrows[op.parameters[0]], *dw = gradient(0), *db = gradient(1);
-    if (auto* conv = dynamic_cast<ConvOp*>(made))
-      return [=] {
-        prepare();
-        if (dw && dx) return conv->backward(*x, norm_x, *dy, *w, *dx, write, *dw, db);
-        if (dw) conv->backward_filter(*x, norm_x, *dy, *dw, db, Write::overwrite);
-        if (dx) conv->backward_data(*dy, *w, norm_x, *dx, write);
-      };
-    return [=, dense = dynamic_cast<DenseOp*>(made)] {
-      prepare();
-      if (dw) dense->backward_filter(*x, *dy, *dw, db, Write::overwrite);
-      if (dx) dense->backward_data(*dy, *w, *dx, write);
+    auto* conv = dynamic_cast<ConvOp*>(made);
+    auto* dense = dynamic_cast<DenseOp*>(made);
+    if (conv && dw && dx && conv->fuses_backward()) {
+      call.run = [=] { conv->backward(*x, norm_x, *dy, *w, *dx, write, *dw, db); };
+      calls.push_back(std::move(call));
+      return calls;
+    }
+    if (dw) {
+      calls.push_back({.op = i,
+                       .run =
+                           [=] {
+                             if (conv) conv->backward_filter(*x, norm_x, *dy, *dw, db, Write::overwrite);
+                             if (dense) dense->backward_filter(*x, *dy, *dw, db, Write::overwrite);
+                           },
+                       .reads = {x, dy, norm_x ? &norm_x->coefficients : nullptr},
+                       .lane = backend_.lanes() - 1});
+    }
+    if (!dx) return calls;
+    call.run = [=] {
+      if (conv) conv->backward_data(*dy, *w, norm_x, *dx, write);
+      if (dense) dense->backward_data(*dy, *w, *dx, write);
     };
-  }
-  if (auto* activate = dynamic_cast<ActivateOp*>(made))
-    return [=, in = reads.x ? x : nullptr, out = reads.y ? y : nullptr] {
-      prepare();
-      activate->backward(in, out, *dy, *dx, write);
-    };
-  if (auto* pool = dynamic_cast<PoolOp*>(made))
-    return [=] {
-      prepare();
-      pool->backward(*dy, norm_x, *dx, write);
-    };
-  if (auto* dropout = dynamic_cast<DropoutOp*>(made))
-    return [=, state = state_] {
-      prepare();
-      dropout->backward(*dy, norm_x, state, *dx, write);
-    };
-  const Tensor* second = input_gradient(1);
-  const Write write_second = writes_[i][1];
-  if (auto* multiply = dynamic_cast<MultiplyOp*>(made))
+  } else if (auto* norm = dynamic_cast<BatchNormOp*>(made)) {
+    const std::size_t at = op.parameters.size() - 3;
+    const Tensor *gamma = at == 1 ? &parameters_.values[op.parameters[0]] : nullptr,
+                 *beta = &parameters_.values[op.parameters[at]], *dgamma = at == 1 ? gradient(0) : nullptr,
+                 *dbeta = gradient(at);
+    require(dbeta && dx, "batch norm without a gradient to pass on");
+    call.run = [=] { norm->backward(*x, *dy, gamma, *beta, *dx, dgamma, *dbeta, write); };
+  } else if (auto* activate = dynamic_cast<ActivateOp*>(made)) {
+    call.run = [=, in = reads.x ? x : nullptr, out = reads.y ? y : nullptr] { activate->backward(in, out, *dy, *dx, write); };
+  } else if (auto* pool = dynamic_cast<PoolOp*>(made)) {
+    call.run = [=] { pool->backward(*dy, norm_x, *dx, write); };
+  } else if (auto* dropout = dynamic_cast<DropoutOp*>(made)) {
+    call.run = [=, state = state_] { dropout->backward(*dy, norm_x, state, *dx, write); };
+  } else if (auto* multiply = dynamic_cast<MultiplyOp*>(made)) {
+    const Tensor* gate = &values_[op.inputs[1]];
+    call.reads.push_back(gate);
+    call.writes.push_back(second);
     // The gate's gradient first: x's may be dy's own memory.
-    return [=, gate = &values_[op.inputs[1]]] {
-      prepare();
+    call.run = [=, write_second = writes_[i][1]] {
       if (second) multiply->backward_gate(*x, norm_x, *dy, *second, write_second);
       if (dx) multiply->backward_data(*dy, *gate, norm_x, *dx, write);
     };
-  auto* add = dynamic_cast<AddOp*>(made);
-  require(add, "an op of no kind");
-  return [=, norm_second = deferred(i, 1)] {
-    prepare();
-    if (second && second->data != dy->data) add->backward(*dy, norm_second, AddOp::Side::b, *second, write_second);
-    if (dx && dx->data != dy->data) add->backward(*dy, norm_x, AddOp::Side::a, *dx, write);
-  };
+  } else {
+    auto* add = dynamic_cast<AddOp*>(made);
+    require(add, "an op of no kind");
+    call.writes.push_back(second);
+    call.run = [=, write_second = writes_[i][1]] {
+      if (second && second->data != dy->data) add->backward(*dy, norm_second, AddOp::Side::b, *second, write_second);
+      if (dx && dx->data != dy->data) add->backward(*dy, norm_x, AddOp::Side::a, *dx, write);
+    };
+  }
+  calls.push_back(std::move(call));
+  return calls;
+}
+
+/// Writes down which calls of other lanes each call waits for.
+void PlannedProgram::schedule(std::vector<Call>& pass) const {
+  std::vector<Task> tasks;
+  for (const Call& call : pass) {
+    Task& task = tasks.emplace_back(Task{call.lane, {}});
+    for (const auto& [tensors, writes] : {std::pair(&call.reads, false), std::pair(&call.writes, true)})
+      for (const Tensor* tensor : *tensors)
+        if (const std::optional<Access> access = arena_.access(tensor, writes)) task.accesses.push_back(*access);
+  }
+  const std::vector<std::vector<int>> all = waits(tasks, backend_.lanes());
+  for (std::size_t i = 0; i < pass.size(); ++i) {
+    pass[i].awaits = all[i];
+    for (const int earlier : all[i]) pass[earlier].signals = true;
+  }
+}
+
+/// Events: 0, the start; a lane's own number, its end; after the lanes' numbers, the calls in order.
+void PlannedProgram::run(const std::vector<Call>& pass) const {
+  const int lanes = backend_.lanes();
+  std::vector<bool> used(static_cast<std::size_t>(lanes));
+  used[0] = true;
+  backend_.signal(0);
+  for (std::size_t i = 0; i < pass.size(); ++i) {
+    const Call& call = pass[i];
+    backend_.use_lane(call.lane);
+    if (!used[call.lane]) backend_.await(0);
+    used[call.lane] = true;
+    for (const int earlier : call.awaits) backend_.await(lanes + earlier);
+    run(call);
+    if (call.signals) backend_.signal(lanes + static_cast<int>(i));
+  }
+  for (int lane = 1; lane < lanes; ++lane)
+    if (used[lane]) backend_.use_lane(lane), backend_.signal(lane);
+  backend_.use_lane(0);
+  for (int lane = 1; lane < lanes; ++lane)
+    if (used[lane]) backend_.await(lane);
 }
 
 }  // namespace microtome

@@ -17,6 +17,16 @@ namespace microtome {
 
 class PlannedProgram final : public Program {
  public:
+  /// One op's work in a pass. Of what it reads and writes, what lies in the arena counts.
+  struct Call {
+    int op;
+    std::function<void()> run;
+    std::vector<const Tensor*> reads, writes;
+    int lane = 0;
+    std::vector<int> awaits = {};  // calls of the pass, in other lanes
+    bool signals = false;          // some call awaits it
+  };
+
   PlannedProgram(const Graph& graph, Backend& backend, const ModelOptions& options, const Model::Request& request,
                  const Parameters& parameters, StepState* state);
 
@@ -33,6 +43,10 @@ class PlannedProgram final : public Program {
   void backward() override;
   std::string first_not_finite() override;
 
+  /// In the order in which they are queued; each lane's run in this order, and none before those it awaits.
+  const std::vector<Call>& forward_pass() const { return forward_; }
+  const std::vector<Call>& backward_pass() const { return backward_; }
+
   std::size_t arena_bytes() const { return arena_.bytes(); }
 
   /// Gives every tensor its address; again when the arena has moved.
@@ -43,11 +57,6 @@ class PlannedProgram final : public Program {
   void fold_norms(std::span<const float> weights);
 
  private:
-  struct Call {
-    int op;
-    std::function<void()> run;
-  };
-
   /// The weights of a linear op that has swallowed a batch-norm.
   struct Folded {
     Buffer memory;
@@ -69,9 +78,9 @@ class PlannedProgram final : public Program {
   void lay_out();
   void lay_out_statistics();
   void lay_out_norms(const std::function<void(int value, int time)>& touch_value);
-  std::function<void()> forward_call(int i);
-  std::function<void()> prepare_call(int i);
-  std::function<void()> backward_call(int i);
+  Call forward_call(int i);
+  std::vector<Call> backward_calls(int i);
+  void schedule(std::vector<Call>& pass) const;
 
   const Deferred* deferred(int op, std::size_t input) const;
   const Tensor* partial_statistics(int value) const;
@@ -81,6 +90,7 @@ class PlannedProgram final : public Program {
   std::string describe(const PlannedOp& op) const;
   std::string row_of(const Call& call) const { return graph_.rows()[ops_[call.op].row].name; }
   void run(const Call& call) const;
+  void run(const std::vector<Call>& pass) const;
 
   const Graph& graph_;
   Backend& backend_;
@@ -90,28 +100,29 @@ class PlannedProgram final : public Program {
   Normalize normalization_;
 
   std::vector<PlannedOp> ops_;
-  std::vector<Shape> shapes_;                       // of each value, for one image
-  std::vector<Place> places_;                       // of each value
-  std::vector<std::unique_ptr<Op>> made_;           // of each planned op; null where nothing runs
+  std::vector<Shape> shapes_;                        // of each value, for one image
+  std::vector<Place> places_;                        // of each value
+  std::vector<std::unique_ptr<Op>> made_;            // of each planned op; null where nothing runs
   std::map<int, std::unique_ptr<ActivateOp>> undo_;  // the fused activations' backward passes
-  std::map<int, Folded> folded_;                    // of planned ops
+  std::map<int, Folded> folded_;                     // of planned ops
   std::unique_ptr<LossOp> loss_;
   std::vector<int> homes_;  // whose memory a value's gradient has
   std::vector<bool> needs_;
   std::vector<std::vector<Write>> writes_;
   std::vector<Tensor> values_, gradients_;
-  std::vector<int> value_pieces_;  // of the arena
-  std::map<int, Tensor> statistics_;                             // of planned ops that share them
-  std::map<int, Tensor> partial_statistics_;                     // of values
-  std::map<int, NormVectors> norms_;                             // of planned ops
-  std::map<std::pair<int, std::size_t>, Deferred> deferred_;     // of planned ops' inputs
+  std::vector<int> value_pieces_;                             // of the arena
+  std::map<int, Tensor> statistics_;                          // of planned ops that share them
+  std::map<int, Tensor> partial_statistics_;                  // of values
+  std::map<int, NormVectors> norms_;                          // of planned ops
+  std::map<std::pair<int, std::size_t>, Deferred> deferred_;  // of planned ops' inputs
   struct Settlement {
     std::unique_ptr<SettleOp> op;
     Tensor correction;
   };
-  std::map<int, Settlement> settlements_;                        // of planned ops, before their backward pass
+  std::map<int, Settlement> settlements_;  // of planned ops, before their backward pass
   Tensor labels_;
   ArenaPlan arena_;
+  std::vector<int> op_lanes_;  // of planned ops
   std::vector<Call> forward_, backward_;
 };
 

@@ -88,7 +88,8 @@ TEST(PlanTest, AReluThatIsReadTwiceOrAnAveragePoolStaysWhereItIs) {
 }
 
 TEST(PlanTest, AnActivationFusesIntoWhatAloneFeedsIt) {
-  auto ops = lower(record([](Node x) { return x | conv(4, 3) | batch_norm() | relu() | flatten() | dense(5) | relu() | dense(1); }), {});
+  auto ops = lower(
+      record([](Node x) { return x | conv(4, 3) | batch_norm() | relu() | flatten() | dense(5) | relu() | dense(1); }), {});
   const int values = static_cast<int>(ops.size());
   fuse_activations(ops, Mode::train);
   EXPECT_EQ(find<BatchNorm>(ops)->activation, Activation::relu);
@@ -163,7 +164,8 @@ Stage dense_layer() {
 }
 
 TEST(PlanTest, ADenseBlockLiesInOneBufferAndCopiesNothing) {
-  const Graph graph = record([](Node x) { return x | conv(8, 3) | dense_layer() | dense_layer() | dense_layer() | batch_norm(); });
+  const Graph graph =
+      record([](Node x) { return x | conv(8, 3) | dense_layer() | dense_layer() | dense_layer() | batch_norm(); });
   const Placed plan(graph);
   EXPECT_EQ(plan.copies(), 0);
   int root = -1, slices = 0;
@@ -177,7 +179,8 @@ TEST(PlanTest, ADenseBlockLiesInOneBufferAndCopiesNothing) {
 }
 
 TEST(PlanTest, BatchStatisticsOfADenseBlockAreComputedOnceAChannel) {
-  const Graph graph = record([](Node x) { return x | conv(8, 3) | dense_layer() | dense_layer() | dense_layer() | batch_norm(); });
+  const Graph graph =
+      record([](Node x) { return x | conv(8, 3) | dense_layer() | dense_layer() | dense_layer() | batch_norm(); });
   const Placed plan(graph);
   std::vector<int> computed;
   for (const PlannedOp& op : plan.ops)
@@ -217,7 +220,8 @@ TEST(PlanTest, WhatCannotBeASliceIsCopiedIntoAConcat) {
 
 TEST(PlanTest, ZeroPaddingGoesIntoTheWindowThatReadsIt) {
   const Graph graph = record([](Node x) {
-    return x | zero_pad(zeros({1, 2}, {3, 4})) | conv(4, 3, {.stride = 2}) | relu() | zero_pad(zeros(1)) | max_pool(3, {.stride = 2});
+    return x | zero_pad(zeros({1, 2}, {3, 4})) | conv(4, 3, {.stride = 2}) | relu() | zero_pad(zeros(1)) |
+           max_pool(3, {.stride = 2});
   });
   auto ops = lower(graph, {});
   fold_padding(graph, ops);
@@ -228,14 +232,16 @@ TEST(PlanTest, ZeroPaddingGoesIntoTheWindowThatReadsIt) {
 
 TEST(PlanTest, ZeroPaddingThatWouldChangeAMeanOrAMaximumIsRefused) {
   for (const bool average : {true, false}) {
-    const Graph graph = record([=](Node x) { return x | conv(4, 3) | zero_pad(zeros(1)) | (average ? average_pool(3) : max_pool(3)); });
+    const Graph graph =
+        record([=](Node x) { return x | conv(4, 3) | zero_pad(zeros(1)) | (average ? average_pool(3) : max_pool(3)); });
     auto ops = lower(graph, {});
     EXPECT_THROW(fold_padding(graph, ops), Error);
   }
 }
 
 TEST(PlanTest, AFrozenBatchNormGoesIntoTheFrozenConvolutionBeforeIt) {
-  Graph graph = record([](Node x) { return x | conv(4, 3, {.bias = false}) | batch_norm() | relu() | flatten() | dense(3) | batch_norm(); });
+  Graph graph = record(
+      [](Node x) { return x | conv(4, 3, {.bias = false}) | batch_norm() | relu() | flatten() | dense(3) | batch_norm(); });
   auto learnt = lower(graph, {Mode::evaluate});
   fold_batch_norms(graph, learnt);
   EXPECT_NE(find<BatchNorm>(learnt), nullptr);  // its weights may change between two evaluations
@@ -262,8 +268,8 @@ TEST(PlanTest, ABatchNormWhoseConvolutionSomebodyElseReadsIsNotFolded) {
 
 TEST(PlanTest, AnAdditionTakesAnActivationAndPassesItsGradientToBothSides) {
   const Graph graph = record([](Node x) {
-    const Node y = x | conv(4, 1) | batch_norm();                               // ops 1, 2
-    return (y + (y | conv(4, 1) | batch_norm())) | relu() | conv(2, 1);         // 3, 4; 5, 6; 7
+    const Node y = x | conv(4, 1) | batch_norm();                        // ops 1, 2
+    return (y + (y | conv(4, 1) | batch_norm())) | relu() | conv(2, 1);  // 3, 4; 5, 6; 7
   });
   const Placed plan(graph);
   EXPECT_EQ(find<Add>(plan.ops)->activation, Activation::relu);
@@ -284,7 +290,9 @@ struct DeferredPlan : Placed {
   int deferred() const { return static_cast<int>(std::count_if(ops.begin(), ops.end(), is_deferred)); }
 };
 
-int deferred_in(const std::function<Node(Node)>& stages) { return DeferredPlan(record(stages)).deferred(); }
+int deferred_in(const std::function<Node(Node)>& stages) {
+  return DeferredPlan(record(stages)).deferred();
+}
 
 TEST(PlanTest, ABatchNormIsDeferredToTheReadersThatCanApplyIt) {
   const DeferredPlan plan(record([](Node x) {
@@ -309,8 +317,8 @@ TEST(PlanTest, AnAdditionTakesDeferredBatchNormsOnBothSides) {
 
 TEST(PlanTest, ABatchNormThatSomebodyCannotApplyIsNotDeferred) {
   EXPECT_EQ(deferred_in([](Node x) { return x | conv(4, 1) | batch_norm() | conv(4, 1); }), 1);
-  EXPECT_EQ(deferred_in([](Node x) { return x | conv(4, 1) | batch_norm(); }), 0);                             // the output
-  EXPECT_EQ(deferred_in([](Node x) { return x | batch_norm() | conv(4, 1); }), 0);                             // of the image
+  EXPECT_EQ(deferred_in([](Node x) { return x | conv(4, 1) | batch_norm(); }), 0);                              // the output
+  EXPECT_EQ(deferred_in([](Node x) { return x | batch_norm() | conv(4, 1); }), 0);                              // of the image
   EXPECT_EQ(deferred_in([](Node x) { return x | conv(4, 1) | batch_norm() | batch_norm() | conv(4, 1); }), 1);  // the second
   EXPECT_EQ(deferred_in([](Node x) { return x | conv(4, 1) | batch_norm() | flatten() | dense(1); }), 0);
   EXPECT_EQ(deferred_in([](Node x) {
@@ -356,7 +364,8 @@ TEST(PlanTest, AReaderThatDeclinesHasTheBatchNormAppliedForAll) {
     return (y | conv(4, 1)) + (y | max_pool(1) | conv(4, 1));
   }));
   ASSERT_EQ(plan.deferred(), 1);
-  const auto pool = std::find_if(plan.ops.begin(), plan.ops.end(), [](const PlannedOp& op) { return std::holds_alternative<Pool>(op.kind); });
+  const auto pool =
+      std::find_if(plan.ops.begin(), plan.ops.end(), [](const PlannedOp& op) { return std::holds_alternative<Pool>(op.kind); });
   apply_batch_norms(plan.ops, static_cast<int>(pool - plan.ops.begin()));
   EXPECT_EQ(plan.deferred(), 0);
   for (const PlannedOp& op : plan.ops) EXPECT_FALSE(deferred_norm(op, 0));

@@ -1,8 +1,9 @@
 // Random networks of every kind of op, on the reference backend in double: the slope of the loss along a random direction is
 // what the gradients say, whatever the planner fused, sliced, shared and copied.
 #include "engine/model.h"
+#include "engine/program.h"
 #include "engine/random.h"
-#include "kernels/backend.h"
+#include "kernels/reference/reference.h"
 #include "layers/activation.h"
 #include "layers/add.h"
 #include "layers/batch_norm.h"
@@ -18,6 +19,7 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -38,7 +40,9 @@ Graph random_graph(int number) {
   Dice dice(number);
   Graph graph;
   std::vector<Node> nodes{graph.input(4) | conv(4, 3, {.padding = same})};
-  const auto some = [&] { return nodes[nodes.size() - 1 - static_cast<std::size_t>(dice.below(std::min<int>(4, static_cast<int>(nodes.size()))))]; };
+  const auto some = [&] {
+    return nodes[nodes.size() - 1 - static_cast<std::size_t>(dice.below(std::min<int>(4, static_cast<int>(nodes.size()))))];
+  };
   const auto some_of = [&](int channels) {
     for (std::size_t i = nodes.size(); i-- > 0;)
       if (nodes[i].shape().c == channels && dice.below(2) == 0) return nodes[i];
@@ -62,10 +66,16 @@ Graph random_graph(int number) {
       case 8: nodes.push_back(x + some_of(x.shape().c)); break;
       case 9: nodes.push_back((x + some_of(x.shape().c)) | relu()); break;
       case 10: nodes.push_back(concat({x, some()})); break;
-      case 11: nodes.push_back(multiply(x, x | global_average_pool() | conv(x.shape().c, 1, {.activation = Activation::sigmoid}))); break;
+      case 11:
+        nodes.push_back(multiply(x, x | global_average_pool() | conv(x.shape().c, 1, {.activation = Activation::sigmoid})));
+        break;
       case 12: nodes.push_back(x | batch_norm() | activation(any_of_them()) | conv(1 + dice.below(5), 1)); break;
-      case 13: nodes.push_back(x | conv(4, 1) | batch_norm() | activation(any_of_them()) | zero_pad(zeros(1)) | depthwise_conv(3)); break;
-      case 14: nodes.push_back((x | conv(4, 1) | batch_norm() | dropout(0.3f)) + (some() | conv(4, 1) | batch_norm() | relu())); break;
+      case 13:
+        nodes.push_back(x | conv(4, 1) | batch_norm() | activation(any_of_them()) | zero_pad(zeros(1)) | depthwise_conv(3));
+        break;
+      case 14:
+        nodes.push_back((x | conv(4, 1) | batch_norm() | dropout(0.3f)) + (some() | conv(4, 1) | batch_norm() | relu()));
+        break;
       case 18: nodes.push_back(((x | conv(4, 1)) + (some() | conv(4, 1) | batch_norm() | relu())) | relu() | conv(3, 1)); break;
       case 19: nodes.push_back((x | conv(4, 1) | batch_norm() | relu() | dropout(0.3f)) | conv(3, 1)); break;
       case 15: {
@@ -73,7 +83,9 @@ Graph random_graph(int number) {
         nodes.push_back(multiply(y, y | global_average_pool() | conv(x.shape().c, 1)));
         break;
       }
-      case 16: nodes.push_back(x | batch_norm() | activation(any_of_them()) | average_pool(3, {.stride = 1, .padding = same})); break;
+      case 16:
+        nodes.push_back(x | batch_norm() | activation(any_of_them()) | average_pool(3, {.stride = 1, .padding = same}));
+        break;
       case 17: {  // a dense block's layer
         const Node y = concat({x, x | batch_norm() | relu() | conv(2, 1)});
         nodes.push_back(concat({y, y | batch_norm() | relu() | conv(2, 1)}));
@@ -85,13 +97,24 @@ Graph random_graph(int number) {
   return graph;
 }
 
+/// The reference, planned for as if it ran several lanes side by side.
+class LanedReference final : public Reference<double> {
+ public:
+  explicit LanedReference(int lanes) : lanes_(lanes) {}
+  int lanes() const override { return lanes_; }
+
+ private:
+  int lanes_;
+};
+
 struct Bench {
   static constexpr int batch = 3;
-  std::unique_ptr<Backend> backend = make_backend("reference", Precision::f32);
+  std::unique_ptr<Backend> backend;
   Model model;
   Buffer metrics = backend->allocate(sizeof(BatchMetrics));
 
-  explicit Bench(Graph graph) : model(std::move(graph), *backend) {
+  explicit Bench(Graph graph, int lanes = 1)
+      : backend(std::make_unique<LanedReference>(lanes)), model(std::move(graph), *backend) {
     model.plan(std::vector<Model::Request>{{Mode::train, batch, batch}});
     // Not initialize(): where dropout has left nothing, a bias of 0 sits on the kink of the next relu.
     std::vector<float> weights(static_cast<std::size_t>(model.graph().parameter_count()));
@@ -105,8 +128,12 @@ struct Bench {
   }
 
   double loss() {
+    model.program(Mode::train, batch).forward();
+    return loss_of_logits();
+  }
+
+  double loss_of_logits() {
     Program& program = model.program(Mode::train, batch);
-    program.forward();
     program.loss(static_cast<BatchMetrics*>(metrics.data()), nullptr);
     BatchMetrics result;
     backend->read(&result, metrics.data(), sizeof result);
@@ -166,10 +193,70 @@ TEST(RandomGraphTest, TheSlopeAlongARandomDirectionIsWhatTheGradientsSay) {
     const double truncation = std::abs((fine.measured - fine.predicted) - (coarse.measured - coarse.predicted));
     double size = 0;
     for (const float g : gradients) size += std::abs(g);
-    const double bound = truncation + size * std::numeric_limits<float>::epsilon() + 1000 * std::numeric_limits<double>::epsilon() / h;
+    const double bound =
+        truncation + size * std::numeric_limits<float>::epsilon() + 1000 * std::numeric_limits<double>::epsilon() / h;
     EXPECT_NEAR(fine.measured, fine.predicted, bound);
     EXPECT_GT(size, 0);
   }
+}
+
+/// Runs a pass in one of the orders that its lanes and waits allow.
+void run_in_some_order(const std::vector<PlannedProgram::Call>& pass, int lanes, Dice& dice) {
+  std::vector<bool> done(pass.size());
+  const auto next_in = [&](int lane) -> std::size_t {
+    std::size_t i = 0;
+    while (i < pass.size() && (done[i] || pass[i].lane != lane)) ++i;
+    return i;
+  };
+  for (std::size_t count = 0; count < pass.size(); ++count) {
+    std::vector<std::size_t> ready;
+    for (int lane = 0; lane < lanes; ++lane) {
+      const std::size_t i = next_in(lane);
+      if (i < pass.size() && std::all_of(pass[i].awaits.begin(), pass[i].awaits.end(), [&](int j) { return done[j]; }))
+        ready.push_back(i);
+    }
+    ASSERT_FALSE(ready.empty()) << "the lanes wait for each other";
+    const std::size_t i = ready[static_cast<std::size_t>(dice.below(static_cast<int>(ready.size())))];
+    pass[i].run();
+    done[i] = true;
+  }
+}
+
+/// What a step is yet to write must not be read before.
+void poison(const PlannedProgram& program) {
+  for (const auto* pass : {&program.forward_pass(), &program.backward_pass()})
+    for (const PlannedProgram::Call& call : *pass)
+      for (const Tensor* t : call.writes) {
+        if (!t || !t->data) continue;
+        const Shape& s = t->shape;
+        const std::int64_t last = (s.n - 1) * t->strides.n + (s.h - 1) * t->strides.h + (s.w - 1) * t->strides.w + s.c;
+        std::fill_n(t->as<double>(), last, std::numeric_limits<double>::quiet_NaN());
+      }
+}
+
+TEST(RandomGraphTest, WhateverOrderTheLanesAllowGivesTheSameBits) {
+  constexpr int lanes = 4;
+  std::size_t beside = 0;  // calls in other lanes than the first
+  for (int number = 0; number < 100; ++number) {
+    SCOPED_TRACE(fmt::format("random_graph({})", number));
+    Bench bench(random_graph(number), lanes);
+    const double loss = bench.loss();
+    const auto& program = dynamic_cast<const PlannedProgram&>(bench.model.program(Mode::train, Bench::batch));
+    bench.model.program(Mode::train, Bench::batch).backward();
+    const std::vector<float> gradients = bench.model.gradients();
+    for (const auto* pass : {&program.forward_pass(), &program.backward_pass()})
+      beside +=
+          static_cast<std::size_t>(std::count_if(pass->begin(), pass->end(), [](const auto& call) { return call.lane > 0; }));
+    Dice dice(1000 + number);
+    for (int order = 0; order < 5; ++order) {
+      poison(program);
+      run_in_some_order(program.forward_pass(), lanes, dice);
+      EXPECT_EQ(bench.loss_of_logits(), loss);
+      run_in_some_order(program.backward_pass(), lanes, dice);
+      ASSERT_EQ(bench.model.gradients(), gradients);
+    }
+  }
+  EXPECT_GT(beside, 1000u);
 }
 
 }  // namespace
