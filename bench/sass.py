@@ -20,6 +20,7 @@ import sys
 # What a kernel does not do with 16 bytes, and why.
 NARROW_READS = {
     "gather_forward<unsigned char, *>": "as many pixels of a byte as it writes elements",
+    "gather_forward_padded<*>": "three bytes a pixel",
     "linear_epilogue<*>": "takes four elements of either type",
 }
 NARROW_WRITES = {
