@@ -10,8 +10,8 @@ Each round runs every program once, one after another, so that a noisy minute fa
 a round's the median over its epochs after one of warm-up. How many times as fast we are is taken within each round: the median
 over rounds, and from the least to the most. Peak memory is the largest resident set of the whole process, interpreter and
 libraries included; on a GPU, for us all that the device lost to the process after its context was there, for PyTorch what
-its allocator handed out at most, which flatters it. A program that fails or exceeds --time-limit is recorded with its error,
-and the rest goes on.
+its allocator hands out at most or keeps for recorded graphs, which flatters it. A program that fails or exceeds --time-limit is
+recorded with its error, and the rest goes on.
 
 A peer is torch, torch:compile, torch:max-autotune or keras:BACKEND (tensorflow, jax, torch), the latter with :nojit to trace
 the step without compiling it; --python runs it. --out receives all figures after each program; with --resume what stands there

@@ -9,9 +9,9 @@
 Same work as `train`: Keras' layers, dropout and batch-norm constants, Adam 1e-3 with epsilon 1e-7, binary cross-entropy from
 logits, a fresh permutation each epoch, uint8 images resident on the device, gathered and divided by 255 there.
 images_per_second is the median over the epochs after a warm-up one; the clock stops at an epoch's end, nothing waits for the
-device before. peak_memory_bytes is the process's largest resident set on a CPU, the allocator's peak on a GPU, where
-reserved_memory_bytes is what the allocator took and held_memory_bytes all that the device lost to the process after its
-context; import_memory_bytes is the resident set once all is imported.
+device before. peak_memory_bytes is the process's largest resident set on a CPU; on a GPU, after the warm-up, which searches
+through workspaces, the allocator's peak, or with recorded graphs what it cannot give back. held_memory_bytes is all that the
+device lost to the process after its context; import_memory_bytes the resident set once all is imported.
 
 On a GPU: channels_last, autocast with float32 master weights (bf16), TF32 products (tf32) or none (f32), cuDNN's benchmark, a
 fused Adam. --compile compiles network and loss with Inductor; --graphs says who records CUDA graphs: `inductor` its forward and
@@ -352,12 +352,15 @@ def resident_bytes():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def memory(device, free_at_start):
+def memory(device, graphs, free_at_start):
     if device.type == "cpu":
         return {"peak_memory_bytes": resident_bytes()}
-    return {"peak_memory_bytes": torch.cuda.max_memory_allocated(device),
-            "reserved_memory_bytes": torch.cuda.max_memory_reserved(device),
-            "held_memory_bytes": free_at_start - torch.cuda.mem_get_info(device)[0]}
+    held = free_at_start - torch.cuda.mem_get_info(device)[0]
+    peak, reserved = torch.cuda.max_memory_allocated(device), torch.cuda.max_memory_reserved(device)
+    if graphs != "off":  # a recorded graph's memory counts as free to reuse, by itself alone
+        torch.cuda.empty_cache()
+        peak = torch.cuda.memory_reserved(device)
+    return {"peak_memory_bytes": peak, "reserved_memory_bytes": reserved, "held_memory_bytes": held}
 
 
 def main():
@@ -384,6 +387,8 @@ def main():
     images, labels = load(options, device)
     trainer = Trainer(options, images, labels)
     trainer.epoch()  # warm-up: compilation, algorithm search, first touch of memory
+    if cuda:
+        torch.cuda.reset_peak_memory_stats(device)
 
     seconds = []
     for _ in range(options.epochs):
@@ -400,7 +405,7 @@ def main():
         "layout": options.layout, "compile": options.compile, "graphs": options.graphs,
         "steps": options.epochs * -(-len(images) // options.batch_size),
         "images_per_second": len(images) / statistics.median(seconds), "seconds": sum(seconds),
-        **memory(device, free_at_start),
+        **memory(device, options.graphs, free_at_start),
         "import_memory_bytes": import_memory, "final_loss": loss,
     }, indent=1))
 
