@@ -1,10 +1,10 @@
-// y = activation(a + b); dx (+)= dy, once for a and once for b.
-// Mapping: one thread for 16 bytes of neighbours. Traffic: forward reads a and b, writes y; backward reads dy, writes dx (and
-// reads it to accumulate). Numerics: float32, rounded once.
+// y = activation(a + b); dx (+)= dy, once for a and once for b. Either may be a deferred batch-norm's (deferred.h).
+// Mapping: one thread for 16 bytes of neighbours; where a batch-norm is deferred a thread keeps its channels and walks down a
+// chunk of pixels. Traffic: forward reads a and b, writes y; backward reads dy, and a deferred side's x, writes dx (and reads
+// it to accumulate). Numerics: float32, rounded once; sums in a fixed order.
+#include "kernels/cuda/deferred_tile.h"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/ops.h"
-#include "kernels/cuda/vector.h"
-#include "kernels/formulas/activation.h"
 
 namespace microtome::cuda {
 
@@ -23,6 +23,35 @@ __global__ void __launch_bounds__(block_threads)
   store<V>(y + at_y(mine.row) + mine.column, left, mine.live);
 }
 
+/// A side that is not deferred has the identity's coefficients: x - 0 and x 1 + 0 are exact.
+template <int V>
+__device__ inline NormOf<V> of_side(const Norm& norm, const Seat& mine) {
+  if (norm.coefficients != nullptr) return load_norm<V>(norm, mine.channel, mine.live);
+  NormOf<V> identity{};
+#pragma unroll
+  for (int i = 0; i < V; ++i) identity.scale[i] = 1;
+  return identity;
+}
+
+template <class T, int V>
+__global__ void __launch_bounds__(block_threads)
+    add_forward_deferred(Tile tile, Activation activation, Norm of_a, const T* a, Place at_a, Norm of_b, const T* b, Place at_b,
+                         T* y, Place at_y) {
+  const Seat mine = seat<V>(tile);
+  if (mine.live == 0) return;
+  const NormOf<V> to_a = of_side<V>(of_a, mine), to_b = of_side<V>(of_b, mine);
+  for (unsigned pixel = mine.first + mine.lane; pixel < mine.last; pixel += tile.lanes) {
+    float left[V] = {}, right[V] = {};
+    load<V>(left, a + at_a(pixel) + mine.channel, mine.live);
+    load<V>(right, b + at_b(pixel) + mine.channel, mine.live);
+    apply<V>(to_a, of_a.activation, left);
+    apply<V>(to_b, of_b.activation, right);
+#pragma unroll
+    for (int i = 0; i < V; ++i) left[i] = activate(activation, left[i] + right[i]);
+    store<V>(y + at_y(pixel) + mine.channel, left, mine.live);
+  }
+}
+
 template <class T, int V>
 __global__ void __launch_bounds__(block_threads)
     add_backward(Sheet sheet, const T* dy, Place at_dy, T* dx, Place at_dx, bool accumulate) {
@@ -33,34 +62,71 @@ __global__ void __launch_bounds__(block_threads)
   write<V>(dx + at_dx(mine.row) + mine.column, gradient, accumulate, mine.live);
 }
 
+template <class T, int V>
+__global__ void __launch_bounds__(block_threads, summing_blocks)
+    add_backward_deferred(Tile tile, Norm norm, const T* x, Place at_x, const T* dy, Place at_dy, T* dx, Place at_dx,
+                          bool accumulate, float* sums) {
+  backward_through<T, V>(tile, norm, x, at_x, dx, at_dx, accumulate, sums,
+                         [&](unsigned pixel, const Seat& mine, float(&gradient)[V]) {
+                           load<V>(gradient, dy + at_dy(pixel) + mine.channel, mine.live);
+                         });
+}
+
 class CudaAdd final : public AddOp {
  public:
-  CudaAdd(Context& context, const Add& kind) : context_(context), activation_(kind.activation) {}
+  CudaAdd(Context& context, const Add& kind, const Layout& y)
+      : context_(context), kind_(kind), rows_(sum_rows_of(y, context.multiprocessors())) {}
 
-  void forward(const Tensor& a, const Deferred*, const Tensor& b, const Deferred*, const Tensor& y) override {
+  void forward(const Tensor& a, const Deferred* deferred_a, const Tensor& b, const Deferred* deferred_b,
+               const Tensor& y) override {
+    const Norm of_a = norm_of(deferred_a, kind_.deferred[0]), of_b = norm_of(deferred_b, kind_.deferred[1]);
     by_type(y.dtype, [&]<class T>(T) {
-      const Walk walk(y, {&a, &b, &y}, vector_width<T>);
-      launch("add_forward", context_, blocks_for(walk.sheet.count()), block_threads,
-             walk.wide ? add_forward<T, vector_width<T>> : add_forward<T, 1>, walk.sheet, activation_, a.as<const T>(),
-             place(a), b.as<const T>(), place(b), y.as<T>(), place(y));
+      constexpr int widest = vector_width<T>;
+      if (defers()) {
+        const bool wide = is_aligned(a, widest) && is_aligned(b, widest) && is_aligned(y, widest);
+        const Tile tile = streaming_tile(y, wide ? widest : 1, context_.multiprocessors());
+        launch("add_forward_deferred", context_, grid(tile), block_threads,
+               wide ? add_forward_deferred<T, widest> : add_forward_deferred<T, 1>, tile, kind_.activation, of_a,
+               a.as<const T>(), place(a), of_b, b.as<const T>(), place(b), y.as<T>(), place(y));
+      } else {
+        const Walk walk(y, {&a, &b, &y}, widest);
+        launch("add_forward", context_, blocks_for(walk.sheet.count()), block_threads,
+               walk.wide ? add_forward<T, widest> : add_forward<T, 1>, walk.sheet, kind_.activation, a.as<const T>(), place(a),
+               b.as<const T>(), place(b), y.as<T>(), place(y));
+      }
     });
   }
 
-  void backward(const Tensor& dy, const Deferred*, Side, const Tensor& dx, Write mode) override {
+  void backward(const Tensor& dy, const Deferred* deferred, Side side, const Tensor& dx, Write mode) override {
+    const Norm norm = norm_of(deferred, kind_.deferred[side == Side::a ? 0 : 1]);
     by_type(dy.dtype, [&]<class T>(T) {
-      const Walk walk(dy, {&dy, &dx}, vector_width<T>);
-      launch("add_backward", context_, blocks_for(walk.sheet.count()), block_threads,
-             walk.wide ? add_backward<T, vector_width<T>> : add_backward<T, 1>, walk.sheet, dy.as<const T>(), place(dy),
-             dx.as<T>(), place(dx), mode == Write::accumulate);
+      constexpr int widest = vector_width<T>;
+      if (deferred) {
+        const Tensor& x = deferred->x;
+        const bool wide = is_aligned(x, widest) && is_aligned(dy, widest) && is_aligned(dx, widest);
+        const Tile tile = summing_tile(dx, wide ? widest : 1, rows_);
+        launch("add_backward_deferred", context_, grid(tile), block_threads,
+               wide ? add_backward_deferred<T, widest> : add_backward_deferred<T, 1>, tile, norm, x.as<const T>(), place(x),
+               dy.as<const T>(), place(dy), dx.as<T>(), place(dx), mode == Write::accumulate, sums_of(deferred, rows_));
+      } else {
+        const Walk walk(dy, {&dy, &dx}, widest);
+        launch("add_backward", context_, blocks_for(walk.sheet.count()), block_threads,
+               walk.wide ? add_backward<T, widest> : add_backward<T, 1>, walk.sheet, dy.as<const T>(), place(dy), dx.as<T>(),
+               place(dx), mode == Write::accumulate);
+      }
     });
   }
 
-  Reads backward_reads() const override { return {}; }
+  int sum_rows() const override { return rows_; }
+  Reads backward_reads() const override { return {.x = defers()}; }
   std::string implementation() const override { return "own"; }
 
  private:
+  bool defers() const { return kind_.deferred[0] || kind_.deferred[1]; }
+
   Context& context_;
-  Activation activation_;
+  Add kind_;
+  int rows_;
 };
 
 }  // namespace
@@ -68,8 +134,8 @@ class CudaAdd final : public AddOp {
 std::unique_ptr<AddOp> make_add(Context& context, const Add& kind, const Layout& a, const Layout& b, const Layout& y) {
   require(a.shape == y.shape && b.shape == y.shape && a.dtype == y.dtype && b.dtype == y.dtype, "add: a ", to_string(a.shape),
           ", b ", to_string(b.shape), " and y ", to_string(y.shape), " differ");
-  if (derivative_reads_x(kind.activation) || kind.deferred[0] || kind.deferred[1]) return nullptr;
-  return std::make_unique<CudaAdd>(context, kind);
+  if (derivative_reads_x(kind.activation)) return nullptr;
+  return std::make_unique<CudaAdd>(context, kind, y);
 }
 
 }  // namespace microtome::cuda

@@ -1,9 +1,11 @@
-// y = x / (1 - rate) where a random number says keep, else 0; one number an element or an image (formulas/dropout.h).
-// Mapping: one thread for 16 bytes of neighbours. Traffic: reads x, writes y (backward: dy, dx); nothing is stored, since the
-// mask is a function of the step. Numerics: float32, rounded once.
+// y = x / (1 - rate) where a random number says keep, else 0; one number an element or an image (formulas/dropout.h). With one
+// an image, x may be a deferred batch-norm's (deferred.h).
+// Mapping: one thread for 16 bytes of neighbours; where a batch-norm is deferred a thread keeps its channels and walks down a
+// chunk of pixels. Traffic: reads x, writes y (backward: dy, a deferred batch-norm's x, dx); nothing is stored, since the mask
+// is a function of the step. Numerics: float32, rounded once; sums in a fixed order.
+#include "kernels/cuda/deferred_tile.h"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/ops.h"
-#include "kernels/cuda/vector.h"
 #include "kernels/formulas/dropout.h"
 
 namespace microtome::cuda {
@@ -45,21 +47,107 @@ __global__ void __launch_bounds__(block_threads)
   write<V>(y + at_y(mine.row) + mine.column, values, accumulate, mine.live);
 }
 
+/// One number an image, of `cells` pixels.
+struct ImageDraw {
+  float rate;
+  std::uint64_t stream;
+  unsigned cells;
+};
+
+/// What images' values are multiplied by, as one thread sees it: pixel by pixel, so that most are the last one's image.
+class ImageMask {
+ public:
+  __device__ ImageMask(const ImageDraw& draw, const StepState* state) : draw_(draw), state_(state) {}
+
+  /// What is dropped becomes 0 whatever it was.
+  template <int V>
+  __device__ void operator()(unsigned pixel, float (&values)[V]) {
+    if (const unsigned image = pixel / draw_.cells; image != image_) {
+      image_ = image;
+      keeps_ = dropout_keeps(state_->seed, draw_.stream, state_->step, image, draw_.rate);
+    }
+#pragma unroll
+    for (int i = 0; i < V; ++i) values[i] = keeps_ ? values[i] * dropout_scale<float>(draw_.rate) : 0.0f;
+  }
+
+ private:
+  const ImageDraw& draw_;
+  const StepState* state_;
+  unsigned image_ = ~0u;
+  bool keeps_ = false;
+};
+
+template <class T, int V>
+__global__ void __launch_bounds__(block_threads)
+    dropout_forward_deferred(Tile tile, Norm norm, ImageDraw draw, const StepState* state, const T* x, Place at_x, T* y,
+                             Place at_y) {
+  const Seat mine = seat<V>(tile);
+  if (mine.live == 0) return;
+  const NormOf<V> of_mine = load_norm<V>(norm, mine.channel, mine.live);
+  ImageMask mask(draw, state);
+  for (unsigned pixel = mine.first + mine.lane; pixel < mine.last; pixel += tile.lanes) {
+    float values[V] = {};
+    load<V>(values, x + at_x(pixel) + mine.channel, mine.live);
+    apply<V>(of_mine, norm.activation, values);
+    mask(pixel, values);
+    store<V>(y + at_y(pixel) + mine.channel, values, mine.live);
+  }
+}
+
+template <class T, int V>
+__global__ void __launch_bounds__(block_threads, summing_blocks)
+    dropout_backward_deferred(Tile tile, Norm norm, ImageDraw draw, const StepState* state, const T* x, Place at_x, const T* dy,
+                              Place at_dy, T* dx, Place at_dx, bool accumulate, float* sums) {
+  ImageMask mask(draw, state);
+  backward_through<T, V>(tile, norm, x, at_x, dx, at_dx, accumulate, sums,
+                         [&](unsigned pixel, const Seat& mine, float(&gradient)[V]) {
+                           load<V>(gradient, dy + at_dy(pixel) + mine.channel, mine.live);
+                           mask(pixel, gradient);
+                         });
+}
+
 class CudaDropout final : public DropoutOp {
  public:
-  CudaDropout(Context& context, const Dropout& kind) : context_(context), kind_(kind) {}
+  CudaDropout(Context& context, const Dropout& kind, const Layout& x)
+      : context_(context), kind_(kind), rows_(sum_rows_of(x, context.multiprocessors())) {}
 
-  void forward(const Tensor& x, const Deferred*, const StepState* state, const Tensor& y) override {
-    mask(x, state, y, Write::overwrite);
-  }
-  void backward(const Tensor& dy, const Deferred*, const StepState* state, const Tensor& dx, Write mode) override {
-    mask(dy, state, dx, mode);
+  void forward(const Tensor& x, const Deferred* deferred, const StepState* state, const Tensor& y) override {
+    const Norm norm = norm_of(deferred, kind_.deferred);
+    if (!deferred) return mask(x, state, y, Write::overwrite);
+    by_type(x.dtype, [&]<class T>(T) {
+      constexpr int widest = vector_width<T>;
+      const bool wide = is_aligned(x, widest) && is_aligned(y, widest);
+      const Tile tile = streaming_tile(x, wide ? widest : 1, context_.multiprocessors());
+      launch("dropout_forward_deferred", context_, grid(tile), block_threads,
+             wide ? dropout_forward_deferred<T, widest> : dropout_forward_deferred<T, 1>, tile, norm, image_draw(x), state,
+             x.as<const T>(), place(x), y.as<T>(), place(y));
+    });
   }
 
-  Reads backward_reads() const override { return {}; }
+  void backward(const Tensor& dy, const Deferred* deferred, const StepState* state, const Tensor& dx, Write mode) override {
+    const Norm norm = norm_of(deferred, kind_.deferred);
+    if (!deferred) return mask(dy, state, dx, mode);
+    by_type(dy.dtype, [&]<class T>(T) {
+      constexpr int widest = vector_width<T>;
+      const Tensor& x = deferred->x;
+      const bool wide = is_aligned(x, widest) && is_aligned(dy, widest) && is_aligned(dx, widest);
+      const Tile tile = summing_tile(dx, wide ? widest : 1, rows_);
+      launch("dropout_backward_deferred", context_, grid(tile), block_threads,
+             wide ? dropout_backward_deferred<T, widest> : dropout_backward_deferred<T, 1>, tile, norm, image_draw(x), state,
+             x.as<const T>(), place(x), dy.as<const T>(), place(dy), dx.as<T>(), place(dx), mode == Write::accumulate,
+             sums_of(deferred, rows_));
+    });
+  }
+
+  int sum_rows() const override { return rows_; }
+  Reads backward_reads() const override { return {.x = kind_.deferred.has_value()}; }
   std::string implementation() const override { return "own"; }
 
  private:
+  ImageDraw image_draw(const Layout& x) const {
+    return {kind_.rate, kind_.stream, static_cast<unsigned>(x.shape.h * x.shape.w)};
+  }
+
   void mask(const Tensor& x, const StepState* state, const Tensor& y, Write mode) {
     by_type(x.dtype, [&]<class T>(T) {
       const Walk walk(x, {&x, &y}, vector_width<T>);
@@ -73,6 +161,7 @@ class CudaDropout final : public DropoutOp {
 
   Context& context_;
   Dropout kind_;
+  int rows_;
 };
 
 }  // namespace
@@ -80,8 +169,8 @@ class CudaDropout final : public DropoutOp {
 std::unique_ptr<DropoutOp> make_dropout(Context& context, const Dropout& kind, const Layout& x, const Layout& y) {
   require(x.shape == y.shape && x.dtype == y.dtype, "dropout: x ", to_string(x.shape), " and y ", to_string(y.shape),
           " differ");
-  if (kind.deferred) return nullptr;
-  return std::make_unique<CudaDropout>(context, kind);
+  if (kind.deferred && !kind.per_image) return nullptr;
+  return std::make_unique<CudaDropout>(context, kind, x);
 }
 
 }  // namespace microtome::cuda

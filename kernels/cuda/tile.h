@@ -32,6 +32,14 @@ inline dim3 grid(const Tile& t) {
   return {(t.vectors + t.columns - 1) / t.columns, (t.pixels + t.chunk - 1) / t.chunk};
 }
 
+/// A tile whose chunks are x's images.
+inline Tile tile_of_images(const Layout& x, int v) {
+  const auto cells = static_cast<unsigned>(x.shape.h * x.shape.w);
+  Tile t = tile_for(static_cast<unsigned>(x.shape.c), static_cast<unsigned>(x.shape.n) * cells, v, 1);
+  t.chunk = cells;
+  return t;
+}
+
 struct Seat {
   unsigned channel, lane;
   int live;              // channels; 0 past the end
@@ -45,6 +53,24 @@ __device__ inline Seat seat(const Tile& tile) {
   const unsigned left = vector < tile.vectors ? tile.channels - channel : 0;
   return {channel, threadIdx.x / tile.columns, left < V ? static_cast<int>(left) : V, first,
           min(first + tile.chunk, tile.pixels)};
+}
+
+/// Lane 0 gets the sums of its channels over the block's lanes; all of the block must call.
+template <int V>
+__device__ inline void sum_over_lanes(const Tile& tile, unsigned lane, float (&sum)[V]) {
+  __shared__ float sums[V][block_threads];
+#pragma unroll
+  for (int i = 0; i < V; ++i) sums[i][threadIdx.x] = sum[i];
+  for (unsigned half = tile.lanes / 2; half > 0; half /= 2) {
+    __syncthreads();
+    if (lane < half) {
+#pragma unroll
+      for (int i = 0; i < V; ++i) sums[i][threadIdx.x] += sums[i][threadIdx.x + half * tile.columns];
+    }
+  }
+  if (lane > 0) return;
+#pragma unroll
+  for (int i = 0; i < V; ++i) sum[i] = sums[i][threadIdx.x];
 }
 
 inline constexpr unsigned finish_channels = 8, finish_lanes = block_threads / finish_channels;

@@ -1,6 +1,7 @@
 // Elements in registers as float, in memory as float or bf16; sixteen bytes at a time where alignment allows.
 #pragma once
 
+#include "engine/check.h"
 #include "engine/tensor.h"
 
 #include <cuda_bf16.h>

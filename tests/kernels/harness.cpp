@@ -133,6 +133,10 @@ std::string_view name(Activation activation) {
   return names[static_cast<int>(activation)];
 }
 
+std::string_view name(const DeferredNorm& deferred) {
+  return deferred ? name(*deferred) : "nothing";
+}
+
 std::string_view name(Write write) {
   return write == Write::accumulate ? "accumulate" : "overwrite";
 }

@@ -73,6 +73,13 @@ struct Spread {
   double scale = 1, offset = 0;
 };
 
+/// What a batch-norm's reader applies.
+inline constexpr Activation deferrable[] = {Activation::none, Activation::relu, Activation::relu6, Activation::swish};
+/// The share of zeros to expect behind them: all of a channel may lie where an activation clamps.
+inline double zeros_behind(const DeferredNorm& deferred) {
+  return deferred == Activation::relu || deferred == Activation::relu6 ? 0.9 : 0.5;
+}
+
 class Lab {
  public:
   Lab(Backend& backend, int significand_bits, Fill fill) : backend_(backend), bits_(significand_bits), fill_(fill) {}
@@ -209,6 +216,7 @@ void for_a_second(const F& f) {
 
 std::string to_string(const Window& window);
 std::string_view name(Activation activation);
+std::string_view name(const DeferredNorm& deferred);
 std::string_view name(Write write);
 std::string_view name(Fill fill);
 
