@@ -33,6 +33,7 @@ struct Conv {
   bool bias = false;
   Activation activation = Activation::none;  // an option: see Backend
   DeferredNorm deferred = {};                // an option
+  bool zero_padded_channels = false;         // channels of x's memory beyond its own hold zeros
   bool statistics = false;                   // an option: forward leaves partial statistics of y for the batch-norm that reads it
 };
 

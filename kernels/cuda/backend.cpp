@@ -3,9 +3,9 @@
 
 #include "kernels/cuda/context.h"
 #include "kernels/cuda/conv.h"
-#include "kernels/cuda/cudnn.h"
 #include "kernels/cuda/dense.h"
 #include "kernels/cuda/ops.h"
+#include "kernels/cuda/plans.h"
 #include "kernels/cuda/watch.h"
 
 #include <array>
@@ -17,27 +17,12 @@ namespace cuda {
 
 namespace {
 
-class CudnnHandle {
- public:
-  explicit CudnnHandle(cudaStream_t stream) {
-    check(cudnnCreate(&raw_));
-    check(cudnnSetStream(raw_, stream));
-  }
-  CudnnHandle(const CudnnHandle&) = delete;
-  CudnnHandle& operator=(const CudnnHandle&) = delete;
-  ~CudnnHandle() { check_nothrow(cudnnDestroy(raw_)); }
-
-  cudnnHandle_t raw() const { return raw_; }
-
- private:
-  cudnnHandle_t raw_ = nullptr;
-};
-
 /// A step as one CUDA graph.
 class GraphRecording final : public Recording {
  public:
-  GraphRecording(Context& context, const std::function<void()>& step) : context_(context) {
-    rehearse(step);
+  GraphRecording(Context& context, Plans& plans, const std::function<void()>& step) : context_(context) {
+    rehearse(context, plans, step);
+    check(cudaStreamSynchronize(context.stream()));
     cudaGraph_t graph = capture(step);
     const cudaError_t status = cudaGraphInstantiate(&executable_, graph, 0);
     check_nothrow(cudaGraphDestroy(graph));
@@ -49,18 +34,6 @@ class GraphRecording final : public Recording {
   void run() override { check(cudaGraphLaunch(executable_, context_.stream())); }
 
  private:
-  void rehearse(const std::function<void()>& step) {
-    context_.rehearse(true);
-    try {
-      step();
-    } catch (...) {
-      context_.rehearse(false);
-      throw;
-    }
-    context_.rehearse(false);
-    check(cudaStreamSynchronize(context_.stream()));
-  }
-
   cudaGraph_t capture(const std::function<void()>& step) {
     cudaGraph_t graph = nullptr;
     check(cudaStreamBeginCapture(context_.stream(), cudaStreamCaptureModeThreadLocal));
@@ -82,7 +55,7 @@ class GraphRecording final : public Recording {
 class CudaBackend final : public Backend {
  public:
   CudaBackend(int ordinal, Precision precision, const BackendOptions& options)
-      : ordinal_(ordinal), context_(precision, options), cudnn_(context_.stream()), cublas_(make_cublas()) {}
+      : ordinal_(ordinal), context_(precision, options), plans_(context_), cublas_(make_cublas()) {}
 
   Device device() const override {
     cudaDeviceProp properties;
@@ -126,11 +99,11 @@ class CudaBackend final : public Backend {
   void synchronize() override { check(cudaStreamSynchronize(context_.stream())); }
 
   std::unique_ptr<Recording> record(std::function<void()> step) override {
-    return std::make_unique<GraphRecording>(context_, step);
+    return std::make_unique<GraphRecording>(context_, plans_, step);
   }
 
   std::unique_ptr<ConvOp> conv(const Conv& kind, const Layout& x, const Layout& y) override {
-    return make_conv(context_, cudnn_.raw(), kind, x, y);
+    return make_conv(context_, plans_, kind, x, y);
   }
   std::unique_ptr<DenseOp> dense(const Dense& kind, const Layout& x, const Layout& y) override {
     return make_dense(context_, cublas_.raw(), kind, x, y);
@@ -173,7 +146,7 @@ class CudaBackend final : public Backend {
 
   int ordinal_;
   Context context_;
-  CudnnHandle cudnn_;
+  Plans plans_;
   CublasHandle cublas_;
 };
 

@@ -50,7 +50,7 @@ void Context::reserve(std::size_t bytes) {
 
 std::byte* Context::scratch(std::size_t bytes) {
   reserve(bytes);
-  handed_out_ = true;
+  handed_out_ = handed_out_ || !rehearsing();
   return static_cast<std::byte*>(scratch_.data());
 }
 

@@ -1,4 +1,4 @@
-// What all ops on one device share: the stream their work is queued on, scratch memory, and whether this is a rehearsal.
+// What all ops on one device share: the stream their work is queued on, scratch memory, and whether this is in earnest.
 #pragma once
 
 #include "kernels/backend.h"
@@ -8,6 +8,14 @@
 #include <vector>
 
 namespace microtome::cuda {
+
+/// What a call of an op is for. Nothing that outlives a step (weights, statistics, state) is touched but by a run; results of
+/// the others are undefined.
+enum class Phase {
+  run,       // in earnest, or while a graph is captured
+  collect,   // says what plans it will need: making them one by one, where they are first needed, would take minutes
+  rehearse,  // loads what it will need, since no memory or module may be loaded during a capture
+};
 
 /// Used by one thread at a time, on the device that was current when it was made. Outlives the ops that refer to it.
 class Context {
@@ -26,21 +34,20 @@ class Context {
   Buffer allocate(std::size_t bytes) const;
 
   /// Memory whose contents last for one call of one op. reserve() makes it at least so large, outside of any capture; an
-  /// address handed out stays valid as long as the context, since a CUDA graph may have recorded it.
+  /// address handed out to a run stays valid as long as the context, since a CUDA graph may have recorded it.
   void reserve(std::size_t bytes);
   std::byte* scratch(std::size_t bytes);
 
-  /// In a rehearsal ops plan and load what they will need and leave their results undefined; nothing that outlives a step
-  /// (weights, statistics, state) is touched. It precedes every capture, during which no memory or module may be loaded.
-  bool rehearsing() const { return rehearsing_; }
-  void rehearse(bool on) { rehearsing_ = on; }
+  bool collecting() const { return phase_ == Phase::collect; }
+  bool rehearsing() const { return phase_ != Phase::run; }
+  void enter(Phase phase) { phase_ = phase; }
 
  private:
   Precision precision_;
   BackendOptions options_;
   cudaStream_t stream_ = nullptr;
   int multiprocessors_ = 0;
-  bool rehearsing_ = false;
+  Phase phase_ = Phase::run;
   bool handed_out_ = false;
   Buffer scratch_;
   std::vector<Buffer> retired_;

@@ -127,9 +127,17 @@ OperationGraph backward_filter_graph(const ConvProblem& p) {
   return graph;
 }
 
-Layout with_channels(const Layout& t, int multiple) {
+constexpr int vector = 8;          // the channels in bf16 that vector accesses want
+constexpr std::int64_t wide = 16;  // the alignment in bytes
+
+Layout zero_padded(Layout t) {
+  t.shape.c = vector;
+  return t;
+}
+
+Layout with_whole_vectors(const Layout& t) {
   Shape shape = t.shape;
-  shape.c = (shape.c + multiple - 1) / multiple * multiple;
+  shape.c = (shape.c + vector - 1) / vector * vector;
   return {shape, t.dtype, packed(shape)};
 }
 
@@ -152,32 +160,34 @@ class Rooms {
 
 class CudnnConv final : public ConvOp {
  public:
-  CudnnConv(Context& context, cudnnHandle_t handle, const Conv& conv, const Layout& x, const Layout& y)
-      : context_(context), handle_(handle), conv_(conv), x_(x), y_(y), dy_(y) {
+  CudnnConv(Context& context, Plans& plans, const Conv& conv, const Layout& x, const Layout& y)
+      : context_(context), plans_(plans), conv_(conv), x_(x), y_(y), dy_(y) {
     dy_.dtype = x.dtype;
   }
-
-  /// Plans the forward pass; false where cuDNN cannot fuse the activation. The backward passes are planned at their first run,
-  /// since most programs of a model only evaluate.
-  bool plan_forward() { return planned(ConvPass::forward, false, {}).plan.has_value(); }
 
   void forward(const Tensor& x, const Deferred*, const Tensor& w, const Tensor* b, const Tensor& y, const Tensor*) override {
     require((b != nullptr) == conv_.bias && (b == nullptr || b->dtype == DType::f32), "conv: an f32 bias where there is one");
     require_layout("x", x, x_);
     require_layout("y", y, y_);
-    auto& [plan, way] = planned(ConvPass::forward, false, {&x, &w, b, &y});
+    Planned* const planned = find(ConvPass::forward, false, {&x, &w, b, &y});
+    if (planned == nullptr) return;
+    const ConvProblem& way = planned->way;
     const Layout filter = filter_layout(conv_, way.x, way.y, way.x.dtype);
-    Rooms rooms(*plan);
-    const std::size_t x_at = rooms.take(way.x != x_, way.x), w_at = rooms.take(filter.dtype != w.dtype, filter),
+    Rooms rooms(*planned->plan);
+    const std::size_t x_at = rooms.take(!serves(x, way.x), way.x), w_at = rooms.take(w != filter, filter),
                       y_at = rooms.take(way.y != y_, way.y);
     std::byte* scratch = context_.scratch(rooms.bytes());
-    const Tensor x_in = copied(x, way.x, scratch + x_at), w_in = copied(w, filter, scratch + w_at);
+    const Tensor x_in = copied(x, way.x, scratch + x_at), w_in = filter_in(w, filter, scratch + w_at);
     const Tensor result{way.y, way.y == y_ ? y.data : scratch + y_at};
     if (way.conv.bias) {
-      plan->run(handle_, {{conv_x, x_in.data}, {conv_w, w_in.data}, {conv_b, b->data}, {conv_y, result.data}}, scratch);
+      run(*planned, {{conv_x, x_in.data}, {conv_w, w_in.data}, {conv_b, b->data}, {conv_y, result.data}}, scratch);
     } else {
-      plan->run(handle_, {{conv_x, x_in.data}, {conv_w, w_in.data}, {conv_y, result.data}}, scratch);
-      if (b != nullptr) epilogue(context_, result, b, Activation::none, y, Write::overwrite);
+      run(*planned, {{conv_x, x_in.data}, {conv_w, w_in.data}, {conv_y, result.data}}, scratch);
+    }
+    const bool bias_left = conv_.bias && !way.conv.bias, activation_left = conv_.activation != way.conv.activation;
+    if (bias_left || activation_left || way.y != y_) {
+      epilogue(context_, result, bias_left ? b : nullptr, activation_left ? conv_.activation : Activation::none, y,
+               Write::overwrite);
     }
   }
 
@@ -185,21 +195,23 @@ class CudnnConv final : public ConvOp {
     require_layout("dy", dy, dy_);
     require_layout("dx", dx, x_);
     const bool accumulate = mode == Write::accumulate;
-    auto& [plan, way] = planned(ConvPass::backward_data, accumulate && x_.dtype == DType::bf16, {&dy, &w, &dx});
+    Planned* const planned = find(ConvPass::backward_data, accumulate && x_.dtype == DType::bf16, {&dy, &w, &dx});
+    if (planned == nullptr) return;
+    const ConvProblem& way = planned->way;
     const Layout filter = filter_layout(conv_, way.x, way.y, way.x.dtype), before = packed_as(x_, x_.dtype);
     const bool dx_detours = way.x != x_ || (accumulate && !way.adds);
-    Rooms rooms(*plan);
-    const std::size_t dy_at = rooms.take(way.y != dy_, way.y), w_at = rooms.take(filter.dtype != w.dtype, filter),
+    Rooms rooms(*planned->plan);
+    const std::size_t dy_at = rooms.take(way.y != dy_, way.y), w_at = rooms.take(w != filter, filter),
                       dx_at = rooms.take(dx_detours, way.x), before_at = rooms.take(way.adds, before);
     std::byte* scratch = context_.scratch(rooms.bytes());
-    const Tensor dy_in = copied(dy, way.y, scratch + dy_at), w_in = copied(w, filter, scratch + w_at);
+    const Tensor dy_in = copied(dy, way.y, scratch + dy_at), w_in = filter_in(w, filter, scratch + w_at);
     const Tensor result{way.x, dx_detours ? scratch + dx_at : dx.data};
     if (way.adds) {
       const Tensor kept{before, scratch + before_at};
       epilogue(context_, dx, nullptr, Activation::none, kept, Write::overwrite);
-      plan->run(handle_, {{conv_y, dy_in.data}, {conv_w, w_in.data}, {conv_before, kept.data}, {conv_x, result.data}}, scratch);
+      run(*planned, {{conv_y, dy_in.data}, {conv_w, w_in.data}, {conv_before, kept.data}, {conv_x, result.data}}, scratch);
     } else {
-      plan->run(handle_, {{conv_y, dy_in.data}, {conv_w, w_in.data}, {conv_x, result.data}}, scratch);
+      run(*planned, {{conv_y, dy_in.data}, {conv_w, w_in.data}, {conv_x, result.data}}, scratch);
     }
     if (dx_detours) epilogue(context_, result, nullptr, Activation::none, dx, mode);
   }
@@ -209,20 +221,22 @@ class CudnnConv final : public ConvOp {
     require(dw.dtype == DType::f32 && dw.is_packed(), "conv: dw is packed f32");
     require_layout("x", x, x_);
     require_layout("dy", dy, dy_);
-    auto& [plan, way] = planned(ConvPass::backward_filter, false, {&x, &dy, &dw});
+    Planned* const planned = find(ConvPass::backward_filter, false, {&x, &dy, &dw});
+    if (planned == nullptr) return;
+    const ConvProblem& way = planned->way;
     const Layout filter = filter_layout(conv_, way.x, way.y, DType::f32);
     const bool dw_detours = mode == Write::accumulate || filter.shape != dw.shape;
-    Rooms rooms(*plan);
-    const std::size_t x_at = rooms.take(way.x != x_, way.x), dy_at = rooms.take(way.y != dy_, way.y),
+    Rooms rooms(*planned->plan);
+    const std::size_t x_at = rooms.take(!serves(x, way.x), way.x), dy_at = rooms.take(way.y != dy_, way.y),
                       dw_at = rooms.take(dw_detours, filter);
     std::byte* scratch = context_.scratch(std::max(rooms.bytes(), column_sum_bytes(context_, dy)));
     const Tensor x_in = copied(x, way.x, scratch + x_at), dy_in = copied(dy, way.y, scratch + dy_at);
     const Tensor result{filter, dw_detours ? scratch + dw_at : dw.data};
     float one = 1;
     if (way.x.dtype == DType::bf16) {
-      plan->run(handle_, {{conv_x, x_in.data}, {conv_y, dy_in.data}, {conv_w, result.data}, {conv_one, &one}}, scratch);
+      run(*planned, {{conv_x, x_in.data}, {conv_y, dy_in.data}, {conv_w, result.data}, {conv_one, &one}}, scratch);
     } else {
-      plan->run(handle_, {{conv_x, x_in.data}, {conv_y, dy_in.data}, {conv_w, result.data}}, scratch);
+      run(*planned, {{conv_x, x_in.data}, {conv_y, dy_in.data}, {conv_w, result.data}}, scratch);
     }
     if (dw_detours) epilogue(context_, part(result, dw.shape), nullptr, Activation::none, dw, mode);
     if (db != nullptr) column_sums(context_, dy, *db, mode, scratch);
@@ -231,16 +245,15 @@ class CudnnConv final : public ConvOp {
   Reads backward_reads() const override { return {.x = true}; }
 
   std::string implementation() const override {
-    const auto found = plans_.find({ConvPass::forward, false, wide});
-    return found == plans_.end() || !found->second.plan ? "cudnn" : found->second.plan->engine();
+    const auto found = planned_.find({ConvPass::forward, false, wide});
+    return found == planned_.end() ? "cudnn" : found->second.plan->engine();
   }
 
  private:
-  static constexpr std::int64_t wide = 16;  // the alignment in bytes that vector accesses want
-
   struct Planned {
-    std::optional<Plan> plan;
+    const Plan* plan;
     ConvProblem way;
+    Execution execution{};
   };
 
   static void require_layout(std::string_view what, const Layout& found, const Layout& planned) {
@@ -255,46 +268,66 @@ class CudnnConv final : public ConvOp {
     return result;
   }
 
+  /// Whether a tensor is what is wanted where it lies: x's own layout, or that with the zeros behind its channels.
+  bool serves(const Tensor& from, const Layout& to) const {
+    return from == to || (conv_.zero_padded_channels && from == x_ && to == zero_padded(x_));
+  }
+
   /// `from` under another layout, if it is one. Where that has more channels, what they hold does not matter: it ends in
-  /// elements of dw that are dropped.
+  /// elements of dw that are dropped, or meets the zeros of filter_in.
   Tensor copied(const Tensor& from, const Layout& to, void* room) {
-    if (from == to) return from;
+    if (serves(from, to)) return {to, from.data};
     const Tensor result{to, room};
     epilogue(context_, from, nullptr, Activation::none, part(result, from.shape), Write::overwrite);
     return result;
   }
 
-  /// The plan of a pass for addresses such as these; made now if there is none yet. None where an activation cannot be fused.
-  Planned& planned(ConvPass pass, bool adds, std::initializer_list<const Tensor*> tensors) {
+  /// w for x and y as a way takes them, with zeros for channels that it has not.
+  Tensor filter_in(const Tensor& w, const Layout& to, void* room) {
+    if (w.shape != to.shape && !context_.rehearsing()) check(cudaMemsetAsync(room, 0, to.packed_bytes(), context_.stream()));
+    return copied(w, to, room);
+  }
+
+  /// The plan of a pass for addresses such as these, made now if there is none yet. While plans are collected it is asked for,
+  /// and null.
+  Planned* find(ConvPass pass, bool adds, std::initializer_list<const Tensor*> tensors) {
     const bool even = std::all_of(tensors.begin(), tensors.end(), [](const Tensor* t) {
       return t == nullptr || reinterpret_cast<std::uintptr_t>(t->data) % wide == 0;
     });
     const std::int64_t alignment = even ? wide : static_cast<std::int64_t>(size_bytes(x_.dtype));
-    const auto [found, fresh] = plans_.try_emplace({pass, adds, alignment});
-    if (fresh)
-      found->second = plan({conv_, x_, pass == ConvPass::forward ? y_ : dy_, context_.precision(), pass, alignment, adds});
-    return found->second;
+    const std::tuple key{pass, adds, alignment};
+    if (const auto known = planned_.find(key); known != planned_.end()) return context_.collecting() ? nullptr : &known->second;
+
+    ConvProblem wanted{conv_, x_, pass == ConvPass::forward ? y_ : dy_, context_.precision(), pass, alignment, adds};
+    if (pass != ConvPass::forward) {
+      wanted.conv.bias = false;
+      wanted.conv.activation = Activation::none;
+    }
+    const std::vector<ConvProblem> tries = ways(wanted);
+    Ways problems;
+    for (const ConvProblem& way : tries) problems.push_back(problem_of(way, context_.options().deterministic));
+    if (context_.collecting()) {
+      plans_.want(std::move(problems));
+      return nullptr;
+    }
+    const Plans::Found found = plans_.find(problems);
+    if (found.plan == nullptr) {
+      fail(ExitCode::machine, "cuDNN has no engine for this convolution",
+           {.found = problems.front().key,
+            .next = "try another --precision, or set CUDNN_LOGWARN_DBG=1 to see why each engine was refused"});
+    }
+    return &planned_.emplace(key, Planned{found.plan, tries[found.way]}).first->second;
   }
 
-  Planned plan(const ConvProblem& wanted) {
-    for (const ConvProblem& way : ways(wanted)) {
-      std::optional<Plan> plan = Plan::choose({handle_}, operations_of(way), limits_of(way, context_.options().deterministic));
-      if (!plan) continue;
-      context_.reserve(plan->workspace_bytes());
-      return {std::move(plan), way};
-    }
-    if (wanted.pass == ConvPass::forward && conv_.activation != Activation::none) return {};
-    fail(ExitCode::machine, "cuDNN has no engine for this convolution",
-         {.found =
-              fmt::format("x {}, y {}, {} groups, {}", to_string(x_.shape), to_string(y_.shape), conv_.groups, name(x_.dtype)),
-          .next = "try another --precision, or set CUDNN_LOGWARN_DBG=1 to see why each engine was refused"});
+  void run(Planned& planned, std::initializer_list<Execution::Argument> arguments, void* workspace) {
+    planned.execution.run(plans_.handle(), *planned.plan, {arguments.begin(), arguments.size()}, workspace);
   }
 
   Context& context_;
-  cudnnHandle_t handle_;
+  Plans& plans_;
   Conv conv_;
   Layout x_, y_, dy_;
-  std::map<std::tuple<ConvPass, bool, std::int64_t>, Planned> plans_;
+  std::map<std::tuple<ConvPass, bool, std::int64_t>, Planned> planned_;
 };
 
 ConvProblem widened(ConvProblem p) {
@@ -305,7 +338,19 @@ ConvProblem widened(ConvProblem p) {
   return p;
 }
 
-}  // namespace
+std::string key_of(const ConvProblem& p, bool deterministic) {
+  constexpr std::string_view passes[] = {"forward", "backward data", "backward filter"};
+  constexpr std::string_view precisions[] = {"f32", "tf32", "bf16"};
+  const auto tensor = [](const Layout& t) {
+    return fmt::format("{} {} by {},{},{}", name(t.dtype), to_string(t.shape), t.strides.n, t.strides.h, t.strides.w);
+  };
+  const Window& w = p.conv.window;
+  return fmt::format("conv {} {} x {} y {} kernel {}x{} stride {}x{} before {}x{} after {}x{} groups {}{}{}{}{} aligned {}",
+                     passes[static_cast<int>(p.pass)], precisions[static_cast<int>(p.precision)], tensor(p.x), tensor(p.y),
+                     w.kernel.h, w.kernel.w, w.stride.h, w.stride.w, w.before.h, w.before.w, w.after.h, w.after.w,
+                     p.conv.groups, p.conv.bias ? " bias" : "", p.conv.activation == Activation::relu ? " relu" : "",
+                     p.adds ? " adds" : "", deterministic ? " deterministic" : "", p.alignment);
+}
 
 OperationGraph operations_of(const ConvProblem& problem) {
   switch (problem.pass) {
@@ -316,27 +361,37 @@ OperationGraph operations_of(const ConvProblem& problem) {
   return {};
 }
 
-EngineLimits limits_of(const ConvProblem& problem, bool deterministic) {
-  return {.tensor_cores = problem.precision != Precision::f32, .deterministic = deterministic};
+}  // namespace
+
+Problem problem_of(const ConvProblem& problem, bool deterministic) {
+  return {.key = key_of(problem, deterministic),
+          .graph = [problem] { return operations_of(problem); },
+          .limits = {.tensor_cores = problem.precision != Precision::f32, .deterministic = deterministic}};
 }
 
 std::vector<ConvProblem> ways(const ConvProblem& wanted) {
-  std::vector<ConvProblem> result{wanted};
   const bool bf16 = wanted.x.dtype == DType::bf16;
+  std::vector<ConvProblem> result;
+  if (bf16 && wanted.conv.zero_padded_channels && wanted.conv.groups == 1 && wanted.pass != ConvPass::backward_data &&
+      wanted.alignment == wide && wanted.x.shape.c < vector && wanted.x.strides.w == vector)
+    result.emplace_back(wanted).x = zero_padded(wanted.x);
+  result.push_back(wanted);
   switch (wanted.pass) {
     case ConvPass::forward:
-      if (wanted.conv.bias && wanted.conv.activation == Activation::none)
-        result.emplace_back(widened(wanted)).conv.bias = false;
+      if (wanted.conv.bias || wanted.conv.activation != Activation::none) {
+        ConvProblem& plain = result.emplace_back(widened(wanted));
+        plain.conv.bias = false;
+        plain.conv.activation = Activation::none;
+      }
       break;
     case ConvPass::backward_data:
       if (wanted.adds) result.emplace_back(widened(wanted)).adds = false;
       break;
     case ConvPass::backward_filter:
       if (bf16 && wanted.conv.groups == 1) {
-        constexpr int vector = 8;
         ConvProblem& padded = result.emplace_back(wanted);
-        padded.x = with_channels(padded.x, vector);
-        padded.y = with_channels(padded.y, vector);
+        padded.x = with_whole_vectors(padded.x);
+        padded.y = with_whole_vectors(padded.y);
       }
       if (bf16) result.push_back(widened(wanted));
       break;
@@ -344,15 +399,13 @@ std::vector<ConvProblem> ways(const ConvProblem& wanted) {
   return result;
 }
 
-std::unique_ptr<ConvOp> make_conv(Context& context, cudnnHandle_t handle, const Conv& conv, const Layout& x, const Layout& y) {
+std::unique_ptr<ConvOp> make_conv(Context& context, Plans& plans, const Conv& conv, const Layout& x, const Layout& y) {
   require(y.shape == conv.window.output(x.shape, y.shape.c) && x.shape.c % conv.groups == 0 && y.shape.c % conv.groups == 0,
           "conv: y is ", to_string(y.shape), " for x ", to_string(x.shape), " in ", conv.groups, " groups");
   if (conv.groups > 1 && conv.groups == x.shape.c && x.shape.c == y.shape.c) return make_depthwise_conv(context, conv, x, y);
   if (conv.deferred || conv.statistics) return nullptr;
   if (conv.activation != Activation::none && conv.activation != Activation::relu) return nullptr;
-  auto op = std::make_unique<CudnnConv>(context, handle, conv, x, y);
-  if (!op->plan_forward()) return nullptr;
-  return op;
+  return std::make_unique<CudnnConv>(context, plans, conv, x, y);
 }
 
 }  // namespace microtome::cuda

@@ -3,13 +3,11 @@
 #pragma once
 
 #include "engine/backend.h"
-#include "kernels/cuda/cudnn.h"
+#include "kernels/cuda/plans.h"
 
 #include <memory>
 
 namespace microtome::cuda {
-
-class Context;
 
 enum class ConvPass { forward, backward_data, backward_filter };
 
@@ -26,13 +24,13 @@ struct ConvProblem {
   bool adds = false;            // backward data: dx = what was there (conv_before, packed) + the gradient, rounded once
 };
 
-OperationGraph operations_of(const ConvProblem& problem);
-EngineLimits limits_of(const ConvProblem& problem, bool deterministic);
+Problem problem_of(const ConvProblem& problem, bool deterministic);
 
-/// A problem, then the ways round it for what cuDNN does not take: its x and y under other layouts, without bias, or not
-/// adding. All round their result once.
+/// A problem, then the ways round it for what cuDNN does not take: its x and y under other layouts, without bias and
+/// activation, or not adding. All round their result once. Before it stands the problem with 8 channels, if x's memory has so
+/// many.
 std::vector<ConvProblem> ways(const ConvProblem& wanted);
 
-std::unique_ptr<ConvOp> make_conv(Context&, cudnnHandle_t, const Conv&, const Layout& x, const Layout& y);
+std::unique_ptr<ConvOp> make_conv(Context&, Plans&, const Conv&, const Layout& x, const Layout& y);
 
 }  // namespace microtome::cuda

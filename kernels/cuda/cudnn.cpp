@@ -17,6 +17,15 @@ void check_nothrow(cudnnStatus_t status, std::source_location at) noexcept {
   std::fprintf(stderr, "%s:%u: cuDNN: %s\n", at.file_name(), static_cast<unsigned>(at.line()), cudnnGetErrorString(status));
 }
 
+CudnnHandle::CudnnHandle(cudaStream_t stream) {
+  check(cudnnCreate(&raw_));
+  check(cudnnSetStream(raw_, stream));
+}
+
+CudnnHandle::~CudnnHandle() {
+  if (raw_ != nullptr) check_nothrow(cudnnDestroy(raw_));
+}
+
 Descriptor::Descriptor(cudnnBackendDescriptorType_t type) {
   check(cudnnBackendCreateDescriptor(type, &raw_));
 }
@@ -38,6 +47,10 @@ void Descriptor::finalize(std::source_location at) {
   check(cudnnBackendFinalize(raw_), at);
 }
 
+bool Descriptor::try_set(cudnnBackendAttributeName_t name, cudnnBackendAttributeType_t type, const void* value) {
+  return cudnnBackendSetAttribute(raw_, name, type, 1, value) == CUDNN_STATUS_SUCCESS;
+}
+
 bool Descriptor::try_finalize() {
   return cudnnBackendFinalize(raw_) == CUDNN_STATUS_SUCCESS;
 }
@@ -52,6 +65,12 @@ std::int64_t Descriptor::read(cudnnBackendAttributeName_t name, cudnnBackendAttr
 cudnnDataType_t cudnn_type(DType type) {
   require(type == DType::f32 || type == DType::bf16, "cuDNN: no type for ", name(type));
   return type == DType::f32 ? CUDNN_DATA_FLOAT : CUDNN_DATA_BFLOAT16;
+}
+
+std::size_t extent_bytes(const TensorSpec& spec) {
+  std::int64_t elements = 1;
+  for (std::size_t d = 0; d < spec.dimensions.size(); ++d) elements += (spec.dimensions[d] - 1) * spec.strides[d];
+  return static_cast<std::size_t>(elements) * (spec.type == CUDNN_DATA_FLOAT ? sizeof(float) : 2);
 }
 
 TensorSpec spec_of(std::int64_t id, const Layout& layout, std::int64_t alignment) {
@@ -85,6 +104,7 @@ const Descriptor& OperationGraph::tensor(const TensorSpec& spec) {
   tensor.set(CUDNN_ATTR_TENSOR_IS_VIRTUAL, spec.is_virtual);
   if (spec.by_value) tensor.set(CUDNN_ATTR_TENSOR_IS_BY_VALUE, true);
   tensor.finalize();
+  if (!spec.is_virtual) arguments_.push_back(spec);
   return tensor;
 }
 
@@ -149,6 +169,13 @@ bool is_runtime_compiled(const Descriptor& engine) {
   return std::find(notes.begin(), notes.begin() + count, CUDNN_BEHAVIOR_NOTE_RUNTIME_COMPILATION) != notes.begin() + count;
 }
 
+Candidate candidate_of(Descriptor config, const Descriptor& engine) {
+  std::int64_t index = -1;
+  engine.read(CUDNN_ATTR_ENGINE_GLOBAL_INDEX, CUDNN_TYPE_INT64, 1, &index);
+  const bool runtime_compiled = is_runtime_compiled(engine);
+  return {std::move(config), index, runtime_compiled};
+}
+
 }  // namespace
 
 std::optional<Descriptor> OperationGraph::finalized(const Target& target) const {
@@ -160,8 +187,28 @@ std::optional<Descriptor> OperationGraph::finalized(const Target& target) const 
   return graph;
 }
 
-std::vector<Candidate> Plan::candidates(const Target& target, const OperationGraph& graph, const EngineLimits& limits,
-                                        cudnnBackendHeurMode_t mode) {
+EngineChoice Candidate::choice() const {
+  EngineChoice result{engine};
+  constexpr std::int64_t most = CUDNN_KNOB_TYPE_COUNTS;  // cuDNN does not say beforehand how many there are
+  std::vector<Descriptor> knobs;
+  std::vector<cudnnBackendDescriptor_t> raw;
+  for (std::int64_t i = 0; i < most; ++i) raw.push_back(knobs.emplace_back(CUDNN_BACKEND_KNOB_CHOICE_DESCRIPTOR).raw());
+  const std::int64_t count =
+      config.read(CUDNN_ATTR_ENGINECFG_KNOB_CHOICES, CUDNN_TYPE_BACKEND_DESCRIPTOR, most, raw.data());
+  knobs.erase(knobs.begin() + count, knobs.end());
+  for (const Descriptor& knob : knobs) {
+    cudnnBackendKnobType_t type{};
+    std::int64_t value = 0;
+    knob.read(CUDNN_ATTR_KNOB_CHOICE_KNOB_TYPE, CUDNN_TYPE_KNOB_TYPE, 1, &type);
+    knob.read(CUDNN_ATTR_KNOB_CHOICE_KNOB_VALUE, CUDNN_TYPE_INT64, 1, &value);
+    result.knobs.emplace_back(type, value);
+  }
+  std::sort(result.knobs.begin(), result.knobs.end());
+  return result;
+}
+
+std::vector<Candidate> candidates(const Target& target, const OperationGraph& graph, const EngineLimits& limits,
+                                  cudnnBackendHeurMode_t mode) {
   const std::optional<Descriptor> operations = graph.finalized(target);
   if (!operations) return {};
   std::vector<Candidate> result;
@@ -169,12 +216,37 @@ std::vector<Candidate> Plan::candidates(const Target& target, const OperationGra
     Descriptor engine(CUDNN_BACKEND_ENGINE_DESCRIPTOR);
     cudnnBackendDescriptor_t raw = engine.raw();
     config.read(CUDNN_ATTR_ENGINECFG_ENGINE, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &raw);
-    if (!is_acceptable(engine, limits)) continue;
-    std::int64_t index = -1;
-    engine.read(CUDNN_ATTR_ENGINE_GLOBAL_INDEX, CUDNN_TYPE_INT64, 1, &index);
-    result.push_back({std::move(config), index, is_runtime_compiled(engine)});
+    if (is_acceptable(engine, limits)) result.push_back(candidate_of(std::move(config), engine));
   }
   return result;
+}
+
+std::optional<Candidate> candidate(const Target& target, const OperationGraph& graph, const EngineLimits& limits,
+                                   const EngineChoice& choice) {
+  const std::optional<Descriptor> operations = graph.finalized(target);
+  if (!operations) return {};
+  Descriptor engine(CUDNN_BACKEND_ENGINE_DESCRIPTOR);
+  engine.set(CUDNN_ATTR_ENGINE_OPERATION_GRAPH, *operations);
+  if (target.properties != nullptr) engine.set(CUDNN_ATTR_ENGINE_DEVICEPROP, *target.properties);
+  Descriptor config(CUDNN_BACKEND_ENGINECFG_DESCRIPTOR);
+  if (!engine.try_set(CUDNN_ATTR_ENGINE_GLOBAL_INDEX, CUDNN_TYPE_INT64, &choice.engine) || !engine.try_finalize()) return {};
+  std::vector<Descriptor> knobs;
+  std::vector<cudnnBackendDescriptor_t> raw;
+  for (const auto& [number, value] : choice.knobs) {
+    Descriptor& knob = knobs.emplace_back(CUDNN_BACKEND_KNOB_CHOICE_DESCRIPTOR);
+    const auto type = static_cast<cudnnBackendKnobType_t>(number);
+    if (!knob.try_set(CUDNN_ATTR_KNOB_CHOICE_KNOB_TYPE, CUDNN_TYPE_KNOB_TYPE, &type) ||
+        !knob.try_set(CUDNN_ATTR_KNOB_CHOICE_KNOB_VALUE, CUDNN_TYPE_INT64, &value) || !knob.try_finalize())
+      return {};
+    raw.push_back(knob.raw());
+  }
+  config.set(CUDNN_ATTR_ENGINECFG_ENGINE, engine);
+  if (!raw.empty()) {
+    config.set(CUDNN_ATTR_ENGINECFG_KNOB_CHOICES, CUDNN_TYPE_BACKEND_DESCRIPTOR, static_cast<std::int64_t>(raw.size()),
+               raw.data());
+  }
+  if (!config.try_finalize() || !is_acceptable(engine, limits)) return {};
+  return candidate_of(std::move(config), engine);
 }
 
 std::optional<Plan> Plan::build(const Target& target, Candidate candidate, const EngineLimits& limits) {
@@ -189,8 +261,8 @@ std::optional<Plan> Plan::build(const Target& target, Candidate candidate, const
   return Plan(std::move(candidate), std::move(plan), static_cast<std::size_t>(workspace));
 }
 
-std::optional<Plan> Plan::choose(const Target& target, const OperationGraph& graph, const EngineLimits& limits) {
-  for (const cudnnBackendHeurMode_t mode : heuristic_modes) {
+std::optional<Plan> Plan::first(const Target& target, const OperationGraph& graph, const EngineLimits& limits) {
+  for (const cudnnBackendHeurMode_t mode : {CUDNN_HEUR_MODE_A, CUDNN_HEUR_MODE_FALLBACK}) {
     for (Candidate& candidate : candidates(target, graph, limits, mode)) {
       if (std::optional<Plan> plan = build(target, std::move(candidate), limits)) return plan;
     }
@@ -205,10 +277,10 @@ std::string Plan::engine() const {
   return fmt::format("cudnn engine {}", candidate_.engine);
 }
 
-void Plan::run(cudnnHandle_t handle, std::initializer_list<Argument> arguments, void* workspace) {
+void Execution::run(cudnnHandle_t handle, const Plan& plan, std::span<const Argument> arguments, void* workspace) {
   if (!variant_ || workspace != workspace_ ||
       !std::equal(arguments.begin(), arguments.end(), arguments_.begin(), arguments_.end())) {
-    arguments_ = arguments;
+    arguments_.assign(arguments.begin(), arguments.end());
     workspace_ = workspace;
     std::vector<std::int64_t> ids;
     std::vector<void*> data;
@@ -220,7 +292,7 @@ void Plan::run(cudnnHandle_t handle, std::initializer_list<Argument> arguments, 
     variant_->set(CUDNN_ATTR_VARIANT_PACK_WORKSPACE, CUDNN_TYPE_VOID_PTR, 1, &workspace_);
     variant_->finalize();
   }
-  check(cudnnBackendExecute(handle, plan_.raw(), variant_->raw()));
+  check(cudnnBackendExecute(handle, plan.descriptor().raw(), variant_->raw()));
 }
 
 }  // namespace microtome::cuda

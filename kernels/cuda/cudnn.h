@@ -7,8 +7,8 @@
 #include <cudnn.h>
 
 #include <array>
+#include <compare>
 #include <cstdint>
-#include <initializer_list>
 #include <memory>
 #include <optional>
 #include <span>
@@ -22,6 +22,20 @@ namespace microtome::cuda {
 /// Throws Error(ExitCode::machine).
 void check(cudnnStatus_t status, std::source_location at = std::source_location::current());
 void check_nothrow(cudnnStatus_t status, std::source_location at = std::source_location::current()) noexcept;
+
+/// cuDNN on the current device, its work queued on a stream. One thread at a time may use it.
+class CudnnHandle {
+ public:
+  explicit CudnnHandle(cudaStream_t stream);
+  CudnnHandle(CudnnHandle&& other) noexcept : raw_(std::exchange(other.raw_, nullptr)) {}
+  CudnnHandle& operator=(CudnnHandle&&) = delete;
+  ~CudnnHandle();
+
+  cudnnHandle_t raw() const { return raw_; }
+
+ private:
+  cudnnHandle_t raw_ = nullptr;
+};
 
 /// Owns one backend descriptor.
 class Descriptor {
@@ -48,7 +62,8 @@ class Descriptor {
   }
   void finalize(std::source_location at = std::source_location::current());
 
-  /// False where cuDNN refuses: the way it says that an engine does not support a graph.
+  /// False where cuDNN refuses: the way it says that an engine does not support a graph, or that it knows none of that number.
+  bool try_set(cudnnBackendAttributeName_t name, cudnnBackendAttributeType_t type, const void* value);
   bool try_finalize();
 
   /// As many values as there are, at most `values.size()`.
@@ -69,6 +84,9 @@ struct TensorSpec {
   bool by_value = false;        // one number in host memory
 };
 
+/// Bytes from a tensor's first element to its last, the gaps of a slice included.
+std::size_t extent_bytes(const TensorSpec& spec);
+
 TensorSpec spec_of(std::int64_t id, const Layout& layout, std::int64_t alignment);
 cudnnDataType_t cudnn_type(DType type);
 
@@ -86,6 +104,9 @@ class OperationGraph {
  public:
   const Descriptor& tensor(const TensorSpec& spec);
 
+  /// The tensors that a run is handed.
+  const std::vector<TensorSpec>& arguments() const { return arguments_; }
+
   /// All operations as one descriptor; none where cuDNN refuses the combination.
   std::optional<Descriptor> finalized(const Target& target) const;
 
@@ -98,10 +119,8 @@ class OperationGraph {
  private:
   std::vector<std::unique_ptr<Descriptor>> parts_;
   std::vector<cudnnBackendDescriptor_t> operations_;
+  std::vector<TensorSpec> arguments_;
 };
-
-/// Where plans are looked for, in this order.
-inline constexpr std::array heuristic_modes{CUDNN_HEUR_MODE_A, CUDNN_HEUR_MODE_FALLBACK};
 
 /// What an engine may do to the numbers.
 struct EngineLimits {
@@ -110,36 +129,45 @@ struct EngineLimits {
   std::size_t workspace_bytes = std::size_t{1} << 30;
 };
 
+/// An engine and what its knobs are set to, in numbers that a file can hold.
+struct EngineChoice {
+  std::int64_t engine = -1;                                    // its global index
+  std::vector<std::pair<std::int64_t, std::int64_t>> knobs{};  // type and value, in the order of the types
+  auto operator<=>(const EngineChoice&) const = default;
+};
+
 /// An engine with its knobs chosen, which supports a graph on a target.
 struct Candidate {
   Descriptor config;
   std::int64_t engine = -1;
   bool runtime_compiled = false;  // its plan can be built only where there is a driver
+
+  EngineChoice choice() const;
 };
 
-/// An engine, ready to run.
+/// A heuristic's list, best first, of engines that sum in float32 and use neither Winograd's nor Fourier's transform, whose
+/// errors exceed those of a plain sum.
+std::vector<Candidate> candidates(const Target& target, const OperationGraph& graph, const EngineLimits& limits,
+                                  cudnnBackendHeurMode_t mode);
+
+/// What was chosen before, perhaps by another process. None where this cuDNN does not know it, or it does not support the
+/// graph.
+std::optional<Candidate> candidate(const Target& target, const OperationGraph& graph, const EngineLimits& limits,
+                                   const EngineChoice& choice);
+
+/// An engine, ready to run a graph. One thread at a time may use it.
 class Plan {
  public:
-  /// The first that builds of heuristic mode A's candidates, then of the fallback's. None: no such engine.
-  static std::optional<Plan> choose(const Target& target, const OperationGraph& graph, const EngineLimits& limits);
-
   /// None where cuDNN refuses, or wants more workspace than it may have.
   static std::optional<Plan> build(const Target& target, Candidate candidate, const EngineLimits& limits);
 
-  /// A heuristic's list, best first, of engines that sum in float32 and use neither Winograd's nor Fourier's transform, whose
-  /// errors exceed those of a plain sum.
-  static std::vector<Candidate> candidates(const Target& target, const OperationGraph& graph, const EngineLimits& limits,
-                                           cudnnBackendHeurMode_t mode);
+  /// The first that builds of heuristic mode A's candidates, then of the fallback's. None: no such engine.
+  static std::optional<Plan> first(const Target& target, const OperationGraph& graph, const EngineLimits& limits);
 
+  const Candidate& candidate() const { return candidate_; }
   std::size_t workspace_bytes() const { return workspace_bytes_; }
   std::string engine() const;  // "cudnn engine 62"
-
-  struct Argument {
-    std::int64_t id;
-    void* data;
-    bool operator==(const Argument&) const = default;
-  };
-  void run(cudnnHandle_t handle, std::initializer_list<Argument> arguments, void* workspace);
+  const Descriptor& descriptor() const { return plan_; }
 
  private:
   Plan(Candidate candidate, Descriptor plan, std::size_t workspace_bytes);
@@ -147,8 +175,20 @@ class Plan {
   Candidate candidate_;
   Descriptor plan_;
   std::size_t workspace_bytes_;
+};
 
-  // The arguments of the last run, which are those of the next one as well unless a test moves its tensors.
+/// Runs of one plan by one caller: the arguments of the last run are those of the next one as well, unless a test moves its
+/// tensors.
+class Execution {
+ public:
+  struct Argument {
+    std::int64_t id;
+    void* data;
+    bool operator==(const Argument&) const = default;
+  };
+  void run(cudnnHandle_t handle, const Plan& plan, std::span<const Argument> arguments, void* workspace);
+
+ private:
   std::optional<Descriptor> variant_;
   std::vector<Argument> arguments_;
   void* workspace_ = nullptr;

@@ -186,6 +186,41 @@ TEST_P(ConvTest, FusedActivationsMatchReference) {
       GTEST_SKIP() << "this backend fuses no activation into a convolution";
 }
 
+/// As the network's input lies on a GPU in bf16: 3 channels, and room for 8.
+TEST_P(ConvTest, ZeroPaddedChannelsMatchReference) {
+  const Shape own{2, 9, 11, 3}, padded{2, 9, 11, 8};
+  std::vector<double> image(static_cast<std::size_t>(padded.count()));
+  for (std::size_t i = 0; i < image.size(); ++i) image[i] = i % 8 < 3 ? static_cast<double>(i * 7 % 5) - 2 : 0;
+  for (const Window& window : {Window{.kernel = 3, .stride = 2, .before = 0, .after = 1}, Window{.kernel = 1}}) {
+    Case c = make_case({own}, 16, window);
+    c.kind.zero_padded_channels = true;
+    SCOPED_TRACE(describe(c));
+    const auto x_of = [&](Lab& lab) {
+      Tensor x = lab.given("x", lab.activations({padded}), image);
+      x.shape = own;
+      return x;
+    };
+    certify(Fill::integers, [&](Lab& lab) {
+      const Layout y = lab.activations(c.y), channels = lab.parameters({{1, 1, 1, c.y.shape.c}});
+      const Tensor x = x_of(lab), b = lab.input("b", channels);
+      const auto op = lab.backend().conv(c.kind, x, y);
+      op->forward(x, nullptr, lab.input("w", lab.activations({filter_of(c)})), &b, lab.output("y", y), nullptr);
+      return true;
+    });
+    for (const Write write : both_writes) {
+      SCOPED_TRACE(name(write));
+      certify(Fill::integers, [&](Lab& lab) {
+        const Layout y = lab.activations(c.y), channels = lab.parameters({{1, 1, 1, c.y.shape.c}});
+        const Tensor x = x_of(lab), db = lab.output("db", channels, write);
+        const auto op = lab.backend().conv(c.kind, x, y);
+        op->backward_filter(x, nullptr, lab.input("dy", y), lab.output("dw", lab.parameters({filter_of(c)}), write), &db,
+                            write);
+        return true;
+      });
+    }
+  }
+}
+
 TEST_P(ConvTest, RandomShapesMatchReference) {
   for_a_second([&](Dice& dice) {
     const int groups = dice.pick({1, 1, 1, 2, 3});

@@ -35,13 +35,10 @@ std::string text_of(const std::string& path) {
   return {std::istreambuf_iterator<char>(file), {}};
 }
 
+constexpr bool deterministic = true;  // the fewest engines
+
 std::string describe(const ConvProblem& p) {
-  const Window& w = p.conv.window;
-  const auto tensor = [](const Layout& t) { return fmt::format("{} of {} channels", to_string(t.shape), t.strides.w); };
-  return fmt::format("pass {} kernel {}x{} stride {}x{} before {}x{} after {}x{} x {} y {} bias {} relu {} adds {}",
-                     static_cast<int>(p.pass), w.kernel.h, w.kernel.w, w.stride.h, w.stride.w, w.before.h, w.before.w,
-                     w.after.h, w.after.w, tensor(p.x), tensor(p.y), p.conv.bias, p.conv.activation == Activation::relu,
-                     p.adds);
+  return problem_of(p, deterministic).key;
 }
 
 using Problems = std::map<std::string, ConvProblem>;  // by description: each once
@@ -134,10 +131,10 @@ class CudnnPlanTest : public testing::TestWithParam<Case> {
   /// An engine that cuDNN ships compiled is built, or it has one to compile on the device.
   bool has_plan(const ConvProblem& problem) const {
     const Target target{.properties = &properties_};
-    const EngineLimits limits = limits_of(problem, true);
-    for (const cudnnBackendHeurMode_t mode : heuristic_modes) {
+    const auto [key, graph, limits] = problem_of(problem, deterministic);
+    for (const cudnnBackendHeurMode_t mode : {CUDNN_HEUR_MODE_A, CUDNN_HEUR_MODE_FALLBACK}) {
       bool left_to_the_device = false;
-      for (Candidate& candidate : Plan::candidates(target, operations_of(problem), limits, mode)) {
+      for (Candidate& candidate : candidates(target, graph(), limits, mode)) {
         left_to_the_device = left_to_the_device || candidate.runtime_compiled;
         if (!candidate.runtime_compiled && Plan::build(target, std::move(candidate), limits)) return true;
       }
@@ -183,17 +180,106 @@ INSTANTIATE_TEST_SUITE_P(Devices, CudnnPlanTest,
                                           testing::Values(Precision::f32, Precision::tf32, Precision::bf16)),
                          name_of);
 
+/// What a line of the plan cache rests on.
+class EngineChoiceTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    if (!has_driver_library()) GTEST_SKIP() << "neither a driver nor the CUDA toolkit's stub of one: " << dlerror();
+  }
+
+  static Problem problem(ConvPass pass, DType type) {
+    const Layout layout{{32, 24, 24, 64}, type};
+    const Precision precision = type == DType::bf16 ? Precision::bf16 : Precision::f32;
+    return problem_of({.conv = {.window = {.kernel = 3, .before = 1, .after = 1}},
+                       .x = layout,
+                       .y = layout,
+                       .precision = precision,
+                       .pass = pass},
+                      deterministic);
+  }
+
+  const Descriptor properties_ = device_properties(text_of(std::string(DEVICES_FOLDER) + "/h200.json"));
+  const Target target_{.properties = &properties_};
+};
+
+/// bf16's filter gradients are fused, so that theirs are compiled at run time and cannot be built here.
+TEST_F(EngineChoiceTest, APlanThatWasWrittenDownIsBuiltAgain) {
+  for (const DType type : {DType::f32, DType::bf16})
+    for (const ConvPass pass : {ConvPass::forward, ConvPass::backward_data, ConvPass::backward_filter}) {
+      const auto [key, graph, limits] = problem(pass, type);
+      SCOPED_TRACE(key);
+      std::size_t built = 0, knobs = 0;
+      for (const cudnnBackendHeurMode_t mode : {CUDNN_HEUR_MODE_A, CUDNN_HEUR_MODE_B}) {
+        for (const Candidate& wanted : candidates(target_, graph(), limits, mode)) {
+          const auto line = parsed_line(line_of(key, {wanted.choice(), 0, 1.5}));
+          ASSERT_TRUE(line);
+          auto again = candidate(target_, graph(), limits, line->second.choice);
+          ASSERT_TRUE(again) << line_of(key, {wanted.choice(), 0, 1.5});
+          EXPECT_EQ(again->choice(), wanted.choice());
+          EXPECT_EQ(again->runtime_compiled, wanted.runtime_compiled);
+          knobs += wanted.choice().knobs.size();
+          if (again->runtime_compiled) continue;
+          const auto plan = Plan::build(target_, std::move(*again), limits);
+          EXPECT_TRUE(plan) << line_of(key, {wanted.choice(), 0, 1.5});
+          built += plan.has_value();
+        }
+      }
+      EXPECT_GT(knobs, 0u);
+      EXPECT_EQ(built > 0, type == DType::f32 || pass != ConvPass::backward_filter);
+    }
+}
+
+TEST_F(EngineChoiceTest, AStaleChoiceIsNone) {
+  const auto [key, graph, limits] = problem(ConvPass::forward, DType::bf16);
+  const EngineChoice good = candidates(target_, graph(), limits, CUDNN_HEUR_MODE_A).at(0).choice();
+  ASSERT_TRUE(candidate(target_, graph(), limits, good));
+  EXPECT_FALSE(candidate(target_, graph(), limits, {100000, good.knobs}));
+  EXPECT_FALSE(candidate(target_, graph(), limits, {-1, good.knobs}));
+  EngineChoice unknown_knob = good;
+  unknown_knob.knobs.emplace_back(100000, 1);
+  EXPECT_FALSE(candidate(target_, graph(), limits, unknown_knob));
+  EngineChoice odd_value = good;
+  odd_value.knobs.at(0).second = 1 << 30;
+  EXPECT_FALSE(candidate(target_, graph(), limits, odd_value));
+}
+
+TEST_F(EngineChoiceTest, WhatMaySumInAnyOrderIsLeftOutOnRequest) {
+  const auto [key, graph, limits] = problem(ConvPass::backward_filter, DType::f32);
+  const auto engines = [&](bool only_deterministic) {
+    EngineLimits own = limits;
+    own.deterministic = only_deterministic;
+    return candidates(target_, graph(), own, CUDNN_HEUR_MODE_A).size();
+  };
+  EXPECT_GT(engines(true), 0u);
+  EXPECT_LT(engines(true), engines(false));
+}
+
+TEST(ConvWaysTest, AnImageWithRoomForEightChannelsIsTakenAsSuch) {
+  const Layout image{{4, 96, 96, 3}, DType::bf16, packed({4, 96, 96, 8})}, y{{4, 96, 96, 32}, DType::bf16};
+  ConvProblem problem{.conv = {.window = {.kernel = 3, .before = 1, .after = 1}, .zero_padded_channels = true},
+                      .x = image,
+                      .y = y,
+                      .precision = Precision::bf16};
+  EXPECT_EQ(ways(problem).front().x.shape.c, 8);
+  EXPECT_EQ(ways(problem).front().x.strides, image.strides);
+  problem.alignment = 2;
+  EXPECT_EQ(ways(problem).front().x.shape.c, 3);
+  problem.alignment = 16;
+  problem.conv.zero_padded_channels = false;
+  EXPECT_EQ(ways(problem).front().x.shape.c, 3);
+}
+
 TEST(CudnnPlanLimitsTest, Float32StaysAwayFromTensorCores) {
   const Descriptor properties = device_properties(text_of(std::string(DEVICES_FOLDER) + "/h200.json"));
   const Layout layout{{32, 24, 24, 64}};
-  const ConvProblem problem{.conv = {.window = {.kernel = 3, .before = 1, .after = 1}}, .x = layout, .y = layout};
-  const auto engines = [&](bool tensor_cores) {
-    return Plan::candidates({.properties = &properties}, operations_of(problem), {.tensor_cores = tensor_cores},
-                            CUDNN_HEUR_MODE_A)
-        .size();
+  const auto engines = [&](Precision precision) {
+    const Problem problem = problem_of(
+        {.conv = {.window = {.kernel = 3, .before = 1, .after = 1}}, .x = layout, .y = layout, .precision = precision},
+        deterministic);
+    return candidates({.properties = &properties}, problem.graph(), problem.limits, CUDNN_HEUR_MODE_A).size();
   };
-  EXPECT_GT(engines(false), 0u);
-  EXPECT_LT(engines(false), engines(true));
+  EXPECT_GT(engines(Precision::f32), 0u);
+  EXPECT_LT(engines(Precision::f32), engines(Precision::tf32));
 }
 
 }  // namespace

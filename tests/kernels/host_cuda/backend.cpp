@@ -4,6 +4,7 @@
 #include "kernels/cuda/conv.h"
 #include "kernels/cuda/dense.h"
 #include "kernels/cuda/ops.h"
+#include "kernels/cuda/plans.h"
 
 #include <cstring>
 
@@ -22,7 +23,8 @@ class Replay final : public Recording {
 
 class HostCudaBackend final : public Backend {
  public:
-  HostCudaBackend(Precision precision, host_cuda::Order order) : context_(precision), order_(order), cublas_(make_cublas()) {}
+  HostCudaBackend(Precision precision, host_cuda::Order order, const BackendOptions& options)
+      : context_(precision, options), order_(order), plans_(context_), cublas_(make_cublas()) {}
 
   Device device() const override {
     Device device{.name = "host_cuda", .description = "CUDA's kernels on the host", .versions = "tests only"};
@@ -46,14 +48,12 @@ class HostCudaBackend final : public Backend {
   void synchronize() override {}
 
   std::unique_ptr<Recording> record(std::function<void()> step) override {
-    context_.rehearse(true);
-    step();
-    context_.rehearse(false);
+    cuda::rehearse(context_, plans_, step);
     return std::make_unique<Replay>(std::move(step));
   }
 
   std::unique_ptr<ConvOp> conv(const Conv& kind, const Layout& x, const Layout& y) override {
-    auto op = cuda::make_conv(context_, nullptr, kind, x, y);
+    auto op = cuda::make_conv(context_, plans_, kind, x, y);
     if (op && op->implementation() != "own") skip_second_order();
     return op;
   }
@@ -104,13 +104,14 @@ class HostCudaBackend final : public Backend {
 
   cuda::Context context_;
   host_cuda::Order order_;
+  cuda::Plans plans_;
   cuda::CublasHandle cublas_;
 };
 
 }  // namespace
 
-std::unique_ptr<Backend> make_host_cuda_backend(Precision precision, host_cuda::Order order) {
-  return std::make_unique<HostCudaBackend>(precision, order);
+std::unique_ptr<Backend> make_host_cuda_backend(Precision precision, host_cuda::Order order, const BackendOptions& options) {
+  return std::make_unique<HostCudaBackend>(precision, order, options);
 }
 
 }  // namespace microtome::test

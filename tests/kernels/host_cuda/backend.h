@@ -2,7 +2,7 @@
 // loops.
 #pragma once
 
-#include "engine/backend.h"
+#include "kernels/backend.h"
 #include "kernels/host_cuda/machine.h"
 
 #include <memory>
@@ -10,6 +10,7 @@
 namespace microtome::test {
 
 /// f32 or bf16.
-std::unique_ptr<Backend> make_host_cuda_backend(Precision precision, host_cuda::Order order);
+std::unique_ptr<Backend> make_host_cuda_backend(Precision precision, host_cuda::Order order,
+                                                const BackendOptions& options = {});
 
 }  // namespace microtome::test

@@ -7,7 +7,9 @@
 
 #include <math.h>
 
+#include <chrono>
 #include <cstddef>
+#include <cstring>
 #include <source_location>
 #include <utility>
 
@@ -45,7 +47,7 @@ enum cudaError_t {
   cudaErrorInvalidConfiguration,
   cudaErrorLaunchFailure
 };
-enum cudaDeviceAttr { cudaDevAttrMultiProcessorCount };
+enum cudaDeviceAttr { cudaDevAttrMultiProcessorCount, cudaDevAttrL2CacheSize };
 using cudaStream_t = void*;
 inline constexpr unsigned cudaStreamNonBlocking = 1;
 
@@ -66,6 +68,39 @@ inline cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
 }
 inline cudaError_t cudaStreamDestroy(cudaStream_t) {
   return cudaSuccess;
+}
+inline cudaError_t cudaSetDevice(int) {
+  return cudaSuccess;
+}
+
+struct cudaDeviceProp {
+  char name[16] = "host";
+  int multiProcessorCount = 3;
+};
+inline cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
+  return *properties = {}, cudaSuccess;
+}
+
+/// Work is done when its call returns, so that a time is enough of an event.
+using cudaEvent_t = std::chrono::steady_clock::time_point*;
+inline cudaError_t cudaEventCreate(cudaEvent_t* event) {
+  return *event = new std::chrono::steady_clock::time_point, cudaSuccess;
+}
+inline cudaError_t cudaEventDestroy(cudaEvent_t event) {
+  return delete event, cudaSuccess;
+}
+inline cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t) {
+  return *event = std::chrono::steady_clock::now(), cudaSuccess;
+}
+inline cudaError_t cudaEventSynchronize(cudaEvent_t) {
+  return cudaSuccess;
+}
+inline cudaError_t cudaEventElapsedTime(float* milliseconds, cudaEvent_t from, cudaEvent_t to) {
+  return *milliseconds = std::chrono::duration<float, std::milli>(*to - *from).count(), cudaSuccess;
+}
+
+inline cudaError_t cudaMemsetAsync(void* data, int value, std::size_t bytes, cudaStream_t) {
+  return std::memset(data, value, bytes), cudaSuccess;
 }
 cudaError_t cudaMemGetInfo(std::size_t* available, std::size_t* total);
 /// 256-byte aligned, every bit set: floats are NaN.

@@ -2,6 +2,7 @@
 
 #include "kernels/host_cuda/cuda_bf16.h"
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 #include <map>
@@ -43,7 +44,7 @@ struct Bag {
   }
 };
 
-std::string last_error;
+thread_local std::string last_error;
 
 cudnnStatus_t refuse(std::string why, cudnnStatus_t status = CUDNN_STATUS_BAD_PARAM) {
   last_error = std::move(why);
@@ -285,6 +286,35 @@ class Executor {
 
 constexpr std::int64_t workspace_bytes = 512;
 
+template <class T>
+Value value_of(T number) {
+  const auto* bytes = reinterpret_cast<const char*>(&number);
+  return {1, {bytes, bytes + sizeof number}, {}};
+}
+
+/// The engines that there are, with a knob each: those of mode A and of mode B, one of them in both.
+struct Ranked {
+  std::int64_t engine, split;
+};
+std::vector<Ranked> ranked(cudnnBackendHeurMode_t mode) {
+  if (mode == CUDNN_HEUR_MODE_FALLBACK) return {};
+  return mode == CUDNN_HEUR_MODE_A ? std::vector<Ranked>{{7, 1}, {9, 2}} : std::vector<Ranked>{{9, 2}, {9, 4}};
+}
+
+std::shared_ptr<Bag> finalized(cudnnBackendDescriptorType_t type, std::map<cudnnBackendAttributeName_t, Value> values) {
+  return std::make_shared<Bag>(Bag{type, true, std::move(values)});
+}
+
+std::shared_ptr<Bag> config_of(const std::shared_ptr<const Bag>& graph, const Ranked& choice) {
+  const auto engine = finalized(CUDNN_BACKEND_ENGINE_DESCRIPTOR, {{CUDNN_ATTR_ENGINE_OPERATION_GRAPH, {1, {}, {graph}}},
+                                                                  {CUDNN_ATTR_ENGINE_GLOBAL_INDEX, value_of(choice.engine)}});
+  const auto knob =
+      finalized(CUDNN_BACKEND_KNOB_CHOICE_DESCRIPTOR, {{CUDNN_ATTR_KNOB_CHOICE_KNOB_TYPE, value_of(CUDNN_KNOB_TYPE_SPLIT_K)},
+                                                       {CUDNN_ATTR_KNOB_CHOICE_KNOB_VALUE, value_of(choice.split)}});
+  return finalized(CUDNN_BACKEND_ENGINECFG_DESCRIPTOR,
+                   {{CUDNN_ATTR_ENGINECFG_ENGINE, {1, {}, {engine}}}, {CUDNN_ATTR_ENGINECFG_KNOB_CHOICES, {1, {}, {knob}}}});
+}
+
 /// What cuDNN 9.19 refuses of what conv.cpp asks for: in bf16, fusions of grouped convolutions, and of gradients whose channels
 /// are not vectors.
 bool is_supported(const Bag& graph) {
@@ -345,29 +375,34 @@ cudnnStatus_t cudnnBackendGetAttribute(cudnnBackendDescriptor_t descriptor, cudn
                                        cudnnBackendAttributeType_t, std::int64_t room, std::int64_t* count, void* values) {
   const Bag& bag = *descriptor->bag;
   if (!bag.finalized) return refuse("read before finalize");
-  const auto hand_over = [&](cudnnBackendAttributeName_t link, std::shared_ptr<const Bag> linked) {
-    Bag& to = *static_cast<cudnnBackendDescriptor_t*>(values)[0]->bag;
-    to.values[link] = {1, {}, {std::move(linked)}};
-    to.finalized = true;
+  const auto hand_over = [&](const std::vector<std::shared_ptr<const Bag>>& bags) {
+    *count = static_cast<std::int64_t>(bags.size());
+    for (std::size_t i = 0; i < std::min(bags.size(), static_cast<std::size_t>(room)); ++i)
+      *static_cast<cudnnBackendDescriptor_t*>(values)[i]->bag = *bags[i];
+    return CUDNN_STATUS_SUCCESS;
+  };
+  const auto copy_out = [&](const Value& value) {
+    if (room < 1) return refuse("no room");
     *count = 1;
+    std::memcpy(values, value.bytes.data(), value.bytes.size());
     return CUDNN_STATUS_SUCCESS;
   };
   switch (name) {
     case CUDNN_ATTR_ENGINEHEUR_RESULTS: {
-      *count = 0;
       const auto& graph = bag.values.at(CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH).bags.at(0);
-      if (bag.one<cudnnBackendHeurMode_t>(CUDNN_ATTR_ENGINEHEUR_MODE) != CUDNN_HEUR_MODE_A || !is_supported(*graph))
-        return CUDNN_STATUS_SUCCESS;
-      return hand_over(CUDNN_ATTR_ENGINECFG_ENGINE, graph);
+      std::vector<std::shared_ptr<const Bag>> configs;
+      if (is_supported(*graph)) {
+        for (const Ranked& choice : ranked(bag.one<cudnnBackendHeurMode_t>(CUDNN_ATTR_ENGINEHEUR_MODE)))
+          configs.push_back(config_of(graph, choice));
+      }
+      return hand_over(configs);
     }
-    case CUDNN_ATTR_ENGINECFG_ENGINE: return hand_over(CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH, bag.values.at(name).bags.at(0));
-    case CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE:
-    case CUDNN_ATTR_ENGINE_GLOBAL_INDEX: {
-      if (room < 1) return refuse("no room");
-      *count = 1;
-      *static_cast<std::int64_t*>(values) = name == CUDNN_ATTR_ENGINE_GLOBAL_INDEX ? 0 : workspace_bytes;
-      return CUDNN_STATUS_SUCCESS;
-    }
+    case CUDNN_ATTR_ENGINECFG_ENGINE:
+    case CUDNN_ATTR_ENGINECFG_KNOB_CHOICES: return hand_over(bag.values.at(name).bags);
+    case CUDNN_ATTR_ENGINE_GLOBAL_INDEX:
+    case CUDNN_ATTR_KNOB_CHOICE_KNOB_TYPE:
+    case CUDNN_ATTR_KNOB_CHOICE_KNOB_VALUE: return copy_out(bag.values.at(name));
+    case CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE: return copy_out(value_of(workspace_bytes));
     default: *count = 0; return CUDNN_STATUS_SUCCESS;
   }
 }
@@ -382,12 +417,19 @@ cudnnStatus_t cudnnBackendFinalize(cudnnBackendDescriptor_t descriptor) {
       if (!fits(x, w, y, operation->bag(names.convolution))) return refuse("shapes of a convolution disagree");
     }
   }
+  if (bag.type == CUDNN_BACKEND_ENGINE_DESCRIPTOR) {
+    const auto engine = bag.one<std::int64_t>(CUDNN_ATTR_ENGINE_GLOBAL_INDEX);
+    if ((engine != 7 && engine != 9) || !is_supported(bag.bag(CUDNN_ATTR_ENGINE_OPERATION_GRAPH)))
+      return refuse("no such engine", CUDNN_STATUS_NOT_SUPPORTED);
+  }
   bag.finalized = true;
   return CUDNN_STATUS_SUCCESS;
 }
 
 cudnnStatus_t cudnnBackendExecute(cudnnHandle_t, cudnnBackendDescriptor_t plan, cudnnBackendDescriptor_t variant) {
-  const Bag& graph = plan->bag->bag(CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG).bag(CUDNN_ATTR_ENGINECFG_ENGINE);
+  const Bag& graph = plan->bag->bag(CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG)
+                         .bag(CUDNN_ATTR_ENGINECFG_ENGINE)
+                         .bag(CUDNN_ATTR_ENGINE_OPERATION_GRAPH);
   std::memset(variant->bag->one<void*>(CUDNN_ATTR_VARIANT_PACK_WORKSPACE), 0xff, workspace_bytes);
   Executor executor(*variant->bag);
   for (const auto& operation : graph.values.at(CUDNN_ATTR_OPERATIONGRAPH_OPS).bags) {
