@@ -68,12 +68,12 @@ Stopwatch::Stopwatch(const Context& context, cudnnHandle_t handle, const Operati
   std::size_t workspace_bytes = 1;
   for (const Plan& plan : plans) workspace_bytes = std::max(workspace_bytes, plan.workspace_bytes());
   workspace_ = context.allocate(workspace_bytes);
-  // Twice the cache, and long enough to write that all that is to be timed is queued behind it: the host is not in the times.
+  // Twice the cache would empty it. Four times take 50 us and more to write, so that all that is to be timed is queued behind
+  // that, and the host's share of a launch is not in the times.
   int cache_bytes = 0, device = 0;
   check(cudaGetDevice(&device));
   check(cudaDeviceGetAttribute(&cache_bytes, cudaDevAttrL2CacheSize, device));
-  constexpr std::size_t at_least = std::size_t{192} << 20;
-  flush_ = context.allocate(std::max(2 * static_cast<std::size_t>(cache_bytes), at_least));
+  flush_ = context.allocate(4 * static_cast<std::size_t>(cache_bytes));
   for (cudaEvent_t& event : events_) check(cudaEventCreate(&event));
 }
 
