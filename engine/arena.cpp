@@ -11,6 +11,23 @@ void ArenaPlan::touch(int piece, int time, std::size_t bytes) {
   life.bytes = std::max(life.bytes, bytes);
 }
 
+std::size_t ArenaPlan::bytes(int batch, int planned_batch) const {
+  const auto size = [&](std::size_t i) {
+    const std::size_t now = lives_[i].bytes, wanted = static_cast<std::size_t>(batch), planned = static_cast<std::size_t>(planned_batch);
+    if (per_image_[i]) return now / planned * wanted;
+    return batch > planned_batch ? (now * wanted + planned - 1) / planned : now;
+  };
+  std::vector<Lifetime> lives = lives_;
+  for (std::size_t i = 0; i < lives.size(); ++i) lives[i].bytes = size(i);
+  return assign_offsets(lives).bytes;
+}
+
+std::size_t ArenaPlan::unshared_bytes() const {
+  std::size_t sum = 0;
+  for (const Lifetime& life : lives_) sum += life.bytes;
+  return sum;
+}
+
 void ArenaPlan::bind(void* arena) const {
   for (const auto& [tensor, place] : places_)
     if (lives_[place.piece].bytes > 0)

@@ -14,9 +14,10 @@ namespace microtome {
 
 class ArenaPlan {
  public:
-  /// A piece that nobody uses yet.
-  int piece() {
+  /// A piece that nobody uses yet; with `per_image` its size is proportional to the batch.
+  int piece(bool per_image = false) {
     lives_.push_back({-1, -1, 0});
+    per_image_.push_back(per_image);
     return static_cast<int>(lives_.size()) - 1;
   }
 
@@ -33,6 +34,14 @@ class ArenaPlan {
   /// What reading or writing a tensor touches, once assigned; nothing where it does not lie here.
   std::optional<Access> access(const Tensor* tensor, bool writes) const;
 
+  /// As it would be for batches of another size than the one planned for. Exact but for pieces that are not proportional,
+  /// vectors of channels and partial sums: these grow no faster than the batch, and are taken to shrink not at all.
+  std::size_t bytes(int batch, int planned_batch) const;
+
+  const Lifetime& life(int piece) const { return lives_[piece]; }
+  /// Of all pieces, each at a place of its own.
+  std::size_t unshared_bytes() const;
+
   /// Gives every tensor in a piece that is used its address; again when the arena has moved.
   void bind(void* arena) const;
 
@@ -42,6 +51,7 @@ class ArenaPlan {
     std::size_t offset;
   };
   std::vector<Lifetime> lives_;
+  std::vector<bool> per_image_;
   std::unordered_map<Tensor*, Placed> places_;
   Arena arena_;
 };

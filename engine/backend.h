@@ -81,6 +81,8 @@ class Backend {
     return copy;
   }
   virtual void synchronize() = 0;
+  /// What ops share for the length of a call, as large as the ops made so far need it.
+  virtual std::size_t scratch_bytes() const { return 0; }
 
   /// Work may be queued in several lanes, each in order, that run side by side. It is queued in the lane used last; what waits for
   /// the device waits for lane 0, which a program therefore joins to all others. Recordings begin and end in lane 0.

@@ -20,6 +20,14 @@ struct Features {
   Buffer values;
 };
 
+/// An epoch's batches, and the smaller one at its end.
+std::vector<Model::Request> requests(Mode mode, int images, const FitOptions& options, Part part) {
+  const int batch = std::min(options.batch_size, images), rest = images % batch;
+  std::vector<Model::Request> all{{mode, batch, batch, part}};
+  if (rest > 0 && mode != Mode::calibrate) all.push_back({mode, rest, batch, part});
+  return all;
+}
+
 /// One pass over resident images in batches: what gather and loss need, and where an epoch's results go. With features, one over
 /// these, through the head alone.
 class Feed {
@@ -34,8 +42,6 @@ class Feed {
         seed_(options.seed),
         records_(options.record) {
     Backend& backend = model.backend();
-    std::vector<Model::Request> requests{{mode, batch_, batch_, part_}};
-    if (rest() > 0 && mode != Mode::calibrate) requests.push_back({mode, rest(), batch_, part_});
     if (features) {
       images_ = {{features->shape, backend.activation_type()}, features->values.data()};
     } else {
@@ -53,8 +59,9 @@ class Feed {
     own_state_ = backend.allocate(sizeof(StepState));
     label_view_ = {{{1, 1, 1, count_}, DType::u8}, labels_.data()};
     advance_ = backend.advance();
-    model.plan(requests);
-    for (const Model::Request& request : requests) {
+    const std::vector<Model::Request> wanted = requests(mode, count_, options, part_);
+    model.plan(wanted);
+    for (const Model::Request& request : wanted) {
       const Program& program = model.program(mode, request.batch, part_);
       const bool shuffle = mode == Mode::calibrate || (mode == Mode::train && options.shuffle);
       Gather kind{.images = count_, .batch_size = batch_, .shuffle = shuffle, .bgr = options.bgr};
@@ -228,6 +235,10 @@ bool learns_with_batch_statistics(const Graph& graph) {
   });
 }
 
+bool calibrates(const Graph& graph, const FitOptions& options) {
+  return options.population_statistics && learns_with_batch_statistics(graph);
+}
+
 /// Population statistics of the model as it is, into the model: means over at most 128 batches, spread over the training set.
 void calibrate(Model& model, Feed& feed) {
   const int batches = std::min(feed.full_batches(), 128);
@@ -251,14 +262,31 @@ std::vector<float> Values::get() const {
   return values;
 }
 
-FitResult fit(Model& model, const Dataset& data, const FitOptions& options, FitObserver& observer,
-              const std::optional<Snapshot>& resume) {
+void require_trainable(const Dataset& data, const FitOptions& options) {
   require_both_classes(data.train, "training");
   require_both_classes(data.valid, "validation");
   if (options.batch_size > data.train.shape.n)
     fail(ExitCode::usage, "the batch is larger than the training set",
          {.expected = fmt::format("--batch-size at most {}", data.train.shape.n), .found = fmt::format("{}", options.batch_size)});
+}
 
+std::vector<Model::Request> requests(const Graph& graph, const Dataset& data, const FitOptions& options) {
+  std::vector<Model::Request> all;
+  const auto add = [&](Mode mode, const Images& images, Part part) {
+    const std::vector<Model::Request> more = requests(mode, images.shape.n, options, part);
+    all.insert(all.end(), more.begin(), more.end());
+  };
+  if (options.keep_features) add(Mode::evaluate, data.train, Part::base), add(Mode::evaluate, data.valid, Part::base);
+  const Part part = options.keep_features ? Part::head : Part::whole;
+  add(Mode::train, data.train, part);
+  add(Mode::evaluate, data.valid, part);
+  if (calibrates(graph, options)) add(Mode::calibrate, data.train, Part::whole);
+  return all;
+}
+
+FitResult fit(Model& model, const Dataset& data, const FitOptions& options, FitObserver& observer,
+              const std::optional<Snapshot>& resume) {
+  require_trainable(data, options);
   Backend& backend = model.backend();
   std::optional<Features> train_features, valid_features;
   const auto features_start = Clock::now();
@@ -274,7 +302,7 @@ FitResult fit(Model& model, const Dataset& data, const FitOptions& options, FitO
   Feed training(model, Mode::train, data.train, options, train_features ? &*train_features : nullptr);
   Feed validation(model, Mode::evaluate, data.valid, options, valid_features ? &*valid_features : nullptr);
   std::optional<Feed> calibration;
-  if (options.population_statistics && learns_with_batch_statistics(model.graph()))
+  if (calibrates(model.graph(), options))
     calibration.emplace(model, Mode::calibrate, data.train, options);
   training.prepare();
   validation.prepare();

@@ -114,6 +114,12 @@ struct FitResult {
 FitResult fit(Model& model, const Dataset& data, const FitOptions& options, FitObserver& observer,
               const std::optional<Snapshot>& resume = {});
 
+/// What fit() throws before it plans anything: Error(ExitCode::data), Error(ExitCode::usage).
+void require_trainable(const Dataset& data, const FitOptions& options);
+
+/// The programs that fit() plans, for Model::prepare().
+std::vector<Model::Request> requests(const Graph& graph, const Dataset& data, const FitOptions& options);
+
 /// Loss, accuracy and scores of images in file order, batches of `batch_size` (Keras' default: 32).
 /// The model is fresh, or has been through fit() with the same options (its evaluation program is used again).
 Evaluation evaluate(Model& model, const Images& images, const FitOptions& options,

@@ -38,21 +38,27 @@ Model::Model(Graph graph, Backend& backend, ModelOptions options)
 
 Model::~Model() = default;
 
-void Model::plan(std::span<const Request> requests) {
-  std::size_t needed = impl_->arena.size_bytes();
-  int largest = 1;
+void Model::prepare(std::span<const Request> requests) {
   for (const Request& request : requests) {
     auto& program = impl_->programs[{request.mode, request.batch, request.part}];
     if (!program)
       program = std::make_unique<PlannedProgram>(graph_, backend_, impl_->options, request, impl_->parameters, device_state());
+  }
+}
+
+void Model::plan(std::span<const Request> requests) {
+  prepare(requests);
+  std::size_t needed = impl_->arena.size_bytes();
+  int largest = 1;
+  for (const auto& [key, program] : impl_->programs) {
     needed = std::max(needed, program->arena_bytes());
-    largest = std::max(largest, request.batch);
+    largest = std::max(largest, program->batch());
   }
   if (needed > impl_->arena.size_bytes()) {
     impl_->arena = {};
     const std::size_t available = backend_.device().available_bytes;
     if (needed > available) {
-      const auto fits = static_cast<std::int64_t>(static_cast<double>(available) / static_cast<double>(needed) * largest);
+      const int fits = largest_batch(available, largest);
       fail(ExitCode::memory, "not enough memory for this batch size",
            {.where = fmt::format("activations of batch {} on {}", largest, backend_.device().name),
             .expected = fmt::format("{:.1f} GB free", static_cast<double>(needed) * 1e-9),
@@ -63,6 +69,27 @@ void Model::plan(std::span<const Request> requests) {
   }
   for (auto& [key, program] : impl_->programs) program->bind(impl_->arena.data());
   if (impl_->has_folded_norms()) impl_->fold_norms(weights());
+}
+
+int Model::largest_batch(std::size_t bytes, int limit) const {
+  const auto fits = [&](int batch) {
+    return std::all_of(impl_->programs.begin(), impl_->programs.end(), [&](const auto& entry) {
+      const PlannedProgram& program = *entry.second;
+      const bool last = program.batch() < program.request().full_batch;  // of an epoch: smaller than the others
+      return last || program.arena_bytes(batch) <= bytes;
+    });
+  };
+  int most = 0;
+  for (int beyond = limit + 1; most + 1 < beyond;) {
+    const int batch = most + (beyond - most) / 2;
+    (fits(batch) ? most : beyond) = batch;
+  }
+  return most;
+}
+
+Model::ParameterBytes Model::parameter_bytes() const {
+  const Parameters& p = impl_->parameters;
+  return {p.w.size_bytes(), p.dw.size_bytes(), p.m.size_bytes() + p.v.size_bytes(), p.narrow.size_bytes()};
 }
 
 Program& Model::program(Mode mode, int batch, Part part) {

@@ -18,6 +18,19 @@ struct ModelOptions {
   Adam adam;
 };
 
+/// Where a program's arena goes, in bytes.
+struct ProgramMemory {
+  struct Row {
+    std::string name;            // of the graph's
+    std::size_t passing = 0;     // activations that the forward pass alone reads
+    std::size_t kept = 0;        // and those that stay for the backward pass
+    std::size_t gradients = 0;   // of activations
+  };
+  std::vector<Row> rows;         // beside these there are labels and vectors of statistics
+  std::size_t arena = 0;         // what is in use at different times shares places
+  std::size_t unshared = 0;      // were nothing shared
+};
+
 /// A network, or a part of it, planned for one batch size and mode. Tensors are valid until the model goes; contents between runs are
 /// undefined but for the input, the labels and the logits.
 class Program {
@@ -33,6 +46,8 @@ class Program {
 
   /// What has to be done to an image before it becomes the input, since no op does it: the network's rows of that kind.
   virtual const Normalize& normalization() const = 0;
+
+  virtual ProgramMemory memory() const = 0;
 
   virtual void forward() = 0;
   /// Writes metrics[state->batch], and the scores unless null. All three are device memory; no state means the model's.
@@ -63,8 +78,18 @@ class Model {
     Part part = Part::whole;
   };
   void plan(std::span<const Request> requests);
+  /// Half of plan(): programs that cannot run yet, for what they say of their memory.
+  void prepare(std::span<const Request> requests);
   Program& program(Mode mode, int batch, Part part = Part::whole);
   std::size_t arena_bytes() const;
+  /// The largest batch, up to `limit`, whose programs fit into an arena of so many bytes; 0 where not even a single image's do. From
+  /// those that are prepared: nothing is made.
+  int largest_batch(std::size_t bytes, int limit) const;
+
+  struct ParameterBytes {
+    std::size_t weights = 0, gradients = 0, moments = 0, narrow = 0;  // narrow: the weights once more, in the activation type
+  };
+  ParameterBytes parameter_bytes() const;
 
   void initialize(std::uint64_t seed);
 

@@ -99,6 +99,24 @@ void PlannedProgram::forward() {
   run(forward_);
 }
 
+ProgramMemory PlannedProgram::memory() const {
+  std::vector<int> rows;
+  for (const GraphOp& op : graph_.ops()) rows.push_back(op.row);
+  rows.resize(shapes_.size());
+  for (const PlannedOp& op : ops_) rows[op.output] = op.row;
+  ProgramMemory memory{.arena = arena_.bytes(), .unshared = arena_.unshared_bytes()};
+  memory.rows.resize(graph_.rows().size());
+  for (std::size_t row = 0; row < memory.rows.size(); ++row) memory.rows[row].name = graph_.rows()[row].name;
+  const int loss_time = static_cast<int>(ops_.size());
+  for (std::size_t v = 0; v < shapes_.size(); ++v) {
+    ProgramMemory::Row& row = memory.rows[rows[v]];
+    const Lifetime& life = arena_.life(value_pieces_[v]);
+    (mode() == Mode::train && life.last > loss_time ? row.kept : row.passing) += life.bytes;
+    row.gradients += arena_.life(gradient_pieces_[v]).bytes;
+  }
+  return memory;
+}
+
 void PlannedProgram::loss(BatchMetrics* metrics, float* scores, StepState* state) {
   require(loss_ != nullptr, "a base has no loss");
   loss_->forward(logits(), labels_, state ? state : state_, metrics, scores);
@@ -240,29 +258,28 @@ void PlannedProgram::lay_out() {
   writes_ = gradient_writes(ops_, places_, shapes_);
   values_.resize(values);
   gradients_.resize(values);
-  std::vector<int> gradient_pieces;
   for (std::size_t v = 0; v < values; ++v) {
     static_cast<Layout&>(values_[v]) = layout_of(static_cast<int>(v));
     static_cast<Layout&>(gradients_[v]) = values_[v];
     gradients_[v].dtype = backend_.activation_type();
-    value_pieces_.push_back(arena_.piece());
-    gradient_pieces.push_back(arena_.piece());
+    value_pieces_.push_back(arena_.piece(true));
+    gradient_pieces_.push_back(arena_.piece(true));
   }
   for (std::size_t v = 0; v < values; ++v) {
     const std::size_t channel = static_cast<std::size_t>(places_[v].channel);
     arena_.put(values_[v], value_pieces_[places_[v].root], channel * size_bytes(values_[v].dtype));
-    arena_.put(gradients_[v], gradient_pieces[homes_[v]], channel * size_bytes(gradients_[v].dtype));
+    arena_.put(gradients_[v], gradient_pieces_[homes_[v]], channel * size_bytes(gradients_[v].dtype));
   }
   const auto touch_value = [&](int v, int time) {
     arena_.touch(value_pieces_[places_[v].root], time, values_[places_[v].root].packed_bytes());
   };
   const auto touch_gradient = [&](int v, int time) {
-    arena_.touch(gradient_pieces[homes_[v]], time, gradients_[places_[v].root].packed_bytes());
+    arena_.touch(gradient_pieces_[homes_[v]], time, gradients_[places_[v].root].packed_bytes());
   };
   for (const int v : {ops_.front().output, output()}) touch_value(v, 0), touch_value(v, end);
   if (train) touch_gradient(output(), loss_time);
   static_cast<Layout&>(labels_) = {{request_.batch, 1, 1, 1}, backend_.parameter_type()};
-  const int labels = arena_.piece();
+  const int labels = arena_.piece(true);
   for (const int time : {0, end}) arena_.touch(labels, time, labels_.packed_bytes());
   arena_.put(labels_, labels);
 

@@ -47,7 +47,10 @@ class PlannedProgram final : public Program {
   const std::vector<Call>& forward_pass() const { return forward_; }
   const std::vector<Call>& backward_pass() const { return backward_; }
 
+  ProgramMemory memory() const override;
   std::size_t arena_bytes() const { return arena_.bytes(); }
+  std::size_t arena_bytes(int batch) const { return arena_.bytes(batch, request_.batch); }
+  const Model::Request& request() const { return request_; }
 
   /// Gives every tensor its address; again when the arena has moved.
   void bind(void* arena) const { arena_.bind(arena); }
@@ -110,7 +113,7 @@ class PlannedProgram final : public Program {
   std::vector<bool> needs_;
   std::vector<std::vector<Write>> writes_;
   std::vector<Tensor> values_, gradients_;
-  std::vector<int> value_pieces_;                             // of the arena
+  std::vector<int> value_pieces_, gradient_pieces_;           // of the arena
   std::map<int, Tensor> statistics_;                          // of planned ops that share them
   std::map<int, Tensor> partial_statistics_;                  // of values
   std::map<int, NormVectors> norms_;                          // of planned ops

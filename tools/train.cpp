@@ -5,6 +5,7 @@
 #include "engine/check.h"
 #include "engine/model.h"
 #include "tools/augment.h"
+#include "tools/memory.h"
 #include "tools/program.h"
 #include "tools/report.h"
 #include "tools/run_folder.h"
@@ -27,7 +28,7 @@ struct TrainSettings : Settings {
   double learning_rate = 1e-3;
   std::string weights_folder, mode = "full", features = "keep", moving_variance = "tf2", statistics = "auto", graph = "step", augment = "none";
   std::uint64_t seed = 0;
-  bool shuffle = true, dropout = true, log_steps = false, resume = false, json = false;
+  bool shuffle = true, dropout = true, log_steps = false, resume = false, json = false, memory_plan = false;
   double checkpoint_every = 300;
   std::string out;
 };
@@ -111,7 +112,11 @@ Arguments declare(TrainSettings& s) {
                 s.checkpoint_every, {.lowest = 0});
   arguments.add_flag({.name = "log-steps", .help = "write the loss of every step to steps.csv", .kept = Kept::fixed},
                      s.log_steps);
-  arguments.add_flag({.name = "json", .help = "print result.json on stdout"}, s.json);
+  arguments.add_flag({.name = "memory-plan",
+                      .help = "train nothing, write nothing: print where the memory of this run would go, row by row, and the "
+                              "largest batch that fits now"},
+                     s.memory_plan);
+  arguments.add_flag({.name = "json", .help = "print result.json, or the memory plan, on stdout"}, s.json);
   add_verbosity(arguments, s);
   return arguments;
 }
@@ -338,27 +343,16 @@ RunReport make_report(const TrainSettings& s, const Arguments& arguments, const 
   return report;
 }
 
-int run(TrainSettings& s, const Arguments& arguments, const Network& network, const RunFolder& folder, Terminal& terminal) {
-  const std::unique_ptr<Backend> backend = open_backend(s, terminal);
-  const Device device = backend->device();
-  s.device = device.name;
-  const std::string config = fmt::format("# Once more: train --config {0}/config.toml   Go on: train --resume --out {0}\n{1}",
-                                         s.out, arguments.config());
-  if (!s.resume) folder.write("config.toml", config);
-
-  const Dataset data = open_data(s, {.train = true, .valid = true, .test = true}, terminal);
-  const Extent image(data.train.shape.h, data.train.shape.w);
-  Model model(build(s, network, image), *backend, {.dropout = s.dropout, .keras3_variance = s.moving_variance == "keras3"});
-  const Graph& graph = model.graph();
+FitOptions training_options(const TrainSettings& s, const Network& network, const Graph& graph, const Dataset& data,
+                            Terminal& terminal) {
   FitOptions options = fit_options(s, network);
   options.epochs = s.epochs;
   options.learning_rate = static_cast<float>(s.learning_rate);
   options.seed = s.seed;
   options.shuffle = s.shuffle;
-  options.keep_features = keep_features(s, graph, terminal);
-  options.record = s.graph == "step";
   options.augment = parse_augment(s.augment);
-
+  options.record = s.graph == "step";
+  options.keep_features = keep_features(s, graph, terminal);
   options.population_statistics =
       s.mode == "full" && (s.statistics == "population" || (s.statistics == "auto" && averages_would_trail(s, data)));
   if (options.population_statistics && s.statistics == "auto") {
@@ -367,6 +361,46 @@ int run(TrainSettings& s, const Arguments& arguments, const Network& network, co
         "steps and an epoch has {} (--statistics moving takes them all the same)",
         data.train.shape.n / s.batch_size);
   }
+  return options;
+}
+
+/// What a run trains, and on what.
+struct Job {
+  Dataset data;
+  Model model;
+  FitOptions options;
+
+  Job(const TrainSettings& s, const Network& network, Backend& backend, Terminal& terminal)
+      : data(open_data(s, {.train = true, .valid = true, .test = true}, terminal)),
+        model(build(s, network, {data.train.shape.h, data.train.shape.w}), backend,
+              {.dropout = s.dropout, .keras3_variance = s.moving_variance == "keras3"}),
+        options(training_options(s, network, model.graph(), data, terminal)) {}
+};
+
+int print_memory_plan(const TrainSettings& s, const Network& network) {
+  Terminal terminal(s.verbosity());
+  const std::unique_ptr<Backend> backend = open_backend(s, terminal);
+  Job job(s, network, *backend, terminal);
+  require_trainable(job.data, job.options);
+  const MemoryPlan plan = plan_memory(job.model, job.data, job.options, backend->device().name == "cpu");
+  fmt::print("{}", s.json ? to_text(to_json(plan, s.batch_size)) : to_text(plan, s.batch_size));
+  return 0;
+}
+
+int run(TrainSettings& s, const Arguments& arguments, const Network& network, const RunFolder& folder, Terminal& terminal) {
+  const std::unique_ptr<Backend> backend = open_backend(s, terminal);
+  const Device device = backend->device();
+  s.device = device.name;
+  const std::string config = fmt::format("# Once more: train --config {0}/config.toml   Go on: train --resume --out {0}\n{1}",
+                                         s.out, arguments.config());
+  if (!s.resume) folder.write("config.toml", config);
+
+  Job job(s, network, *backend, terminal);
+  const Dataset& data = job.data;
+  const Extent image(data.train.shape.h, data.train.shape.w);
+  Model& model = job.model;
+  const Graph& graph = model.graph();
+  const FitOptions& options = job.options;
 
   const CheckpointInfo info{.network = s.net,
                             .image = image,
@@ -477,6 +511,7 @@ int train(int argc, char** argv) {
   }
   if (s.weights == "imagenet") weights_file(s);  // before the data are read: what is missing is told at once
   const std::string format = recognise(s.data) == DataFormat::pcam ? "pcam" : "idc";
+  if (s.memory_plan) return print_memory_plan(s, network);
   s.data = std::filesystem::absolute(s.data).lexically_normal();
   if (!s.weights.empty() && s.weights != "imagenet") s.weights = std::filesystem::absolute(s.weights).lexically_normal();
   if (s.out.empty()) s.out = fmt::format("runs/{}-{}-{}", s.net, format, utc("%Y%m%d-%H%M%S"));

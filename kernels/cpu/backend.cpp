@@ -98,6 +98,7 @@ class Cpu final : public Backend {
     return {const_cast<void*>(host), bytes, [](void*) noexcept {}};
   }
   void synchronize() override {}
+  std::size_t scratch_bytes() const override { return scratch_.size_bytes(); }
   std::unique_ptr<Recording> record(std::function<void()> step) override { return std::make_unique<KeptStep>(std::move(step)); }
 
   std::unique_ptr<ConvOp> conv(const Conv& kind, const Layout& x, const Layout& y) override {

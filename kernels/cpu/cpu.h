@@ -18,6 +18,7 @@ class Scratch {
  public:
   /// At planning only: what was there is lost, and may move.
   void reserve(std::size_t bytes);
+  std::size_t size_bytes() const { return memory_.size_bytes(); }
   template <class T = float>
   T* at(std::size_t offset) const {
     return reinterpret_cast<T*>(static_cast<std::byte*>(memory_.data()) + offset);

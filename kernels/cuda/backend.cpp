@@ -89,6 +89,7 @@ class CudaBackend final : public Backend {
     check(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, context_.stream()));
     synchronize();
   }
+  std::size_t scratch_bytes() const override { return context_.scratch_bytes(); }
   std::unique_ptr<Watch> watch(const void* device, std::size_t bytes) override { return make_watch(context_, device, bytes); }
   void zero(void* device, std::size_t bytes) override {
     if (!context_.rehearsing()) check(cudaMemsetAsync(device, 0, bytes, context_.stream()));

@@ -37,6 +37,7 @@ class Context {
   /// address handed out to a run stays valid as long as the context, since a CUDA graph may have recorded it.
   void reserve(std::size_t bytes);
   std::byte* scratch(std::size_t bytes);
+  std::size_t scratch_bytes() const { return scratch_.size_bytes(); }
 
   bool collecting() const { return phase_ == Phase::collect; }
   bool rehearsing() const { return phase_ != Phase::run; }

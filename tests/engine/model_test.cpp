@@ -5,6 +5,7 @@
 #include "engine/check.h"
 #include "engine/random.h"
 #include "kernels/backend.h"
+#include "kernels/reference/reference.h"
 #include "layers/activation.h"
 #include "layers/add.h"
 #include "layers/batch_norm.h"
@@ -16,6 +17,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -188,16 +190,58 @@ TEST(ModelTest, TheFirstRowThatIsNotFiniteIsNamed) {
   EXPECT_EQ(bench.model.program(Mode::train, bench.batch).first_not_finite(), "");
 }
 
-TEST(ModelTest, ABatchThatDoesNotFitSaysWhichWould) {
-  auto backend = make_backend("reference", Precision::f32);
-  Model model(record([](Node x) { return x | conv(64, 3, {.padding = same}) | flatten() | logit(); }, 512), *backend);
-  try {
-    model.plan(std::vector<Model::Request>{{Mode::evaluate, 2'000'000, 2'000'000}});
-    FAIL();
-  } catch (const Error& error) {
-    EXPECT_EQ(error.code(), ExitCode::memory);
-    EXPECT_NE(error.report().next.find("would fit"), std::string::npos);
+/// The reference on a device with so much memory left.
+struct SmallDevice final : Reference<double> {
+  explicit SmallDevice(std::size_t bytes) : free_bytes(bytes) {}
+  Device device() const override {
+    Device device = Reference::device();
+    device.available_bytes = free_bytes;
+    return device;
   }
+  std::size_t free_bytes;
+};
+
+TEST(ModelTest, ABatchThatDoesNotFitSaysWhichWould) {
+  const auto next = [](Backend& backend, int batch) -> std::string {
+    Model model(branching(), backend);
+    try {
+      model.plan(std::vector<Model::Request>{{Mode::train, batch, batch}, {Mode::train, 3, batch}, {Mode::evaluate, batch, batch}});
+      return "";
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ExitCode::memory);
+      return error.report().next;
+    }
+  };
+  for (const std::size_t bytes : {60'000, 200'000}) {
+    SmallDevice device(bytes);
+    const std::string says = next(device, 500);
+    const int fits = std::stoi(says.substr(std::string("a batch size of ").size()));
+    EXPECT_EQ(says, fmt::format("a batch size of {} would fit", fits));
+    EXPECT_GT(fits, 3);
+    EXPECT_EQ(next(device, fits), "");
+    EXPECT_NE(next(device, fits + 1), "") << fits;
+  }
+  SmallDevice none(1000);
+  EXPECT_EQ(next(none, 4), "use a device with more memory");
+}
+
+TEST(ModelTest, AProgramSaysWhereItsMemoryGoes) {
+  const auto backend = make_backend("reference", Precision::f32);
+  Model model(record([](Node x) {
+    return x | conv(2, 3, {.padding = same, .bias = false, .name = "wide"}) | max_pool(2, {.name = "half"}) | flatten() | logit();
+  }), *backend);
+  model.prepare(std::vector<Model::Request>{{Mode::train, 4, 4}});
+  EXPECT_EQ(model.arena_bytes(), 0u) << "nothing is allocated";
+  const ProgramMemory memory = model.program(Mode::train, 4).memory();
+  const auto row = [&](std::string_view name) {
+    return *std::find_if(memory.rows.begin(), memory.rows.end(), [&](const auto& r) { return r.name == name; });
+  };
+  const std::size_t wide = 4 * 6 * 6 * 2 * sizeof(double), half = wide / 4;
+  EXPECT_EQ(row("wide").passing + row("wide").kept, wide);
+  EXPECT_EQ(row("wide").gradients, wide);
+  EXPECT_EQ(row("half").kept, half) << "the dense layer's gradient reads it";
+  EXPECT_EQ(row("half").gradients, half);
+  EXPECT_LT(memory.arena, memory.unshared);
 }
 
 TEST(ModelTest, AnErrorInAnOpNamesItsRowAndShapes) {

@@ -118,6 +118,35 @@ TEST_F(ProgramsTest, AugmentationIsPartOfTheRun) {
   EXPECT_TRUE(contains(other.err, "--augment cannot change")) << other.err;
 }
 
+TEST_F(ProgramsTest, TheMemoryPlanIsPrintedAndNothingElseHappens) {
+  const std::vector<std::string> words{"train", "--net",         "b2", "--data",    data,
+                                       "--out", fresh("unmade"), "-b", "16", "--device", "cpu", "--memory-plan"};
+  const Outcome text = run(words);
+  ASSERT_EQ(text.code, 0) << text.err;
+  for (const char* part : {"weights ", "gradients ", "Adam's moments", "activations ", "scratch ", "images ", "total ", "would fit",
+                           "forward only", "kept", "conv2d"})
+    EXPECT_TRUE(contains(text.out, part)) << part << " in\n" << text.out;
+  std::vector<std::string> more = words;
+  more.push_back("--json");
+  const Outcome json = run(more);
+  ASSERT_EQ(json.code, 0) << json.err;
+  const Json plan = Json::parse(json.out);
+  EXPECT_EQ(plan["batch_size"], 16);
+  EXPECT_EQ(plan["gradients_bytes"].get<std::int64_t>() * 2, plan["moments_bytes"].get<std::int64_t>());
+  EXPECT_LT(plan["arena_bytes"], plan["arena_unshared_bytes"]);
+  std::int64_t total = 0, rows = 0;
+  for (const char* key : {"weights_bytes", "gradients_bytes", "moments_bytes", "narrow_weights_bytes", "arena_bytes", "scratch_bytes",
+                          "images_bytes"})
+    total += plan[key].get<std::int64_t>();
+  EXPECT_EQ(plan["total_bytes"], total);
+  for (const Json& row : plan["rows"])
+    for (const char* key : {"forward_only_bytes", "kept_bytes", "gradients_bytes"}) rows += row[key].get<std::int64_t>();
+  EXPECT_LE(rows, plan["arena_unshared_bytes"].get<std::int64_t>());
+  EXPECT_GT(rows, plan["arena_unshared_bytes"].get<std::int64_t>() * 9 / 10);
+  EXPECT_EQ(plan["largest_batch"], 80) << "all images fit";
+  EXPECT_FALSE(fs::exists(fresh("unmade")));
+}
+
 TEST_F(ProgramsTest, NoEpochsEvaluateTheInitialWeights) {
   const std::string initial = fresh("initial");
   const Outcome outcome = run(
@@ -273,6 +302,9 @@ TEST_F(ProgramsTest, BadCallsSayWhatIsWrong) {
            {2,
             {"train", "--net", "mobilenet", "--data", data, "--mode", "transfer", "--augment", "flip", "--out", x},
             "--features recompute"},
+           {2,
+            {"train", "--net", "b2", "--data", data, "--device", "cpu", "-b", "81", "--memory-plan"},
+            "--batch-size at most 80"},
            {2, {"train", "--resume"}, "--resume needs --out"},
            {2, {"describe"}, "--net is missing"},
            {2, {"synthesize", "tiff", "--out", x}, "pcam, idc"},
