@@ -403,7 +403,7 @@ std::unique_ptr<ConvOp> make_conv(Context& context, Plans& plans, const Conv& co
   require(y.shape == conv.window.output(x.shape, y.shape.c) && x.shape.c % conv.groups == 0 && y.shape.c % conv.groups == 0,
           "conv: y is ", to_string(y.shape), " for x ", to_string(x.shape), " in ", conv.groups, " groups");
   if (conv.groups > 1 && conv.groups == x.shape.c && x.shape.c == y.shape.c) return make_depthwise_conv(context, conv, x, y);
-  if (conv.deferred || conv.statistics) return nullptr;
+  if (conv.deferred || conv.statistics) return make_pointwise_conv(context, conv, x, y);
   if (conv.activation != Activation::none && conv.activation != Activation::relu) return nullptr;
   return std::make_unique<CudnnConv>(context, plans, conv, x, y);
 }

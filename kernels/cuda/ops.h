@@ -9,6 +9,8 @@ namespace microtome::cuda {
 
 /// As many groups as channels, of x and of y.
 std::unique_ptr<ConvOp> make_depthwise_conv(Context&, const Conv&, const Layout& x, const Layout& y);
+/// Null where it does not apply, or loses more to cuDNN than a deferred batch-norm or statistics spare.
+std::unique_ptr<ConvOp> make_pointwise_conv(Context&, const Conv&, const Layout& x, const Layout& y);
 std::unique_ptr<BatchNormOp> make_batch_norm(Context&, const BatchNorm&, const Layout& x, const Layout& y);
 std::unique_ptr<DeferredNormOp> make_deferred_norm(Context&, const BatchNorm&, const Layout& x);
 std::unique_ptr<SettleOp> make_settle(Context&);

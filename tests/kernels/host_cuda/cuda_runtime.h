@@ -30,6 +30,22 @@ inline void __syncthreads(std::source_location at = std::source_location::curren
   microtome::host_cuda::wait_for_block(at.line());
 }
 
+/// Of whole warps only.
+inline float __shfl_xor_sync(unsigned, float value, int mask, std::source_location at = std::source_location::current()) {
+  struct Lane {
+    float give;
+    int mask;
+    float got;
+  } mine{value, mask, 0};
+  microtome::host_cuda::with_warp(&mine, at.line(), [](void* const* of_lanes) {
+    for (int i = 0; i < 32; ++i) {
+      auto* lane = static_cast<Lane*>(of_lanes[i]);
+      lane->got = static_cast<const Lane*>(of_lanes[i ^ lane->mask])->give;
+    }
+  });
+  return mine.got;
+}
+
 inline int min(int a, int b) {
   return a < b ? a : b;
 }

@@ -3,8 +3,11 @@
 #include "kernels/host_cuda/cuda_runtime.h"
 
 #include <fmt/core.h>
+#include <setjmp.h>
 #include <ucontext.h>
 
+#include <algorithm>
+#include <array>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
@@ -23,9 +26,17 @@ constexpr std::size_t stack_bytes = std::size_t{256} << 10;
 /// A stack on which threads of a block run, one after another until one of them waits.
 struct Fiber {
   ucontext_t context{};
+  bool fresh = true;  // not run yet: the context is where it begins, later `left` is where it goes on
+  jmp_buf left{};
   std::vector<char> stack = std::vector<char>(stack_bytes);
   unsigned thread = 0;
   unsigned line = 0;  // of the barrier at which it waits
+};
+
+/// Lanes on their way into an instruction of their whole warp.
+struct Warp {
+  std::vector<Fiber*> waiting;
+  std::array<void*, lanes_a_warp> handed_over{};
 };
 
 struct Machine {
@@ -36,10 +47,11 @@ struct Machine {
   const std::function<void(unsigned)>* enter = nullptr;
   const std::function<void()>* body = nullptr;
 
-  ucontext_t scheduler{};
+  jmp_buf scheduler{};
   Fiber* current = nullptr;
   std::vector<std::unique_ptr<Fiber>> fibers;
-  std::vector<Fiber*> idle, waiting;
+  std::vector<Fiber*> idle, waiting, released;
+  std::array<Warp, 32> warps;
   const void* scheduler_stack = nullptr;
   std::size_t scheduler_stack_bytes = 0;
 };
@@ -62,10 +74,12 @@ struct Switch {
 #endif
 };
 
+// Between stacks by _longjmp: swapcontext asks the kernel for the signal mask each time, and kernels that work warp by warp
+// switch often.
 void to_scheduler(Fiber& fiber) {
   Switch s;
   s.leave(machine.scheduler_stack, machine.scheduler_stack_bytes);
-  swapcontext(&fiber.context, &machine.scheduler);
+  if (_setjmp(fiber.left) == 0) _longjmp(machine.scheduler, 1);
   s.arrive(&machine.scheduler_stack, &machine.scheduler_stack_bytes);
 }
 
@@ -73,7 +87,11 @@ void to_fiber(Fiber& fiber) {
   machine.current = &fiber;
   Switch s;
   s.leave(fiber.stack.data(), fiber.stack.size());
-  swapcontext(&machine.scheduler, &fiber.context);
+  if (_setjmp(machine.scheduler) == 0) {
+    if (!fiber.fresh) _longjmp(fiber.left, 1);
+    fiber.fresh = false;
+    setcontext(&fiber.context);
+  }
   s.arrive(nullptr, nullptr);
 }
 
@@ -108,6 +126,21 @@ Fiber& idle_fiber() {
   return fiber;
 }
 
+bool at_one_line(const std::vector<Fiber*>& fibers) {
+  return std::all_of(fibers.begin(), fibers.end(), [&](const Fiber* fiber) { return fiber->line == fibers[0]->line; });
+}
+
+bool warps_are_whole() {
+  for (Warp& warp : machine.warps) {
+    if (warp.waiting.empty()) continue;
+    machine.failure = at_one_line(warp.waiting) ? fmt::format("{} of {} lanes of a warp wait for the others in line {}",
+                                                              warp.waiting.size(), lanes_a_warp, warp.waiting[0]->line)
+                                                : "lanes of one warp are at different instructions of the whole warp";
+    warp.waiting.clear();
+  }
+  return machine.failure.empty();
+}
+
 bool barriers_agree() {
   if (machine.ended > 0) {
     machine.failure = fmt::format("{} of {} threads wait at the barrier in line {}, but {} have ended", machine.waiting.size(),
@@ -140,6 +173,22 @@ void wait_for_block(unsigned line) {
   (*machine.enter)(self.thread);
 }
 
+void with_warp(void* mine, unsigned line, void (*work)(void* const* of_lanes)) {
+  Fiber& self = *machine.current;
+  Warp& warp = machine.warps[self.thread / lanes_a_warp];
+  self.line = line;
+  warp.handed_over[self.thread % lanes_a_warp] = mine;
+  warp.waiting.push_back(&self);
+  if (warp.waiting.size() == lanes_a_warp && at_one_line(warp.waiting)) {
+    work(warp.handed_over.data());
+    machine.released.insert(machine.released.end(), warp.waiting.begin(), warp.waiting.end());
+    warp.waiting.clear();
+  }
+  to_scheduler(self);
+  machine.current = &self;
+  (*machine.enter)(self.thread);
+}
+
 bool run_block(unsigned threads, const std::function<void(unsigned)>& enter, const std::function<void()>& body) {
   machine.failure.clear();
   machine.threads = threads;
@@ -148,14 +197,18 @@ bool run_block(unsigned threads, const std::function<void(unsigned)>& enter, con
   machine.body = &body;
   for (;;) {
     while (machine.started < threads) to_fiber(idle_fiber());
-    if (machine.waiting.empty()) return true;
-    if (!barriers_agree()) {
+    while (!machine.released.empty()) {
+      std::vector<Fiber*> released;
+      released.swap(machine.released);
+      for (Fiber* fiber : released) to_fiber(*fiber);
+    }
+    const bool whole = warps_are_whole();
+    if (whole && machine.waiting.empty()) return true;
+    if (!whole || !barriers_agree()) {
       machine.waiting.clear();  // their stacks are lost to this process, which is about to fail a test
       return false;
     }
-    std::vector<Fiber*> released;
-    released.swap(machine.waiting);
-    for (Fiber* fiber : released) to_fiber(*fiber);
+    machine.released.swap(machine.waiting);
   }
 }
 

@@ -48,6 +48,22 @@ __global__ void where_am_i(unsigned* index) {
   index[block * blockDim.x * blockDim.y * blockDim.z + thread] = block * 1000 + thread;
 }
 
+__global__ void lanes_swapped(float* x, int mask) {
+  x[threadIdx.x] = __shfl_xor_sync(~0u, x[threadIdx.x], mask);
+}
+
+__global__ void half_a_warp_swaps(float* x) {
+  if (threadIdx.x % 32 < 16) x[threadIdx.x] = __shfl_xor_sync(~0u, x[threadIdx.x], 1);
+}
+
+__global__ void lanes_apart(float* x) {
+  if (threadIdx.x % 2 == 0) {
+    x[threadIdx.x] = __shfl_xor_sync(~0u, x[threadIdx.x], 1);
+  } else {
+    x[threadIdx.x] = __shfl_xor_sync(~0u, x[threadIdx.x], 1);
+  }
+}
+
 cudaLaunchConfig_t config(dim3 grid, dim3 block) {
   cudaLaunchConfig_t result;
   result.gridDim = grid;
@@ -85,6 +101,24 @@ TEST_P(MachineTest, ThreadsAtDifferentBarriersAreAFailure) {
   const auto launch = config(1, threads);
   EXPECT_EQ(cudaLaunchKernelEx(&launch, two_barriers), cudaErrorLaunchFailure);
   EXPECT_NE(last_failure().find("different barriers"), std::string::npos) << last_failure();
+}
+
+TEST_P(MachineTest, LanesOfAWarpSwapValues) {
+  std::vector<float> x(threads);
+  for (int i = 0; i < threads; ++i) x[i] = static_cast<float>(i);
+  const auto launch = config(1, threads);
+  ASSERT_EQ(cudaLaunchKernelEx(&launch, lanes_swapped, x.data(), 5), cudaSuccess);
+  for (int i = 0; i < threads; ++i) ASSERT_EQ(x[i], static_cast<float>(i ^ 5));
+}
+
+TEST_P(MachineTest, AnInstructionOfAWarpThatSomeLanesNeverReachIsAFailure) {
+  std::vector<float> x(threads);
+  const auto launch = config(1, threads);
+  EXPECT_EQ(cudaLaunchKernelEx(&launch, half_a_warp_swaps, x.data()), cudaErrorLaunchFailure);
+  EXPECT_NE(last_failure().find("16 of 32 lanes"), std::string::npos) << last_failure();
+  EXPECT_EQ(cudaLaunchKernelEx(&launch, lanes_apart, x.data()), cudaErrorLaunchFailure);
+  EXPECT_NE(last_failure().find("different instructions"), std::string::npos) << last_failure();
+  ASSERT_EQ(cudaLaunchKernelEx(&launch, lanes_swapped, x.data(), 1), cudaSuccess);
 }
 
 TEST_P(MachineTest, ImpossibleGridsAreRefused) {
