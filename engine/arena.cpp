@@ -13,7 +13,8 @@ void ArenaPlan::touch(int piece, int time, std::size_t bytes) {
 
 std::size_t ArenaPlan::bytes(int batch, int planned_batch) const {
   const auto size = [&](std::size_t i) {
-    const std::size_t now = lives_[i].bytes, wanted = static_cast<std::size_t>(batch), planned = static_cast<std::size_t>(planned_batch);
+    const std::size_t now = lives_[i].bytes, wanted = static_cast<std::size_t>(batch),
+                      planned = static_cast<std::size_t>(planned_batch);
     if (per_image_[i]) return now / planned * wanted;
     return batch > planned_batch ? (now * wanted + planned - 1) / planned : now;
   };

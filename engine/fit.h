@@ -1,5 +1,5 @@
-// The epoch loop: train, validate, keep the best epoch, resume bit for bit. Inside an epoch the host only queues steps; it waits
-// for the device at an epoch's end, to save, and to stop.
+// The epoch loop: train, validate, keep the best epoch, resume bit for bit. Inside an epoch the host only queues steps; it
+// waits for the device at an epoch's end, to save, and to stop.
 #pragma once
 
 #include "engine/dataset.h"

@@ -82,8 +82,8 @@ class Model {
   void prepare(std::span<const Request> requests);
   Program& program(Mode mode, int batch, Part part = Part::whole);
   std::size_t arena_bytes() const;
-  /// The largest batch, up to `limit`, whose programs fit into an arena of so many bytes; 0 where not even a single image's do. From
-  /// those that are prepared: nothing is made.
+  /// The largest batch, up to `limit`, whose programs fit into an arena of so many bytes; 0 where not even a single image's do.
+  /// From those that are prepared: nothing is made.
   int largest_batch(std::size_t bytes, int limit) const;
 
   struct ParameterBytes {

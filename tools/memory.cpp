@@ -22,7 +22,8 @@ std::string to_text(const MemoryPlan& plan, int batch_size) {
   text += line("activations", plan.arena,
                fmt::format("one arena for a step of {}; {} were nothing shared", batch_size, size_text(step.unshared)));
   text += line("scratch", plan.scratch) + line("images", plan.images) + line("total", plan.total());
-  text += fmt::format("\n{} free here: a batch of {} would fit\n", size_text(plan.available), with_separators(plan.largest_batch));
+  text +=
+      fmt::format("\n{} free here: a batch of {} would fit\n", size_text(plan.available), with_separators(plan.largest_batch));
 
   std::size_t width = 3;
   for (const ProgramMemory::Row& row : step.rows) width = std::max(width, row.name.size());
@@ -30,7 +31,8 @@ std::string to_text(const MemoryPlan& plan, int batch_size) {
   const auto cell = [](std::size_t bytes) { return bytes == 0 ? std::string("-") : size_text(bytes); };
   for (const ProgramMemory::Row& row : step.rows)
     if (has_memory(row))
-      text += fmt::format("{:<{}}{:>14}{:>14}{:>14}\n", row.name, width, cell(row.passing), cell(row.kept), cell(row.gradients));
+      text +=
+          fmt::format("{:<{}}{:>14}{:>14}{:>14}\n", row.name, width, cell(row.passing), cell(row.kept), cell(row.gradients));
   return text;
 }
 

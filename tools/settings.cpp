@@ -74,12 +74,13 @@ void add_machine(Arguments& arguments, Settings& settings) {
                               "which may be the fastest. Our own kernels, and the CPU, repeat anyway",
                       .kept = Kept::fixed},
                      settings.deterministic);
-  arguments.add_switch({.name = "autotune",
-                        .help = "on: cuDNN's engines are timed for each new shape, seconds to minutes once for each GPU, and what "
-                                "was found is kept in MICROTOME_PLAN_CACHE or else in ~/.cache/microtome/plans.txt; off: its first "
-                                "choice. Nothing on the CPU",
-                        .kept = Kept::free},
-                       settings.autotune);
+  arguments.add_switch(
+      {.name = "autotune",
+       .help = "on: cuDNN's engines are timed for each new shape, seconds to minutes once for each GPU, and what "
+               "was found is kept in MICROTOME_PLAN_CACHE or else in ~/.cache/microtome/plans.txt; off: its first "
+               "choice. Nothing on the CPU",
+       .kept = Kept::free},
+      settings.autotune);
 }
 
 void add_verbosity(Arguments& arguments, Settings& settings) {

@@ -26,7 +26,8 @@ namespace {
 struct TrainSettings : Settings {
   int epochs = 15;  // [Bonnet2021]
   double learning_rate = 1e-3;
-  std::string weights_folder, mode = "full", features = "keep", moving_variance = "tf2", statistics = "auto", graph = "step", augment = "none";
+  std::string weights_folder, mode = "full", features = "keep", moving_variance = "tf2", statistics = "auto", graph = "step",
+                              augment = "none";
   std::uint64_t seed = 0;
   bool shuffle = true, dropout = true, log_steps = false, resume = false, json = false, memory_plan = false;
   double checkpoint_every = 300;
@@ -87,18 +88,20 @@ Arguments declare(TrainSettings& s) {
   arguments.add({.name = "batch-size", .letter = 'b', .help = "images a step", .unit = "images", .kept = Kept::fixed},
                 s.batch_size, {1, 65536});
   arguments.add({.name = "lr", .help = "learning rate of Adam", .kept = Kept::fixed}, s.learning_rate, {.lowest = 0});
-  arguments.add({.name = "seed", .help = "of initial weights, order of images, augmentation and dropout", .kept = Kept::fixed}, s.seed);
+  arguments.add({.name = "seed", .help = "of initial weights, order of images, augmentation and dropout", .kept = Kept::fixed},
+                s.seed);
   arguments.add_switch({.name = "shuffle", .help = "off: images in file order in every epoch", .kept = Kept::fixed}, s.shuffle);
   arguments.add_switch({.name = "dropout", .help = "off: dropout and stochastic depth do nothing", .kept = Kept::fixed},
                        s.dropout);
 
   arguments.heading("Machine");
   add_machine(arguments, s);
-  arguments.add({.name = "graph",
-                 .help = "step: a step is recorded once and replayed; off: its ops are queued one by one, to debug or profile. On "
-                         "the CPU both are the same",
-                 .kept = Kept::free},
-                s.graph, {"step", "off"});
+  arguments.add(
+      {.name = "graph",
+       .help = "step: a step is recorded once and replayed; off: its ops are queued one by one, to debug or profile. On "
+               "the CPU both are the same",
+       .kept = Kept::free},
+      s.graph, {"step", "off"});
 
   arguments.heading("Run");
   arguments.add(

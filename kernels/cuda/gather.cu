@@ -1,9 +1,8 @@
-// Batch state->batch of the epoch from what lies on the device: x = (pixel - mean) / divisor, RGB or BGR, augmented or as it is,
-// or features as they are; y = label.
-// Mapping: a row of blocks an image; the first thread of a block finds which image and what becomes of it. A packed x: one
-// thread for V neighbours; one whose pixels lie further apart, as convolutions like them (3 channels of 8): one a pixel, zeros
-// included. Traffic: reads the image once, four pixels for each of an image that is warped, from the L1 cache; writes x once.
-// Numerics: float32, rounded once.
+// Batch state->batch of the epoch from what lies on the device: x = (pixel - mean) / divisor, RGB or BGR, augmented or as it
+// is, or features as they are; y = label. Mapping: a row of blocks an image; the first thread of a block finds which image and
+// what becomes of it. A packed x: one thread for V neighbours; one whose pixels lie further apart, as convolutions like them (3
+// channels of 8): one a pixel, zeros included. Traffic: reads the image once, four pixels for each of an image that is warped,
+// from the L1 cache; writes x once. Numerics: float32, rounded once.
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/ops.h"
 #include "kernels/cuda/vector.h"
@@ -42,8 +41,8 @@ __device__ inline void find_source(Source& source, const Gather& kind, const Sha
 
 /// Channel `channel` of x at a pixel of an image of u8.
 template <bool augmented>
-__device__ inline float channel_of(const Gather& kind, const Shape& shape, const Source& source, const std::uint8_t* image, int cell,
-                                   int channel) {
+__device__ inline float channel_of(const Gather& kind, const Shape& shape, const Source& source, const std::uint8_t* image,
+                                   int cell, int channel) {
   const int from = kind.bgr ? 2 - channel : channel;
   float pixel;
   if constexpr (augmented) {
@@ -76,7 +75,8 @@ __device__ inline void load_image(float (&values)[V], const Gather& kind, const 
 }
 
 template <bool augmented, int V, class T>
-__device__ inline void load_image(float (&values)[V], const Gather&, const Shape&, const Source&, const T* features, int first) {
+__device__ inline void load_image(float (&values)[V], const Gather&, const Shape&, const Source&, const T* features,
+                                  int first) {
   load<V>(values, features + first);
 }
 
@@ -98,8 +98,8 @@ __global__ void __launch_bounds__(block_threads)
 /// x's pixels are `width` elements apart, a multiple of V.
 template <class T, int V, bool augmented>
 __global__ void __launch_bounds__(block_threads)
-    gather_forward_padded(Gather kind, Shape shape, const std::uint8_t* images, const std::uint8_t* labels, const StepState* state,
-                          T* x, Place at_x, int width, float* y) {
+    gather_forward_padded(Gather kind, Shape shape, const std::uint8_t* images, const std::uint8_t* labels,
+                          const StepState* state, T* x, Place at_x, int width, float* y) {
   __shared__ Source source;
   if (threadIdx.x == 0) find_source<augmented>(source, kind, shape, labels, state, y);
   __syncthreads();
@@ -143,8 +143,8 @@ class CudaGather final : public GatherOp {
     if constexpr (sizeof(From) == 1) {
       if (!x.is_packed()) {
         launch("gather_forward_padded", context_, blocks(x.shape.h * x.shape.w), block_threads,
-               is_aligned(x, widest) ? gather_forward_padded<T, widest, augmented> : gather_forward_padded<T, 1, augmented>, kind_,
-               x.shape, images.as<const std::uint8_t>(), labels.as<const std::uint8_t>(), state, x.as<T>(), place(x),
+               is_aligned(x, widest) ? gather_forward_padded<T, widest, augmented> : gather_forward_padded<T, 1, augmented>,
+               kind_, x.shape, images.as<const std::uint8_t>(), labels.as<const std::uint8_t>(), state, x.as<T>(), place(x),
                static_cast<int>(x.strides.w), y.as<float>());
         return;
       }

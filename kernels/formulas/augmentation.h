@@ -1,8 +1,8 @@
 // Where an augmented image's pixels come from: (row, column) of what the network sees is, of the original,
 //   centre + A ((row, column) - centre) + shift,   A = rotation * zoom * flips * quarter turns,
-// between pixels bilinear, outside reflected about the edge: d c b a | a b c d | d c b a (Keras' fill_mode "reflect"). Then times
-// the brightness, between 0 and 255. Flips, quarter turns and shifts alone are exact: all coordinates are multiples of 1/2.
-// Image i of the data set draws philox words 2 i and 2 i + 1 of stream `augmentation + epoch`: the same on every backend.
+// between pixels bilinear, outside reflected about the edge: d c b a | a b c d | d c b a (Keras' fill_mode "reflect"). Then
+// times the brightness, between 0 and 255. Flips, quarter turns and shifts alone are exact: all coordinates are multiples of
+// 1/2. Image i of the data set draws philox words 2 i and 2 i + 1 of stream `augmentation + epoch`: the same on every backend.
 #pragma once
 
 #include "engine/check.h"
@@ -18,7 +18,8 @@
 namespace microtome {
 
 inline void require_augmentable(const Gather& kind, const Layout& images) {
-  require(!kind.augment.any() || (images.dtype == DType::u8 && images.is_packed()), "gather: only packed images of u8 are augmented");
+  require(!kind.augment.any() || (images.dtype == DType::u8 && images.is_packed()),
+          "gather: only packed images of u8 are augmented");
   require(!kind.augment.rotate90 || images.shape.h == images.shape.w, "gather: only squares turn by 90 degrees, not ",
           to_string(images.shape));
 }
@@ -37,7 +38,8 @@ MICROTOME_HOST_DEVICE constexpr T either_way(std::uint32_t word) {
   return T(2) * T(unit_float(word)) - T(1);
 }
 
-/// By their series, for |angle| up to pi: the first term left out is below 1e-15. CUDA's own spill where an angle might be large.
+/// By their series, for |angle| up to pi: the first term left out is below 1e-15. CUDA's own spill where an angle might be
+/// large.
 template <class T>
 MICROTOME_HOST_DEVICE constexpr void turn(T angle, T& cosine, T& sine) {
   T even = T(1), odd = angle;

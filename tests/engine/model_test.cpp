@@ -205,7 +205,8 @@ TEST(ModelTest, ABatchThatDoesNotFitSaysWhichWould) {
   const auto next = [](Backend& backend, int batch) -> std::string {
     Model model(branching(), backend);
     try {
-      model.plan(std::vector<Model::Request>{{Mode::train, batch, batch}, {Mode::train, 3, batch}, {Mode::evaluate, batch, batch}});
+      model.plan(
+          std::vector<Model::Request>{{Mode::train, batch, batch}, {Mode::train, 3, batch}, {Mode::evaluate, batch, batch}});
       return "";
     } catch (const Error& error) {
       EXPECT_EQ(error.code(), ExitCode::memory);
@@ -228,8 +229,10 @@ TEST(ModelTest, ABatchThatDoesNotFitSaysWhichWould) {
 TEST(ModelTest, AProgramSaysWhereItsMemoryGoes) {
   const auto backend = make_backend("reference", Precision::f32);
   Model model(record([](Node x) {
-    return x | conv(2, 3, {.padding = same, .bias = false, .name = "wide"}) | max_pool(2, {.name = "half"}) | flatten() | logit();
-  }), *backend);
+                return x | conv(2, 3, {.padding = same, .bias = false, .name = "wide"}) | max_pool(2, {.name = "half"}) |
+                       flatten() | logit();
+              }),
+              *backend);
   model.prepare(std::vector<Model::Request>{{Mode::train, 4, 4}});
   EXPECT_EQ(model.arena_bytes(), 0u) << "nothing is allocated";
   const ProgramMemory memory = model.program(Mode::train, 4).memory();

@@ -20,7 +20,8 @@ struct Case {
 
 bool gather(Lab& lab, const Case& c) {
   const Shape all{c.kind.images, c.x.h, c.x.w, c.x.c};
-  const Layout wide = lab.activations({{c.x.n, c.x.h, c.x.w, c.features ? c.x.c : c.channels}}), labels{{c.kind.images, 1, 1, 1}, DType::u8};
+  const Layout wide = lab.activations({{c.x.n, c.x.h, c.x.w, c.features ? c.x.c : c.channels}}),
+               labels{{c.kind.images, 1, 1, 1}, DType::u8};
   const Layout images = c.features ? lab.activations({all}) : Layout{all, DType::u8};
   std::vector<std::uint8_t> pixels(all.count()), classes(c.kind.images);
   for (std::size_t i = 0; i < pixels.size(); ++i) pixels[i] = static_cast<std::uint8_t>(random_word(1, 0, i));
@@ -141,7 +142,8 @@ TEST(ReferenceGatherTest, ReversesChannelsButNotTheirMeans) {
 }
 
 /// One image, augmented so for each of many epochs, as a string of pixels.
-std::vector<std::vector<double>> augmented(const Augment& augment, const std::vector<std::uint8_t>& pixels, int side, int epochs) {
+std::vector<std::vector<double>> augmented(const Augment& augment, const std::vector<std::uint8_t>& pixels, int side,
+                                           int epochs) {
   Bench bench;
   const Layout images{{1, side, side, 1}, DType::u8};
   const std::uint8_t label = 1;
@@ -150,8 +152,8 @@ std::vector<std::vector<double>> augmented(const Augment& augment, const std::ve
   std::vector<std::vector<double>> all;
   for (int epoch = 0; epoch < epochs; ++epoch) {
     const StepState state{.seed = 3, .epoch = static_cast<std::uint64_t>(epoch)};
-    op->forward({images, const_cast<std::uint8_t*>(pixels.data())}, {{{1, 1, 1, 1}, DType::u8}, const_cast<std::uint8_t*>(&label)},
-                &state, x, y);
+    op->forward({images, const_cast<std::uint8_t*>(pixels.data())},
+                {{{1, 1, 1, 1}, DType::u8}, const_cast<std::uint8_t*>(&label)}, &state, x, y);
     all.emplace_back(x.as<double>(), x.as<double>() + side * side);
   }
   return all;

@@ -64,8 +64,9 @@ TEST_F(ProgramsTest, TrainWritesItsFolder) {
 
   const Json result = Json::parse(text_of(out + "/result.json"));
   EXPECT_EQ(Json::parse(printed), result);
-  for (const char* key : {"net", "mode", "device", "precision", "graph", "batch_size", "epochs", "best_epoch", "images_per_second",
-                          "seconds_per_epoch", "peak_memory_bytes", "validation", "test", "versions", "commit"}) {
+  for (const char* key :
+       {"net", "mode", "device", "precision", "graph", "batch_size", "epochs", "best_epoch", "images_per_second",
+        "seconds_per_epoch", "peak_memory_bytes", "validation", "test", "versions", "commit"}) {
     EXPECT_TRUE(result.contains(key)) << key;
   }
   for (const char* split : {"validation", "test"}) {
@@ -123,8 +124,8 @@ TEST_F(ProgramsTest, TheMemoryPlanIsPrintedAndNothingElseHappens) {
                                        "--out", fresh("unmade"), "-b", "16", "--device", "cpu", "--memory-plan"};
   const Outcome text = run(words);
   ASSERT_EQ(text.code, 0) << text.err;
-  for (const char* part : {"weights ", "gradients ", "Adam's moments", "activations ", "scratch ", "images ", "total ", "would fit",
-                           "forward only", "kept", "conv2d"})
+  for (const char* part : {"weights ", "gradients ", "Adam's moments", "activations ", "scratch ", "images ", "total ",
+                           "would fit", "forward only", "kept", "conv2d"})
     EXPECT_TRUE(contains(text.out, part)) << part << " in\n" << text.out;
   std::vector<std::string> more = words;
   more.push_back("--json");
@@ -135,8 +136,8 @@ TEST_F(ProgramsTest, TheMemoryPlanIsPrintedAndNothingElseHappens) {
   EXPECT_EQ(plan["gradients_bytes"].get<std::int64_t>() * 2, plan["moments_bytes"].get<std::int64_t>());
   EXPECT_LT(plan["arena_bytes"], plan["arena_unshared_bytes"]);
   std::int64_t total = 0, rows = 0;
-  for (const char* key : {"weights_bytes", "gradients_bytes", "moments_bytes", "narrow_weights_bytes", "arena_bytes", "scratch_bytes",
-                          "images_bytes"})
+  for (const char* key : {"weights_bytes", "gradients_bytes", "moments_bytes", "narrow_weights_bytes", "arena_bytes",
+                          "scratch_bytes", "images_bytes"})
     total += plan[key].get<std::int64_t>();
   EXPECT_EQ(plan["total_bytes"], total);
   for (const Json& row : plan["rows"])
