@@ -16,6 +16,7 @@
 #include "kernels/cuda/vector.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstdint>
 #include <limits>
 #include <type_traits>
@@ -32,6 +33,14 @@ constexpr unsigned widest_of_dx = 64;              // a batch-norm's gradient wa
 constexpr unsigned depth = 32;                     // terms of the sum at a time
 constexpr unsigned warp_columns = 32;
 constexpr unsigned blocks_a_multiprocessor = 2;
+
+/// Eight elements in registers. As elements nvcc 13.0 would store them one by one.
+using Words = Vector<std::uint32_t, width / 2>;
+
+__device__ inline std::uint32_t pack(float low, float high) {
+  const auto bits = [](float value) { return std::uint32_t{std::bit_cast<std::uint16_t>(from_float<Element>(value))}; };
+  return bits(low) | bits(high) << 16;
+}
 
 /// P is T* or const T*. Of tensors a line is a pixel.
 template <class P>
@@ -56,7 +65,7 @@ struct Part {
   static constexpr unsigned share = (vectors + block_threads - 1) / block_threads, lines_apart = block_threads / vectors_a_line;
   static constexpr unsigned size = lines * columns;
 
-  Vector<Element, width> staged[share];
+  Words staged[share];
 
   static __device__ unsigned offset(unsigned line, unsigned vector) {
     constexpr unsigned turns = vectors_a_line < 8 ? vectors_a_line : 8;
@@ -72,7 +81,7 @@ struct Part {
       const unsigned l = line + j * lines_apart;
       staged[j] = {};
       if (threadIdx.x < vectors && l < from.lines && column < from.columns)
-        staged[j] = *reinterpret_cast<const Vector<Element, width>*>(from.at(l, column));
+        staged[j] = *reinterpret_cast<const Words*>(from.at(l, column));
     }
   }
 
@@ -88,15 +97,18 @@ struct Part {
 #pragma unroll
         for (unsigned j = 0; j < share; ++j) {
           float values[half];
-          load<half>(values, staged[j].at + first);
+          std::uint32_t* words = staged[j].at + first / 2;
+#pragma unroll
+          for (unsigned i = 0; i < half; ++i)
+            values[i] = std::bit_cast<float>(i % 2 == 0 ? words[i / 2] << 16 : words[i / 2] & 0xffff0000u);
           apply<half>(mine, norm.activation, values);
-          store<half>(staged[j].at + first, values);
+#pragma unroll
+          for (unsigned i = 0; i < half; i += 2) words[i / 2] = pack(values[i], values[i + 1]);
         }
       }
     }
 #pragma unroll
-    for (unsigned j = 0; j < share; ++j)
-      *reinterpret_cast<Vector<Element, width>*>(tile + offset(line + j * lines_apart, vector)) = staged[j];
+    for (unsigned j = 0; j < share; ++j) *reinterpret_cast<Words*>(tile + offset(line + j * lines_apart, vector)) = staged[j];
   }
 
   /// 16 rows x 16 terms.
