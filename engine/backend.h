@@ -50,6 +50,7 @@ class Backend {
 
   virtual Device device() const = 0;
   virtual DType activation_type() const = 0;  // of activations and their gradients: f32, bf16; f64 in reference
+  virtual int image_channels() const { return 0; }  // that it wants room for in images that have fewer, zeros there
   virtual DType parameter_type() const = 0;   // of weights, gradients, statistics, optimiser: f32; f64 in reference
 
   /// Memory on the device, 256-byte aligned, contents undefined. Throws Error(ExitCode::memory) when there is not enough.

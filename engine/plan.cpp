@@ -339,6 +339,20 @@ bool can_defer(std::span<PlannedOp> ops, std::size_t i, std::span<const Place> p
 
 }  // namespace
 
+bool give_image_room(std::vector<PlannedOp>& ops, std::span<const Place> places) {
+  const Place image = places[ops.front().output];
+  std::vector<Conv*> readers;
+  for (PlannedOp& op : ops) {
+    const bool reads = std::any_of(op.inputs.begin(), op.inputs.end(), [&](int v) { return places[v].root == image.root; });
+    if (!reads || (is_alias(op) && places[op.output] == image)) continue;
+    auto* conv = std::get_if<Conv>(&op.kind);
+    if (!conv || conv->groups != 1) return false;
+    readers.push_back(conv);
+  }
+  for (Conv* conv : readers) conv->zero_padded_channels = true;
+  return !readers.empty();
+}
+
 void defer_batch_norms(std::vector<PlannedOp>& ops, std::span<const Place> places, std::span<const Shape> shapes,
                        std::span<const int> kept) {
   for (std::size_t i = 0; i < ops.size(); ++i) {

@@ -66,6 +66,8 @@ void PlannedProgram::plan(const ModelOptions& options) {
   copy_into_concats(ops_, shapes_);
   places_ = place_values(ops_, shapes_);
   share_statistics(ops_, places_, shapes_);
+  const int channels = backend_.image_channels();
+  if (shapes_[ops_.front().output].c < channels && give_image_room(ops_, places_)) image_channels_ = channels;
   ask_for_deferral();
   ask_for_statistics();
 }
@@ -178,8 +180,10 @@ Layout PlannedProgram::layout_of(int value) const {
   };
   const Shape &own = shapes_[value], &root = shapes_[places_[value].root];
   const bool slice = own.h == root.h && own.w == root.w;
+  Shape room = batch(slice ? root : own);
+  if (image_channels_ > 0 && places_[value].root == places_[ops_.front().output].root) room.c = image_channels_;
   const bool logits = value == graph_.output() && request_.part != Part::base;
-  return {batch(own), logits ? backend_.parameter_type() : backend_.activation_type(), packed(batch(slice ? root : own))};
+  return {batch(own), logits ? backend_.parameter_type() : backend_.activation_type(), packed(room)};
 }
 
 std::string PlannedProgram::describe(const PlannedOp& op) const {
@@ -271,7 +275,9 @@ void PlannedProgram::lay_out() {
     arena_.put(gradients_[v], gradient_pieces_[homes_[v]], channel * size_bytes(gradients_[v].dtype));
   }
   const auto touch_value = [&](int v, int time) {
-    arena_.touch(value_pieces_[places_[v].root], time, values_[places_[v].root].packed_bytes());
+    const Tensor& root = values_[places_[v].root];
+    const std::int64_t elements = root.shape.n * root.strides.n;  // of an image with room for more channels, these too
+    arena_.touch(value_pieces_[places_[v].root], time, static_cast<std::size_t>(elements) * size_bytes(root.dtype));
   };
   const auto touch_gradient = [&](int v, int time) {
     arena_.touch(gradient_pieces_[homes_[v]], time, gradients_[places_[v].root].packed_bytes());

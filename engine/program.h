@@ -104,6 +104,7 @@ class PlannedProgram final : public Program {
 
   std::vector<PlannedOp> ops_;
   std::vector<Shape> shapes_;                        // of each value, for one image
+  int image_channels_ = 0;  // that the input has room for, where more than it has
   std::vector<Place> places_;                        // of each value
   std::vector<std::unique_ptr<Op>> made_;            // of each planned op; null where nothing runs
   std::map<int, std::unique_ptr<ActivateOp>> undo_;  // the fused activations' backward passes

@@ -40,6 +40,7 @@ class GraphRecording final : public Recording {
     try {
       step();
     } catch (...) {
+      context_.use_lane(0);
       static_cast<void>(cudaStreamEndCapture(context_.stream(), &graph));  // the first error is the one that counts
       if (graph != nullptr) check_nothrow(cudaGraphDestroy(graph));
       throw;
@@ -77,6 +78,8 @@ class CudaBackend final : public Backend {
 
   DType activation_type() const override { return context_.precision() == Precision::bf16 ? DType::bf16 : DType::f32; }
   DType parameter_type() const override { return DType::f32; }
+  /// cuDNN's tensor-core engines read 16 bytes of channels at once; with fewer they copy the image first.
+  int image_channels() const override { return context_.precision() == Precision::bf16 ? 8 : 0; }
 
   Buffer allocate(std::size_t bytes) override { return context_.allocate(bytes); }
 
@@ -98,6 +101,11 @@ class CudaBackend final : public Backend {
     if (!context_.rehearsing()) check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, context_.stream()));
   }
   void synchronize() override { check(cudaStreamSynchronize(context_.stream())); }
+
+  int lanes() const override { return context_.lanes(); }
+  void use_lane(int lane) override { context_.use_lane(lane); }
+  void signal(int event) override { context_.signal(event); }
+  void await(int event) override { context_.await(event); }
 
   std::unique_ptr<Recording> record(std::function<void()> step) override {
     return std::make_unique<GraphRecording>(context_, plans_, step);

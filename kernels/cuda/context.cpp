@@ -12,15 +12,29 @@ void release(void* data) noexcept {
 
 }  // namespace
 
-Context::Context(Precision precision, BackendOptions options) : precision_(precision), options_(std::move(options)) {
+Context::Context(Precision precision, BackendOptions options)
+    : precision_(precision), options_(std::move(options)), lanes_(static_cast<std::size_t>(options_.lanes)) {
+  require(options_.lanes >= 1, "cuda: ", options_.lanes, " lanes");
   int device = 0;
   check(cudaGetDevice(&device));
   check(cudaDeviceGetAttribute(&multiprocessors_, cudaDevAttrMultiProcessorCount, device));
-  check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking));
+  for (Lane& lane : lanes_) check(cudaStreamCreateWithFlags(&lane.stream, cudaStreamNonBlocking));
 }
 
 Context::~Context() {
-  check_nothrow(cudaStreamDestroy(stream_));
+  for (const cudaEvent_t event : events_) check_nothrow(cudaEventDestroy(event));
+  for (const Lane& lane : lanes_) check_nothrow(cudaStreamDestroy(lane.stream));
+}
+
+void Context::signal(int event) {
+  if (rehearsing() || lanes() == 1) return;
+  while (static_cast<int>(events_.size()) <= event)
+    check(cudaEventCreateWithFlags(&events_.emplace_back(), cudaEventDisableTiming));
+  check(cudaEventRecord(events_[static_cast<std::size_t>(event)], stream()));
+}
+
+void Context::await(int event) {
+  if (!rehearsing() && lanes() > 1) check(cudaStreamWaitEvent(stream(), events_[static_cast<std::size_t>(event)]));
 }
 
 Buffer Context::allocate(std::size_t bytes) const {
@@ -37,21 +51,29 @@ Buffer Context::allocate(std::size_t bytes) const {
 }
 
 void Context::reserve(std::size_t bytes) {
-  if (bytes <= scratch_.size_bytes()) return;
-  Buffer old = std::move(scratch_);
-  if (handed_out_) {
-    retired_.push_back(std::move(old));
-    handed_out_ = false;
+  Lane& lane = lanes_[lane_];
+  if (bytes <= lane.scratch.size_bytes()) return;
+  Buffer old = std::move(lane.scratch);
+  if (lane.handed_out) {
+    lane.retired.push_back(std::move(old));
+    lane.handed_out = false;
   } else {
     old = Buffer();  // before the larger one is asked for
   }
-  scratch_ = allocate(aligned(bytes));
+  lane.scratch = allocate(aligned(bytes));
+}
+
+std::size_t Context::scratch_bytes() const {
+  std::size_t bytes = 0;
+  for (const Lane& lane : lanes_) bytes += lane.scratch.size_bytes();
+  return bytes;
 }
 
 std::byte* Context::scratch(std::size_t bytes) {
   reserve(bytes);
-  handed_out_ = handed_out_ || !rehearsing();
-  return static_cast<std::byte*>(scratch_.data());
+  Lane& lane = lanes_[lane_];
+  lane.handed_out = lane.handed_out || !rehearsing();
+  return static_cast<std::byte*>(lane.scratch.data());
 }
 
 }  // namespace microtome::cuda

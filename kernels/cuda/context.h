@@ -1,4 +1,4 @@
-// What all ops on one device share: the stream their work is queued on, scratch memory, and whether this is in earnest.
+// What all ops on one device share: the streams their work is queued on, scratch memory, and whether this is in earnest.
 #pragma once
 
 #include "kernels/backend.h"
@@ -27,17 +27,24 @@ class Context {
 
   Precision precision() const { return precision_; }
   const BackendOptions& options() const { return options_; }
-  cudaStream_t stream() const { return stream_; }
+  cudaStream_t stream() const { return lanes_[lane_].stream; }  // the present lane's
   int multiprocessors() const { return multiprocessors_; }
 
   /// 256-byte aligned device memory. Throws Error(ExitCode::memory).
   Buffer allocate(std::size_t bytes) const;
 
-  /// Memory whose contents last for one call of one op. reserve() makes it at least so large, outside of any capture; an
-  /// address handed out to a run stays valid as long as the context, since a CUDA graph may have recorded it.
+  /// As Backend's. Streams and events do nothing in a rehearsal.
+  int lanes() const { return static_cast<int>(lanes_.size()); }
+  int lane() const { return static_cast<int>(lane_); }
+  void use_lane(int lane) { lane_ = static_cast<std::size_t>(lane); }
+  void signal(int event);
+  void await(int event);
+
+  /// Memory whose contents last for one call of one op; each lane has its own. reserve() makes it at least so large, outside of
+  /// any capture; an address handed out to a run stays valid as long as the context, since a CUDA graph may have recorded it.
   void reserve(std::size_t bytes);
   std::byte* scratch(std::size_t bytes);
-  std::size_t scratch_bytes() const { return scratch_.size_bytes(); }
+  std::size_t scratch_bytes() const;  // of all lanes
 
   bool collecting() const { return phase_ == Phase::collect; }
   bool rehearsing() const { return phase_ != Phase::run; }
@@ -46,12 +53,17 @@ class Context {
  private:
   Precision precision_;
   BackendOptions options_;
-  cudaStream_t stream_ = nullptr;
+  struct Lane {
+    cudaStream_t stream = nullptr;
+    Buffer scratch;
+    bool handed_out = false;
+    std::vector<Buffer> retired;
+  };
+  std::vector<Lane> lanes_;
+  std::size_t lane_ = 0;
+  std::vector<cudaEvent_t> events_;
   int multiprocessors_ = 0;
   Phase phase_ = Phase::run;
-  bool handed_out_ = false;
-  Buffer scratch_;
-  std::vector<Buffer> retired_;
 };
 
 /// Neighbouring regions of scratch start at multiples of this.

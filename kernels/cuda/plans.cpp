@@ -36,7 +36,13 @@ struct Plans::Job {
 };
 
 Plans::Plans(Context& context)
-    : context_(context), handle_(context.stream()), machine_(machine_name()), cache_(context.options().plan_cache) {}
+    : context_(context), machine_(machine_name()), cache_(context.options().plan_cache) {
+  for (int lane = 0; lane < context.lanes(); ++lane) {
+    context.use_lane(lane);
+    handles_.emplace_back(context.stream());
+  }
+  context.use_lane(0);
+}
 
 Plans::~Plans() = default;
 

@@ -30,7 +30,7 @@ class Plans {
   explicit Plans(Context& context);
   ~Plans();
 
-  cudnnHandle_t handle() const { return handle_.raw(); }
+  cudnnHandle_t handle() const { return handles_[static_cast<std::size_t>(context_.lane())].raw(); }
 
   struct Found {
     const Plan* plan = nullptr;
@@ -56,7 +56,7 @@ class Plans {
   std::string cache_key(const Problem& problem) const { return machine_ + problem.key; }
 
   Context& context_;
-  CudnnHandle handle_;
+  std::vector<CudnnHandle> handles_;  // of the lanes
   std::vector<CudnnHandle> workers_;  // one a thread; they outlive the plans, whose descriptors name them
   std::string machine_;               // "NVIDIA H200, 132 SMs, cuDNN 91900: "
   PlanCache cache_;

@@ -395,6 +395,24 @@ TEST(PlanTest, StatisticsComeFromTheConvolutionWhoseWholeOutputIsNormalised) {
   EXPECT_EQ(left([](Node x) { return x | conv(4, 3) | dense_layer() | batch_norm(); }), 0);  // shared
 }
 
+TEST(PlanTest, AnImageGetsRoomForMoreChannelsWhereOnlyConvolutionsReadIt) {
+  const auto given = [](const std::function<Node(Node)>& stages) {
+    Placed plan(record(stages));
+    const bool room = give_image_room(plan.ops, plan.places);
+    for (const PlannedOp& op : plan.ops) {
+      const auto* conv = std::get_if<Conv>(&op.kind);
+      if (conv) {
+        EXPECT_EQ(conv->zero_padded_channels, room && plan.places[op.inputs[0]].root == plan.ops[0].output);
+      }
+    }
+    return room;
+  };
+  EXPECT_TRUE(given([](Node x) { return x | conv(4, 3) | conv(4, 3); }));
+  EXPECT_TRUE(given([](Node x) { return (x | conv(4, 1)) + (x | conv(4, 1)); }));
+  EXPECT_FALSE(given([](Node x) { return x | max_pool(2) | conv(4, 3); }));
+  EXPECT_FALSE(given([](Node x) { return x | flatten() | dense(3); }));
+}
+
 TEST(PlanTest, NothingBeforeTheFirstParameterNeedsAGradient) {
   const Graph graph = record([](Node x) { return x | max_pool(2) | conv(3, 3) | relu(); });
   const auto ops = lower(graph, {});

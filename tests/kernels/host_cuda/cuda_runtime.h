@@ -102,6 +102,14 @@ using cudaEvent_t = std::chrono::steady_clock::time_point*;
 inline cudaError_t cudaEventCreate(cudaEvent_t* event) {
   return *event = new std::chrono::steady_clock::time_point, cudaSuccess;
 }
+inline constexpr unsigned cudaEventDisableTiming = 2;
+inline cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) {
+  return cudaEventCreate(event);
+}
+/// All streams are one here.
+inline cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t) {
+  return cudaSuccess;
+}
 inline cudaError_t cudaEventDestroy(cudaEvent_t event) {
   return delete event, cudaSuccess;
 }
