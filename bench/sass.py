@@ -26,6 +26,7 @@ NARROW_READS = {
 NARROW_WRITES = {
     "*_statistics<*>": "writes a sum a channel", "*_sums<*>": "writes a sum a channel",
     "depthwise_backward_filter_*": "writes a sum a channel and tap",
+    "depthwise_backward_strips<*, false, true, *>": "writes a sum a channel and tap",
     "linear_epilogue<*>": "takes four elements of either type",
 }
 SMALL = {
