@@ -364,12 +364,14 @@ void defer_batch_norms(std::vector<PlannedOp>& ops, std::span<const Place> place
   }
 }
 
-void apply_batch_norms(std::vector<PlannedOp>& ops, int reader) {
-  for (const int input : std::vector<int>(ops[reader].inputs)) {
-    PlannedOp* norm = producer(ops, input);
+void apply_batch_norms(std::vector<PlannedOp>& ops, int op) {
+  std::vector<int> normalised = ops[op].inputs;
+  if (is_deferred(ops[op])) normalised = {ops[op].output};
+  for (const int value : normalised) {
+    PlannedOp* norm = producer(ops, value);
     if (!norm || !is_deferred(*norm)) continue;
     std::get<BatchNorm>(norm->kind).deferred = false;
-    set_deferral(ops, input, {});
+    set_deferral(ops, value, {});
   }
 }
 

@@ -102,8 +102,8 @@ bool give_image_room(std::vector<PlannedOp>& ops, std::span<const Place> places)
 void defer_batch_norms(std::vector<PlannedOp>& ops, std::span<const Place> places, std::span<const Shape> shapes,
                        std::span<const int> kept);
 
-/// Undoes it for the batch-norms that op number `reader` was to apply.
-void apply_batch_norms(std::vector<PlannedOp>& ops, int reader);
+/// Undoes it for op number `op`, or for the batch-norms that it was to apply.
+void apply_batch_norms(std::vector<PlannedOp>& ops, int op);
 
 /// Whether an op has a deferred input, and which.
 DeferredNorm deferred_norm(const PlannedOp& op, std::size_t input);

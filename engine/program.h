@@ -43,6 +43,8 @@ class PlannedProgram final : public Program {
   void backward() override;
   std::string first_not_finite() override;
 
+  const std::vector<PlannedOp>& ops() const { return ops_; }
+
   /// In the order in which they are queued; each lane's run in this order, and none before those it awaits.
   const std::vector<Call>& forward_pass() const { return forward_; }
   const std::vector<Call>& backward_pass() const { return backward_; }

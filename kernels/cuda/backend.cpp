@@ -121,7 +121,7 @@ class CudaBackend final : public Backend {
     return make_batch_norm(context_, kind, x, y);
   }
   std::unique_ptr<DeferredNormOp> deferred_norm(const BatchNorm& kind, const Layout& x) override {
-    return make_deferred_norm(context_, kind, x);
+    return context_.options().defer ? make_deferred_norm(context_, kind, x) : nullptr;
   }
   std::unique_ptr<SettleOp> settle(const Layout&) override { return make_settle(context_); }
   std::unique_ptr<ActivateOp> activate(const Activate& kind, const Layout& x, const Layout& y) override {

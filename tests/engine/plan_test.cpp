@@ -371,6 +371,14 @@ TEST(PlanTest, AReaderThatDeclinesHasTheBatchNormAppliedForAll) {
   for (const PlannedOp& op : plan.ops) EXPECT_FALSE(deferred_norm(op, 0));
 }
 
+TEST(PlanTest, ABatchNormThatTheBackendCannotDeferIsAppliedAndItsReadersLearnOfIt) {
+  DeferredPlan plan(record([](Node x) { return x | conv(4, 3) | batch_norm() | relu() | conv(4, 1); }));
+  const auto norm = std::find_if(plan.ops.begin(), plan.ops.end(), is_deferred);
+  apply_batch_norms(plan.ops, static_cast<int>(norm - plan.ops.begin()));
+  EXPECT_EQ(plan.deferred(), 0);
+  for (const PlannedOp& op : plan.ops) EXPECT_FALSE(deferred_norm(op, 0));
+}
+
 TEST(PlanTest, StatisticsComeFromTheConvolutionWhoseWholeOutputIsNormalised) {
   const auto left = [](const std::function<Node(Node)>& stages) {
     DeferredPlan plan(record(stages));

@@ -33,6 +33,12 @@ class HostCudaBackend final : public Backend {
   }
   DType activation_type() const override { return context_.precision() == Precision::bf16 ? DType::bf16 : DType::f32; }
   DType parameter_type() const override { return DType::f32; }
+  int image_channels() const override { return context_.precision() == Precision::bf16 ? 8 : 0; }
+
+  int lanes() const override { return context_.lanes(); }
+  void use_lane(int lane) override { context_.use_lane(lane); }
+  void signal(int event) override { context_.signal(event); }
+  void await(int event) override { context_.await(event); }
 
   Buffer allocate(std::size_t bytes) override { return context_.allocate(bytes); }
   void write(void* device, const void* host, std::size_t bytes) override {
@@ -65,7 +71,7 @@ class HostCudaBackend final : public Backend {
     return cuda::make_batch_norm(context_, kind, x, y);
   }
   std::unique_ptr<DeferredNormOp> deferred_norm(const BatchNorm& kind, const Layout& x) override {
-    return cuda::make_deferred_norm(context_, kind, x);
+    return context_.options().defer ? cuda::make_deferred_norm(context_, kind, x) : nullptr;
   }
   std::unique_ptr<SettleOp> settle(const Layout&) override { return cuda::make_settle(context_); }
   std::unique_ptr<ActivateOp> activate(const Activate& kind, const Layout& x, const Layout& y) override {
