@@ -16,6 +16,7 @@
 #include <ostream>
 #include <string>
 #include <tuple>
+#include <utility>
 #include <variant>
 #include <vector>
 
@@ -42,56 +43,80 @@ std::string describe(const ConvProblem& p) {
   return problem_of(p, deterministic).key;
 }
 
-using Problems = std::map<std::string, ConvProblem>;  // by description: each once
+/// A network's ops while it trains, or frozen, as far as they decide what cuDNN is asked for: slices and folded batch-norms and
+/// all.
+struct Program {
+  Program(Graph network, Mode its_mode, int images, Precision its_precision)
+      : graph(std::move(network)), mode(its_mode), batch(images), precision(its_precision) {
+    if (mode == Mode::evaluate) graph.freeze();
+    for (const GraphOp& op : graph.ops()) shapes.push_back(op.output);
+    ops = lower(graph, {.mode = mode});
+    fold_padding(graph, ops);
+    fold_batch_norms(graph, ops);
+    fuse_activations(ops, mode);
+    copy_into_concats(ops, shapes);
+    places = place_values(ops, shapes);
+  }
 
-/// What a program of this network asks cuDNN for, slices and folded batch-norms and all: while it trains, or frozen.
-void collect(Problems& problems, Graph graph, Mode mode, int batch, Precision precision) {
-  if (mode == Mode::evaluate) graph.freeze();
-  std::vector<Shape> shapes;
-  for (const GraphOp& op : graph.ops()) shapes.push_back(op.output);
-  std::vector<PlannedOp> ops = lower(graph, {.mode = mode});
-  fold_padding(graph, ops);
-  fold_batch_norms(graph, ops);
-  fuse_activations(ops, mode);
-  copy_into_concats(ops, shapes);
-  const std::vector<microtome::Place> places = place_values(ops, shapes);
-  const std::vector<bool> needs = needs_gradient(graph, ops, shapes.size());
-  const std::vector<std::vector<Write>> writes = gradient_writes(ops, places, shapes);
-  const auto layout = [&](int value) {
+  Layout layout(int value) const {
     Shape own = shapes[static_cast<std::size_t>(value)];
     Shape root = shapes[static_cast<std::size_t>(places[static_cast<std::size_t>(value)].root)];
     own.n = root.n = batch;
-    return Layout{own, precision == Precision::bf16 ? DType::bf16 : DType::f32, packed(root)};
-  };
+    return {own, precision == Precision::bf16 ? DType::bf16 : DType::f32, packed(root)};
+  }
+
+  Graph graph;
+  Mode mode;
+  int batch;
+  Precision precision;
+  std::vector<Shape> shapes;
+  std::vector<PlannedOp> ops;
+  std::vector<microtome::Place> places;
+};
+
+/// The twelve networks at both sizes of image.
+std::vector<Program> programs(Mode mode, int batch, Precision precision) {
+  std::vector<Program> result;
+  for (const Network& network : networks()) {
+    for (const int side : {96, 50}) {
+      if (network.name == "inception_v3" && side == 50) continue;  // its images have 75 pixels or more
+      result.emplace_back(network.build(side), mode, batch, precision);
+    }
+  }
+  return result;
+}
+
+using Problems = std::map<std::string, ConvProblem>;  // by description: each once
+
+void collect(Problems& problems, const Program& program) {
+  const std::vector<PlannedOp>& ops = program.ops;
+  const std::vector<bool> needs = needs_gradient(program.graph, ops, program.shapes.size());
+  const std::vector<std::vector<Write>> writes = gradient_writes(ops, program.places, program.shapes);
   for (std::size_t i = 0; i < ops.size(); ++i) {
     const auto* conv = std::get_if<Conv>(&ops[i].kind);
     if (conv == nullptr || conv->groups > 1) continue;  // depthwise ones are kernels of ours
     const int input = ops[i].inputs[0];
-    ConvProblem p{.conv = *conv, .x = layout(input), .y = layout(ops[i].output), .precision = precision};
+    ConvProblem p{
+        .conv = *conv, .x = program.layout(input), .y = program.layout(ops[i].output), .precision = program.precision};
     if (p.conv.activation != Activation::relu) p.conv.activation = Activation::none;  // declined
     problems.emplace(describe(p), p);
-    if (mode != Mode::train) continue;
+    if (program.mode != Mode::train) continue;
     p.conv.bias = false;
     p.conv.activation = Activation::none;
     p.pass = ConvPass::backward_filter;
     problems.emplace(describe(p), p);
     if (!needs[static_cast<std::size_t>(input)]) continue;
     p.pass = ConvPass::backward_data;
-    p.adds = precision == Precision::bf16 && writes[i][0] == Write::accumulate;
+    p.adds = program.precision == Precision::bf16 && writes[i][0] == Write::accumulate;
     problems.emplace(describe(p), p);
   }
 }
 
-/// Every convolution of the twelve networks, at both sizes of image.
+/// Every convolution.
 Problems problems(int batch, Precision precision) {
   Problems result;
-  for (const Network& network : networks()) {
-    for (const int side : {96, 50}) {
-      if (network.name == "inception_v3" && side == 50) continue;  // its images have 75 pixels or more
-      const Graph graph = network.build(side);
-      for (const Mode mode : {Mode::train, Mode::evaluate}) collect(result, graph, mode, batch, precision);
-    }
-  }
+  for (const Mode mode : {Mode::train, Mode::evaluate})
+    for (const Program& program : programs(mode, batch, precision)) collect(result, program);
   return result;
 }
 
@@ -101,10 +126,205 @@ bool is_slow(const ConvProblem& p) {
   return p.precision == Precision::bf16 && (p.conv.bias || p.adds || p.pass == ConvPass::backward_filter);
 }
 
+// Batch-norms as graphs of cuDNN's. Kernels of our own run them: this says against which of these cuDNN has engines.
+
+enum class NormPass { forward, backward };
+
+/// In the backward pass x and y also stand for their gradients, which lie as they do.
+struct NormCase {
+  Activation activation = Activation::none;
+  Layout x, y;
+  NormPass pass = NormPass::forward;
+};
+
+/// An operation graph round x, whose tensors number themselves.
+class NormGraph {
+ public:
+  explicit NormGraph(const Layout& x) : x_(x) {}
+
+  const Descriptor& in_memory(const Layout& layout) { return add(spec_of(0, layout, alignment)); }
+
+  /// Its strides are x's, since cuDNN lets no batch-norm change them.
+  const Descriptor& between(DType type) {
+    TensorSpec spec = spec_of(0, {x_.shape, type, x_.strides}, alignment);
+    spec.is_virtual = true;
+    return add(spec);
+  }
+
+  /// One number a channel.
+  const Descriptor& vector() {
+    const Shape channels{1, 1, 1, x_.shape.c};
+    return in_memory({channels, DType::f32, packed(channels)});
+  }
+
+  const Descriptor& number() { return add({.alignment = sizeof(float), .by_value = true}); }
+
+  Descriptor& forward(cudnnBackendNormFwdPhase_t phase) {
+    Descriptor& step = norm(CUDNN_BACKEND_OPERATION_NORM_FORWARD_DESCRIPTOR, CUDNN_ATTR_OPERATION_NORM_FWD_MODE);
+    step.set(CUDNN_ATTR_OPERATION_NORM_FWD_PHASE, CUDNN_TYPE_NORM_FWD_PHASE, 1, &phase);
+    return step;
+  }
+
+  Descriptor& backward() { return norm(CUDNN_BACKEND_OPERATION_NORM_BACKWARD_DESCRIPTOR, CUDNN_ATTR_OPERATION_NORM_BWD_MODE); }
+
+  Descriptor& activation_step(Activation activation, NormPass pass) {
+    const bool forward = pass == NormPass::forward;
+    const cudnnPointwiseMode_t mode = [&] {
+      switch (activation) {
+        case Activation::relu:
+        case Activation::relu6: return forward ? CUDNN_POINTWISE_RELU_FWD : CUDNN_POINTWISE_RELU_BWD;
+        case Activation::swish: return forward ? CUDNN_POINTWISE_SWISH_FWD : CUDNN_POINTWISE_SWISH_BWD;
+        case Activation::sigmoid: return forward ? CUDNN_POINTWISE_SIGMOID_FWD : CUDNN_POINTWISE_SIGMOID_BWD;
+        case Activation::none: break;
+      }
+      return CUDNN_POINTWISE_IDENTITY;
+    }();
+    Descriptor& function = graph_.part(CUDNN_BACKEND_POINTWISE_DESCRIPTOR);
+    function.set(CUDNN_ATTR_POINTWISE_MODE, CUDNN_TYPE_POINTWISE_MODE, 1, &mode);
+    function.set(CUDNN_ATTR_POINTWISE_MATH_PREC, CUDNN_DATA_FLOAT);
+    constexpr double most = 6;
+    if (activation == Activation::relu6) function.set(CUDNN_ATTR_POINTWISE_RELU_UPPER_CLIP, CUDNN_TYPE_DOUBLE, 1, &most);
+    function.finalize();
+    Descriptor& step = graph_.part(CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR);
+    step.set(CUDNN_ATTR_OPERATION_POINTWISE_PW_DESCRIPTOR, function);
+    return step;
+  }
+
+  void operation(Descriptor& step) {
+    step.finalize();
+    graph_.operation(step);
+  }
+
+  OperationGraph take() { return std::move(graph_); }
+
+ private:
+  static constexpr std::int64_t alignment = 16;
+
+  const Descriptor& add(TensorSpec spec) {
+    spec.id = ++last_;
+    return graph_.tensor(spec);
+  }
+
+  Descriptor& norm(cudnnBackendDescriptorType_t type, cudnnBackendAttributeName_t mode_of_type) {
+    constexpr cudnnBackendNormMode_t mode = CUDNN_BATCH_NORM;
+    Descriptor& step = graph_.part(type);
+    step.set(mode_of_type, CUDNN_TYPE_NORM_MODE, 1, &mode);
+    return step;
+  }
+
+  Layout x_;
+  std::int64_t last_ = 0;
+  OperationGraph graph_;
+};
+
+OperationGraph forward_graph(const NormCase& p) {
+  NormGraph graph(p.x);
+  const bool activates = p.activation != Activation::none;
+  const Descriptor& y = graph.in_memory(p.y);
+  const Descriptor& normalised = activates ? graph.between(DType::f32) : y;
+  Descriptor& norm = graph.forward(CUDNN_NORM_FWD_TRAINING);
+  norm.set(CUDNN_ATTR_OPERATION_NORM_FWD_XDESC, graph.in_memory(p.x));
+  norm.set(CUDNN_ATTR_OPERATION_NORM_FWD_SCALE_DESC, graph.vector());
+  norm.set(CUDNN_ATTR_OPERATION_NORM_FWD_BIAS_DESC, graph.vector());
+  norm.set(CUDNN_ATTR_OPERATION_NORM_FWD_EPSILON_DESC, graph.number());
+  norm.set(CUDNN_ATTR_OPERATION_NORM_FWD_EXP_AVG_FACTOR_DESC, graph.number());
+  norm.set(CUDNN_ATTR_OPERATION_NORM_FWD_INPUT_RUNNING_MEAN_DESC, graph.vector());
+  norm.set(CUDNN_ATTR_OPERATION_NORM_FWD_INPUT_RUNNING_VAR_DESC, graph.vector());
+  norm.set(CUDNN_ATTR_OPERATION_NORM_FWD_OUTPUT_RUNNING_MEAN_DESC, graph.vector());
+  norm.set(CUDNN_ATTR_OPERATION_NORM_FWD_OUTPUT_RUNNING_VAR_DESC, graph.vector());
+  norm.set(CUDNN_ATTR_OPERATION_NORM_FWD_MEAN_DESC, graph.vector());
+  norm.set(CUDNN_ATTR_OPERATION_NORM_FWD_INV_VARIANCE_DESC, graph.vector());
+  norm.set(CUDNN_ATTR_OPERATION_NORM_FWD_YDESC, normalised);
+  graph.operation(norm);
+  if (activates) {
+    Descriptor& step = graph.activation_step(p.activation, p.pass);
+    step.set(CUDNN_ATTR_OPERATION_POINTWISE_XDESC, normalised);
+    step.set(CUDNN_ATTR_OPERATION_POINTWISE_YDESC, y);
+    graph.operation(step);
+  }
+  return graph.take();
+}
+
+/// What went into the activation is made again from x and the saved statistics. cuDNN matches this only where it is normalised
+/// by an operation in the inference phase and the gradient that comes out of the activation has x's type.
+OperationGraph backward_graph(const NormCase& p) {
+  NormGraph graph(p.x);
+  const Descriptor& x = graph.in_memory(p.x);
+  const Descriptor& mean = graph.vector();
+  const Descriptor& inverse_deviation = graph.vector();
+  const Descriptor& scale = graph.vector();
+  const Descriptor* gradient = &graph.in_memory(p.y);
+  if (p.activation != Activation::none) {
+    const Descriptor& normalised = graph.between(DType::f32);
+    Descriptor& again = graph.forward(CUDNN_NORM_FWD_INFERENCE);
+    again.set(CUDNN_ATTR_OPERATION_NORM_FWD_XDESC, x);
+    again.set(CUDNN_ATTR_OPERATION_NORM_FWD_MEAN_DESC, mean);
+    again.set(CUDNN_ATTR_OPERATION_NORM_FWD_INV_VARIANCE_DESC, inverse_deviation);
+    again.set(CUDNN_ATTR_OPERATION_NORM_FWD_SCALE_DESC, scale);
+    again.set(CUDNN_ATTR_OPERATION_NORM_FWD_BIAS_DESC, graph.vector());
+    again.set(CUDNN_ATTR_OPERATION_NORM_FWD_YDESC, normalised);
+    graph.operation(again);
+    const Descriptor& before = graph.between(p.x.dtype);
+    Descriptor& step = graph.activation_step(p.activation, p.pass);
+    step.set(CUDNN_ATTR_OPERATION_POINTWISE_XDESC, normalised);
+    step.set(CUDNN_ATTR_OPERATION_POINTWISE_DYDESC, *gradient);
+    step.set(CUDNN_ATTR_OPERATION_POINTWISE_DXDESC, before);
+    graph.operation(step);
+    gradient = &before;
+  }
+  Descriptor& norm = graph.backward();
+  norm.set(CUDNN_ATTR_OPERATION_NORM_BWD_XDESC, x);
+  norm.set(CUDNN_ATTR_OPERATION_NORM_BWD_MEAN_DESC, mean);
+  norm.set(CUDNN_ATTR_OPERATION_NORM_BWD_INV_VARIANCE_DESC, inverse_deviation);
+  norm.set(CUDNN_ATTR_OPERATION_NORM_BWD_DYDESC, *gradient);
+  norm.set(CUDNN_ATTR_OPERATION_NORM_BWD_SCALE_DESC, scale);
+  norm.set(CUDNN_ATTR_OPERATION_NORM_BWD_DSCALE_DESC, graph.vector());
+  norm.set(CUDNN_ATTR_OPERATION_NORM_BWD_DBIAS_DESC, graph.vector());
+  norm.set(CUDNN_ATTR_OPERATION_NORM_BWD_DXDESC, graph.in_memory(p.x));
+  graph.operation(norm);
+  return graph.take();
+}
+
+Problem norm_problem(const NormCase& p) {
+  constexpr std::string_view activations[] = {"", " relu", " relu6", " swish", " sigmoid"};
+  const auto tensor = [](const Layout& t) {
+    return fmt::format("{} {} by {},{},{}", name(t.dtype), to_string(t.shape), t.strides.n, t.strides.h, t.strides.w);
+  };
+  const bool forward = p.pass == NormPass::forward;
+  return {.key = fmt::format("batch norm {}{} x {} y {}", forward ? "forward" : "backward",
+                             activations[static_cast<int>(p.activation)], tensor(p.x), tensor(p.y)),
+          .graph = [p, forward] { return forward ? forward_graph(p) : backward_graph(p); },
+          .limits = {.tensor_cores = false, .deterministic = deterministic}};
+}
+
+/// As wanted, or backward on packed copies of x and dx: cuDNN 9.19 makes no activation again from a slice.
+std::vector<NormCase> norm_ways(const NormCase& wanted) {
+  std::vector<NormCase> result{wanted};
+  if (wanted.pass == NormPass::backward) result.emplace_back(wanted).x.strides = packed(wanted.x.shape);
+  return result;
+}
+
+/// Every batch-norm of a batch's statistics, those too that readers apply or that share statistics.
+std::map<std::string, NormCase> norm_cases(int batch, Precision precision) {
+  std::map<std::string, NormCase> result;
+  for (const Program& program : programs(Mode::train, batch, precision)) {
+    for (const PlannedOp& op : program.ops) {
+      const auto* norm = std::get_if<BatchNorm>(&op.kind);
+      if (norm == nullptr || !norm->batch_statistics) continue;
+      NormCase p{.activation = norm->activation, .x = program.layout(op.inputs[0]), .y = program.layout(op.output)};
+      for (const NormPass pass : {NormPass::forward, NormPass::backward}) {
+        p.pass = pass;
+        result.emplace(norm_problem(p).key, p);
+      }
+    }
+  }
+  return result;
+}
+
 struct Device {
   std::string name;
   int batch;
-  std::size_t every, every_slow;  // of the problems in the order of their descriptions; the first is always one
+  std::size_t every, every_slow = 1;  // of the problems in the order of their descriptions; the first is always one
 };
 
 void PrintTo(const Device& device, std::ostream* out) {
@@ -130,9 +350,9 @@ class CudnnPlanTest : public testing::TestWithParam<Case> {
   static const Device& device() { return std::get<0>(GetParam()); }
 
   /// An engine that cuDNN ships compiled is built, or it has one to compile on the device.
-  bool has_plan(const ConvProblem& problem) const {
+  bool has_plan(const Problem& problem) const {
     const Target target{.properties = &properties_};
-    const auto [key, graph, limits] = problem_of(problem, deterministic);
+    const auto& [key, graph, limits] = problem;
     for (const cudnnBackendHeurMode_t mode : {CUDNN_HEUR_MODE_A, CUDNN_HEUR_MODE_FALLBACK}) {
       bool left_to_the_device = false;
       for (Candidate& candidate : candidates(target, graph(), limits, mode)) {
@@ -153,8 +373,9 @@ class CudnnPlanTest : public testing::TestWithParam<Case> {
       if (!is_sampled && std::getenv("MICROTOME_ALL_PLANS") == nullptr) continue;
       ++asked;
       const std::vector<ConvProblem> tries = ways(problem);
-      EXPECT_TRUE(std::any_of(tries.begin(), tries.end(),
-                              [&](const ConvProblem& way) { return way.x.dtype == problem.x.dtype && has_plan(way); }))
+      EXPECT_TRUE(std::any_of(
+          tries.begin(), tries.end(),
+          [&](const ConvProblem& way) { return way.x.dtype == problem.x.dtype && has_plan(problem_of(way, deterministic)); }))
           << "no engine that supports it, or none that builds: " << description;
     }
     EXPECT_GT(asked, 0u);
@@ -181,6 +402,47 @@ INSTANTIATE_TEST_SUITE_P(Devices, CudnnPlanTest,
                          testing::Combine(testing::Values(Device{"h200", 32, 1, 24}, Device{"a100", 256, 6, 96},
                                                           Device{"b200", 256, 6, 96}),
                                           testing::Values(Precision::f32, Precision::tf32, Precision::bf16)),
+                         name_of);
+
+class CudnnBatchNormPlanTest : public CudnnPlanTest {
+ protected:
+  void expect_plans(NormPass pass) {
+    std::size_t number = 0, asked = 0;
+    for (const auto& [description, wanted] : norm_cases(device().batch, std::get<1>(GetParam()))) {
+      if (wanted.pass != pass) continue;
+      if (number++ % device().every != 0 && std::getenv("MICROTOME_ALL_PLANS") == nullptr) continue;
+      ++asked;
+      const std::vector<NormCase> tries = norm_ways(wanted);
+      EXPECT_TRUE(std::any_of(tries.begin(), tries.end(), [&](const NormCase& way) { return has_plan(norm_problem(way)); }))
+          << "no engine that supports it, or none that builds: " << description;
+    }
+    EXPECT_GT(asked, 0u);
+  }
+};
+
+TEST_P(CudnnBatchNormPlanTest, ForwardRuns) {
+  expect_plans(NormPass::forward);
+}
+
+TEST_P(CudnnBatchNormPlanTest, BackwardRuns) {
+  expect_plans(NormPass::backward);
+}
+
+TEST_P(CudnnBatchNormPlanTest, ChannelsThatDoNotFillVectorsAreRefused) {
+  const DType type = std::get<1>(GetParam()) == Precision::bf16 ? DType::bf16 : DType::f32;
+  const int vector = type == DType::bf16 ? 8 : 4;
+  for (const NormPass pass : {NormPass::forward, NormPass::backward})
+    for (const int channels : {8 * vector, 8 * vector + vector / 2}) {
+      const Layout layout{{device().batch, 24, 24, channels}, type};
+      const Problem problem = norm_problem({Activation::relu, layout, layout, pass});
+      EXPECT_EQ(has_plan(problem), channels % vector == 0) << problem.key;
+    }
+}
+
+INSTANTIATE_TEST_SUITE_P(Devices, CudnnBatchNormPlanTest,
+                         testing::Combine(testing::Values(Device{"h200", 32, 6}, Device{"a100", 256, 36},
+                                                          Device{"b200", 256, 36}),
+                                          testing::Values(Precision::f32, Precision::bf16)),
                          name_of);
 
 /// What a line of the plan cache rests on.
