@@ -81,6 +81,16 @@ void add_machine(Arguments& arguments, Settings& settings) {
                "choice. Nothing on the CPU",
        .kept = Kept::free},
       settings.autotune);
+  arguments.add_switch({.name = "defer",
+                        .help = "on: batch-norms are applied by what reads them wherever a kernel of ours does that; off: to "
+                                "compare. Nothing on the CPU",
+                        .kept = Kept::fixed},
+                       settings.defer);
+  arguments.add({.name = "lanes",
+                 .help = "streams of the GPU that a network's branches and filter gradients share; 1: one kernel after another, "
+                         "with the same results. Nothing on the CPU",
+                 .kept = Kept::free},
+                settings.lanes, {1, 16});
 }
 
 void add_verbosity(Arguments& arguments, Settings& settings) {
@@ -102,7 +112,11 @@ std::unique_ptr<Backend> open_backend(const Settings& settings, Terminal& termin
                                                              : Precision::f32;
   std::unique_ptr<Backend> backend = make_backend(
       settings.device, precision,
-      {.deterministic = settings.deterministic, .autotune = settings.autotune, .plan_cache = plan_cache_file()});
+      {.deterministic = settings.deterministic,
+       .autotune = settings.autotune,
+       .plan_cache = plan_cache_file(),
+       .defer = settings.defer,
+       .lanes = settings.lanes});
   const Device device = backend->device();
   terminal.say("device: {}, {} ({})", device.name, device.description, device.versions);
   return backend;

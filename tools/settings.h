@@ -21,7 +21,8 @@ struct Settings {
   std::string preprocess = "paper", split_by = "patient";
   std::uint64_t split_seed = 0;
   std::string device = "auto", precision = "f32";
-  bool deterministic = false, autotune = true;
+  bool deterministic = false, autotune = true, defer = true;
+  int lanes = 5;
   int batch_size = 32;  // [Bonnet2021]
   bool quiet = false, verbose = false;
 
