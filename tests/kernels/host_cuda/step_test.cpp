@@ -16,6 +16,7 @@
 #include "layers/dropout.h"
 #include "layers/multiply.h"
 #include "layers/pool.h"
+#include "nets/nets.h"
 
 #include <algorithm>
 #include <cmath>
@@ -114,6 +115,50 @@ TEST_P(StepTest, BatchNormsThatReadersApplyAreAsGoodAsAppliedOnes) {
 
 INSTANTIATE_TEST_SUITE_P(Precisions, StepTest, testing::Values(Precision::f32, Precision::bf16),
                          [](const auto& precision) { return precision.param == Precision::bf16 ? "bf16" : "f32"; });
+
+/// What a training program of batch 32 on 96x96 in bf16 does with its batch-norms.
+struct Norms {
+  std::string_view network;
+  int all, deferred, with_statistics;  // with_statistics: from the convolution before them
+  double memory;                       // of the arena, beside the one without deferral; at most
+};
+
+TEST(TwelveNetworksTest, DeferTheBatchNormsWhoseReadersAreKernelsOfOurs) {
+  constexpr Norms table[] = {
+      {"b2", 0, 0, 0, 1},
+      {"b6", 6, 3, 0, 1.05},
+      {"inception_v3", 94, 2, 14, 1.01},
+      {"vgg19", 0, 0, 0, 1},
+      {"resnet50", 53, 28, 14, 0.96},
+      {"mobilenet", 27, 19, 18, 0.61},
+      {"densenet121", 121, 62, 58, 0.55},
+      {"densenet169", 169, 86, 82, 0.5},
+      {"densenet201", 201, 102, 98, 0.45},
+      {"efficientnet_v2_b0", 59, 54, 37, 0.7},
+      {"efficientnet_v2_b1", 73, 68, 46, 0.7},
+      {"efficientnet_v2_b2", 76, 71, 47, 0.7},
+  };
+  const Model::Request request{Mode::train, 32, 32};
+  ASSERT_EQ(networks().size(), std::size(table));
+  for (const Norms& expected : table) {
+    SCOPED_TRACE(expected.network);
+    const auto backend = make_host_cuda_backend(Precision::bf16, host_cuda::Order::ascending);
+    const auto applying = make_host_cuda_backend(Precision::bf16, host_cuda::Order::ascending, {.defer = false});
+    Model model(find_network(expected.network).build(96), *backend),
+        applied(find_network(expected.network).build(96), *applying);
+    model.plan({&request, 1});
+    applied.plan({&request, 1});
+    Norms found{expected.network, 0, 0, 0,
+                static_cast<double>(model.arena_bytes()) / static_cast<double>(applied.arena_bytes())};
+    for (const PlannedOp& op : dynamic_cast<PlannedProgram&>(model.program(request.mode, request.batch)).ops())
+      if (const auto* norm = std::get_if<BatchNorm>(&op.kind))
+        ++found.all, found.deferred += norm->deferred, found.with_statistics += norm->partial_statistics;
+    EXPECT_EQ(found.all, expected.all);
+    EXPECT_EQ(found.deferred, expected.deferred);
+    EXPECT_EQ(found.with_statistics, expected.with_statistics);
+    EXPECT_LE(found.memory, expected.memory);
+  }
+}
 
 }  // namespace
 }  // namespace microtome::test
