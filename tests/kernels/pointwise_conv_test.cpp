@@ -11,18 +11,8 @@ struct Case {
   Conv kind;
 };
 
-struct Options {
-  bool bias = false;
-  DeferredNorm deferred = {};
-  bool statistics = false;
-};
-
-Case make_case(Slice x, int filters, const Options& options) {
-  Case c{x, {{x.shape.n, x.shape.h, x.shape.w, filters}}, {}};
-  c.kind.bias = options.bias;
-  c.kind.deferred = options.deferred;
-  c.kind.statistics = options.statistics;
-  return c;
+Case make_case(Slice x, int filters, const Conv& kind) {
+  return {x, {{x.shape.n, x.shape.h, x.shape.w, filters}}, kind};
 }
 
 std::string describe(const Case& c) {
