@@ -46,7 +46,10 @@ bool both_passes(Lab& lab, const Case& c, Write write) {
                           .additions = static_cast<double>(cells.h * cells.w)}));
   // Every cell that wins no window has no gradient; a clamped window has none either.
   op->backward(lab.input("dy", y), deferred,
-               lab.output("dx", x, write, {.zeros_at_most = write == Write::accumulate ? 0.5 : 1}), write);
+               lab.output("dx", x, write,
+                          {.zeros_at_most = write == Write::accumulate ? 0.5 : 1,
+                           .additions = static_cast<double>(cells.h * cells.w)}),
+               write);
   return true;
 }
 
