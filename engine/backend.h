@@ -3,6 +3,7 @@
 
 #include "engine/buffer.h"
 #include "engine/ops.h"
+#include "engine/profile.h"
 
 #include <cstddef>
 #include <functional>
@@ -17,9 +18,9 @@ namespace microtome {
 enum class Precision { f32, tf32, bf16 };
 
 struct Device {
-  std::string name;             // "cpu", "cuda:0", "reference"
-  std::string description;      // "Intel Xeon …, 2 cores" or "NVIDIA H200"
-  std::string versions;         // "oneDNN 2.6.3" or "CUDA 13.0, cuDNN 9.19.0, driver 580"
+  std::string name;                 // "cpu", "cuda:0", "reference"
+  std::string description;          // "Intel Xeon …, 2 cores" or "NVIDIA H200"
+  std::string versions;             // "oneDNN 2.6.3" or "CUDA 13.0, cuDNN 9.19.0, driver 580"
   std::size_t memory_bytes = 0;     // in all
   std::size_t available_bytes = 0;  // now
 };
@@ -40,18 +41,18 @@ class Watch {
   virtual const void* latest() = 0;
 };
 
-/// Factories return null to decline an *option* of an op (an `activation`, `deferred`, `statistics`), and the planner falls back
-/// to separate ops; an op they cannot make at all throws. Those of ops that exist for an option's sake decline by default. Work
-/// is queued in order; only `read`, `write` and `synchronize` wait for it, and where the device's memory is the host's not even
-/// these.
+/// Factories return null to decline an *option* of an op (an `activation`, `deferred`, `statistics`), and the planner falls
+/// back to separate ops; an op they cannot make at all throws. Those of ops that exist for an option's sake decline by default.
+/// Work is queued in order; only `read`, `write` and `synchronize` wait for it, and where the device's memory is the host's not
+/// even these.
 class Backend {
  public:
   virtual ~Backend() = default;
 
   virtual Device device() const = 0;
-  virtual DType activation_type() const = 0;  // of activations and their gradients: f32, bf16; f64 in reference
+  virtual DType activation_type() const = 0;        // of activations and their gradients: f32, bf16; f64 in reference
   virtual int image_channels() const { return 0; }  // that it wants room for in images that have fewer, zeros there
-  virtual DType parameter_type() const = 0;   // of weights, gradients, statistics, optimiser: f32; f64 in reference
+  virtual DType parameter_type() const = 0;         // of weights, gradients, statistics, optimiser: f32; f64 in reference
 
   /// Memory on the device, 256-byte aligned, contents undefined. Throws Error(ExitCode::memory) when there is not enough.
   virtual Buffer allocate(std::size_t bytes) = 0;
@@ -75,7 +76,8 @@ class Backend {
     return std::make_unique<Reader>(*this, device, bytes);
   }
 
-  /// Read-only data as the device sees it: a copy, or the host's own memory where that is the device's. The host's must outlive it.
+  /// Read-only data as the device sees it: a copy, or the host's own memory where that is the device's. The host's must outlive
+  /// it.
   virtual Buffer resident(const void* host, std::size_t bytes) {
     Buffer copy = allocate(bytes);
     write(copy.data(), host, bytes);
@@ -85,13 +87,23 @@ class Backend {
   /// What ops share for the length of a call, as large as the ops made so far need it.
   virtual std::size_t scratch_bytes() const { return 0; }
 
-  /// Work may be queued in several lanes, each in order, that run side by side. It is queued in the lane used last; what waits for
-  /// the device waits for lane 0, which a program therefore joins to all others. Recordings begin and end in lane 0.
+  /// Work may be queued in several lanes, each in order, that run side by side. It is queued in the lane used last; what waits
+  /// for the device waits for lane 0, which a program therefore joins to all others. Recordings begin and end in lane 0.
   virtual int lanes() const { return 1; }
   virtual void use_lane(int lane) { static_cast<void>(lane); }
   /// What the lane gets after await(event) begins when all that the signalling lane had got before signal(event) is done.
   virtual void signal(int event) { static_cast<void>(event); }
   virtual void await(int event) { static_cast<void>(event); }
+
+  /// What is queued until leave() is for `scope`. Nearly free while nobody traces. As they stand here for devices whose work is
+  /// done when a call returns.
+  virtual void enter(const Scope& scope) {
+    if (host_trace_) host_trace_->enter(scope);
+  }
+  virtual void leave() {
+    if (host_trace_) host_trace_->leave();
+  }
+  virtual std::unique_ptr<Trace> trace() { return std::make_unique<HostTrace>(host_trace_); }
 
   /// Records the ops that `step` runs (a CUDA graph) or keeps `step` (CPU). `step` may be run while recording.
   virtual std::unique_ptr<Recording> record(std::function<void()> step) = 0;
@@ -99,7 +111,9 @@ class Backend {
   virtual std::unique_ptr<ConvOp> conv(const Conv&, const Layout& x, const Layout& y) = 0;
   virtual std::unique_ptr<DenseOp> dense(const Dense&, const Layout& x, const Layout& y) = 0;
   virtual std::unique_ptr<BatchNormOp> batch_norm(const BatchNorm&, const Layout& x, const Layout& y) = 0;
-  virtual std::unique_ptr<DeferredNormOp> deferred_norm(const BatchNorm&, const Layout& x) { return static_cast<void>(x), nullptr; }
+  virtual std::unique_ptr<DeferredNormOp> deferred_norm(const BatchNorm&, const Layout& x) {
+    return static_cast<void>(x), nullptr;
+  }
   virtual std::unique_ptr<SettleOp> settle(const Layout& x) { return static_cast<void>(x), nullptr; }
   virtual std::unique_ptr<ActivateOp> activate(const Activate&, const Layout& x, const Layout& y) = 0;
   virtual std::unique_ptr<PoolOp> pool(const Pool&, const Layout& x, const Layout& y) = 0;
@@ -110,6 +124,20 @@ class Backend {
   virtual std::unique_ptr<LossOp> loss(const Loss&, const Layout& z) = 0;
   virtual std::unique_ptr<AdamOp> adam(const Adam&, std::int64_t count) = 0;
   virtual std::unique_ptr<AdvanceOp> advance() = 0;
+
+ private:
+  HostTrace* host_trace_ = nullptr;
+};
+
+/// Says what work is queued for, as long as it lives.
+class Scoped {
+ public:
+  Scoped(Backend& backend, const Scope& scope) : backend_(backend) { backend.enter(scope); }
+  ~Scoped() { backend_.leave(); }
+  Scoped(const Scoped&) = delete;
+
+ private:
+  Backend& backend_;
 };
 
 }  // namespace microtome

@@ -14,6 +14,18 @@ using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
+/// Adds the time that it lives to `seconds`.
+class Timed {
+ public:
+  explicit Timed(double& seconds) : seconds_(seconds) {}
+  ~Timed() { seconds_ += seconds_since(start_); }
+  Timed(const Timed&) = delete;
+
+ private:
+  double& seconds_;
+  Clock::time_point start_ = Clock::now();
+};
+
 /// What a frozen base makes of a split's images, on the device.
 struct Features {
   Shape shape;  // IMAGES 1 1 C
@@ -133,15 +145,23 @@ class Feed {
   }
 
   void step(Program& program, GatherOp& gather) {
-    gather.forward(images_, label_view_, state(), program.input(), program.labels());
+    {
+      const Scoped scoped(model_.backend(), {.pass = Pass::input});
+      gather.forward(images_, label_view_, state(), program.input(), program.labels());
+    }
     program.forward();
-    if (mode_ == Mode::calibrate || part_ == Part::base) return advance_->run(state(), false);
+    if (mode_ == Mode::calibrate || part_ == Part::base) return advance(false);
     program.loss(static_cast<BatchMetrics*>(metrics_.data()), static_cast<float*>(scores_.data()), state());
     if (mode_ == Mode::train) {
       program.backward();
       model_.update();
     }
-    advance_->run(state(), mode_ == Mode::train);
+    advance(mode_ == Mode::train);
+  }
+
+  void advance(bool optimise) {
+    const Scoped scoped(model_.backend(), {.pass = Pass::advance});
+    advance_->run(state(), optimise);
   }
 
   Model& model_;
@@ -324,7 +344,9 @@ FitResult fit(Model& model, const Dataset& data, const FitOptions& options, FitO
     const auto found = std::find_if(now.history.rbegin(), now.history.rend(), [](const EpochRecord& r) { return r.best; });
     return found == now.history.rend() ? nullptr : &*found;
   };
+  EpochLedger ledger;
   const auto capture = [&](int batches_done, double seconds) {
+    const Timed timed(ledger.saving);
     now.state = model.state();
     const auto parameters = static_cast<std::size_t>(model.graph().parameter_count());
     const auto live = [&](std::vector<float> (Model::*read)(int) const) {
@@ -351,6 +373,7 @@ FitResult fit(Model& model, const Dataset& data, const FitOptions& options, FitO
   const std::unique_ptr<Watch> watch = backend.watch(model.device_state(), sizeof(StepState));
   for (int epoch = static_cast<int>(now.state.epoch); epoch < options.epochs; ++epoch) {
     const auto start = Clock::now();
+    ledger = {.epoch = epoch + 1};
     const double earlier = now.seconds;
     auto looked = start;
     for (int batch = static_cast<int>(now.state.batch); batch < training.batches(); ++batch) {
@@ -372,6 +395,7 @@ FitResult fit(Model& model, const Dataset& data, const FitOptions& options, FitO
     backend.synchronize();
     check_finite(epoch);
     EpochRecord record{.epoch = epoch + 1, .seconds = earlier + seconds_since(start)};
+    ledger.training = record.seconds - earlier - ledger.saving;
     record.images_per_second = training.images() / record.seconds;
     StepState state = model.state();
     const std::vector<BatchMetrics> batches = training.metrics(training.batches());
@@ -381,13 +405,20 @@ FitResult fit(Model& model, const Dataset& data, const FitOptions& options, FitO
     record.train_accuracy = trained.accuracy;
 
     const std::vector<float> moving = calibration ? model.statistics() : std::vector<float>();
-    if (calibration) calibrate(model, *calibration);
-    const Evaluation validated = run_evaluation(validation, data.valid, {});
+    if (calibration) {
+      const Timed timed(ledger.statistics);
+      calibrate(model, *calibration);
+    }
+    const Evaluation validated = [&] {
+      const Timed timed(ledger.validation);
+      return run_evaluation(validation, data.valid, {});
+    }();
     record.valid_loss = validated.loss;
     record.valid_accuracy = validated.accuracy;
     record.best = !best() || record.valid_accuracy > best()->valid_accuracy;
     now.history.push_back(record);
     if (record.best) {
+      const Timed timed(ledger.saving);
       std::vector<float>().swap(now.best_weights);  // makes room for the observer, who stores the new ones
       observer.best(model);
       now.best_weights = model.weights();
@@ -397,8 +428,13 @@ FitResult fit(Model& model, const Dataset& data, const FitOptions& options, FitO
     ++state.epoch;
     state.batch = 0;
     model.set_state(state);
-    observer.epoch_end(record);
+    {
+      const Timed timed(ledger.saving);
+      observer.epoch_end(record);
+    }
     capture(0, 0);
+    ledger.total = seconds_since(start);
+    observer.ledger(ledger);
     if (observer.stop_requested() && epoch + 1 < options.epochs) return result(true);
   }
   return result(false);

@@ -45,6 +45,16 @@ struct EpochRecord {
   bool best = false;             // strictly better validation accuracy than every epoch before
 };
 
+/// Where the seconds between two epochs' ends went, by the host's clock; what a resumed epoch took before is not in it.
+struct EpochLedger {
+  int epoch = 0;           // from 1
+  double training = 0;     // steps, until the device is done with them
+  double statistics = 0;   // the population's, for validation
+  double validation = 0;
+  double saving = 0;       // checkpoints, the best weights, and all else that the observer does at an epoch's end
+  double total = 0;        // with what is in none of these
+};
+
 /// Numbers of a run, one a parameter: held, or read from the device part by part when they are wanted, which spares a copy.
 class Values {
  public:
@@ -94,6 +104,8 @@ class FitObserver {
   virtual void best(const Model& model) { (void)model; }
   /// Called after every epoch, and when stopping; the observer stores it durably.
   virtual void checkpoint(const Snapshot& snapshot) { (void)snapshot; }
+  /// After the epoch's checkpoint.
+  virtual void ledger(const EpochLedger& ledger) { (void)ledger; }
   /// Asked after every batch: true finishes the step, checkpoints and returns.
   virtual bool stop_requested() { return false; }
   /// Asked after every batch: true checkpoints and goes on.

@@ -176,6 +176,7 @@ void Model::update() {
   const Parameters& p = impl_->parameters;
   const Shape flat{1, 1, 1, static_cast<int>(p.trainable)};
   const DType type = backend_.parameter_type();
+  const Scoped scoped(backend_, {.pass = Pass::update});
   const Tensor narrow{{flat, backend_.activation_type()}, p.narrow.data()};
   impl_->adam->update({{flat, type}, p.dw.data()}, device_state(), {{flat, type}, p.w.data()}, {{flat, type}, p.m.data()},
                       {{flat, type}, p.v.data()}, narrow.data ? &narrow : nullptr);

@@ -121,6 +121,7 @@ ProgramMemory PlannedProgram::memory() const {
 
 void PlannedProgram::loss(BatchMetrics* metrics, float* scores, StepState* state) {
   require(loss_ != nullptr, "a base has no loss");
+  const Scoped scoped(backend_, {.pass = Pass::loss});
   loss_->forward(logits(), labels_, state ? state : state_, metrics, scores);
 }
 
@@ -193,6 +194,8 @@ std::string PlannedProgram::describe(const PlannedOp& op) const {
 }
 
 void PlannedProgram::run(const Call& call) const {
+  const bool of_a_row = call.pass != Pass::loss;
+  const Scoped scoped(backend_, {of_a_row ? std::string_view(row_of(call)) : std::string_view(), call.pass});
   try {
     call.run();
   } catch (Error& error) {
@@ -323,6 +326,7 @@ void PlannedProgram::lay_out() {
     if (!is_free(ops_[i])) forward_.push_back(forward_call(i));
   if (train)
     backward_.push_back({.op = count - 1,
+                         .pass = Pass::loss,
                          .run = [this] { loss_->backward(logits(), labels_, gradients_[graph_.output()]); },
                          .reads = {&logits(), &labels_},
                          .writes = {&gradients_[graph_.output()]}});
@@ -452,7 +456,7 @@ PlannedProgram::Call PlannedProgram::forward_call(int i) {
     return k < op.parameters.size() ? &parameters_.values[op.parameters[k]] : nullptr;
   };
 
-  Call call{.op = i, .reads = {x, second}, .writes = {y}, .lane = op_lanes_[i]};
+  Call call{.op = i, .pass = Pass::forward, .reads = {x, second}, .writes = {y}, .lane = op_lanes_[i]};
   const Deferred* norm_second = deferred(i, 1);
   for (const Deferred* norm : {norm_x, norm_second})
     if (norm) call.reads.push_back(&norm->coefficients);
@@ -526,6 +530,7 @@ std::vector<PlannedProgram::Call> PlannedProgram::backward_calls(int i) {
                  *dbeta = gradient(at);
     require(dbeta && dx, "batch norm without a gradient to pass on");
     calls.push_back({.op = i,
+                     .pass = Pass::backward,
                      .run = [=] { norm->backward(vectors->sums, gamma, dgamma, *dbeta, vectors->correction, vectors->write); },
                      .reads = {&vectors->sums},
                      .writes = {&vectors->correction},
@@ -535,6 +540,7 @@ std::vector<PlannedProgram::Call> PlannedProgram::backward_calls(int i) {
   if (const auto found = settlements_.find(i); found != settlements_.end()) {
     const Settlement* settlement = &found->second;
     calls.push_back({.op = i,
+                     .pass = Pass::settle,
                      .run = [=] { settlement->op->run(*y, settlement->correction, *dy); },
                      .reads = {y, &settlement->correction},
                      .writes = {dy},
@@ -544,6 +550,7 @@ std::vector<PlannedProgram::Call> PlannedProgram::backward_calls(int i) {
     ActivateOp* undo = undo_.at(i).get();
     const Tensor* in = undo->backward_reads().x ? y : nullptr;
     calls.push_back({.op = i,
+                     .pass = Pass::backward,
                      .run = [=] { undo->backward(in, y, *dy, *dy, Write::overwrite); },
                      .reads = {y},
                      .writes = {dy},
@@ -552,7 +559,7 @@ std::vector<PlannedProgram::Call> PlannedProgram::backward_calls(int i) {
 
   const Write write = writes_[i][0];
   const Op::Reads reads = made->backward_reads();
-  Call call{.op = i, .reads = {dy, reads.x ? x : nullptr, reads.y ? y : nullptr}, .writes = {dx}, .lane = lane};
+  Call call{.op = i, .pass = Pass::backward, .reads = {dy, reads.x ? x : nullptr, reads.y ? y : nullptr}, .writes = {dx}, .lane = lane};
   for (const Deferred* norm : {norm_x, norm_second})
     if (norm) call.reads.insert(call.reads.end(), {&norm->x, &norm->coefficients}), call.writes.push_back(&norm->sums);
   if (linear(op)) {
@@ -566,6 +573,7 @@ std::vector<PlannedProgram::Call> PlannedProgram::backward_calls(int i) {
     }
     if (dw) {
       calls.push_back({.op = i,
+                       .pass = Pass::backward_filter,
                        .run =
                            [=] {
                              if (conv) conv->backward_filter(*x, norm_x, *dy, *dw, db, Write::overwrite);
@@ -575,6 +583,7 @@ std::vector<PlannedProgram::Call> PlannedProgram::backward_calls(int i) {
                        .lane = backend_.lanes() - 1});
     }
     if (!dx) return calls;
+    call.pass = Pass::backward_data;
     call.run = [=] {
       if (conv) conv->backward_data(*dy, *w, norm_x, *dx, write);
       if (dense) dense->backward_data(*dy, *w, *dx, write);

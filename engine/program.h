@@ -4,6 +4,7 @@
 #include "engine/arena.h"
 #include "engine/model.h"
 #include "engine/parameters.h"
+#include "engine/profile.h"
 
 #include <functional>
 #include <map>
@@ -20,6 +21,7 @@ class PlannedProgram final : public Program {
   /// One op's work in a pass. Of what it reads and writes, what lies in the arena counts.
   struct Call {
     int op;
+    Pass pass;
     std::function<void()> run;
     std::vector<const Tensor*> reads, writes;
     int lane = 0;
@@ -93,7 +95,7 @@ class PlannedProgram final : public Program {
   int output() const { return request_.part == Part::base ? graph_.features() : graph_.output(); }
   Layout layout_of(int value) const;
   std::string describe(const PlannedOp& op) const;
-  std::string row_of(const Call& call) const { return graph_.rows()[ops_[call.op].row].name; }
+  const std::string& row_of(const Call& call) const { return graph_.rows()[ops_[call.op].row].name; }
   void run(const Call& call) const;
   void run(const std::vector<Call>& pass) const;
 

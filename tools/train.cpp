@@ -253,6 +253,16 @@ class TrainObserver : public FitObserver {
     terminal_.say_more("checkpoint after step {}", snapshot.state.step);
   }
 
+  void ledger(const EpochLedger& l) override {
+    folder_.log("ledger", {{"epoch", l.epoch},
+                           {"training_seconds", l.training},
+                           {"statistics_seconds", l.statistics},
+                           {"validation_seconds", l.validation},
+                           {"saving_seconds", l.saving},
+                           {"other_seconds", l.total - l.training - l.statistics - l.validation - l.saving},
+                           {"total_seconds", l.total}});
+  }
+
   bool stop_requested() override { return stop_signal() != 0; }
 
   bool checkpoint_requested() override {
