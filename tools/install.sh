@@ -4,7 +4,7 @@
 
 packages=(
   g++ cmake ninja-build pkg-config git
-  libdnnl-dev ocl-icd-opencl-dev libhdf5-dev libpng-dev zlib1g-dev libfmt-dev libcli11-dev nlohmann-json3-dev libssl-dev libonnx-dev libprotobuf-dev
+  libdnnl-dev ocl-icd-opencl-dev libhdf5-dev libpng-dev zlib1g-dev libfmt-dev libboost-dev libcli11-dev nlohmann-json3-dev libssl-dev libonnx-dev libprotobuf-dev
   libgtest-dev libbenchmark-dev
   gnuplot-nox
 )

@@ -1,0 +1,38 @@
+// Whether figures differ by more than chance: Student's tests of means, DeLong's of two AUCs, resampling of patients.
+// Everywhere Error(ExitCode::data) for too few values, or for values among which nothing varies.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <utility>
+#include <vector>
+
+namespace microtome {
+
+/// Two-sided.
+struct TTest {
+  double difference = 0;  // of the means, a's less b's
+  double t = 0, df = 0, p = 0;
+  std::pair<double, double> ci95;  // of the difference
+};
+
+/// Of two samples whose variances may differ [Welch1947]: R's t.test(a, b). At least two values each.
+TTest welch_test(std::span<const double> a, std::span<const double> b);
+
+/// Of the differences a[i] - b[i]. At least two.
+TTest paired_test(std::span<const double> a, std::span<const double> b);
+
+/// Two scores of the same images: their AUCs are correlated, and the test knows it [DeLong1988].
+struct AucTest {
+  double auc_a = 0, auc_b = 0;
+  double z = 0, p = 0;             // two-sided; of scores that rank alike 0 and 1
+  std::pair<double, double> ci95;  // of auc_a - auc_b
+};
+AucTest delong_test(std::span<const std::uint8_t> labels, std::span<const double> a, std::span<const double> b);
+
+/// 95% percentile interval of the AUC when whole clusters (patients, slides) are drawn with replacement: images of one patient
+/// are no independent witnesses. Draws that hold one class only are drawn again.
+std::pair<double, double> clustered_auc_ci95(std::span<const std::uint8_t> labels, std::span<const double> scores,
+                                             std::span<const int> clusters, std::uint64_t seed, int draws = 2000);
+
+}  // namespace microtome
