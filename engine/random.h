@@ -49,6 +49,7 @@ inline constexpr std::uint64_t synthetic = 4ull << 32;
 inline constexpr std::uint64_t split = 5ull << 32;
 inline constexpr std::uint64_t augmentation = 6ull << 32;  // + epoch
 inline constexpr std::uint64_t resampling = 7ull << 32;
+inline constexpr std::uint64_t tuning = 8ull << 32;
 }  // namespace stream
 
 }  // namespace microtome
