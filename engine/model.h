@@ -2,6 +2,7 @@
 #pragma once
 
 #include "engine/backend.h"
+#include "engine/cost.h"
 #include "engine/graph.h"
 #include "engine/plan.h"
 
@@ -31,6 +32,12 @@ struct ProgramMemory {
   std::size_t unshared = 0;      // were nothing shared
 };
 
+/// What a piece of a step is for, and what it costs at least.
+struct ScopedCost {
+  Scope scope;
+  Cost cost;
+};
+
 /// A network, or a part of it, planned for one batch size and mode. Tensors are valid until the model goes; contents between runs are
 /// undefined but for the input, the labels and the logits.
 class Program {
@@ -48,6 +55,9 @@ class Program {
   virtual const Normalize& normalization() const = 0;
 
   virtual ProgramMemory memory() const = 0;
+  /// Of the calls of forward() and backward() in their order, the loss and its gradient among them. A row may have several of a
+  /// pass.
+  virtual std::vector<ScopedCost> costs() const = 0;
 
   virtual void forward() = 0;
   /// Writes metrics[state->batch], and the scores unless null. All three are device memory; no state means the model's.

@@ -119,6 +119,14 @@ ProgramMemory PlannedProgram::memory() const {
   return memory;
 }
 
+std::vector<ScopedCost> PlannedProgram::costs() const {
+  std::vector<ScopedCost> costs;
+  for (const Call& call : forward_) costs.push_back({scope_of(call), call.cost});
+  if (loss_) costs.push_back({{.pass = Pass::loss}, cost(Loss{}, Pass::forward, layout_of(output()))});
+  for (const Call& call : backward_) costs.push_back({scope_of(call), call.cost});
+  return costs;
+}
+
 void PlannedProgram::loss(BatchMetrics* metrics, float* scores, StepState* state) {
   require(loss_ != nullptr, "a base has no loss");
   const Scoped scoped(backend_, {.pass = Pass::loss});
@@ -193,9 +201,18 @@ std::string PlannedProgram::describe(const PlannedOp& op) const {
   return text + "-> " + to_string(layout_of(op.output).shape) + ")";
 }
 
+Scope PlannedProgram::scope_of(const Call& call) const {
+  return {call.pass == Pass::loss ? std::string_view() : row_of(call), call.pass};
+}
+
+Cost PlannedProgram::cost_of(const PlannedOp& op, Pass pass, Write write) const {
+  std::vector<Layout> inputs;
+  for (const int input : op.inputs) inputs.push_back(layout_of(input));
+  return cost(op.kind, pass, inputs, layout_of(op.output), backend_.parameter_type(), write == Write::accumulate);
+}
+
 void PlannedProgram::run(const Call& call) const {
-  const bool of_a_row = call.pass != Pass::loss;
-  const Scoped scoped(backend_, {of_a_row ? std::string_view(row_of(call)) : std::string_view(), call.pass});
+  const Scoped scoped(backend_, scope_of(call));
   try {
     call.run();
   } catch (Error& error) {
@@ -327,6 +344,7 @@ void PlannedProgram::lay_out() {
   if (train)
     backward_.push_back({.op = count - 1,
                          .pass = Pass::loss,
+                         .cost = cost(Loss{}, Pass::backward, layout_of(output())),
                          .run = [this] { loss_->backward(logits(), labels_, gradients_[graph_.output()]); },
                          .reads = {&logits(), &labels_},
                          .writes = {&gradients_[graph_.output()]}});
@@ -456,7 +474,12 @@ PlannedProgram::Call PlannedProgram::forward_call(int i) {
     return k < op.parameters.size() ? &parameters_.values[op.parameters[k]] : nullptr;
   };
 
-  Call call{.op = i, .pass = Pass::forward, .reads = {x, second}, .writes = {y}, .lane = op_lanes_[i]};
+  Call call{.op = i,
+            .pass = Pass::forward,
+            .cost = cost_of(op, Pass::forward),
+            .reads = {x, second},
+            .writes = {y},
+            .lane = op_lanes_[i]};
   const Deferred* norm_second = deferred(i, 1);
   for (const Deferred* norm : {norm_x, norm_second})
     if (norm) call.reads.push_back(&norm->coefficients);
@@ -531,6 +554,7 @@ std::vector<PlannedProgram::Call> PlannedProgram::backward_calls(int i) {
     require(dbeta && dx, "batch norm without a gradient to pass on");
     calls.push_back({.op = i,
                      .pass = Pass::backward,
+                     .cost = cost_of(op, Pass::backward),
                      .run = [=] { norm->backward(vectors->sums, gamma, dgamma, *dbeta, vectors->correction, vectors->write); },
                      .reads = {&vectors->sums},
                      .writes = {&vectors->correction},
@@ -541,6 +565,7 @@ std::vector<PlannedProgram::Call> PlannedProgram::backward_calls(int i) {
     const Settlement* settlement = &found->second;
     calls.push_back({.op = i,
                      .pass = Pass::settle,
+                     .cost = cost_of(op, Pass::settle),
                      .run = [=] { settlement->op->run(*y, settlement->correction, *dy); },
                      .reads = {y, &settlement->correction},
                      .writes = {dy},
@@ -549,8 +574,10 @@ std::vector<PlannedProgram::Call> PlannedProgram::backward_calls(int i) {
   if (undo_.contains(i)) {
     ActivateOp* undo = undo_.at(i).get();
     const Tensor* in = undo->backward_reads().x ? y : nullptr;
+    const Layout layout = layout_of(op.output);
     calls.push_back({.op = i,
                      .pass = Pass::backward,
+                     .cost = cost(Activate{}, Pass::backward, {&layout, 1}, layout, backend_.parameter_type()),
                      .run = [=] { undo->backward(in, y, *dy, *dy, Write::overwrite); },
                      .reads = {y},
                      .writes = {dy},
@@ -559,7 +586,12 @@ std::vector<PlannedProgram::Call> PlannedProgram::backward_calls(int i) {
 
   const Write write = writes_[i][0];
   const Op::Reads reads = made->backward_reads();
-  Call call{.op = i, .pass = Pass::backward, .reads = {dy, reads.x ? x : nullptr, reads.y ? y : nullptr}, .writes = {dx}, .lane = lane};
+  Call call{.op = i,
+            .pass = Pass::backward,
+            .cost = cost_of(op, Pass::backward, write),
+            .reads = {dy, reads.x ? x : nullptr, reads.y ? y : nullptr},
+            .writes = {dx},
+            .lane = lane};
   for (const Deferred* norm : {norm_x, norm_second})
     if (norm) call.reads.insert(call.reads.end(), {&norm->x, &norm->coefficients}), call.writes.push_back(&norm->sums);
   if (linear(op)) {
@@ -574,6 +606,7 @@ std::vector<PlannedProgram::Call> PlannedProgram::backward_calls(int i) {
     if (dw) {
       calls.push_back({.op = i,
                        .pass = Pass::backward_filter,
+                       .cost = cost_of(op, Pass::backward_filter),
                        .run =
                            [=] {
                              if (conv) conv->backward_filter(*x, norm_x, *dy, *dw, db, Write::overwrite);
@@ -584,6 +617,7 @@ std::vector<PlannedProgram::Call> PlannedProgram::backward_calls(int i) {
     }
     if (!dx) return calls;
     call.pass = Pass::backward_data;
+    call.cost = cost_of(op, Pass::backward_data, write);
     call.run = [=] {
       if (conv) conv->backward_data(*dy, *w, norm_x, *dx, write);
       if (dense) dense->backward_data(*dy, *w, *dx, write);
@@ -614,6 +648,14 @@ std::vector<PlannedProgram::Call> PlannedProgram::backward_calls(int i) {
     auto* add = dynamic_cast<AddOp*>(made);
     require(add, "an op of no kind");
     call.writes.push_back(second);
+    call.cost = {};  // of a side whose gradient lies elsewhere
+    PlannedOp side = op;
+    for (std::size_t k = 0; k < 2; ++k) {
+      const int input = side.inputs[0];
+      if (needs_[input] && homes_[input] != homes_[op.output]) call.cost += cost_of(side, Pass::backward, writes_[i][k]);
+      std::swap(side.inputs[0], side.inputs[1]);
+      std::swap(std::get<Add>(side.kind).deferred[0], std::get<Add>(side.kind).deferred[1]);
+    }
     call.run = [=, write_second = writes_[i][1]] {
       if (second && second->data != dy->data) add->backward(*dy, norm_second, AddOp::Side::b, *second, write_second);
       if (dx && dx->data != dy->data) add->backward(*dy, norm_x, AddOp::Side::a, *dx, write);

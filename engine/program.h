@@ -2,6 +2,7 @@
 #pragma once
 
 #include "engine/arena.h"
+#include "engine/cost.h"
 #include "engine/model.h"
 #include "engine/parameters.h"
 #include "engine/profile.h"
@@ -22,6 +23,7 @@ class PlannedProgram final : public Program {
   struct Call {
     int op;
     Pass pass;
+    Cost cost;
     std::function<void()> run;
     std::vector<const Tensor*> reads, writes;
     int lane = 0;
@@ -52,6 +54,7 @@ class PlannedProgram final : public Program {
   const std::vector<Call>& backward_pass() const { return backward_; }
 
   ProgramMemory memory() const override;
+  std::vector<ScopedCost> costs() const override;
   std::size_t arena_bytes() const { return arena_.bytes(); }
   std::size_t arena_bytes(int batch) const { return arena_.bytes(batch, request_.batch); }
   const Model::Request& request() const { return request_; }
@@ -94,8 +97,10 @@ class PlannedProgram final : public Program {
 
   int output() const { return request_.part == Part::base ? graph_.features() : graph_.output(); }
   Layout layout_of(int value) const;
+  Cost cost_of(const PlannedOp& op, Pass pass, Write write = Write::overwrite) const;
   std::string describe(const PlannedOp& op) const;
   const std::string& row_of(const Call& call) const { return graph_.rows()[ops_[call.op].row].name; }
+  Scope scope_of(const Call& call) const;
   void run(const Call& call) const;
   void run(const std::vector<Call>& pass) const;
 
@@ -108,7 +113,7 @@ class PlannedProgram final : public Program {
 
   std::vector<PlannedOp> ops_;
   std::vector<Shape> shapes_;                        // of each value, for one image
-  int image_channels_ = 0;  // that the input has room for, where more than it has
+  int image_channels_ = 0;                           // that the input has room for, where more than it has
   std::vector<Place> places_;                        // of each value
   std::vector<std::unique_ptr<Op>> made_;            // of each planned op; null where nothing runs
   std::map<int, std::unique_ptr<ActivateOp>> undo_;  // the fused activations' backward passes

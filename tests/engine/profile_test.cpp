@@ -73,6 +73,32 @@ TEST_P(ProfileTest, ATracedStepNamesEachPieceOfWorkByRowAndPass) {
     EXPECT_TRUE(seen.count({"dense", pass})) << name(pass);
 }
 
+TEST_P(ProfileTest, EveryTracedPassOfARowHasItsCost) {
+  const auto backend = make_backend(GetParam(), Precision::f32);
+  Model model(tiny(), *backend);
+  model.initialize(1);
+  Tracer tracer(*backend);
+  fit(model, {"ramp", images(12), images(4), images(4), {}}, {.epochs = 1, .batch_size = 4}, tracer);
+  const std::vector<ScopedCost> costs = model.program(Mode::train, 4).costs();
+  const auto is_of_the_program = [](const Scope& s) {
+    return s.pass != Pass::input && s.pass != Pass::update && s.pass != Pass::advance;
+  };
+  std::vector<Scope> traced, costed;
+  for (const Activity& a : tracer.recorded.activities)
+    if (is_of_the_program(a.scope)) traced.push_back(a.scope);
+  for (const ScopedCost& c : costs) costed.push_back(c.scope);
+  EXPECT_EQ(traced, costed);
+
+  const double macs = 4.0 * (4 * 4 * 4 * 27) + 4.0 * 64;  // of a batch: the convolution to 4x4x4, and the logits
+  double forward = 0, backward = 0;
+  for (const ScopedCost& c : costs) {
+    EXPECT_GT(c.cost.bytes, 0) << c.scope.row << " " << name(c.scope.pass);
+    (c.scope.pass == Pass::forward ? forward : backward) += c.cost.flop;
+  }
+  EXPECT_EQ(forward, 2 * macs);
+  EXPECT_EQ(backward, 2 * (2 * macs - 4.0 * (4 * 4 * 4 * 27))) << "the image needs no gradient";
+}
+
 INSTANTIATE_TEST_SUITE_P(Devices, ProfileTest, testing::Values("cpu", "reference"));
 
 TEST(ProfileTest, NothingIsRecordedBeforeATraceStartsOrAfterItGoes) {
