@@ -1,0 +1,223 @@
+#include "tools/forecast.h"
+
+#include "engine/check.h"
+#include "engine/model.h"
+#include "tools/arguments.h"
+#include "tools/planning_backend.h"
+#include "tools/run_folder.h"
+#include "tools/settings.h"
+#include "tools/terminal.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <numeric>
+#include <string>
+
+namespace microtome {
+namespace {
+
+// The K80 carries two GPUs, of which a process uses one: its figures are of one.
+constexpr Datasheet all_datasheets[] = {
+    {"K80", 2014, 4.37, 0, 0, 240},       {"P100", 2016, 9.3, 0, 0, 732},         {"V100", 2017, 15.7, 0, 0, 900},
+    {"A100", 2020, 19.5, 156, 312, 2039}, {"H100", 2022, 67, 494.7, 989.4, 3350}, {"H200", 2024, 67, 494.7, 989.4, 4800},
+    {"B200", 2024, 80, 1100, 2250, 8000},
+};
+
+struct Measured {
+  std::string_view net;
+  bool frozen_base;
+  double k80, p100, v100, a100;
+};
+constexpr Measured table_2[] = {
+    {"b2", false, 325, 70, 47, 26},
+    {"b6", false, 562, 121, 78, 57},
+    {"inception_v3", true, 468, 143, 98, 100},
+    {"inception_v3", false, 1333, 393, 279, 270},
+};
+
+Precision precision_named(std::string_view name) {
+  return name == "tf32" ? Precision::tf32 : name == "bf16" ? Precision::bf16 : Precision::f32;
+}
+
+/// What the study's framework computed in: float32, on Ampere with tensor cores unless asked not to.
+Precision of_the_study(const Datasheet& device) {
+  return device.tf32 > 0 ? Precision::tf32 : Precision::f32;
+}
+
+struct ForecastSettings {
+  std::string net, precision = "f32", plan = "applied";
+  int batch_size = 32, images = 262144, size = 96;
+  bool json = false;
+};
+
+Arguments declare(ForecastSettings& s) {
+  Arguments arguments(
+      "profile forecast", "How long an epoch takes at least, by GPU datasheets, beside what the study measured.", "[options]",
+      {"profile forecast", "profile forecast --net resnet50 --precision bf16 --plan deferred --batch-size 256"});
+  arguments.add({.name = "net", .placeholder = "NAME", .help = "one network; without it all twelve"}, s.net);
+  arguments.add({.name = "precision", .help = "of activations and products"}, s.precision, {"f32", "tf32", "bf16"});
+  arguments.add({.name = "plan", .help = "batch-norms applied in passes of their own, or by what reads them"}, s.plan,
+                {"applied", "deferred"});
+  arguments.add({.name = "batch-size", .letter = 'b', .help = "of a step", .unit = "images"}, s.batch_size, {1, 65536});
+  arguments.add({.name = "images", .help = "in an epoch", .unit = "images"}, s.images, {1, 100'000'000});
+  arguments.add({.name = "size", .help = "side of an image", .unit = "pixels"}, s.size, {8, 1024});
+  arguments.add_flag({.name = "json", .help = "one JSON document instead of tables"}, s.json);
+  return arguments;
+}
+
+/// A network, or one with a frozen base where the study has times of that.
+struct Subject {
+  const Network* network;
+  bool frozen_base;
+
+  std::string name() const { return frozen_base ? std::string(network->name) + ", transfer" : std::string(network->name); }
+};
+
+std::vector<Subject> subjects(const ForecastSettings& s) {
+  std::vector<Subject> all;
+  for (const Network& network : networks()) {
+    if (!s.net.empty() && find_network(s.net).name != network.name) continue;
+    try {
+      network.build(s.size);
+    } catch (const Error&) {
+      if (!s.net.empty()) throw;
+      continue;  // too small an image for it
+    }
+    all.push_back({&network, false});
+    if (study_seconds(network.name, true, "A100")) all.push_back({&network, true});
+  }
+  return all;
+}
+
+std::string cell(std::optional<double> seconds) {
+  if (!seconds) return "-";
+  return *seconds < 9.95 ? fmt::format("{:.2f}", *seconds) : fmt::format("{:.1f}", *seconds);
+}
+
+}  // namespace
+
+double Datasheet::tflop_per_second(Precision precision) const {
+  return precision == Precision::bf16 ? bf16 : precision == Precision::tf32 ? tf32 : f32;
+}
+
+std::span<const Datasheet> datasheets() {
+  return all_datasheets;
+}
+
+std::vector<Cost> step_costs(const Network& network, Extent image, bool frozen_base, int batch, Precision precision,
+                             bool defers) {
+  const auto backend = make_planning_backend(precision == Precision::bf16 ? DType::bf16 : DType::f32, defers);
+  Graph graph = network.build(image);
+  if (frozen_base) graph.freeze_base();
+  Model model(std::move(graph), *backend);
+  const Model::Request request{Mode::train, batch, batch};
+  model.prepare({&request, 1});
+  const Program& program = model.program(Mode::train, batch);
+  const DType activations = backend->activation_type(), parameters = backend->parameter_type();
+  std::vector<Cost> step{cost(Gather{}, DType::u8, program.input(), parameters)};
+  for (const ScopedCost& call : program.costs()) step.push_back(call.cost);
+  step.push_back(cost(Adam{}, model.graph().parameter_count(true), parameters, activations));
+  return step;
+}
+
+std::optional<double> bound_seconds(std::span<const Cost> step, const Datasheet& device, Precision precision) {
+  const double flop_per_second = device.tflop_per_second(precision) * 1e12, bytes_per_second = device.gb_per_second * 1e9;
+  if (flop_per_second == 0) return std::nullopt;
+  double seconds = 0;
+  for (const Cost& call : step) seconds += std::max(call.flop / flop_per_second, call.bytes / bytes_per_second);
+  return seconds;
+}
+
+std::optional<double> study_seconds(std::string_view net, bool frozen_base, std::string_view gpu) {
+  for (const Measured& row : table_2) {
+    if (row.net != net || row.frozen_base != frozen_base) continue;
+    if (gpu == "K80") return row.k80;
+    if (gpu == "P100") return row.p100;
+    if (gpu == "V100") return row.v100;
+    if (gpu == "A100") return row.a100;
+  }
+  return std::nullopt;
+}
+
+int forecast(int argc, const char* const* argv) {
+  ForecastSettings s;
+  Arguments arguments = declare(s);
+  if (!arguments.parse(argc, argv)) return 0;
+  const Precision precision = precision_named(s.precision);
+  const bool defers = s.plan == "deferred";
+  const double steps = static_cast<double>(s.images) / s.batch_size;
+
+  Json document = {{"schema", "microtome.forecast.1"}, {"precision", s.precision}, {"plan", s.plan},
+                   {"batch_size", s.batch_size},       {"images", s.images},       {"size", s.size},
+                   {"datasheets", Json::array()},      {"networks", Json::array()}};
+  std::string text = fmt::format(
+      "Seconds an epoch of {} images of {}x{} takes at least: batch {}, {}, batch-norms {}. Each pass of each row at the\n"
+      "datasheet's FLOP/s or bytes/s, whichever takes longer; no launches, no waiting, nothing kept in a cache.\n\n{:<26}",
+      with_separators(s.images), s.size, s.size, s.batch_size, s.precision, s.plan, "");
+  for (const Datasheet& device : datasheets()) {
+    text += fmt::format("{:>9}", device.gpu);
+    document["datasheets"].push_back({{"gpu", device.gpu},
+                                      {"year", device.year},
+                                      {"f32_tflop_per_second", device.f32},
+                                      {"tf32_tflop_per_second", device.tf32},
+                                      {"bf16_tflop_per_second", device.bf16},
+                                      {"gb_per_second", device.gb_per_second}});
+  }
+  text += "\n";
+  for (const auto& [heading, figure] : {std::pair("TFLOP/s", 0), std::pair("GB/s", 1)}) {
+    text += fmt::format("{:<26}", heading);
+    for (const Datasheet& device : datasheets()) {
+      const double value = figure == 0 ? device.tflop_per_second(precision) : device.gb_per_second;
+      text += fmt::format("{:>9}", value > 0 ? fmt::format("{:g}", value) : "-");
+    }
+    text += "\n";
+  }
+  text += "\n";
+
+  std::string study;
+  for (const Subject& subject : subjects(s)) {
+    const std::vector<Cost> step = step_costs(*subject.network, s.size, subject.frozen_base, s.batch_size, precision, defers);
+    // The study's own: batch 32, float32, nothing deferred.
+    const bool in_study = study_seconds(subject.network->name, subject.frozen_base, "A100").has_value();
+    std::vector<Cost> theirs;
+    if (in_study) theirs = step_costs(*subject.network, 96, subject.frozen_base, 32, Precision::f32, false);
+    const Cost total = std::accumulate(step.begin(), step.end(), Cost{}, [](Cost sum, const Cost& c) { return sum += c; });
+    Json json = {{"net", subject.network->name},
+                 {"mode", subject.frozen_base ? "transfer" : "full"},
+                 {"step_flop", total.flop},
+                 {"step_bytes", total.bytes},
+                 {"epoch_seconds", Json::object()}};
+    text += fmt::format("{:<26}", subject.name());
+    if (in_study) study += fmt::format("{:<26}", subject.name());
+    for (const Datasheet& device : datasheets()) {
+      std::optional<double> seconds = bound_seconds(step, device, precision);
+      if (seconds) *seconds *= steps;
+      text += fmt::format("{:>9}", cell(seconds));
+      json["epoch_seconds"][std::string(device.gpu)] = seconds ? Json(*seconds) : Json(nullptr);
+      const auto measured = study_seconds(subject.network->name, subject.frozen_base, device.gpu);
+      if (!measured) continue;
+      const double bound = *bound_seconds(theirs, device, of_the_study(device)) * 262144 / 32;
+      study += fmt::format("{:>18}", fmt::format("{:g} = {:.1f} x {}", *measured, *measured / bound, cell(bound)));
+      json["study"][std::string(device.gpu)] = {{"seconds", *measured}, {"bound_seconds", bound}};
+    }
+    text += "\n";
+    if (in_study) study += "\n";
+    document["networks"].push_back(std::move(json));
+  }
+  if (s.json) {
+    fmt::print("{}", to_text(document));
+    return 0;
+  }
+  fmt::print("{}", text);
+  if (!study.empty()) {
+    fmt::print(
+        "\nWhat the study measured [Bonnet2021, Table 2]: seconds = so many times the bound of its own setting (96x96, batch "
+        "32,\n"
+        "float32, on the A100 TF32, nothing deferred)\n\n{:<26}{:>18}{:>18}{:>18}{:>18}\n{}",
+        "", "K80", "P100", "V100", "A100", study);
+  }
+  return 0;
+}
+
+}  // namespace microtome
