@@ -1,0 +1,66 @@
+// Whether the same work takes the same time before and after a change: the median ratio of all pairs of repetitions
+// [Hodges1963], its interval from their ranks [Mann1947], a noise floor from runs of unchanged code, and a limit to the share
+// of false alarms over all cases [Benjamini1995]. Nothing is assumed of how times are distributed.
+#pragma once
+
+#include <limits>
+#include <map>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace microtome {
+
+/// Repetitions of one piece of work.
+struct Timings {
+  std::string key;
+  std::vector<double> seconds;  // of a call
+  double calls = 0;             // an epoch; 0 where nobody knows
+};
+
+/// slower, faster: beyond the noise floor, and not by chance. same: neither, and a change that matters is excluded. ambiguous:
+/// the repetitions leave open whether there is one. appeared, gone: on one side alone.
+enum class Change { same, faster, slower, ambiguous, appeared, gone };
+
+std::string_view name_of(Change change);  // "SAME"
+
+struct Comparison {
+  std::string key;
+  Change change = Change::same;
+  double before = 0, after = 0;                                    // median seconds of a call; 0 where there is none
+  double ratio = 1;                                                // of after to before
+  double low = 0, high = std::numeric_limits<double>::infinity();  // the ratio's interval, of 95%
+  double floor = 0;                                                // ratios between 1 / (1 + floor) and 1 + floor are noise
+  double epoch_seconds = 0;                                        // more than before
+};
+
+/// How far unchanged code's times drift from run to run, beyond what the scatter of the repetitions explains. A pair of runs
+/// shows one drift of a case, which says little of that case's next one: so the floor is twice the 95% quantile of all cases'
+/// drifts, and for a case that drifted by more, twice its own. From less than 20 cases the largest is taken, and never less
+/// than the interquartile range of the case's repetitions; which alone is the floor where there is no such pair of runs.
+class NoiseFloor {
+ public:
+  NoiseFloor() = default;
+  NoiseFloor(std::span<const Timings> one, std::span<const Timings> other);
+
+  /// Of a case, as a logarithm of a ratio.
+  double of(const Timings& before, const Timings& after) const;
+  /// The share of all cases; 0 without runs.
+  double pooled() const;
+  int cases() const { return static_cast<int>(drifts_.size()); }
+
+ private:
+  std::map<std::string, double, std::less<>> drifts_;  // logarithms
+  double quantile_ = 0;
+};
+
+/// Cases are matched by key and come back by the size of their effect in an epoch, then of their ratio; those of one side last.
+/// `relevant`: the change that matters.
+std::vector<Comparison> compare(std::span<const Timings> before, std::span<const Timings> after, const NoiseFloor& floor = {},
+                                double relevant = 0.05);
+
+/// The least number of repetitions on both sides that can show one changed case among so many.
+int repetitions_needed(int cases);
+
+}  // namespace microtome
