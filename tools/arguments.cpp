@@ -114,6 +114,13 @@ void Arguments::add(Option option, std::string& value, std::vector<std::string> 
   entry.show = [&value] { return value; };
 }
 
+void Arguments::add(Option option, std::array<std::string, 2>& values) {
+  Entry& entry = declare(std::move(option));
+  entry.words = 2;
+  entry.set = [&values, next = 0u](const std::string& text) mutable { values[next++ % 2] = text; };
+  entry.show = [&values] { return join({values[0], values[1]}, " "); };
+}
+
 void Arguments::add(Option option, int& value, Bounds<int> bounds) {
   Entry& entry = declare(std::move(option));
   if (entry.option.placeholder.empty()) entry.option.placeholder = "N";
@@ -231,7 +238,12 @@ bool Arguments::parse(int argc, const char* const* argv) {
   for (Entry& entry : entries_) {
     std::string names = entry.positional ? entry.option.name : "--" + entry.option.name;
     if (entry.option.letter != 0) names = fmt::format("-{},{}", entry.option.letter, names);
-    if (entry.takes_value) {
+    if (entry.words > 1) {
+      const auto each = [this, &entry](const std::vector<std::string>& words) {
+        for (const std::string& word : words) assign(entry, word);
+      };
+      app.add_option_function<std::vector<std::string>>(names, each)->expected(entry.words)->allow_extra_args(false);
+    } else if (entry.takes_value) {
       app.add_option_function<std::string>(names, [this, &entry](const std::string& text) { assign(entry, text); })
           ->take_last();
     } else {
@@ -248,7 +260,10 @@ bool Arguments::parse(int argc, const char* const* argv) {
     app.parse(argc, argv);
   } catch (const CLI::ArgumentMismatch& error) {
     const std::string_view what = error.what();  // "--net: 1 required TEXT missing"
-    fail_usage(fmt::format("{} needs a value", what.substr(0, what.find(':'))), "", "");
+    const std::string_view name = what.substr(0, what.find(':'));
+    const Entry* entry = find(name.substr(name.find_first_not_of('-')));
+    const int words = entry != nullptr ? entry->words : 1;
+    fail_usage(fmt::format("{} needs {}", name, words == 1 ? "a value" : fmt::format("{} values", words)), "", "");
   } catch (const CLI::ParseError& error) {
     fail_usage(fmt::format("cannot read the command line: {}", error.what()), "", "");
   }

@@ -2,6 +2,7 @@
 // and written back to config.toml. The command line wins over --config, --config over the defaults.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
@@ -42,6 +43,7 @@ class Arguments {
   void heading(std::string text) { heading_ = std::move(text); }
 
   void add(Option option, std::string& value, std::vector<std::string> choices = {});
+  void add(Option option, std::array<std::string, 2>& values);  // --floor A B; never kept
   void add(Option option, int& value, Bounds<int> bounds);
   void add(Option option, std::uint64_t& value);
   void add(Option option, double& value, Bounds<double> bounds);
@@ -73,6 +75,7 @@ class Arguments {
     std::string heading;
     std::string range;   // "1 to 65536", "full|transfer"
     std::string preset;  // the default, as text
+    int words = 1;           // of a value
     bool takes_value = true, positional = false, quoted = true;
     bool given = false;
     std::function<void(const std::string&)> set;

@@ -1,0 +1,379 @@
+// Which cases of a bench have become slower: two results files, what their differences cost an epoch, and a gate.
+#include "engine/check.h"
+#include "tools/arguments.h"
+#include "tools/comparison.h"
+#include "tools/program.h"
+#include "tools/results.h"
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <cmath>
+#include <cstdio>
+#include <iterator>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+namespace microtome {
+namespace {
+
+constexpr double epoch_images = 262'144;  // of PCam's training split
+constexpr std::string_view total_prefix = "total/";
+
+struct Options {
+  std::string before, after, gate;
+  std::array<std::string, 2> floor;
+  bool all = false, allow_different = false, json = false, csv = false;
+};
+
+/// 0.05 of "5%".
+double share_of(const std::string& text) {
+  double percent = 0;
+  const char* end = text.data() + text.size();
+  const auto [rest, error] = std::from_chars(text.data(), end, percent);
+  if (error != std::errc() || rest + 1 != end || *rest != '%' || !std::isfinite(percent) || percent < 0)
+    fail(ExitCode::usage, "--gate takes a percentage", {.expected = "0% or more, as in --gate 5%", .found = text});
+  return percent / 100;
+}
+
+// ------------------------------------------------------------------------------------------------------ what is compared
+
+std::string listed(const std::set<std::string>& words) {
+  std::string list;
+  for (const std::string& word : words) list.append(list.empty() ? "" : ", ").append(word);
+  return list;
+}
+
+/// What may not differ silently. Of precisions and batches those count that the files have no case in common of.
+struct Differences {
+  struct One {
+    std::string what, before, after;
+  };
+  std::vector<One> list;
+  bool precision = false, batch = false, device = false;
+
+  Differences(const Results& before, const Results& after) {
+    for (const char* key : {"device", "device_description", "clocks"}) {
+      const std::string &a = before.said(key), &b = after.said(key);
+      if (a != b) list.push_back({key, a, b});
+    }
+    device = before.said("device") != after.said("device");
+    precision = differ("precision", before, after, [](const BenchCase& one) { return one.precision; });
+    batch =
+        differ("batch", before, after, [](const BenchCase& one) { return one.batch > 0 ? fmt::format("{}", one.batch) : ""; });
+  }
+
+ private:
+  template <class Of>
+  bool differ(const char* what, const Results& before, const Results& after, const Of& of) {
+    std::set<std::string> a, b, both;
+    for (const BenchCase& one : before.cases) a.insert(of(one));
+    for (const BenchCase& one : after.cases) b.insert(of(one));
+    a.erase("");
+    b.erase("");
+    std::set_intersection(a.begin(), a.end(), b.begin(), b.end(), std::inserter(both, both.end()));
+    if (!both.empty() || (a.empty() && b.empty())) return false;
+    list.push_back({what, listed(a), listed(b)});
+    return true;
+  }
+};
+
+Differences permitted(const Results& before, const Results& after, bool allow) {
+  const Differences differences(before, after);
+  if (allow || differences.list.empty()) return differences;
+  Report report{.where = before.file.string() + " and " + after.file.string(),
+                .next = "--allow-different, if that is what you want to see"};
+  for (const auto& [what, a, b] : differences.list) {
+    report.expected += fmt::format("{}{} {}", report.expected.empty() ? "" : "; ", what, a.empty() ? "unknown" : a);
+    report.found += fmt::format("{}{} {}", report.found.empty() ? "" : "; ", what, b.empty() ? "unknown" : b);
+  }
+  fail(ExitCode::usage, "these results are not of the same thing", report);
+}
+
+/// A case's name without the segments in which the two files differ as a whole.
+std::string key_of(const BenchCase& one, const Results& results, const Differences& differences) {
+  std::string key = "/" + one.name + "/";
+  const auto drop = [&](const std::string& segment) {
+    if (const auto found = key.find("/" + segment + "/"); found != std::string::npos) key.erase(found, segment.size() + 1);
+  };
+  if (differences.device) drop(results.said("device"));
+  if (differences.precision) drop(one.precision);
+  if (differences.batch && one.batch > 0) drop(fmt::format("n{}", one.batch));
+  return key.substr(1, key.size() - 2);
+}
+
+struct Side {
+  const Results& results;
+  std::vector<Timings> timings;
+  std::map<std::string, std::size_t> cases;  // by key
+};
+
+/// Where batches differ a call is that of one image.
+Side side_of(const Results& results, const Differences& differences) {
+  Side side{results};
+  for (const BenchCase& one : results.cases) {
+    const std::string key = key_of(one, results, differences);
+    if (!side.cases.emplace(key, side.timings.size()).second)
+      fail(ExitCode::usage, "several cases become the same",
+           {.where = results.file.string(), .found = key, .next = "files of one device, precision and batch each"});
+    const double images = differences.batch && one.batch > 0 ? one.batch : 1;
+    Timings& timings = side.timings.emplace_back(Timings{key, one.seconds});
+    for (double& s : timings.seconds) s /= images;
+    const auto uses = one.counters.find("uses");
+    if (uses != one.counters.end() && one.batch > 0) timings.calls = uses->second * epoch_images * images / one.batch;
+  }
+  return side;
+}
+
+/// A network's seconds an epoch, where the counters "uses:<net>" of `after` say what is its own; one sum for each device,
+/// precision, batch and cache, a repetition each, of the cases that `before` has too.
+void add_totals(Side& side, const Side& before, const Side& after) {
+  std::map<std::string, Timings> totals;
+  for (const auto& [key, place] : side.cases) {
+    const auto found = after.cases.find(key);
+    if (found == after.cases.end() || !before.cases.contains(key)) continue;
+    const auto& counters = after.results.cases[found->second].counters;
+    const double calls = after.timings[found->second].calls;
+    const std::vector<double>& seconds = side.timings[place].seconds;
+    const std::size_t of_what = key.find('/', std::min(key.find('/'), key.size() - 1) + 1);
+    for (auto use = counters.lower_bound("uses:"); use != counters.end() && use->first.starts_with("uses:"); ++use) {
+      const std::string name =
+          std::string(total_prefix) + use->first.substr(5) + (of_what < key.size() ? key.substr(of_what) : "");
+      Timings& total = totals.try_emplace(name, Timings{name, std::vector<double>(seconds.size()), 1}).first->second;
+      total.seconds.resize(std::min(total.seconds.size(), seconds.size()));
+      for (std::size_t r = 0; r < total.seconds.size(); ++r)
+        total.seconds[r] += seconds[r] * calls * use->second / counters.at("uses");
+    }
+  }
+  for (auto& [name, total] : totals) side.timings.push_back(std::move(total));
+}
+
+// ------------------------------------------------------------------------------------------------------------ the verdict
+
+struct Outcome {
+  std::vector<Comparison> cases, totals;
+  NoiseFloor floor;
+  std::optional<double> gate;
+  std::vector<std::string> over_gate;
+  double typical = 1;  // the median ratio
+
+  int count(Change change) const {
+    return static_cast<int>(std::count_if(cases.begin(), cases.end(), [=](const Comparison& c) { return c.change == change; }));
+  }
+};
+
+Outcome compare_files(const Options& options, std::optional<double> gate, const Results& before, const Results& after) {
+  const Differences differences = permitted(before, after, options.allow_different);
+  Outcome outcome;
+  outcome.gate = gate;
+  Side a = side_of(before, differences), b = side_of(after, differences);
+  if (!options.floor[0].empty()) {
+    const Results one = read_results(options.floor[0]), other = read_results(options.floor[1]);
+    permitted(before, one, options.allow_different);
+    permitted(one, other, options.allow_different);
+    Side c = side_of(one, differences), d = side_of(other, differences);
+    add_totals(c, a, b);
+    add_totals(d, a, b);
+    outcome.floor = NoiseFloor(c.timings, d.timings);
+  }
+  add_totals(a, a, b);
+  add_totals(b, a, b);
+  constexpr double usually_relevant = 0.05, least_relevant = 0.01;
+  const double relevant = gate ? std::max(*gate, least_relevant) : usually_relevant;
+  std::vector<double> ratios;
+  for (Comparison& one : compare(a.timings, b.timings, outcome.floor, relevant)) {
+    const bool total = one.key.starts_with(total_prefix);
+    if (outcome.gate && one.change == Change::slower && one.ratio > 1 + *outcome.gate) outcome.over_gate.push_back(one.key);
+    if (!total && one.before > 0 && one.after > 0) ratios.push_back(one.ratio);
+    (total ? outcome.totals : outcome.cases).push_back(std::move(one));
+  }
+  if (ratios.empty())
+    fail(ExitCode::usage, "the two files have no case in common",
+         {.where = before.file.string() + " and " + after.file.string(),
+          .found = fmt::format("{} and {}", before.cases.front().name, after.cases.front().name)});
+  std::nth_element(ratios.begin(), ratios.begin() + static_cast<std::ptrdiff_t>(ratios.size() / 2), ratios.end());
+  outcome.typical = ratios[ratios.size() / 2];
+  return outcome;
+}
+
+// ------------------------------------------------------------------------------------------------------------- the output
+
+std::string time_text(double seconds) {
+  if (seconds == 0) return "-";
+  if (seconds < 1e-3) return fmt::format("{:.4g} us", seconds * 1e6);
+  if (seconds < 1) return fmt::format("{:.4g} ms", seconds * 1e3);
+  return fmt::format("{:.4g} s", seconds);
+}
+
+std::string change_text(double ratio) {
+  return std::isinf(ratio) ? "inf" : fmt::format("{:+.1f}%", 100 * (ratio - 1));
+}
+
+std::string padded(std::string text, std::size_t width) {
+  text.resize(std::max(width, text.size()), ' ');
+  return text;
+}
+
+void print_row(const Comparison& c, std::size_t width) {
+  const bool both = c.before > 0 && c.after > 0;
+  const std::string name = c.key.starts_with(total_prefix) ? c.key.substr(total_prefix.size()) : c.key;
+  fmt::print("{} {} {:>10} {:>10}", padded(std::string(name_of(c.change)), 10), padded(name, width), time_text(c.before),
+             time_text(c.after));
+  if (both)
+    fmt::print(" {:>8} {:>18} {:>7} {:>9}", change_text(c.ratio), change_text(c.low) + " to " + change_text(c.high),
+               fmt::format("{:.1f}%", 100 * c.floor), c.epoch_seconds == 0 ? "-" : fmt::format("{:+.4g}", c.epoch_seconds));
+  fmt::print("\n");
+}
+
+void print_table(const std::string& title, const std::vector<Comparison>& rows, bool all) {
+  std::size_t width = title.size();
+  const auto shown = [&](const Comparison& c) { return all || c.change != Change::same; };
+  if (std::none_of(rows.begin(), rows.end(), shown)) return;
+  for (const Comparison& c : rows) width = std::max(width, shown(c) ? c.key.size() : 0);
+  fmt::print("\n{:<10} {} {:>10} {:>10} {:>8} {:>18} {:>7} {:>9}\n", "", padded(title, width), "before", "after", "change",
+             "95% interval", "floor", "s/epoch");
+  for (const Comparison& c : rows) {
+    if (shown(c)) print_row(c, width);
+  }
+}
+
+void print_text(const Outcome& outcome, const Results& before, const Results& after, bool all) {
+  for (const Results* results : {&before, &after})
+    fmt::print("{:<7} {}: {}, commit {}\n", results == &before ? "before" : "after", results->file.string(),
+               results->said("device_description"), results->said("commit"));
+  if (outcome.floor.cases() > 0)
+    fmt::print("floor   {:.2f}% for most, from {} cases of unchanged code\n", 100 * outcome.floor.pooled(),
+               outcome.floor.cases());
+  print_table("case", outcome.cases, all);
+  print_table("seconds an epoch", outcome.totals, true);
+  fmt::print("\n");
+  for (const Change change : {Change::slower, Change::faster, Change::ambiguous, Change::same, Change::appeared, Change::gone})
+    fmt::print("{}{} {}", change == Change::slower ? "" : ", ", outcome.count(change), name_of(change));
+  fmt::print("; the median case changed by {}\n", change_text(outcome.typical));
+  if (!all && outcome.count(Change::same) > 0) fmt::print("--all lists the SAME too\n");
+  if (!outcome.gate) return;
+  const std::string verdict = outcome.over_gate.empty() ? "passed" : fmt::format("failed by {}", outcome.over_gate.size());
+  fmt::print("gate {:.4g}%: {}\n", 100 * *outcome.gate, verdict);
+}
+
+nlohmann::ordered_json number(double value) {
+  return std::isfinite(value) ? nlohmann::ordered_json(value) : nlohmann::ordered_json();
+}
+
+nlohmann::ordered_json to_json(const std::vector<Comparison>& rows) {
+  auto list = nlohmann::ordered_json::array();
+  for (const Comparison& c : rows) {
+    nlohmann::ordered_json row{{"case", c.key}, {"class", name_of(c.change)}};
+    if (c.before > 0) row["before_seconds"] = c.before;
+    if (c.after > 0) row["after_seconds"] = c.after;
+    if (c.before > 0 && c.after > 0) {
+      row["change"] = c.ratio - 1;
+      row["interval_95"] = {number(c.low - 1), number(c.high - 1)};
+      row["floor"] = c.floor;
+      if (c.epoch_seconds != 0) row["seconds_per_epoch"] = c.epoch_seconds;
+    }
+    list.push_back(std::move(row));
+  }
+  return list;
+}
+
+void print_json(const Outcome& outcome, const Results& before, const Results& after) {
+  nlohmann::ordered_json json;
+  for (const Results* results : {&before, &after})
+    json[results == &before ? "before" : "after"] = {{"file", results->file.string()},
+                                                     {"device", results->said("device")},
+                                                     {"device_description", results->said("device_description")},
+                                                     {"commit", results->said("commit")},
+                                                     {"failed", results->failed}};
+  if (outcome.floor.cases() > 0) json["floor"] = {{"pooled", outcome.floor.pooled()}, {"cases", outcome.floor.cases()}};
+  json["median_change"] = outcome.typical - 1;
+  json["cases"] = to_json(outcome.cases);
+  json["totals"] = to_json(outcome.totals);
+  if (outcome.gate)
+    json["gate"] = {{"threshold", *outcome.gate}, {"passed", outcome.over_gate.empty()}, {"failed_by", outcome.over_gate}};
+  fmt::print("{}\n", json.dump(2));
+}
+
+void print_csv(const Outcome& outcome) {
+  fmt::print("class,case,before_s,after_s,change,low,high,floor,s_per_epoch\n");
+  for (const auto* rows : {&outcome.cases, &outcome.totals}) {
+    for (const Comparison& c : *rows) {
+      fmt::print("{},{},{:.9g},{:.9g}", name_of(c.change), c.key, c.before, c.after);
+      if (c.before > 0 && c.after > 0)
+        fmt::print(",{:.6g},{:.6g},{:.6g},{:.6g},{:.6g}\n", c.ratio - 1, c.low - 1, c.high - 1, c.floor, c.epoch_seconds);
+      else
+        fmt::print(",,,,,\n");
+    }
+  }
+}
+
+void print_advice(const Outcome& outcome, const Results& before, const Results& after) {
+  if (outcome.floor.cases() == 0)
+    fmt::print(stderr,
+               "compare: without --floor what differs from one run to the next of the same code may count as a change\n");
+  for (const Results* results : {&before, &after}) {
+    std::size_t repetitions = results->cases.front().seconds.size();
+    for (const BenchCase& one : results->cases) repetitions = std::min(repetitions, one.seconds.size());
+    const int needed = repetitions_needed(static_cast<int>(results->cases.size()));
+    if (repetitions < static_cast<std::size_t>(needed))
+      fmt::print(stderr, "compare: {} has {} repetitions; it takes {} to show one changed case among {}\n",
+                 results->file.string(), repetitions, needed, results->cases.size());
+    for (const std::string& name : results->failed)
+      fmt::print(stderr, "compare: in {} failed {}\n", results->file.string(), name);
+  }
+}
+
+int compare_program(int argc, char** argv) {
+  Options options;
+  Arguments arguments(
+      "compare", "Show which cases of a bench have become slower or faster, and what it costs an epoch.",
+      "BEFORE.json AFTER.json [options]",
+      {"compare before.json after.json", "compare before.json after.json --floor same1.json same2.json --gate 5%"});
+  arguments.add_positional(
+      {.name = "before", .placeholder = "BEFORE.json", .help = "what bench --benchmark_out wrote", .required = true},
+      options.before);
+  arguments.add_positional(
+      {.name = "after", .placeholder = "AFTER.json", .help = "likewise, of another commit", .required = true}, options.after);
+  arguments.add(
+      {.name = "floor", .placeholder = "A1.json A2.json", .help = "two runs of one commit: what differs between them is noise"},
+      options.floor);
+  arguments.add({.name = "gate",
+                 .placeholder = "P%",
+                 .help = "exit code 7 where a case or a network's total is SLOWER by more than this share"},
+                options.gate);
+  arguments.add_flag({.name = "allow-different", .help = "compare devices, clocks, precisions or batches that differ"},
+                     options.allow_different);
+  arguments.heading("Output");
+  arguments.add_flag({.name = "all", .help = "list the cases that are the SAME too"}, options.all);
+  arguments.add_flag({.name = "json", .help = "print one JSON document on stdout"}, options.json);
+  arguments.add_flag({.name = "csv", .help = "print a table as CSV on stdout"}, options.csv);
+  if (!arguments.parse(argc, argv)) return 0;
+  arguments.require_all();
+  if (options.json && options.csv) fail(ExitCode::usage, "--json and --csv exclude each other");
+
+  const auto gate = arguments.given("gate") ? std::optional(share_of(options.gate)) : std::nullopt;
+  const Results before = read_results(options.before), after = read_results(options.after);
+  const Outcome outcome = compare_files(options, gate, before, after);
+  print_advice(outcome, before, after);
+  if (options.json) {
+    print_json(outcome, before, after);
+  } else if (options.csv) {
+    print_csv(outcome);
+  } else {
+    print_text(outcome, before, after, options.all);
+  }
+  return static_cast<int>(outcome.over_gate.empty() ? ExitCode::done : ExitCode::verdict);
+}
+
+}  // namespace
+}  // namespace microtome
+
+int main(int argc, char** argv) {
+  return microtome::run_program("compare", [&] { return microtome::compare_program(argc, argv); });
+}
