@@ -1,16 +1,15 @@
 // Trains one network on one data set: reads the options, opens what they name, runs the epochs, judges the best one.
 #include "data/checkpoint.h"
-#include "data/published.h"
 #include "data/weights.h"
 #include "engine/check.h"
 #include "engine/model.h"
-#include "tools/augment.h"
 #include "tools/memory.h"
 #include "tools/program.h"
 #include "tools/report.h"
 #include "tools/run_folder.h"
 #include "tools/settings.h"
 #include "tools/signals.h"
+#include "tools/training.h"
 
 #include <fmt/format.h>
 
@@ -23,13 +22,9 @@
 namespace microtome {
 namespace {
 
-struct TrainSettings : Settings {
+struct TrainSettings : TrainingSettings {
   int epochs = 15;  // [Bonnet2021]
-  double learning_rate = 1e-3;
-  std::string weights_folder, mode = "full", features = "keep", moving_variance = "tf2", statistics = "auto", graph = "step",
-                              augment = "none";
-  std::uint64_t seed = 0;
-  bool shuffle = true, dropout = true, log_steps = false, resume = false, json = false, memory_plan = false;
+  bool log_steps = false, resume = false, json = false, memory_plan = false;
   double checkpoint_every = 300;
   std::string out;
 };
@@ -42,33 +37,7 @@ Arguments declare(TrainSettings& s) {
                        "train --resume --out runs/idc"});
   arguments.heading("Network");
   add_network(arguments, s);
-  arguments.add(
-      {.name = "mode", .help = "full: every layer learns; transfer: the published base stays frozen", .kept = Kept::fixed},
-      s.mode, {"full", "transfer"});
-  arguments.add({.name = "features",
-                 .help = "of a frozen base. keep: computed once, where nothing random precedes the head; recompute: in every step",
-                 .kept = Kept::fixed},
-                s.features, {"keep", "recompute"});
-  arguments.add({.name = "weights",
-                 .placeholder = "FILE",
-                 .help = "initial weights: Keras' .h5 or .weights.h5, or a checkpoint, of the network or of its base; imagenet: the "
-                         "published ones",
-                 .kept = Kept::fixed},
-                s.weights);
-  arguments.add({.name = "weights-folder",
-                 .placeholder = "DIR",
-                 .help = "where the published files lie; without it, where Keras keeps them: " + keras_folder().string(),
-                 .kept = Kept::free},
-                s.weights_folder);
-  arguments.add(
-      {.name = "moving-variance", .help = "of batch-norm, as TensorFlow 2 or as Keras 3 updates it", .kept = Kept::fixed},
-      s.moving_variance, {"tf2", "keras3"});
-  arguments.add(
-      {.name = "statistics",
-       .help = "batch-norm's in validation and test. moving: Keras' moving averages; population: averaged over training "
-               "images after each epoch; auto: population for networks from scratch whose epochs have fewer than 1000 steps",
-       .kept = Kept::fixed},
-      s.statistics, {"auto", "moving", "population"});
+  add_start(arguments, s);
 
   arguments.heading("Data");
   add_data(arguments, s);
@@ -78,30 +47,11 @@ Arguments declare(TrainSettings& s) {
   arguments.add(
       {.name = "epochs", .help = "passes over the training images; 0 evaluates the initial weights", .kept = Kept::free},
       s.epochs, {0, 1'000'000});
-  arguments.add({.name = "augment",
-                 .placeholder = "LIST",
-                 .help = "training images, drawn anew in each epoch: " + augment_words() +
-                         ", commas between. d4: all eight flips and quarter turns; else up to so much either way, bilinear, "
-                         "edges reflected",
-                 .kept = Kept::fixed},
-                s.augment);
-  arguments.add({.name = "batch-size", .letter = 'b', .help = "images a step", .unit = "images", .kept = Kept::fixed},
-                s.batch_size, {1, 65536});
-  arguments.add({.name = "lr", .help = "learning rate of Adam", .kept = Kept::fixed}, s.learning_rate, {.lowest = 0});
-  arguments.add({.name = "seed", .help = "of initial weights, order of images, augmentation and dropout", .kept = Kept::fixed},
-                s.seed);
-  arguments.add_switch({.name = "shuffle", .help = "off: images in file order in every epoch", .kept = Kept::fixed}, s.shuffle);
-  arguments.add_switch({.name = "dropout", .help = "off: dropout and stochastic depth do nothing", .kept = Kept::fixed},
-                       s.dropout);
+  add_steps(arguments, s);
 
   arguments.heading("Machine");
   add_machine(arguments, s);
-  arguments.add(
-      {.name = "graph",
-       .help = "step: a step is recorded once and replayed; off: its ops are queued one by one, to debug or profile. On "
-               "the CPU both are the same",
-       .kept = Kept::free},
-      s.graph, {"step", "off"});
+  add_graph(arguments, s);
 
   arguments.heading("Run");
   arguments.add(
@@ -178,36 +128,6 @@ void require_same_options(const std::string& then, const std::string& now, const
           .found = is,
           .next = fmt::format("leave --{} as it was to go on, or start another run in another --out", name)});
   }
-}
-
-std::filesystem::path weights_file(const TrainSettings& s) {
-  if (s.weights != "imagenet") return s.weights;
-  return find_published(s.net, s.weights_folder.empty() ? keras_folder() : std::filesystem::path(s.weights_folder));
-}
-
-/// As it is to be trained: in transfer mode with its base frozen.
-Graph build(const TrainSettings& s, const Network& network, Extent image) {
-  Graph graph = network.build(image);
-  if (s.mode == "transfer") graph.freeze_base();
-  return graph;
-}
-
-/// Says what becomes of a frozen base's features; whether they are kept.
-bool keep_features(const TrainSettings& s, const Graph& graph, Terminal& terminal) {
-  if (s.mode != "transfer") return false;
-  if (s.weights.empty()) terminal.say("note: --mode transfer without --weights: the frozen base stays at its random start");
-  if (s.features == "recompute") return false;
-  const bool varies = s.dropout && random_before_features(graph);
-  if (varies) terminal.say("features are computed in every step, since stochastic depth makes them vary (--dropout off keeps them)");
-  return !varies;
-}
-
-/// Moving averages of momentum 0.99 look back some hundred steps. Where an epoch is not many times that, they describe networks
-/// long gone, and at first the initial 0 and 1. Given weights bring statistics of their own, which are to move as Keras moves
-/// them.
-bool averages_would_trail(const TrainSettings& s, const Dataset& data) {
-  constexpr int window = 100, many = 10;
-  return s.weights.empty() && data.train.shape.n / s.batch_size < many * window;
 }
 
 class TrainObserver : public FitObserver {
@@ -356,44 +276,13 @@ RunReport make_report(const TrainSettings& s, const Arguments& arguments, const 
   return report;
 }
 
-FitOptions training_options(const TrainSettings& s, const Network& network, const Graph& graph, const Dataset& data,
-                            Terminal& terminal) {
-  FitOptions options = fit_options(s, network);
-  options.epochs = s.epochs;
-  options.learning_rate = static_cast<float>(s.learning_rate);
-  options.seed = s.seed;
-  options.shuffle = s.shuffle;
-  options.augment = parse_augment(s.augment);
-  options.record = s.graph == "step";
-  options.keep_features = keep_features(s, graph, terminal);
-  options.population_statistics =
-      s.mode == "full" && (s.statistics == "population" || (s.statistics == "auto" && averages_would_trail(s, data)));
-  if (options.population_statistics && s.statistics == "auto") {
-    terminal.say(
-        "batch-norm: population statistics in validation and test, for Keras' moving averages trail the weights by 100 "
-        "steps and an epoch has {} (--statistics moving takes them all the same)",
-        data.train.shape.n / s.batch_size);
-  }
-  return options;
-}
-
-/// What a run trains, and on what.
-struct Job {
-  Dataset data;
-  Model model;
-  FitOptions options;
-
-  Job(const TrainSettings& s, const Network& network, Backend& backend, Terminal& terminal)
-      : data(open_data(s, {.train = true, .valid = true, .test = true}, terminal)),
-        model(build(s, network, {data.train.shape.h, data.train.shape.w}), backend,
-              {.dropout = s.dropout, .keras3_variance = s.moving_variance == "keras3"}),
-        options(training_options(s, network, model.graph(), data, terminal)) {}
-};
+constexpr Splits all_splits{.train = true, .valid = true, .test = true};
 
 int print_memory_plan(const TrainSettings& s, const Network& network) {
   Terminal terminal(s.verbosity());
   const std::unique_ptr<Backend> backend = open_backend(s, terminal);
-  Job job(s, network, *backend, terminal);
+  Job job(s, network, *backend, all_splits, terminal);
+  job.options.epochs = s.epochs;
   require_trainable(job.data, job.options);
   const MemoryPlan plan = plan_memory(job.model, job.data, job.options, backend->device().name == "cpu");
   fmt::print("{}", s.json ? to_text(to_json(plan, s.batch_size)) : to_text(plan, s.batch_size));
@@ -408,7 +297,8 @@ int run(TrainSettings& s, const Arguments& arguments, const Network& network, co
                                          s.out, arguments.config());
   if (!s.resume) folder.write("config.toml", config);
 
-  Job job(s, network, *backend, terminal);
+  Job job(s, network, *backend, all_splits, terminal);
+  job.options.epochs = s.epochs;
   const Dataset& data = job.data;
   const Extent image(data.train.shape.h, data.train.shape.w);
   Model& model = job.model;
@@ -432,9 +322,7 @@ int run(TrainSettings& s, const Arguments& arguments, const Network& network, co
                        {"valid", data.valid.shape.n},
                        {"test", data.test.shape.n},
                        {"notes", data.notes}});
-  model.initialize(s.seed);
-  if (!s.weights.empty() && !earlier)
-    model.set_weights(open_weights(weights_file(s), network, graph, image, terminal, model.weights()));
+  if (!earlier) job.initialize(s, network, terminal);
 
   FitResult fitted;
   if (s.epochs > 0) {
@@ -512,17 +400,7 @@ int train(int argc, char** argv) {
   arguments.require_all();
   const Network& network = find_network(s.net);
   s.net = network.name;
-  if (s.mode == "transfer" && !network.top) {
-    fail(ExitCode::usage, fmt::format("{} has no frozen base to transfer from", s.net),
-         {.expected = "--mode full", .found = "--mode transfer", .next = "leave --mode out"});
-  }
-  if (parse_augment(s.augment).any() && s.mode == "transfer" && s.features == "keep") {
-    fail(ExitCode::usage, "the features of augmented images cannot be kept: they differ from epoch to epoch",
-         {.expected = "--features recompute, or --augment none",
-          .found = fmt::format("--features keep --augment {}", s.augment),
-          .next = "--features recompute, which runs the frozen base in every step"});
-  }
-  if (s.weights == "imagenet") weights_file(s);  // before the data are read: what is missing is told at once
+  require_consistent(s, network);
   const std::string format = recognise(s.data) == DataFormat::pcam ? "pcam" : "idc";
   if (s.memory_plan) return print_memory_plan(s, network);
   s.data = std::filesystem::absolute(s.data).lexically_normal();
