@@ -1,4 +1,4 @@
-// report.html: one file that needs no network. Curves are drawn by gnuplot as SVG; where it is missing the page says so.
+// report.html: a run on one page.
 #pragma once
 
 #include "engine/fit.h"
@@ -25,8 +25,5 @@ struct RunReport {
 };
 
 std::string to_html(const RunReport& report);
-
-/// What gnuplot prints for `script`; nothing where there is no gnuplot or it fails.
-std::optional<std::string> run_gnuplot(std::string_view script);
 
 }  // namespace microtome
