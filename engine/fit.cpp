@@ -337,6 +337,7 @@ FitResult fit(Model& model, const Dataset& data, const FitOptions& options, FitO
   } else {
     now.state.seed = options.seed;
     now.state.learning_rate = options.learning_rate;
+    now.state.epoch = static_cast<std::uint64_t>(options.first_epoch);
   }
   model.set_state(now.state);
 

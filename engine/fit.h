@@ -19,6 +19,7 @@ namespace microtome {
 
 struct FitOptions {
   int epochs = 15;         // [Bonnet2021]
+  int first_epoch = 0;     // epochs that the weights have behind them: the run ends when there are `epochs` with these
   int batch_size = 32;     // [Bonnet2021]
   float learning_rate = 1e-3f;
   std::uint64_t seed = 0;

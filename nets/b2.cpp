@@ -8,10 +8,10 @@
 
 namespace microtome {
 
-Node b2(Node image) {
+Node b2(Node image, int dense_units) {
   return image | conv(32, 5, {.padding = same}) | relu() | max_pool(2)
                | conv(64, 5, {.padding = same}) | relu() | max_pool(2)
-               | flatten() | dense(256) | relu() | logit();
+               | flatten() | dense(dense_units) | relu() | logit();
 }
 
 }  // namespace microtome

@@ -20,8 +20,8 @@ constexpr Preprocessing torch{{123.675f, 116.28f, 103.53f}, {58.395f, 57.12f, 57
 constexpr Preprocessing inside{{0, 0, 0}, {1, 1, 1}};
 
 constexpr std::array table{
-    Network{"b2", "b2", "two convolutions [Bonnet2021]", b2},
-    Network{"b6", "b6", "six convolutions [Bonnet2021]", b6},
+    Network{.name = "b2", .short_name = "b2", .title = "two convolutions [Bonnet2021]", .whole = b2},
+    Network{.name = "b6", .short_name = "b6", .title = "six convolutions [Bonnet2021]", .whole = b6},
     Network{"inception_v3", "iv3", "InceptionV3 [Szegedy2016]", inception_v3, inception_v3_top, 299, tf},
     Network{"vgg19", "vgg19", "VGG19 [Simonyan2014]", vgg19, vgg19_top, 224, caffe},
     Network{"resnet50", "rn50", "ResNet50 [He2016]", resnet50, resnet50_top, 224, caffe},
@@ -43,24 +43,25 @@ std::string_view name_of(Head head) {
   return "?";
 }
 
-Node study_head(Node x) {  // [Bonnet2021, sec. 2.3]
+Node study_head(Node x, int dense_units) {  // [Bonnet2021, sec. 2.3]
   const Node pooled = x | global_average_pool();
   x.graph->features(pooled);
-  return pooled | dense(256, {.activation = Activation::relu}) | logit();
+  return pooled | dense(dense_units, {.activation = Activation::relu}) | logit();
 }
 
-Node record(Graph& graph, const Network& network, Extent image, Head head) {
+Node record(Graph& graph, const Network& network, Extent image, Head head, int dense_units) {
+  if (network.whole) return network.whole(graph.input(image), dense_units);
   const Node y = network.base(graph.input(image));
-  if (!network.top || head == Head::none) return y;
-  return head == Head::study ? study_head(y) : network.top(y);
+  if (head == Head::none) return y;
+  return head == Head::study ? study_head(y, dense_units) : network.top(y);
 }
 
 /// The smallest square image that gets through the network. Every one does that is large enough.
-int smallest_side(const Network& network, Head head) {
+int smallest_side(const Network& network, Head head, int dense_units) {
   for (int side = 1;; ++side) {
     try {
       Graph graph;
-      record(graph, network, side, head);
+      record(graph, network, side, head, dense_units);
       return side;
     } catch (const Error&) {
     }
@@ -69,18 +70,18 @@ int smallest_side(const Network& network, Head head) {
 
 }  // namespace
 
-Graph Network::build(Extent image, Head head) const {
-  if (!top && head != Head::study)
+Graph Network::build(Extent image, Head head, int dense_units) const {
+  if (whole && head != Head::study)
     fail(ExitCode::usage, fmt::format("{} has no head \"{}\"", name, name_of(head)),
          {.expected = fmt::format("\"study\": {} is whole, none of its rows was published apart", name)});
   Graph graph;
   try {
-    graph.output(record(graph, *this, image, head));
+    graph.output(record(graph, *this, image, head, dense_units));
   } catch (Error& error) {
     error.within(fmt::format("network {} at {}x{}", name, image.h, image.w));
     if (error.code() != ExitCode::usage) throw;
     Report report = error.report();
-    const int side = smallest_side(*this, head);
+    const int side = smallest_side(*this, head, dense_units);
     report.expected += fmt::format(", from images of at least {}x{}", side, side);
     throw Error(error.code(), error.what(), report, error.at());
   }

@@ -24,14 +24,16 @@ struct Network {
   std::string_view name;        // "resnet50"
   std::string_view short_name;  // the paper's: "rn50"
   std::string_view title;       // "ResNet50 [He2016]"
-  Node (*base)(Node image);     // of b2 and b6: everything
+  Node (*base)(Node image) = nullptr;    // none of b2 and b6, which are `whole`
   Node (*top)(Node features) = nullptr;  // the published head, on the base's last rows; none of b2 and b6
   int published_size = 96;               // side of the images that the top was made for
   Preprocessing native = {};
+  Node (*whole)(Node image, int dense_units) = nullptr;
 
   /// Records the network for images of this size. One that is too small fails at the guilty row and says which size would do; a
   /// head that the network does not have is Error(ExitCode::usage).
-  Graph build(Extent image, Head head = Head::study) const;
+  /// `dense_units`: of the layer before the study's logit; 256 in the study, but where it tuned them [Bonnet2021].
+  Graph build(Extent image, Head head = Head::study, int dense_units = 256) const;
 };
 
 std::span<const Network> networks();
@@ -39,8 +41,8 @@ std::span<const Network> networks();
 /// By name or short name, else Error(ExitCode::usage) that names the nearest.
 const Network& find_network(std::string_view name);
 
-Node b2(Node image);
-Node b6(Node image);
+Node b2(Node image, int dense_units);
+Node b6(Node image, int dense_units);
 Node inception_v3(Node image);
 Node vgg19(Node image);
 Node resnet50(Node image);

@@ -52,7 +52,7 @@ Verdict judge_network(const EvaluateSettings& s) {
       open_data(s, {.train = s.split == "train", .valid = s.split == "valid", .test = s.split == "test"}, terminal);
   const Images& images = s.split == "train" ? data.train : s.split == "valid" ? data.valid : data.test;
   const Extent image(images.shape.h, images.shape.w);
-  Model model(frozen(network, image), *backend);
+  Model model(frozen(s, network, image), *backend);
   model.set_weights(open_weights(s.weights, network, model.graph(), image, terminal));
   const Evaluation evaluation =
       evaluate(model, images, fit_options(s, network), [&](int done, int of) { terminal.progress("evaluating", done, of, "batches"); });

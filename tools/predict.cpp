@@ -85,7 +85,7 @@ int predict(int argc, char** argv) {
   const Images images = load_images(s.data, options);
   terminal.clear_progress();
   const Extent image(images.shape.h, images.shape.w);
-  Model model(frozen(network, image), *backend);
+  Model model(frozen(s, network, image), *backend);
   model.set_weights(open_weights(s.weights, network, model.graph(), image, terminal));
   const Evaluation evaluation =
       evaluate(model, images, fit_options(s, network), [&](int done, int of) { terminal.progress("scoring", done, of, "batches"); });

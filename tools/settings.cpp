@@ -28,6 +28,10 @@ void add_network(Arguments& arguments, Settings& settings) {
                  .required = true,
                  .kept = Option::Kept::fixed},
                 settings.net);
+  arguments.add({.name = "dense-units",
+                 .help = "of the dense layer before the logit, which tuning may have changed",
+                 .kept = Option::Kept::fixed},
+                settings.dense_units, {1, 65536});
 }
 
 void add_weights(Arguments& arguments, Settings& settings) {
@@ -164,8 +168,8 @@ FitOptions fit_options(const Settings& settings, const Network& network) {
   return {.batch_size = settings.batch_size, .mean = how.mean, .divisor = how.divisor, .bgr = how.bgr};
 }
 
-Graph frozen(const Network& network, Extent image) {
-  Graph graph = network.build(image);
+Graph frozen(const Settings& settings, const Network& network, Extent image) {
+  Graph graph = network.build(image, Head::study, settings.dense_units);
   graph.freeze();
   return graph;
 }

@@ -23,7 +23,8 @@ struct Settings {
   std::string device = "auto", precision = "f32";
   bool deterministic = false, autotune = true, defer = true;
   int lanes = 5;
-  int batch_size = 32;  // [Bonnet2021]
+  int dense_units = 256;  // [Bonnet2021]
+  int batch_size = 32;    // [Bonnet2021]
   bool quiet = false, verbose = false;
 
   Verbosity verbosity() const;
@@ -62,6 +63,6 @@ std::vector<float> open_weights(const std::filesystem::path& file, const Network
 FitOptions fit_options(const Settings& settings, const Network& network);
 
 /// For programs that train nothing: frozen, so that nothing is allocated for training and batch-norms fold into convolutions.
-Graph frozen(const Network& network, Extent image);
+Graph frozen(const Settings& settings, const Network& network, Extent image);
 
 }  // namespace microtome

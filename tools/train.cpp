@@ -47,6 +47,11 @@ Arguments declare(TrainSettings& s) {
   arguments.add(
       {.name = "epochs", .help = "passes over the training images; 0 evaluates the initial weights", .kept = Kept::free},
       s.epochs, {0, 1'000'000});
+  arguments.add({.name = "first-epoch",
+                 .help = "epochs that --weights have behind them: the run counts on from there, and draws images as if it had "
+                         "run them itself",
+                 .kept = Kept::fixed},
+                s.first_epoch, {0, 1'000'000});
   add_steps(arguments, s);
 
   arguments.heading("Machine");
@@ -215,15 +220,16 @@ std::optional<Snapshot> read_run(const TrainSettings& s, const RunFolder& folder
     terminal.say("note: the checkpoint was written by commit {}, this is {}", checkpoint.info.commit, info.commit);
   }
   Snapshot& snapshot = checkpoint.snapshot;
-  if (static_cast<int>(snapshot.history.size()) > s.epochs) {
+  if (const int behind = s.first_epoch + static_cast<int>(snapshot.history.size()); behind > s.epochs) {
     fail(ExitCode::usage, "the run has more epochs behind it than --epochs asks for",
          {.where = file.string(),
-          .expected = fmt::format("--epochs {} or more", snapshot.history.size()),
+          .expected = fmt::format("--epochs {} or more", behind),
           .found = fmt::format("{}", s.epochs)});
   }
   if (s.log_steps) folder.truncate_steps(snapshot.state.step - snapshot.batches.size());
   folder.write_metrics(snapshot.history);
-  terminal.say("resuming after step {}, {} of {} epochs done", snapshot.state.step, snapshot.history.size(), s.epochs);
+  terminal.say("resuming after step {}, {} of {} epochs done", snapshot.state.step,
+               s.first_epoch + snapshot.history.size(), s.epochs);
   folder.log("resume", {{"step", snapshot.state.step}, {"epochs_done", snapshot.history.size()}, {"commit", commit()}});
   return std::move(snapshot);
 }
@@ -401,6 +407,9 @@ int train(int argc, char** argv) {
   const Network& network = find_network(s.net);
   s.net = network.name;
   require_consistent(s, network);
+  if (s.epochs > 0 && s.first_epoch >= s.epochs)
+    fail(ExitCode::usage, "--first-epoch leaves nothing to train",
+         {.expected = fmt::format("less than --epochs, {}", s.epochs), .found = fmt::format("{}", s.first_epoch)});
   const std::string format = recognise(s.data) == DataFormat::pcam ? "pcam" : "idc";
   if (s.memory_plan) return print_memory_plan(s, network);
   s.data = std::filesystem::absolute(s.data).lexically_normal();

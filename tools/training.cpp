@@ -15,7 +15,7 @@ using Kept = Option::Kept;
 
 /// As it is to be trained: in transfer mode with its base frozen.
 Graph build(const TrainingSettings& s, const Network& network, Extent image) {
-  Graph graph = network.build(image);
+  Graph graph = network.build(image, Head::study, s.dense_units);
   if (s.mode == "transfer") graph.freeze_base();
   return graph;
 }
@@ -33,15 +33,17 @@ bool keep_features(const TrainingSettings& s, const Graph& graph, Terminal& term
 
 /// Moving averages of momentum 0.99 look back some hundred steps. Where an epoch is not many times that, they describe networks
 /// long gone, and at first the initial 0 and 1. Given weights bring statistics of their own, which are to move as Keras moves
-/// them.
+/// them; unless they come from earlier epochs of the same run.
 bool averages_would_trail(const TrainingSettings& s, const Dataset& data) {
   constexpr int window = 100, many = 10;
-  return s.weights.empty() && data.train.shape.n / s.batch_size < many * window;
+  const bool ours = s.weights.empty() || s.first_epoch > 0;
+  return ours && data.train.shape.n / s.batch_size < many * window;
 }
 
 FitOptions training_options(const TrainingSettings& s, const Network& network, const Graph& graph, const Dataset& data,
                             Terminal& terminal) {
   FitOptions options = fit_options(s, network);
+  options.first_epoch = s.first_epoch;
   options.learning_rate = static_cast<float>(s.learning_rate);
   options.seed = s.seed;
   options.shuffle = s.shuffle;

@@ -12,6 +12,7 @@
 namespace microtome {
 
 struct TrainingSettings : Settings {
+  int first_epoch = 0;
   double learning_rate = 1e-3;
   std::string weights_folder, mode = "full", features = "keep", moving_variance = "tf2", statistics = "auto", graph = "step",
                               augment = "none";

@@ -426,5 +426,23 @@ TEST(FitTest, FeaturesOfAugmentedImagesCannotBeKept) {
   EXPECT_THROW(fit(model, data(), kept, silent), Error);
 }
 
+TEST(FitTest, ARunThatBeginsAtALaterEpochDrawsWhatThatEpochDraws) {
+  const auto backend = make_backend("cpu", Precision::f32);
+  Recorder whole, later;
+  Model model(tiny(), *backend, {.dropout = false});
+  model.initialize(0);
+  fit(model, data(), {.epochs = 3, .batch_size = 8}, whole);
+  Model half_way(tiny(), *backend, {.dropout = false});
+  half_way.set_weights(whole.snapshots[1].weights.get());
+  const FitResult result = fit(half_way, data(), {.epochs = 3, .first_epoch = 2, .batch_size = 8}, later);
+  ASSERT_EQ(result.history.size(), 1u);
+  EXPECT_EQ(result.history[0].epoch, 3);
+  EXPECT_EQ(result.best_epoch, 3);
+  const std::size_t steps = later.losses.size();
+  ASSERT_EQ(whole.losses.size(), 3 * steps);
+  EXPECT_EQ(later.losses[0].loss, whole.losses[2 * steps].loss);
+  EXPECT_NE(later.losses[1].loss, whole.losses[2 * steps + 1].loss) << "Adam's moments begin anew";
+}
+
 }  // namespace
 }  // namespace microtome

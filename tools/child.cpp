@@ -1,0 +1,71 @@
+#include "tools/child.h"
+
+#include "engine/check.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+namespace microtome {
+
+Child::Child(std::string_view program, const std::vector<std::string>& words, const std::filesystem::path& log) {
+  std::error_code error;
+  const std::string path = (std::filesystem::read_symlink("/proc/self/exe", error).parent_path() / program).string();
+  if (access(path.c_str(), X_OK) != 0)
+    fail(ExitCode::machine, fmt::format("cannot start {}", program), {.where = path, .found = std::strerror(errno)});
+  const int to = ::open(log.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+  if (to < 0) fail(ExitCode::memory, "cannot write a log", {.where = log.string(), .found = std::strerror(errno)});
+  std::vector<char*> arguments{const_cast<char*>(path.c_str())};
+  for (const std::string& word : words) arguments.push_back(const_cast<char*>(word.c_str()));
+  arguments.push_back(nullptr);
+  const pid_t parent = getpid();
+  id_ = fork();
+  if (id_ == 0) {
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    setpgid(0, 0);                      // a Ctrl-C is ours to pass on
+    if (getppid() != parent) _exit(1);  // it was too late for that
+    dup2(to, 1);
+    dup2(to, 2);
+    execv(path.c_str(), arguments.data());
+    _exit(127);
+  }
+  ::close(to);
+  if (id_ < 0) fail(ExitCode::machine, fmt::format("cannot start {}", program), {.found = std::strerror(errno)});
+}
+
+Child::~Child() {
+  if (ended_) return;
+  send(SIGKILL);
+  reap(0);
+}
+
+bool Child::running() {
+  reap(WNOHANG);
+  return !ended_;
+}
+
+void Child::send(int signal) const {
+  if (!ended_) kill(id_, signal);
+}
+
+int Child::wait() {
+  reap(0);
+  return code_;
+}
+
+void Child::reap(int options) {
+  int status = 0;
+  pid_t found = 0;
+  while (!ended_ && (found = waitpid(id_, &status, options)) < 0 && errno == EINTR) {
+  }
+  if (ended_ || found != id_) return;
+  ended_ = true;
+  code_ = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+}
+
+}  // namespace microtome

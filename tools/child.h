@@ -1,0 +1,34 @@
+// One of our programs, run by another of them.
+#pragma once
+
+#include <sys/types.h>
+
+#include <filesystem>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace microtome {
+
+class Child {
+ public:
+  /// Starts `program`, which lies beside this one, with these words behind its name; both of its streams go to the end of
+  /// `log`. It dies with us, even by kill -9. Throws Error(ExitCode::machine) where it cannot be started.
+  Child(std::string_view program, const std::vector<std::string>& words, const std::filesystem::path& log);
+  ~Child();  // kills it where it still runs
+  Child(const Child&) = delete;
+
+  bool running();
+  void send(int signal) const;
+  /// Its exit code, 128 + N where signal N ended it. Waits.
+  int wait();
+
+ private:
+  void reap(int options);
+
+  pid_t id_ = 0;
+  bool ended_ = false;
+  int code_ = 0;
+};
+
+}  // namespace microtome
