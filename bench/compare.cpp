@@ -44,6 +44,21 @@ double share_of(const std::string& text) {
 
 // ------------------------------------------------------------------------------------------------------ what is compared
 
+/// The median of what a GPU's cases ran at; 0 for other devices.
+double clock_mhz(const Results& results) {
+  std::vector<double> clocks;
+  for (const BenchCase& one : results.cases) {
+    if (const auto clock = one.counters.find("sm_MHz"); clock != one.counters.end()) clocks.push_back(clock->second);
+  }
+  if (clocks.empty()) return 0;
+  std::nth_element(clocks.begin(), clocks.begin() + static_cast<std::ptrdiff_t>(clocks.size() / 2), clocks.end());
+  return clocks[clocks.size() / 2];
+}
+
+std::string clock_text(double mhz) {
+  return mhz > 0 ? fmt::format("{:.0f} MHz", mhz) : "";
+}
+
 std::string listed(const std::set<std::string>& words) {
   std::string list;
   for (const std::string& word : words) list.append(list.empty() ? "" : ", ").append(word);
@@ -59,10 +74,13 @@ struct Differences {
   bool precision = false, batch = false, device = false;
 
   Differences(const Results& before, const Results& after) {
-    for (const char* key : {"device", "device_description", "clocks"}) {
+    for (const char* key : {"device", "device_description", "power_limit_watt"}) {
       const std::string &a = before.said(key), &b = after.said(key);
       if (a != b) list.push_back({key, a, b});
     }
+    constexpr double alike = 1.03;
+    const double a = clock_mhz(before), b = clock_mhz(after);
+    if (a > b * alike || b > a * alike) list.push_back({"clocks", clock_text(a), clock_text(b)});
     device = before.said("device") != after.said("device");
     precision = differ("precision", before, after, [](const BenchCase& one) { return one.precision; });
     batch =
@@ -102,7 +120,8 @@ std::string key_of(const BenchCase& one, const Results& results, const Differenc
   const auto drop = [&](const std::string& segment) {
     if (const auto found = key.find("/" + segment + "/"); found != std::string::npos) key.erase(found, segment.size() + 1);
   };
-  if (differences.device) drop(results.said("device"));
+  const std::string& device = results.said("device");
+  if (differences.device) drop(device.substr(0, device.find(':')));
   if (differences.precision) drop(one.precision);
   if (differences.batch && one.batch > 0) drop(fmt::format("n{}", one.batch));
   return key.substr(1, key.size() - 2);
