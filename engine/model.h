@@ -30,6 +30,23 @@ struct ProgramMemory {
   std::vector<Row> rows;         // beside these there are labels and vectors of statistics
   std::size_t arena = 0;         // what is in use at different times shares places
   std::size_t unshared = 0;      // were nothing shared
+
+  /// When memory is in use, first and last moment included. Planned op i runs forward at moment i and backward at 2 n - i, the
+  /// loss at n = ops.size().
+  struct Life {
+    int row = 0;
+    bool gradient = false;
+    int first = 0, last = 0;
+    std::size_t bytes = 0;
+  };
+  std::vector<Life> lives;
+  std::vector<int> ops;  // the row of each planned op
+};
+
+/// What runs for an op of a row.
+struct PlannedKernel {
+  int row = 0;
+  std::string implementation;  // Op's
 };
 
 /// What a piece of a step is for, and what it costs at least.
@@ -58,6 +75,7 @@ class Program {
   /// Of the calls of forward() and backward() in their order, the loss and its gradient among them. A row may have several of a
   /// pass.
   virtual std::vector<ScopedCost> costs() const = 0;
+  virtual std::vector<PlannedKernel> kernels() const = 0;
 
   virtual void forward() = 0;
   /// Writes metrics[state->batch], and the scores unless null. All three are device memory; no state means the model's.

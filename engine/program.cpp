@@ -114,9 +114,20 @@ ProgramMemory PlannedProgram::memory() const {
     ProgramMemory::Row& row = memory.rows[rows[v]];
     const Lifetime& life = arena_.life(value_pieces_[v]);
     (mode() == Mode::train && life.last > loss_time ? row.kept : row.passing) += life.bytes;
-    row.gradients += arena_.life(gradient_pieces_[v]).bytes;
+    const Lifetime& gradient = arena_.life(gradient_pieces_[v]);
+    row.gradients += gradient.bytes;
+    for (const auto& [of, is_gradient] : {std::pair(life, false), std::pair(gradient, true)})
+      if (of.bytes > 0) memory.lives.push_back({rows[v], is_gradient, of.first, of.last, of.bytes});
   }
+  for (const PlannedOp& op : ops_) memory.ops.push_back(op.row);
   return memory;
+}
+
+std::vector<PlannedKernel> PlannedProgram::kernels() const {
+  std::vector<PlannedKernel> kernels;
+  for (std::size_t i = 0; i < ops_.size(); ++i)
+    if (made_[i]) kernels.push_back({ops_[i].row, made_[i]->implementation()});
+  return kernels;
 }
 
 std::vector<ScopedCost> PlannedProgram::costs() const {

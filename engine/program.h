@@ -55,6 +55,7 @@ class PlannedProgram final : public Program {
 
   ProgramMemory memory() const override;
   std::vector<ScopedCost> costs() const override;
+  std::vector<PlannedKernel> kernels() const override;
   std::size_t arena_bytes() const { return arena_.bytes(); }
   std::size_t arena_bytes(int batch) const { return arena_.bytes(batch, request_.batch); }
   const Model::Request& request() const { return request_; }

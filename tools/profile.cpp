@@ -1,0 +1,210 @@
+// Where an epoch's seconds go, by row and pass and by kernel, worked out from a few steps; `profile diff`, `profile forecast`.
+#include "engine/check.h"
+#include "engine/nearest.h"
+#include "tools/forecast.h"
+#include "tools/profile_measure.h"
+#include "tools/profile_tables.h"
+#include "tools/program.h"
+#include "tools/training.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+namespace microtome {
+namespace {
+
+struct ProfileSettings : TrainingSettings {
+  int steps = 20, warm_up = 8, top = 20;
+  std::string out, explain, print_ncu;
+  bool json = false, print_nsys = false;
+};
+
+Arguments declare(ProfileSettings& s) {
+  Arguments arguments(
+      "profile", "Measure where an epoch's seconds go: layer by layer, pass by pass, kernel by kernel.",
+      "--net NAME --data DIR [options] | diff BEFORE AFTER | forecast",
+      {"profile --net resnet50 --data ~/pcam", "profile --net b6 --data ~/idc --device cpu --steps 5 --explain conv2d",
+       "profile diff profiles/before profiles/after --gate 3%", "profile forecast --net vgg19"});
+  arguments.heading("Network");
+  add_network(arguments, s);
+  add_start(arguments, s);
+  arguments.heading("Data");
+  add_data(arguments, s);
+  add_preprocess(arguments, s);
+  arguments.heading("Training");
+  add_steps(arguments, s);
+  arguments.heading("Machine");
+  add_machine(arguments, s);
+  add_graph(arguments, s);
+  arguments.heading("Profile");
+  arguments.add({.name = "steps", .help = "that are traced; as many again, between them, are timed and not traced"}, s.steps,
+                {1, 1000});
+  arguments.add({.name = "warm-up", .help = "before them", .unit = "steps"}, s.warm_up, {1, 1000});
+  arguments.add({.name = "top", .help = "lines of the tables that are sorted by seconds"}, s.top, {1, 10'000});
+  arguments.add({.name = "explain", .placeholder = "ROW", .help = "print what is known of one row instead of the tables"},
+                s.explain);
+  arguments.add(
+      {.name = "out",
+       .letter = 'o',
+       .placeholder = "DIR",
+       .help = "for profile.json, layers.csv, kernels.csv, trace.json.gz and report.html; without it, profiles/<net>-<time>"},
+      s.out);
+  arguments.add_flag({.name = "json", .help = "print profile.json on stdout"}, s.json);
+  arguments.add_flag({.name = "print-nsys", .help = "run nothing; print the command that shows this run in Nsight Systems"},
+                     s.print_nsys);
+  arguments.add({.name = "print-ncu",
+                 .placeholder = "ROW",
+                 .help = "run nothing; print the command that looks into the kernels of a row with Nsight Compute"},
+                s.print_ncu);
+  add_verbosity(arguments, s);
+  return arguments;
+}
+
+/// Before anything is read: rows do not depend on the images' size.
+void require_row(const Network& network, const std::string& row) {
+  std::vector<std::string> names;
+  const Graph graph = network.build(std::max(96, network.published_size));
+  for (const Row& known : graph.rows()) names.push_back(known.name);
+  if (std::find(names.begin(), names.end(), row) != names.end()) return;
+  const std::string meant = nearest(row, names);
+  fail(ExitCode::usage, fmt::format("{} has no row \"{}\"", network.name, row),
+       {.expected = meant.empty() ? "" : fmt::format("did you mean {}?", meant),
+        .next = fmt::format("describe --net {} lists its rows", network.name)});
+}
+
+std::string shell_word(const std::string& word) {
+  const bool plain =
+      !word.empty() &&
+      word.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./:=,@%+") == std::string::npos;
+  if (plain) return word;
+  std::string escaped;
+  for (const char c : word) {
+    if (c == '\'') escaped += "'\\'";
+    escaped += c;
+  }
+  return fmt::format("'{}'", escaped);
+}
+
+/// This call without the options that print a command instead of running it.
+std::string this_command(int argc, const char* const* argv) {
+  std::string command;
+  for (int i = 0; i < argc; ++i) {
+    const std::string word = argv[i];
+    if (word == "--print-nsys" || word.starts_with("--print-ncu=")) continue;
+    if (word == "--print-ncu") {
+      ++i;
+      continue;
+    }
+    command += fmt::format("{}{}", command.empty() ? "" : " ", shell_word(word));
+  }
+  return command;
+}
+
+int print_nsys(const ProfileSettings& s, const std::string& command) {
+  fmt::print(
+      "nsys profile --trace=cuda,nvtx,cudnn,cublas --cuda-graph-trace=node --output={0}-{1} {2}\n"
+      "nsys stats --report nvtx_sum,cuda_gpu_kern_sum,cuda_api_gpu_sum:nvtx-name {0}-{1}.nsys-rep\n",
+      s.net, utc("%Y%m%d"), command);
+  return 0;
+}
+
+/// Op by op: kernels of a recorded step are launched outside of the ranges that name them.
+int print_ncu(const ProfileSettings& s, const std::string& command) {
+  const std::string ranges = fmt::format("regex:microtome@{} .*/", s.print_ncu);
+  fmt::print("ncu --nvtx --nvtx-include {} --set full --clock-control none --launch-count 20 --export {}-{} {} --graph off\n",
+             shell_word(ranges), s.net, s.print_ncu, command);
+  return 0;
+}
+
+Sampling sampling_of(const ProfileSettings& s, const Device& device) {
+  // On a GPU the host runs ahead of the device: a wait after each step would show in it.
+  const int burst = device.name.starts_with("cuda") ? std::min(5, s.steps) : 1;
+  return {.warm_up = s.warm_up, .steps = (s.steps + burst - 1) / burst * burst, .burst = burst};
+}
+
+void write_files(const Profile& profile, const RunFolder& folder) {
+  folder.write("layers.csv", layers_csv(profile));
+  folder.write("kernels.csv", kernels_csv(profile));
+  folder.write("profile.json", to_text(to_json(profile)));
+}
+
+int run(const ProfileSettings& s, const Network& network, const RunFolder& folder, Terminal& terminal) {
+  const std::unique_ptr<Backend> backend = open_backend(s, terminal);
+  Job job(s, network, *backend, Splits{.train = true, .valid = true}, terminal);
+  require_trainable(job.data, job.options);
+  const Sampling sampling = sampling_of(s, backend->device());
+  const int batch = s.batch_size, sampled = sampling.warm_up + 2 * sampling.steps;
+  const Dataset data = shortened(job.data, sampled * batch, std::max(sampling.steps, 4) * batch);
+  const double images = job.data.train.shape.n, valid = job.data.valid.shape.n;
+  const Epoch epoch{.images = images,
+                    .steps = images / batch,
+                    .statistics = std::min(std::floor(images / batch), 128.0) / std::min(sampled, 128),
+                    .validation = valid / data.valid.shape.n};
+  job.data = {};
+  job.initialize(s, network, terminal);
+
+  const Roofs roofs = measure_roofs(*backend);
+  Measurement measured = measure(job.model, data, job.options, sampling, folder.path(),
+                                 [&](int done, int of) { terminal.progress("profiling", done, of, "steps"); });
+  terminal.clear_progress();
+  for (const char* file : {"best.weights.h5", "last.checkpoint"}) std::filesystem::remove(folder / file);
+  measured.roofs = roofs;
+  if (!measured.note.empty()) terminal.say("note: {}", measured.note);
+
+  const double features = measured.features_seconds * (images + valid) / (data.train.shape.n + data.valid.shape.n);
+  const Json about{{"net", s.net},
+                   {"mode", s.mode},
+                   {"data", s.data},
+                   {"data_name", data.name},
+                   {"image", {data.train.shape.h, data.train.shape.w}},
+                   {"batch_size", batch},
+                   {"precision", s.precision},
+                   {"graph", s.graph},
+                   {"augment", s.augment},
+                   {"seed", s.seed},
+                   {"commit", commit()},
+                   {"features", s.mode == "full" ? Json() : Json(job.options.keep_features ? "kept" : "recomputed")},
+                   {"features_seconds", features}};
+  const Program& program = job.model.program(Mode::train, batch, job.options.keep_features ? Part::head : Part::whole);
+  const Profile profile = make_profile(measured, job.model, program, sampling, epoch, about);
+  write_files(profile, folder);
+  fmt::print("{}", s.json              ? to_text(to_json(profile))
+                   : s.explain.empty() ? to_text(profile, s.top)
+                                       : explain(profile, s.explain));
+  terminal.say("profile in {}", folder.path().string());
+  return 0;
+}
+
+int profile(int argc, char** argv) {
+  const std::string_view command = argc > 1 ? argv[1] : "";
+  if (command == "forecast") return forecast(argc - 1, argv + 1);
+  ProfileSettings s;
+  Arguments arguments = declare(s);
+  if (!arguments.parse(argc, argv)) return 0;
+  arguments.require_all();
+  const Network& network = find_network(s.net);
+  s.net = network.name;
+  for (const std::string& row : {s.explain, s.print_ncu})
+    if (!row.empty()) require_row(network, row);
+  if (s.print_nsys) return print_nsys(s, this_command(argc, argv));
+  if (!s.print_ncu.empty()) return print_ncu(s, this_command(argc, argv));
+  require_consistent(s, network);
+  recognise(s.data);
+  if (s.out.empty()) s.out = fmt::format("profiles/{}-{}", s.net, utc("%Y%m%d-%H%M%S"));
+  Terminal terminal(s.verbosity());
+  const RunFolder folder(s.out);
+  if (folder.has("profile.json"))
+    fail(ExitCode::usage, "the output folder holds a profile", {.where = s.out, .next = "another --out"});
+  return run(s, network, folder, terminal);
+}
+
+}  // namespace
+}  // namespace microtome
+
+int main(int argc, char** argv) {
+  return microtome::run_program("profile", [&] { return microtome::profile(argc, argv); });
+}
