@@ -4,8 +4,10 @@
 #include "kernels/cuda/context.h"
 #include "kernels/cuda/conv.h"
 #include "kernels/cuda/dense.h"
+#include "kernels/cuda/nvtx.h"
 #include "kernels/cuda/ops.h"
 #include "kernels/cuda/plans.h"
+#include "kernels/cuda/trace.h"
 #include "kernels/cuda/watch.h"
 
 #include <array>
@@ -31,7 +33,12 @@ class GraphRecording final : public Recording {
   }
   ~GraphRecording() override { check_nothrow(cudaGraphExecDestroy(executable_)); }
 
-  void run() override { check(cudaGraphLaunch(executable_, context_.stream())); }
+  void run() override {
+    push_range("replay");
+    const cudaError_t status = cudaGraphLaunch(executable_, context_.stream());
+    pop_range();
+    check(status);
+  }
 
  private:
   cudaGraph_t capture(const std::function<void()>& step) {
@@ -56,7 +63,13 @@ class GraphRecording final : public Recording {
 class CudaBackend final : public Backend {
  public:
   CudaBackend(int ordinal, Precision precision, const BackendOptions& options)
-      : ordinal_(ordinal), context_(precision, options), plans_(context_), cublas_(make_cublas()) {}
+      : ordinal_(ordinal), context_(precision, options), plans_(context_), cublas_(make_cublas()) {
+    name_this_thread("microtome");
+    for (int lane = context_.lanes() - 1; lane >= 0; --lane) {
+      context_.use_lane(lane);
+      name_lane(context_.stream(), lane);
+    }
+  }
 
   Device device() const override {
     cudaDeviceProp properties;
@@ -106,6 +119,16 @@ class CudaBackend final : public Backend {
   void use_lane(int lane) override { context_.use_lane(lane); }
   void signal(int event) override { context_.signal(event); }
   void await(int event) override { context_.await(event); }
+
+  void enter(const Scope& scope) override {
+    push_range(scope);
+    if (trace_) trace_->enter(scope);
+  }
+  void leave() override {
+    if (trace_) trace_->leave();
+    pop_range();
+  }
+  std::unique_ptr<Trace> trace() override { return make_trace(trace_); }
 
   std::unique_ptr<Recording> record(std::function<void()> step) override {
     return std::make_unique<GraphRecording>(context_, plans_, step);
@@ -157,6 +180,7 @@ class CudaBackend final : public Backend {
   Context context_;
   Plans plans_;
   CublasHandle cublas_;
+  CudaTrace* trace_ = nullptr;
 };
 
 }  // namespace

@@ -1,0 +1,10 @@
+#include "kernels/cuda/trace.h"
+
+namespace microtome::cuda {
+
+std::unique_ptr<CudaTrace> make_cupti_trace(CudaTrace*&, std::string& why) {
+  why = "built without CUPTI: the CUDA toolkit had no cupti.h; install it and build again";
+  return nullptr;
+}
+
+}  // namespace microtome::cuda
