@@ -2,7 +2,11 @@
 #include "kernels/backend.h"
 #include "kernels/harness.h"
 
+#include <map>
 #include <numeric>
+#include <set>
+#include <string>
+#include <utility>
 
 namespace microtome::test {
 namespace {
@@ -84,6 +88,61 @@ TEST_P(BackendTest, ARecordingRunsAgainOnTheSameAddresses) {
   for (int i = 0; i < 5; ++i) recording->run();
   backend().read(&state, buffer.data(), sizeof state);
   EXPECT_EQ(state.step, 5u);
+}
+
+/// Two rows' work, once.
+struct TracedStep {
+  explicit TracedStep(Backend& on)
+      : backend(on), advance(on.advance()), state(on.allocate(sizeof(StepState))), bytes(on.allocate(1000)) {
+    on.zero(state.data(), sizeof(StepState));
+  }
+  void operator()() const {
+    {
+      const Scoped scoped(backend, {"", Pass::advance});
+      advance->run(static_cast<StepState*>(state.data()), true);
+    }
+    const Scoped scoped(backend, {"row", Pass::forward});
+    backend.zero(bytes.data(), 1000);
+  }
+
+  Backend& backend;
+  std::unique_ptr<AdvanceOp> advance;
+  Buffer state, bytes;
+};
+
+/// The activities' kinds and names by what they are for; "?" where that is not known.
+using Named = std::map<std::string, std::multiset<std::pair<Activity::Kind, std::string>>>;
+Named named(const Recorded& recorded) {
+  Named all;
+  for (const Activity& a : recorded.activities)
+    all[a.attributed ? fmt::format("{} {}", a.scope.row, name(a.scope.pass)) : "?"].emplace(a.kind, a.name);
+  return all;
+}
+
+TEST_P(BackendTest, ATraceSeesTheSameInARecordedStepAsInItsCalls) {
+  const auto trace = backend().trace();
+  const TracedStep step(backend());
+  const auto recording = backend().record([&] { step(); });
+  trace->start();
+  recording->run();
+  const Recorded replayed = trace->stop();
+  trace->start();
+  step();
+  const Recorded called = trace->stop();
+  if (replayed.activities.empty() && !replayed.note.empty()) GTEST_SKIP() << replayed.note;
+  Named of_replay = named(replayed);
+  EXPECT_EQ(of_replay, named(called));
+  EXPECT_EQ(of_replay.size(), 2u);
+  EXPECT_EQ(of_replay[" advance"].size(), 1u);
+  EXPECT_EQ(of_replay["row forward"].size(), 1u);
+  for (const Recorded* recorded : {&replayed, &called}) {
+    EXPECT_EQ(recorded->dropped, 0u);
+    for (const Activity& a : recorded->activities) {
+      EXPECT_LE(recorded->start_ns, a.start_ns);
+      EXPECT_LE(a.start_ns, a.end_ns);
+      EXPECT_LE(a.end_ns, recorded->end_ns);
+    }
+  }
 }
 
 TEST_P(BackendTest, SaysWhatItIs) {
