@@ -1,0 +1,100 @@
+#include "tools/process.h"
+
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+#include <csignal>
+
+namespace microtome {
+namespace {
+
+using Json = nlohmann::json;
+
+std::vector<std::string> words(const std::string& data, const std::string& out, const std::string& space) {
+  return {"tune", "--net",        "b6", "--data",   data, "--device", "cpu", "--space",
+          space,  "--max-epochs", "2",  "--factor", "2",  "--out",    out,   "-q"};
+}
+
+std::vector<std::string> with(std::vector<std::string> words, const std::vector<std::string>& more) {
+  words.insert(words.end(), more.begin(), more.end());
+  return words;
+}
+
+TEST(TuneTest, TrialsAreRunsWhosePromotedGoOnFromTheirParentsAndTheBestTrains) {
+  const TemporaryFolder folder;
+  const std::string data = folder / "data", out = folder / "tuned";
+  write_small_pcam(data);
+  const Outcome tuned = run(with(words(data, out, "lr=1e-4..1e-2:log, dense-units=8|16"), {"--json"}));
+  ASSERT_EQ(tuned.code, 0) << tuned.err;
+  const Json result = Json::parse(tuned.out);
+  ASSERT_EQ(result["trials"].size(), 5u);  // two rounds of 2 and 1, then 2
+  double best = 0;
+  for (const Json& trial : result["trials"]) {
+    EXPECT_EQ(trial["status"], "completed");
+    best = std::max(best, trial["score"].get<double>());
+    const std::string run = out + "/trials/000" + std::to_string(trial["id"].get<int>());
+    const Json of_run = Json::parse(text_of(run + "/result.json"));
+    EXPECT_EQ(of_run["validation"]["accuracy"], trial["score"]);
+    EXPECT_EQ(of_run["learning_rate"], trial["values"]["lr"]);
+    EXPECT_EQ(lines_of(run + "/metrics.csv").size(), 1u + trial["epochs"].get<int>() - trial["initial_epoch"].get<int>());
+    if (trial["parent"] != 0) {
+      EXPECT_EQ(lines_of(run + "/metrics.csv")[1].substr(0, 2), "2,") << "the epoch after its parent's";
+      EXPECT_NE(text_of(run + ".toml").find("weights = \"" + out + "/trials/000"), std::string::npos);
+    }
+  }
+  EXPECT_EQ(result["best"]["score"], best);
+  EXPECT_EQ(lines_of(out + "/trials.csv").size(), 1u + 5);
+  const Outcome trained =
+      run({"train", "--config", out + "/best.toml", "--epochs", "1", "--out", folder / "trained", "-q", "--json"});
+  ASSERT_EQ(trained.code, 0) << trained.err;
+  EXPECT_EQ(Json::parse(trained.out)["learning_rate"], result["best"]["values"]["lr"]);
+}
+
+TEST(TuneTest, ADivergedTrialIsRecordedAndTheSearchGoesOn) {
+  const TemporaryFolder folder;
+  const std::string data = folder / "data", out = folder / "tuned";
+  write_small_pcam(data);
+  const Outcome tuned = run(with(words(data, out, "lr=1e-3|1e38|3e37|1e-2|2e-3"), {"--json"}));
+  ASSERT_EQ(tuned.code, 0) << tuned.err;
+  int diverged = 0, completed = 0;
+  const Json result = Json::parse(tuned.out);
+  for (const Json& trial : result["trials"]) {
+    diverged += trial["status"] == "diverged" && trial["score"].is_null() && trial["values"]["lr"] > 1;
+    completed += trial["status"] == "completed" && trial["values"]["lr"] < 1;
+  }
+  EXPECT_GT(diverged, 0);
+  EXPECT_GT(completed, 0);
+  EXPECT_EQ(diverged + completed, static_cast<int>(lines_of(out + "/trials.jsonl").size()));
+}
+
+TEST(TuneTest, AStoppedSearchGoesOnInsideItsTrial) {
+  const TemporaryFolder folder;
+  const std::string data = folder / "data", out = folder / "tuned";
+  write_small_pcam(data);
+  Process stopped(words(data, out, "lr=1e-4..1e-2:log"));
+  ASSERT_TRUE(wait_until([&] { return std::filesystem::exists(out + "/trials/0002/train.log"); }));
+  stopped.send(SIGTERM);
+  EXPECT_EQ(stopped.wait().code, 143);
+  EXPECT_EQ(run(words(data, out, "lr=1e-4..1e-2:log")).code, 2) << "without --resume";
+  EXPECT_EQ(run({"tune", "--resume", "--out", out, "-q", "--factor", "3"}).code, 2) << "another search";
+  const Outcome resumed = run({"tune", "--resume", "--out", out, "-q", "--json"});
+  ASSERT_EQ(resumed.code, 0) << resumed.err;
+  const Json trials = Json::parse(resumed.out)["trials"];
+  ASSERT_EQ(trials.size(), 5u);
+  for (std::size_t i = 0; i < trials.size(); ++i) EXPECT_EQ(trials[i]["id"], i + 1);
+}
+
+TEST(TuneTest, BadInputIsOneMessageAndLosesNothing) {
+  const TemporaryFolder folder;
+  const std::string data = folder / "data", out = folder / "tuned";
+  write_small_pcam(data);
+  EXPECT_EQ(run(words(data, out, "")).code, 2) << "an empty space";
+  EXPECT_EQ(run(words(data, out, "momentum=0.8|0.9")).code, 2);
+  EXPECT_EQ(run({"tune", "--net", "b6", "--data", folder / "nowhere", "--out", out, "-q"}).code, 3);
+  const Outcome unknown = run({"tune", "--net", "b6", "--data", data, "--iteration", "2"});
+  EXPECT_EQ(unknown.code, 2);
+  EXPECT_NE(unknown.err.find("--iterations"), std::string::npos) << unknown.err;
+}
+
+}  // namespace
+}  // namespace microtome

@@ -1,0 +1,408 @@
+// Searches learning rate, batch size and dense units by Hyperband. Each trial is an ordinary run of `train` in a folder of its
+// own; what is kept of those that ended (trials.jsonl) says what comes next, so that a search can be stopped at any moment.
+#include "engine/check.h"
+#include "tools/child.h"
+#include "tools/html.h"
+#include "tools/hyperband.h"
+#include "tools/program.h"
+#include "tools/run_folder.h"
+#include "tools/signals.h"
+#include "tools/training.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <csignal>
+#include <fstream>
+#include <sstream>
+#include <thread>
+
+namespace microtome {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct TuneSettings : TrainingSettings {
+  std::string space = "paper", out;
+  HyperbandOptions search;
+  bool resume = false, json = false;
+};
+
+void add_trained(Arguments& arguments, TrainingSettings& s) {
+  arguments.heading("Network");
+  add_network(arguments, s);
+  add_start(arguments, s);
+  arguments.heading("Data");
+  add_data(arguments, s);
+  add_preprocess(arguments, s);
+  arguments.heading("Training");
+  add_steps(arguments, s);
+  arguments.heading("Machine");
+  add_machine(arguments, s);
+  add_graph(arguments, s);
+}
+
+Arguments declare(TuneSettings& s) {
+  using Kept = Option::Kept;
+  Arguments arguments("tune", "Search hyperparameters by Hyperband; the best go to best.toml, for train --config.",
+                      "--net NAME --data DIR [options]",
+                      {"tune --net b6 --data ~/pcam --space paper-dense --iterations 4",
+                       "tune --net inception_v3 --weights imagenet --data ~/pcam --iterations 3 --out runs/tuned",
+                       "tune --resume --out runs/tuned"});
+  arguments.heading("Search");
+  arguments.add(
+      {.name = "space",
+       .help = "\"lr=1e-5..1e-2:log, batch-size=32..256:32, dense-units=128|256\"; paper: lr and batch size as in the "
+               "study; paper-dense: and dense units. What is not in it is as given below",
+       .kept = Kept::fixed},
+      s.space);
+  arguments.add({.name = "max-epochs", .help = "of the trials that go furthest [Bonnet2021: 10]", .kept = Kept::fixed},
+                s.search.max_epochs, {1, 100'000});
+  arguments.add({.name = "factor", .help = "of each round's trials one in so many goes on", .kept = Kept::fixed},
+                s.search.factor, {2, 100});
+  arguments.add({.name = "iterations",
+                 .help = "of the whole schedule; more may be asked for when a search is resumed",
+                 .kept = Kept::free},
+                s.search.iterations, {1, 100'000});
+  add_trained(arguments, s);
+  arguments.heading("Run");
+  arguments.add(
+      {.name = "out", .letter = 'o', .placeholder = "DIR", .help = "the search's folder; without it, runs/tune-<net>-<time>"},
+      s.out);
+  arguments.add_flag({.name = "resume", .help = "go on with the search in --out, inside the trial where it stopped"}, s.resume);
+  arguments.add_flag({.name = "json", .help = "print result.json on stdout"}, s.json);
+  add_verbosity(arguments, s);
+  return arguments;
+}
+
+/// As `train --config` reads it. `epochs` 0: without how long and from where.
+std::string training_config(const TuneSettings& s, const Trial& trial, std::uint64_t seed, const std::string& weights,
+                            int epochs) {
+  TrainingSettings of_trial = s;
+  for (const auto& [name, value] : trial.values) {
+    if (name == "lr") of_trial.learning_rate = value;
+    if (name == "batch-size") of_trial.batch_size = static_cast<int>(value);
+    if (name == "dense-units") of_trial.dense_units = static_cast<int>(value);
+  }
+  of_trial.seed = seed;
+  of_trial.weights = weights;
+  Arguments arguments("train", "", "", {});
+  add_trained(arguments, of_trial);
+  return epochs == 0 ? arguments.config()
+                     : fmt::format("{}epochs = {}\nfirst-epoch = {}\n", arguments.config(), epochs, trial.initial_epoch);
+}
+
+void require_known(std::span<const Dimension> space) {
+  for (const Dimension& d : space)
+    if (d.name != "lr" && d.name != "batch-size" && d.name != "dense-units")
+      fail(ExitCode::usage, "--space names what cannot be searched",
+           {.expected = "lr, batch-size, dense-units", .found = d.name});
+}
+
+Json to_json(const Trial& trial, std::string_view status, double seconds) {
+  return {{"id", trial.id},
+          {"iteration", trial.iteration},
+          {"bracket", trial.bracket},
+          {"round", trial.round},
+          {"parent", trial.parent},
+          {"initial_epoch", trial.initial_epoch},
+          {"epochs", trial.epochs},
+          {"values", trial.values},
+          {"score", trial.score ? Json(*trial.score) : Json(nullptr)},
+          {"status", status},
+          {"seconds", seconds}};
+}
+
+/// A last line that a kill cut short is taken back: its trial has ended, and says so again.
+std::vector<Json> read_trials(const RunFolder& folder) {
+  std::vector<Json> lines;
+  std::ifstream file(folder / "trials.jsonl");
+  std::string whole, line;
+  while (std::getline(file, line)) {
+    if (file.eof()) break;
+    try {
+      lines.push_back(Json::parse(line));
+    } catch (const Json::parse_error&) {
+      fail(ExitCode::data, "the list of trials is damaged",
+           {.where = fmt::format("{}, line {}", (folder / "trials.jsonl").string(), lines.size() + 1),
+            .found = line,
+            .next = "delete that line and all after it: these trials are found again in their folders"});
+    }
+    whole += line + "\n";
+  }
+  if (folder.has("trials.jsonl")) folder.write("trials.jsonl", whole);
+  return lines;
+}
+
+Trial trial_of(const Json& json) {
+  Trial trial{.id = json["id"],
+              .iteration = json["iteration"],
+              .bracket = json["bracket"],
+              .round = json["round"],
+              .parent = json["parent"],
+              .initial_epoch = json["initial_epoch"],
+              .epochs = json["epochs"],
+              .values = json["values"].get<Hyperparameters>()};
+  if (!json["score"].is_null()) trial.score = json["score"].get<double>();
+  return trial;
+}
+
+std::string text_of(const Hyperparameters& values) {
+  std::string text;
+  for (const auto& [name, value] : values) text += fmt::format("{}{} {:.4g}", text.empty() ? "" : "  ", name, value);
+  return text;
+}
+
+class Search {
+ public:
+  Search(const TuneSettings& s, const RunFolder& folder, Terminal& terminal)
+      : s_(s), folder_(folder), terminal_(terminal), space_(parse_space(s.space)) {
+    require_known(space_);
+    for (Json& line : read_trials(folder)) {
+      ended_.push_back(trial_of(line));
+      lines_.push_back(std::move(line));
+    }
+    for (const HalvingRound& r : halving_rounds(s.search.max_epochs, s.search.factor)) {
+      trials_ += s.search.iterations * r.trials;
+      epochs_ += s.search.iterations * r.trials * (r.epochs - r.initial_epoch);
+    }
+  }
+
+  /// False where it was stopped.
+  bool run() {
+    if (!ended_.empty()) terminal_.say("resuming: {} of {} trials have ended", ended_.size(), trials_);
+    while (std::optional<Trial> trial = next_trial(s_.search, space_, ended_)) {
+      const auto start = std::chrono::steady_clock::now();
+      const std::optional<std::string> status = run(*trial);
+      if (!status) return false;
+      const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+      lines_.push_back(to_json(*trial, *status, seconds));
+      folder_.append("trials.jsonl", lines_.back().dump() + "\n");
+      ended_.push_back(*trial);
+      write();
+      terminal_.say("trial {}/{}  bracket {}  round {}  epochs {} to {}  {}  {}{}", trial->id, trials_, trial->bracket,
+                    trial->round, trial->initial_epoch, trial->epochs, text_of(trial->values),
+                    trial->score ? fmt::format("valid accuracy {:.4f}", *trial->score) : *status,
+                    best() && best()->id == trial->id ? "  best" : "");
+    }
+    return true;
+  }
+
+  const Trial* best() const {
+    const Trial* best = nullptr;
+    for (const Trial& t : ended_)
+      if (t.score && (!best || *t.score > *best->score)) best = &t;
+    return best;
+  }
+
+  Json result() const {
+    return {
+        {"net", s_.net}, {"space", s_.space}, {"trials", lines_}, {"best", best() ? lines_[best()->id - 1] : Json(nullptr)}};
+  }
+
+ private:
+  fs::path folder_of(int id) const { return folder_ / fmt::format("trials/{:04}", id); }
+
+  /// What became of it; nothing where we were told to stop.
+  std::optional<std::string> run(Trial& trial) {
+    const fs::path out = folder_of(trial.id);
+    std::error_code error;
+    fs::create_directories(out, error);
+    const std::string name = fmt::format("trials/{:04}.toml", trial.id);
+    const std::string weights = trial.parent > 0 ? (folder_of(trial.parent) / "best.weights.h5").string() : s_.weights;
+    folder_.write(name, training_config(s_, trial, s_.seed + static_cast<std::uint64_t>(trial.id), weights, trial.epochs));
+    if (!fs::exists(out / "result.json")) {
+      Child train("train", {"--config", (folder_ / name).string(), "--out", out.string(), "--resume", "-q"}, out / "train.log");
+      while (train.running()) {
+        if (stop_signal() != 0) {
+          train.send(SIGTERM);
+          train.wait();
+          return std::nullopt;
+        }
+        show(trial, out);
+        std::this_thread::sleep_for(std::chrono::milliseconds(100));
+      }
+      terminal_.clear_progress();
+      if (const int code = train.wait(); code != 0) return failure(trial, code, out);
+    }
+    std::ifstream file(out / "result.json");
+    trial.score = Json::parse(file)["validation"]["accuracy"].get<double>();
+    return "completed";
+  }
+
+  std::string failure(const Trial& trial, int code, const fs::path& out) const {
+    if (code == static_cast<int>(ExitCode::memory) || code == 128 + SIGKILL) return "out of memory";
+    if (code == static_cast<int>(ExitCode::not_finite)) return "diverged";
+    std::ifstream file(out / "train.log");
+    std::stringstream log;
+    log << file.rdbuf();
+    const std::string text = log.str();
+    const std::string last = text.substr(text.size() - std::min<std::size_t>(text.size(), 2000));
+    fail(code > 0 && code <= static_cast<int>(ExitCode::in_use) ? static_cast<ExitCode>(code) : ExitCode::bug,
+         fmt::format("trial {} failed with exit code {}", trial.id, code),
+         {.where = (out / "train.log").string(), .found = last, .next = fmt::format("tune --resume --out {}", s_.out)});
+  }
+
+  void show(const Trial& trial, const fs::path& out) const {
+    int done = 0;
+    for (const Trial& t : ended_) done += t.epochs - t.initial_epoch;
+    std::ifstream file(out / "metrics.csv");
+    std::string line;
+    for (std::getline(file, line); std::getline(file, line);) ++done;
+    const std::string so_far = best() ? fmt::format(", best {:.4f}", *best()->score) : "";
+    terminal_.progress(fmt::format("trial {}/{}{}", trial.id, trials_, so_far), done, epochs_, "epochs");
+  }
+
+  /// What people look at while it goes on; whole after every trial.
+  void write() const {
+    std::string csv = "trial,iteration,bracket,round,parent,initial_epoch,epochs";
+    for (const Dimension& d : space_) csv += "," + d.name;
+    csv += ",valid_accuracy,status,seconds\n";
+    for (std::size_t i = 0; i < ended_.size(); ++i) {
+      const Trial& t = ended_[i];
+      csv += fmt::format("{},{},{},{},{},{},{}", t.id, t.iteration, t.bracket, t.round, t.parent, t.initial_epoch, t.epochs);
+      for (const Dimension& d : space_) csv += fmt::format(",{:.9g}", t.values.at(d.name));
+      csv += fmt::format(",{},{},{:.3f}\n", t.score ? fmt::format("{:.9g}", *t.score) : "",
+                         lines_[i]["status"].get<std::string>(), lines_[i]["seconds"].get<double>());
+    }
+    folder_.write("trials.csv", csv);
+    if (best()) folder_.write("best.toml", training_config(s_, *best(), s_.seed, s_.weights, 0));
+    folder_.write("report.html", report());
+  }
+
+  std::string report() const {
+    std::string body;
+    if (best()) {
+      std::vector<std::pair<std::string, std::string>> figures{
+          {"best validation accuracy", fmt::format("{:.4f}", *best()->score)}};
+      for (const auto& [name, value] : best()->values) figures.emplace_back(name, fmt::format("{:.4g}", value));
+      figures.emplace_back("trials", fmt::format("{} of {}", ended_.size(), trials_));
+      body += figures_row(figures);
+    }
+    body += "<div class=\"pair\">";
+    for (const Dimension& d : space_) body += plot_section(d.name, script(d));
+    body +=
+        "</div>\n<section><h2>Trials, the best first</h2><table><tr><th>trial</th><th>parent</th><th>bracket</th><th>round</th>"
+        "<th>epochs</th>";
+    for (const Dimension& d : space_) body += fmt::format("<th>{}</th>", escape(d.name));
+    body += "<th>valid accuracy</th><th>seconds</th></tr>\n";
+    std::vector<std::size_t> order(ended_.size());
+    for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;
+    std::stable_sort(order.begin(), order.end(),
+                     [&](std::size_t a, std::size_t b) { return ended_[a].score.value_or(-1) > ended_[b].score.value_or(-1); });
+    for (const std::size_t i : order) {
+      const Trial& t = ended_[i];
+      body += fmt::format("<tr{}><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{} to {}</td>",
+                          best() && best()->id == t.id ? " class=\"best\"" : "", t.id,
+                          t.parent > 0 ? fmt::format("{}", t.parent) : "–", t.bracket, t.round, t.initial_epoch, t.epochs);
+      for (const Dimension& d : space_) body += fmt::format("<td>{:.4g}</td>", t.values.at(d.name));
+      body += fmt::format("<td>{}</td><td>{:.0f}</td></tr>\n",
+                          t.score ? fmt::format("{:.4f}", *t.score) : escape(lines_[i]["status"].get<std::string>()),
+                          lines_[i]["seconds"].get<double>());
+    }
+    return page(fmt::format("{} tuned", s_.net), "A search of Microtome, by Hyperband [Li2018].",
+                body + "</table></section>\n");
+  }
+
+  /// Every trial's accuracy over one dimension; the larger the point the more epochs it has behind it.
+  std::string script(const Dimension& dimension) const {
+    std::string text = fmt::format(
+        "set terminal svg size 560,360 dynamic rounded font 'DejaVu Sans,13' name '{0}'\n{1}set xlabel '{0}' textcolor rgb "
+        "'#475467'\nset ylabel 'validation accuracy' textcolor rgb '#475467'\nset key off\nset offsets graph 0.05, graph 0.05, "
+        "graph 0.06, graph 0.06\n{2}$data << END\n",
+        dimension.name, plot_look,
+        dimension.kind == Dimension::Kind::logarithmic ? "set logscale x\nset format x '10^{%T}'\n" : "");
+    bool any = false;
+    for (const Trial& t : ended_) {
+      if (!t.score) continue;
+      any = true;
+      text += fmt::format("{:.9g} {:.9g} {:.3g}\n", t.values.at(dimension.name), *t.score,
+                          0.4 + 0.8 * t.epochs / s_.search.max_epochs);
+    }
+    if (!any) text += fmt::format("{:.9g} 0 0\n", dimension.choices.empty() ? dimension.low : dimension.choices[0]);
+    return text + "END\nplot $data using 1:2:3 with points pointtype 7 pointsize variable linecolor rgb '#802563a8'\n";
+  }
+
+  const TuneSettings& s_;
+  const RunFolder& folder_;
+  Terminal& terminal_;
+  std::vector<Dimension> space_;
+  std::vector<Trial> ended_;
+  std::vector<Json> lines_;  // of trials.jsonl
+  int trials_ = 0, epochs_ = 0;
+};
+
+/// A resumed search must be the search that was begun.
+void require_same_search(const Arguments& arguments, const fs::path& config) {
+  std::ifstream file(config);
+  std::vector<std::string> begun;
+  for (std::string line; std::getline(file, line);) begun.push_back(line);
+  std::istringstream now(arguments.fixed_config());
+  for (std::string line; std::getline(now, line);) {
+    if (std::find(begun.begin(), begun.end(), line) != begun.end()) continue;
+    const std::string name = line.substr(0, line.find(' '));
+    const auto was = std::find_if(begun.begin(), begun.end(), [&](const std::string& l) { return l.starts_with(name + " "); });
+    fail(ExitCode::usage, fmt::format("--{} cannot change when a search is resumed", name),
+         {.where = config.string(),
+          .expected = was == begun.end() ? "" : *was,
+          .found = line,
+          .next = fmt::format("leave --{} as it was, or start another search in another --out", name)});
+  }
+}
+
+int tune(int argc, char** argv) {
+  TuneSettings s;
+  Arguments arguments = declare(s);
+  if (!arguments.parse(argc, argv)) return 0;
+  if (s.resume && s.out.empty()) fail(ExitCode::usage, "--resume needs --out", {.next = "tune --resume --out DIR"});
+  const fs::path earlier = fs::path(s.out) / "config.toml";
+  if (s.resume && fs::exists(earlier)) arguments.read_config(earlier);
+  arguments.require_all();
+  const Network& network = find_network(s.net);
+  s.net = network.name;
+  require_consistent(s, network);
+  require_known(parse_space(s.space));
+  s.search.seed = s.seed;
+  if (!s.weights.empty() && s.statistics == "auto")
+    s.statistics = "moving";  // as `train` decides; a child's are not foreign weights
+  s.data = fs::absolute(s.data).lexically_normal();
+  if (!s.weights.empty() && s.weights != "imagenet") s.weights = fs::absolute(s.weights).lexically_normal();
+  if (s.out.empty()) s.out = fmt::format("runs/tune-{}-{}", s.net, utc("%Y%m%d-%H%M%S"));
+  s.out = fs::absolute(s.out).lexically_normal();
+
+  Terminal terminal(s.verbosity());
+  listen_to_signals();
+  begin_saving();
+  const RunFolder folder(s.out);
+  if (folder.has("config.toml")) {
+    if (!s.resume)
+      fail(ExitCode::usage, "the output folder holds a search, or a run",
+           {.where = s.out, .next = fmt::format("tune --resume --out {}, or another --out", s.out)});
+    require_same_search(arguments, folder / "config.toml");
+  }
+  folder.write("config.toml", fmt::format("# Go on: tune --resume --out {}\n{}", s.out, arguments.config()));
+  Search search(s, folder, terminal);
+  const bool finished = search.run();
+  if (!finished) {
+    terminal.say("stopped after saving; go on with: tune --resume --out {}", s.out);
+    return 128 + stop_signal();
+  }
+  const Json result = search.result();
+  folder.write("result.json", to_text(result));
+  if (s.json) {
+    fmt::print("{}", to_text(result));
+    return 0;
+  }
+  if (!search.best()) fail(ExitCode::not_finite, "every trial failed", {.where = s.out, .next = "narrow --space"});
+  fmt::print("best: trial {}, validation accuracy {:.4f}, {}\nnow:  train --config {}\nreport    {}\n", search.best()->id,
+             *search.best()->score, text_of(search.best()->values), (folder / "best.toml").string(),
+             (folder / "report.html").string());
+  return 0;
+}
+
+}  // namespace
+}  // namespace microtome
+
+int main(int argc, char** argv) {
+  return microtome::run_program("tune", [&] { return microtome::tune(argc, argv); });
+}
