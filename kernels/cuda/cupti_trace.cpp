@@ -48,7 +48,7 @@ class Buffers {
     return std::exchange(filled_, {});
   }
   void reuse(const Filled& buffer) {
-    std::memset(buffer.data, 0, buffer.bytes);
+    std::memset(buffer.data, 0, buffer_bytes);
     const std::lock_guard lock(mutex_);
     free_.push_back(buffer.data);
   }

@@ -3,8 +3,10 @@
 #include "kernels/host_cuda/cuda_profiler_api.h"
 #include "kernels/host_cuda/watched.h"
 
+#include <algorithm>
 #include <cstring>
 #include <thread>
+#include <utility>
 
 using microtome::host_cuda::Watched;
 using microtome::host_cuda::Work;
@@ -139,6 +141,8 @@ void Watched::put(const Record& record) {
     std::size_t most_records = 0;
     valid_ = 0;
     request(&buffer_, &size_, &most_records);
+    buffers.insert(buffer_);
+    buffers_clear = buffers_clear && std::all_of(buffer_, buffer_ + size_, [](std::uint8_t byte) { return byte == 0; });
   }
   std::memcpy(buffer_ + valid_, &record, sizeof record);
   valid_ += sizeof record;

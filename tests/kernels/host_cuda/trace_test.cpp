@@ -6,6 +6,8 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
+#include <set>
 #include <string>
 #include <thread>
 #include <vector>
@@ -151,16 +153,21 @@ TEST_F(TraceTest, AScopeMayBeEnteredBeforeTheTraceIsMade) {
   EXPECT_EQ(said(made->stop()), Lines({"conv conv1_conv forward"}));
 }
 
-TEST_F(TraceTest, MoreRecordsThanABufferHoldsAreAllThere) {
+TEST_F(TraceTest, MoreRecordsThanABufferHoldsAreAllThereAndBuffersGoRound) {
   trace();
   CUgraph executable = captured_step();
-  for (int round = 0; round < 2; ++round) {
+  std::set<const std::uint8_t*> buffers;
+  for (int round = 0; round < 3; ++round) {
     made->start();
     for (int i = 0; i < 5000; ++i) device.launch(executable);
     const Recorded recorded = made->stop();
     EXPECT_EQ(recorded.activities.size(), 7 * 5000u);
     EXPECT_EQ(recorded.activities.back().scope, update);
+    EXPECT_TRUE(device.buffers_clear);
+    if (round == 0) buffers = device.buffers;
   }
+  EXPECT_GT(buffers.size(), 1u);
+  EXPECT_EQ(device.buffers, buffers);
 }
 
 TEST_F(TraceTest, AKernelBringsItsLaunch) {
@@ -186,7 +193,7 @@ TEST_F(TraceTest, DroppedRecordsAndThoseWithoutAnEndAreCounted) {
   run(stem, conv);
   device.still_running = true;
   run(stem, reduce);
-  device.dropped = 2;
+  device.dropped += 2;
   const Recorded recorded = made->stop();
   EXPECT_EQ(said(recorded), Lines({"conv conv1_conv forward"}));
   EXPECT_EQ(recorded.dropped, 3u);
@@ -212,6 +219,7 @@ TEST_F(TraceTest, ATraceIsOnOrOff) {
 TEST_F(TraceTest, TheDeviceIsFreeForTheNextTrace) {
   trace();
   made->start();
+  run(stem, conv);
   made.reset();
   EXPECT_EQ(slot, nullptr);
   EXPECT_EQ(device.callback, nullptr);

@@ -47,8 +47,10 @@ class Watched {
   CUpti_BuffersCallbackRequestFunc request = nullptr;
   CUpti_BuffersCallbackCompleteFunc complete = nullptr;
   std::set<CUpti_ActivityKind> enabled;
-  std::vector<std::uint64_t> external;  // numbers pushed and not popped
-  int brackets = 0;                     // cudaProfilerStart less cudaProfilerStop
+  std::vector<std::uint64_t> external;    // numbers pushed and not popped
+  std::set<const std::uint8_t*> buffers;  // ever handed out
+  bool buffers_clear = true;              // as a client promises
+  int brackets = 0;                       // cudaProfilerStart less cudaProfilerStop
   std::uint64_t clock = 1000;
 
   void flush();
