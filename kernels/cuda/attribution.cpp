@@ -67,7 +67,7 @@ Recorded attribute(const GraphNodes& nodes, Collected&& collected) {
   records.erase(std::unique(records.begin(), records.end(), twice), records.end());
 
   Recorded recorded{.dropped = collected.dropped + untimed};
-  if (untimed > 0) recorded.note = fmt::format("{} records came without their times", untimed);
+  if (untimed > 0) recorded.note = fmt::format("{} record{} came without times", untimed, untimed == 1 ? "" : "s");
   std::unordered_map<std::string, std::string> names;
   std::unordered_map<std::uint32_t, int> lanes;
   recorded.activities.reserve(records.size());

@@ -125,9 +125,8 @@ Collected::Record transfer(Activity::Kind kind, const char* name, const R& r) {
 /// What cures it, where something does.
 std::string reason(const Cupti& cupti, CUptiResult status) {
   if (status == CUPTI_ERROR_MULTIPLE_SUBSCRIBERS_NOT_SUPPORTED)
-    return "another profiler has this process: it sees rows and passes as ranges of the NVTX domain microtome; to have them "
-           "here, "
-           "run without it";
+    return "another profiler has this process: rows and passes are ranges of the NVTX domain microtome there, around steps "
+           "that are not recorded (--graph off); to have them here, run without it";
   if (status == CUPTI_ERROR_INSUFFICIENT_PRIVILEGES)
     return "the driver lets no one but administrators trace: run as root, or load it with "
            "NVreg_RestrictProfilingToAdminUsers=0";

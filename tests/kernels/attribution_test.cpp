@@ -149,7 +149,7 @@ TEST(AttributionTest, RecordsWithoutTimesAreLeftOutAndSaidToBe) {
   const Recorded recorded = attribute(twice_cloned(), std::move(c));
   EXPECT_EQ(said(recorded), Lines({"conv conv1_conv forward"}));
   EXPECT_EQ(recorded.dropped, 5u);
-  EXPECT_EQ(recorded.note, "2 records came without their times");
+  EXPECT_EQ(recorded.note, "2 records came without times");
 }
 
 TEST(AttributionTest, ACompleteTraceHasNoNote) {

@@ -197,7 +197,7 @@ TEST_F(TraceTest, DroppedRecordsAndThoseWithoutAnEndAreCounted) {
   const Recorded recorded = made->stop();
   EXPECT_EQ(said(recorded), Lines({"conv conv1_conv forward"}));
   EXPECT_EQ(recorded.dropped, 3u);
-  EXPECT_EQ(recorded.note, "1 records came without their times");
+  EXPECT_EQ(recorded.note, "1 record came without times");
 }
 
 TEST_F(TraceTest, NodesMayBeMadeOnAnotherThread) {
