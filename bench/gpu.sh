@@ -17,7 +17,7 @@ Stages:
   tests      every op on the GPU, f32, tf32 and bf16, against the reference
   golden     whole networks on the GPU against what Keras says of them
   parity     losses of a few training steps: GPU against CPU, recorded steps against queued ones   [Python]
-  kernels    own ops that move memory, beside the copy rate
+  kernels    ops that move memory, on tensors larger than any cache, beside the copy rate
   memcheck   the ops' tests under compute-sanitizer: accesses out of bounds                        [compute-sanitizer]
   racecheck  the same: races in shared memory                                                      [compute-sanitizer]
   gaps       the share of a step in which no kernel runs                                           [Python, nsys]
@@ -72,7 +72,7 @@ for stage in ${only//,/ } ${skip//,/ }; do
   [[ " ${all_stages[*]} " == *" $stage "* ]] || die "no stage $stage; there are ${all_stages[*]}"
 done
 
-programs=(tools/train tools/synthesize tools/describe bench/kernels tests/kernels/kernels_tests tests/nets/nets_tests)
+programs=(tools/train tools/synthesize tools/describe bench/bench tests/kernels/kernels_tests tests/nets/nets_tests)
 
 # What every Linux has, and what comes with the driver or with CUDA, stays behind. The rest is seen by our programs alone, each
 # started by a script in its place: Python has libraries of its own under the same names.
@@ -106,7 +106,7 @@ fi
 
 missing=$("$tree/tools/train" --help 2>&1 >/dev/null | sed -n 's/.*libraries: \([^:]*\):.*/\1/p' || true)
 [ -z "$missing" ] || die "libraries are not found: $missing; see Libraries in --help" 8
-"$tree/bench/kernels" --device "$device" --large-mb 1 --benchmark_list_tests >/dev/null || exit $?
+"$tree/bench/bench" --device "$device" --batch 1 --benchmark_filter=^loss_ --benchmark_list_tests >/dev/null || exit $?
 out=${out:-gpu-$(date +%Y%m%d-%H%M%S)}
 mkdir -p "$out"
 out=$(cd "$out" && pwd)
@@ -161,10 +161,11 @@ run_parity() {
 
 run_kernels() {
   local small=() precision
-  [ "$device" = cpu ] && small=(--large-mb 4 --samples 1 --benchmark_filter=large)
+  [ "$device" = cpu ] && small=(--large-mb 4 --samples 1)
   for precision in bf16 f32; do
     [ "$device" = cpu ] && [ $precision = bf16 ] && continue
-    "$tree/bench/kernels" --device "$device" --precision $precision "${small[@]}" --benchmark_out="$out/kernels-$precision.json"
+    "$tree/bench/bench" --device "$device" --precision $precision --benchmark_filter=/large "${small[@]}" \
+      --benchmark_out="$out/kernels-$precision.json"
   done
   local slow
   slow=$(awk '/^Large cases under/ {on = 1; next} !/^  / {on = 0} on {++n} END {print n + 0}' "$out/kernels.log")

@@ -35,12 +35,16 @@ struct Conv {
   DeferredNorm deferred = {};                // an option
   bool zero_padded_channels = false;         // channels of x's memory beyond its own hold zeros
   bool statistics = false;                   // an option: forward leaves partial statistics of y for the batch-norm that reads it
+
+  bool operator==(const Conv&) const = default;
 };
 
 /// y = activation(b + x w). x: N 1 1 C, w: 1 1 C K, b: K, y: N 1 1 K.
 struct Dense {
   bool bias = false;
   Activation activation = Activation::none;  // an option
+
+  bool operator==(const Dense&) const = default;
 };
 
 /// y = activation(gamma (x - mean) / sqrt(variance + epsilon) + beta), per channel [Ioffe2015, alg. 1]. With batch statistics
@@ -57,10 +61,14 @@ struct BatchNorm {
   int known_channels = 0;                    // then: the first channels, whose statistics are there already
   bool deferred = false;                     // set by the planner: whoever reads y applies it
   bool partial_statistics = false;           // batch statistics come from partial ones that x's producer left
+
+  bool operator==(const BatchNorm&) const = default;
 };
 
 struct Activate {
   Activation function = Activation::relu;
+
+  bool operator==(const Activate&) const = default;
 };
 
 /// Max, or mean over the cells that lie inside the image. Then `activation`: pooling a relu's input and clamping after is
@@ -71,6 +79,8 @@ struct Pool {
   Window window;
   Activation activation = Activation::none;  // an option; none or relu
   DeferredNorm deferred = {};                // an option
+
+  bool operator==(const Pool&) const = default;
 };
 
 /// y = x / (1 - rate) where a random number says keep, else 0; one number an element, or an image (stochastic depth).
@@ -79,17 +89,23 @@ struct Dropout {
   bool per_image = false;
   std::uint64_t stream = 0;
   DeferredNorm deferred = {};  // an option
+
+  bool operator==(const Dropout&) const = default;
 };
 
 /// y = activation(a + b): a residual's join [He2016, eq. 1].
 struct Add {
   Activation activation = Activation::none;  // an option; one whose derivative follows from y
   std::array<DeferredNorm, 2> deferred = {};  // an option: of a, of b
+
+  bool operator==(const Add&) const = default;
 };
 
 /// y[n,h,w,c] = x[n,h,w,c] gate[n,c]: the end of squeeze-excite [Hu2018, eq. 4]. gate: N 1 1 C.
 struct Multiply {
   DeferredNorm deferred = {};  // an option: of x
+
+  bool operator==(const Multiply&) const = default;
 };
 
 /// Inputs side by side in the channels. No backend makes it: the planner lets producers write into slices of y.
@@ -201,6 +217,9 @@ class Op {
 
   /// What runs, for people: "jit:avx512_core", "cudnn engine 62", "own". No promise.
   virtual std::string implementation() const = 0;
+
+  /// The same of each pass where they differ, with what it needs; choices that wait for the first run are made now.
+  virtual std::string describe() { return implementation(); }
 };
 
 /// x, y, dx, dy and w are of the activation type (y of a network's last dense layer: the parameter type); b, dw and db of the

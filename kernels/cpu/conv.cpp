@@ -88,6 +88,13 @@ class CpuConv final : public ConvOp {
   Reads backward_reads() const override { return {.x = true}; }
   std::string implementation() const override { return winograd_ ? "own: F(2x2, 3x3)" : forward_.implementation(); }
 
+  std::string describe() override {
+    const std::string own = "own: F(2x2, 3x3)";
+    return fmt::format("forward {}, backward_data {}, backward_filter {}", implementation(),
+                       winograd_data_ ? own : backward_data_.implementation(),
+                       winograd_ ? own : filter_gradient_ ? "own" : backward_filter_.implementation());
+  }
+
   void forward(const Tensor& x, const Deferred*, const Tensor& w, const Tensor* b, const Tensor& y, const Tensor*) override {
     require_layout(x, x_, "x"), require_vector(w, w_.count(), "w"), require_bias(b), require_layout(y, y_, "y");
     if (winograd_)

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
-#include <cstring>
 #include <limits>
 #include <map>
 
@@ -12,42 +11,6 @@ namespace microtome::test {
 namespace {
 
 constexpr std::size_t guard_bytes = 512;  // keeps the tensor's 256-byte alignment
-
-int significand_bits(DType type) {
-  return type == DType::bf16 ? 8 : type == DType::f64 ? 53 : 24;
-}
-
-double load(const std::uint8_t* from, DType type) {
-  switch (type) {
-    case DType::u8: return *from;
-    case DType::bf16: {
-      std::uint16_t half = 0;
-      std::memcpy(&half, from, sizeof half);
-      return std::bit_cast<float>(std::uint32_t{half} << 16);
-    }
-    case DType::f32: {
-      float value = 0;
-      std::memcpy(&value, from, sizeof value);
-      return value;
-    }
-    case DType::f64: {
-      double value = 0;
-      std::memcpy(&value, from, sizeof value);
-      return value;
-    }
-  }
-  return 0;
-}
-
-void store(std::uint8_t* to, DType type, double value) {
-  const float narrow = static_cast<float>(value);
-  if (type == DType::f64) std::memcpy(to, &value, sizeof value);
-  if (type == DType::f32) std::memcpy(to, &narrow, sizeof narrow);
-  if (type == DType::bf16) {
-    const auto half = static_cast<std::uint16_t>(std::bit_cast<std::uint32_t>(static_cast<float>(rounded(value, 8))) >> 16);
-    std::memcpy(to, &half, sizeof half);
-  }
-}
 
 /// Where element (n, h, w, c) starts, in bytes from the first.
 std::size_t offset_bytes(const Layout& t, int n, int h, int w, int c) {
@@ -85,11 +48,8 @@ void expect_as_good_as_plain(const Result& exact, const Result& plain, const Res
     if (!(here <= error)) error = here, worst = i;
     if (std::isnan(here)) break;
   }
-  // A plain loop over few elements may be right by luck. What it must expect counts as well: the rounding of its result, and a
-  // random walk of one rounding an addition [Higham2019].
-  const double expected = largest * (std::ldexp(1, -got.significand_bits) + std::ldexp(1, -exact.expect.factor_bits) +
-                                     std::ldexp(std::sqrt(exact.expect.additions), -24));
-  const double bound = 2 * std::max(plain_error, expected);
+  const double bound =
+      error_bound(largest, plain_error, got.significand_bits, exact.expect.factor_bits, exact.expect.additions);
   if (!(error <= bound))
     ADD_FAILURE() << fmt::format("{} ({}) is off by {:.3g}, more than twice the plain loop's {:.3g}; at {}: {} and not {}",
                                  exact.name, to_string(exact.shape), error, bound / 2, place_of(exact.shape, worst),
@@ -110,14 +70,6 @@ void expect_few_zeros(const Result& exact) {
 }
 
 }  // namespace
-
-double rounded(double value, int bits) {
-  if (bits == 24) return static_cast<float>(value);
-  if (!std::isfinite(value) || value == 0) return value;
-  int exponent = 0;
-  std::frexp(value, &exponent);
-  return std::ldexp(std::nearbyint(std::ldexp(value, bits - exponent)), exponent - bits);
-}
 
 std::string to_string(const Slice& s) {
   return s.others == 0 ? to_string(s.shape) : fmt::format("{} of {} channels", to_string(s.shape), s.shape.c + s.others);

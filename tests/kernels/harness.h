@@ -8,6 +8,7 @@
 #include "engine/backend.h"
 #include "engine/check.h"
 #include "engine/random.h"
+#include "kernels/reference/judge.h"
 #include "kernels/reference/reference.h"
 
 #include <gtest/gtest.h>
@@ -154,9 +155,6 @@ class Lab {
 
 /// Failures for whatever output is neither equal, nor nearly as good as the plain loop's, and for outputs of mostly zeros.
 void compare(Fill fill, const std::vector<Result>& exact, const std::vector<Result>& plain, const std::vector<Result>& got);
-
-/// To nearest even.
-double rounded(double value, int significand_bits);
 
 /// False where the subject declines an option.
 using Experiment = std::function<bool(Lab&)>;

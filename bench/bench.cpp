@@ -1,0 +1,192 @@
+// Every op of the twelve networks, each pass of each distinct problem, beside what the device can do at best.
+//   bench --device cuda:0 --precision bf16 [--batch 32,256] [Google Benchmark's]
+// Time is that of many instances recorded as one step and replayed, the median over --samples replays; cold cases run instances
+// in turn on so much memory that none of it is found in a cache. Before it is timed a case is held against the reference.
+// Results (--benchmark_out=FILE) are Google Benchmark's own JSON.
+#include "bench/cases.h"
+#include "bench/listing.h"
+#include "bench/machine.h"
+#include "bench/roofs.h"
+#include "bench/runner.h"
+#include "engine/check.h"
+#include "kernels/backend.h"
+#include "tools/arguments.h"
+#include "tools/program.h"
+
+#include <benchmark/benchmark.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+#include <regex>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace microtome::bench {
+namespace {
+
+constexpr double listed_below = 0.8;  // of the copy rate, where nothing else is asked for
+
+struct Options {
+  std::string device = "auto", precision = "f32", batches = "32,256", sizes = "96,50";
+  int large_mb = 512, samples = 20;
+  double at_least = listed_below;
+  bool judges = false, list = false, json = false, plans = false;
+};
+
+Arguments declare(Options& o) {
+  Arguments arguments("bench",
+                      "Every op of the twelve networks beside the device's roofs: times, FLOP/s, bytes/s, checked first.",
+                      "[options] [--benchmark_…]",
+                      {"bench --list", "bench --device cuda:0 --precision bf16 --benchmark_filter=conv_forward/resnet50:",
+                       "bench --device cuda:0 --precision bf16 --benchmark_filter='/large|/cold' --benchmark_repetitions=5 "
+                       "--benchmark_out=h200.json",
+                       "bench --device cpu --batch 4 --benchmark_filter='^pool' --samples 5",
+                       "bench --device cuda:0 --precision bf16 --plans --batch 64"});
+  arguments.add({.name = "device", .letter = 'd', .help = "auto, cpu, cuda:N or reference"}, o.device);
+  arguments.add({.name = "precision", .letter = 'p', .help = "of activations and products"}, o.precision,
+                {"f32", "tf32", "bf16"});
+  arguments.add({.name = "batch", .letter = 'b', .placeholder = "N,N", .help = "batch sizes", .unit = "images"}, o.batches);
+  arguments.add({.name = "size", .placeholder = "N,N", .help = "sides of the images", .unit = "pixels"}, o.sizes);
+  arguments.add({.name = "samples", .help = "replays of a case, of which the median counts"}, o.samples, {1, 1'000'000});
+  arguments.add({.name = "large-mb",
+                 .help = "of a large case's largest tensor, and of what cold cases run through: four times the largest cache",
+                 .unit = "MB"},
+                o.large_mb, {1, 2000});
+  arguments.add(
+      {.name = "at-least",
+       .placeholder = "SHARE",
+       .help = "exit code 7 where a large case moves its bytes at less than this share of the copy rate; without it those "
+               "are listed"},
+      o.at_least, {0.0, 10.0});
+  arguments.heading("Instead of measuring");
+  arguments.add_flag({.name = "list", .help = "count what there is to measure; needs no device"}, o.list);
+  arguments.add_flag({.name = "json", .help = "with --list: every problem, as JSON"}, o.json);
+  arguments.add_flag({.name = "plans", .help = "the algorithm, or engine, knobs and workspace, that each convolution gets"},
+                     o.plans);
+  arguments.heading("Google Benchmark's own, among them");
+  return arguments;
+}
+
+std::vector<int> numbers(const std::string& option, const std::string& text, int highest) {
+  std::vector<int> values;
+  for (const char *at = text.data(), *end = at + text.size(); at < end;) {
+    int value = 0;
+    const auto [next, error] = std::from_chars(at, end, value);
+    const bool separated = next == end || (*next == ',' && next + 1 != end);
+    if (error != std::errc{} || !separated || value < 1 || value > highest) break;
+    values.push_back(value);
+    at = next == end ? end : next + 1;
+    if (at == end) return values;
+  }
+  fail(ExitCode::usage, fmt::format("--{} takes whole numbers with commas between", option),
+       {.expected = fmt::format("each from 1 to {}", highest), .found = text, .next = "bench --help"});
+}
+
+Precision precision_named(const std::string& name) {
+  return name == "bf16" ? Precision::bf16 : name == "tf32" ? Precision::tf32 : Precision::f32;
+}
+
+int factor_bits(Precision precision) {
+  return precision == Precision::bf16 ? 8 : precision == Precision::tf32 ? 11 : 24;
+}
+
+/// As Google Benchmark reads it.
+class Filter {
+ public:
+  explicit Filter(const std::string& text) : excludes_(text.starts_with('-')) {
+    try {
+      if (!text.empty() && text != "all") regex_ = std::regex(excludes_ ? text.substr(1) : text);
+    } catch (const std::regex_error&) {
+      fail(ExitCode::usage, "--benchmark_filter is no regular expression", {.found = text});
+    }
+  }
+  bool passes(const std::string& name) const { return std::regex_search(name, regex_) != excludes_; }
+
+ private:
+  bool excludes_;
+  std::regex regex_{"."};
+};
+
+void add_context(const Device& device, const Options& options, const Roofs& roofs) {
+  const auto add = [](const std::string& key, const std::string& value) { benchmark::AddCustomContext(key, value); };
+  add("microtome_schema", "1");
+  add("device", device.name);
+  add("device_description", device.description);
+  add("versions", device.versions);
+  add("compiler", __VERSION__);
+  add("commit", std::string(commit()));
+  add("precision", options.precision);
+  add("roof_copy_bytes_per_second", fmt::format("{:.4g}", roofs.copy));
+  add("roof_resident_copy_bytes_per_second", fmt::format("{:.4g}", roofs.resident_copy));
+  add("roof_product_flop_per_second", fmt::format("{:.4g}", roofs.product));
+  if (const auto gpu = gpu_state(device.name)) {
+    add("gpu_uuid", gpu->uuid);
+    add("driver", gpu->driver);
+    add("sm_mhz", fmt::format("{}", gpu->sm_mhz));
+    add("memory_mhz", fmt::format("{}", gpu->memory_mhz));
+    add("power_limit_watt", fmt::format("{}", gpu->power_limit_watt));
+    add("temperature_celsius", fmt::format("{}", gpu->temperature_celsius));
+    add("throttle_reasons", gpu->throttle_reasons);
+  }
+}
+
+int run(int argc, char** argv) {
+  Options options;
+  Arguments arguments = declare(options);
+  const auto is_google = [](const char* word) { return std::string_view(word).starts_with("--benchmark_"); };
+  // One iteration is --samples replays; how many iterations there are is Google Benchmark's own affair, if asked for.
+  std::string once = "--benchmark_min_time=0";
+  std::vector<char*> ours{argv[0]}, googles{argv[0], once.data()};
+  for (int i = 1; i < argc; ++i) (is_google(argv[i]) ? googles : ours).push_back(argv[i]);
+  if (!arguments.parse(static_cast<int>(ours.size()), ours.data())) {
+    fmt::print("\nGoogle Benchmark's\n");
+    benchmark::PrintDefaultHelp();
+    return 0;
+  }
+  options.judges = arguments.given("at-least");
+  const std::vector<int> sizes = numbers("size", options.sizes, 4096), batches = numbers("batch", options.batches, 65536);
+  int left = static_cast<int>(googles.size());
+  benchmark::Initialize(&left, googles.data());
+  if (benchmark::ReportUnrecognizedArguments(left, googles.data())) return static_cast<int>(ExitCode::usage);
+
+  Problems problems = enumerate(sizes);
+  if (options.list) {
+    fmt::print("{}", options.json ? json(problems) : table(problems));
+    return 0;
+  }
+  const Precision precision = precision_named(options.precision);
+  const std::unique_ptr<Backend> backend = make_backend(options.device, precision);
+  if (options.plans) {
+    fmt::print("{}", plans(problems, batches, *backend));
+    return 0;
+  }
+
+  const auto large_bytes = static_cast<std::size_t>(options.large_mb) * 1'000'000;
+  std::vector<Case> cases = op_cases(problems, {options.precision, factor_bits(precision), batches, large_bytes}, *backend);
+  const Filter filter(benchmark::GetBenchmarkFilter());
+  std::erase_if(cases, [&](const Case& one) { return !filter.passes(one.name) || !one.exists(*backend); });
+  if (cases.empty())
+    fail(ExitCode::usage, "no case fits the filter",
+         {.expected = "a part of a name such as conv_forward/resnet50:conv3_block2_2_conv/cuda/bf16/n64",
+          .found = benchmark::GetBenchmarkFilter(),
+          .next = "bench --benchmark_list_tests"});
+  const bool lists = std::any_of(googles.begin(), googles.end(), [](const char* word) {
+    return std::string_view(word).starts_with("--benchmark_list_tests") && !std::string_view(word).ends_with("=false");
+  });
+  const Roofs roofs = lists ? Roofs{} : measure_roofs(*backend, large_bytes);
+  const Device device = backend->device();
+  add_context(device, options, roofs);
+
+  const std::string what =
+      fmt::format("{}, {}, {}; commit {}", device.description, device.versions, options.precision, commit());
+  return run_cases(*backend, cases, roofs, {options.samples, options.at_least, options.judges, what});
+}
+
+}  // namespace
+}  // namespace microtome::bench
+
+int main(int argc, char** argv) {
+  return microtome::run_program("bench", [&] { return microtome::bench::run(argc, argv); });
+}

@@ -1,0 +1,129 @@
+#include "bench/runner.h"
+
+#include "bench/machine.h"
+#include "bench/replay.h"
+#include "engine/check.h"
+
+#include <benchmark/benchmark.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <memory>
+
+namespace microtome::bench {
+
+namespace {
+
+struct Row {
+  std::string name;
+  double share;  // of the copy rate
+};
+
+/// All that is run, and what became of it.
+class Runner {
+ public:
+  Runner(Backend& backend, const Roofs& roofs, const Running& running) : backend_(backend), roofs_(roofs), running_(running) {}
+
+  void measure(benchmark::State& state, const Case& one) {
+    try {
+      prepare(one);
+      const Verdict& verdict = prepared_.verdict;
+      if (verdict.wrong > 0)
+        return state.SkipWithError(fmt::format("wrong: {} of {} elements differ from the reference; the first, {}",
+                                               verdict.wrong, verdict.elements, verdict.first)
+                                       .c_str());
+      time(state, one);
+    } catch (const Error& error) {
+      release();
+      if (failed_ == ExitCode::done) failed_ = error.code();
+      state.SkipWithError(to_text(error, "bench").c_str());
+    }
+  }
+
+  /// Says what was judged.
+  int conclude() {
+    release();
+    std::string slow;
+    for (const Row& row : rows_)
+      if (row.share < running_.at_least) slow += fmt::format("  {} {:.2f}\n", row.name, row.share);
+    const double percent = 100 * running_.at_least;
+    if (!rows_.empty()) fmt::print(stderr, "\n{}; copy {:.0f} GB/s\n", running_.what, roofs_.copy * 1e-9);
+    if (!rows_.empty() && slow.empty())
+      fmt::print(stderr, "Every large case moves its bytes at {:.0f}% of the copy rate or faster.\n", percent);
+    if (!slow.empty()) fmt::print(stderr, "Large cases under {:.0f}% of the copy rate:\n{}", percent, slow);
+    if (wrong_cases_ > 0) fmt::print(stderr, "bench: cases that differ from the reference: {}\n", wrong_cases_);
+    if (wrong_cases_ > 0 || (running_.judges && !slow.empty())) return static_cast<int>(ExitCode::verdict);
+    return static_cast<int>(failed_);
+  }
+
+ private:
+  /// A case's repetitions follow each other.
+  void prepare(const Case& one) {
+    if (current_ == &one) return;
+    release();
+    prepared_ = one.prepare(backend_);
+    wrong_cases_ += prepared_.verdict.wrong > 0;
+    if (prepared_.verdict.wrong == 0) replay_ = std::make_unique<Replay>(backend_, prepared_.instances);
+    current_ = &one;
+  }
+
+  void release() {
+    current_ = nullptr;
+    replay_.reset();
+    prepared_ = {};
+  }
+
+  void time(benchmark::State& state, const Case& one) {
+    std::vector<double> samples;
+    for (auto _ : state) {
+      samples.clear();
+      while (static_cast<int>(samples.size()) < running_.samples) samples.push_back(replay_->run());
+      state.SetIterationTime(median(samples));
+    }
+    const double seconds = median(samples);
+    const Cost& cost = prepared_.cost;
+    const bool resident = !one.cold && cost.bytes <= resident_bytes;
+    if (cost.flop > 0) state.counters["FLOP/s"] = cost.flop / seconds;
+    state.counters["bytes/s"] = cost.bytes / seconds;
+    state.counters["roof"] = roofs_.seconds(cost, resident) / seconds;
+    state.counters["uses"] = one.uses;
+    state.counters["wrong"] = 0;
+    const auto [fastest, slowest] = std::minmax_element(samples.begin(), samples.end());
+    state.counters["spread"] = (*slowest - *fastest) / seconds;
+    if (const auto gpu = gpu_state(backend_.device().name)) {
+      state.counters["sm_MHz"] = gpu->sm_mhz;
+      state.counters["celsius"] = gpu->temperature_celsius;
+      state.counters["throttle"] = static_cast<double>(std::strtoull(gpu->throttle_reasons.c_str(), nullptr, 16));
+    }
+    state.SetLabel(prepared_.implementation);
+    if (!one.judged) return;
+    if (!rows_.empty() && rows_.back().name == one.name) rows_.pop_back();  // of several repetitions the last
+    rows_.push_back({one.name, cost.bytes / seconds / roofs_.copy});
+  }
+
+  Backend& backend_;
+  const Roofs& roofs_;
+  const Running& running_;
+  const Case* current_ = nullptr;
+  Prepared prepared_;
+  std::unique_ptr<Replay> replay_;
+  std::vector<Row> rows_;
+  int wrong_cases_ = 0;
+  ExitCode failed_ = ExitCode::done;
+};
+
+}  // namespace
+
+int run_cases(Backend& backend, const std::vector<Case>& cases, const Roofs& roofs, const Running& running) {
+  Runner runner(backend, roofs, running);
+  for (const Case& one : cases)
+    benchmark::RegisterBenchmark(one.name.c_str(), [&](benchmark::State& state) { runner.measure(state, one); })
+        ->UseManualTime()
+        ->Unit(benchmark::kMicrosecond);
+  benchmark::RunSpecifiedBenchmarks(".");
+  benchmark::ClearRegisteredBenchmarks();
+  return runner.conclude();
+}
+
+}  // namespace microtome::bench

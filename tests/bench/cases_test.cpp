@@ -1,0 +1,187 @@
+// A case of every op runs and is right; one that is broken on purpose is found out, and ends the program with 7.
+#include "bench/cases.h"
+#include "bench/machine.h"
+#include "bench/runner.h"
+#include "kernels/backend.h"
+#include "kernels/reference/reference.h"
+
+#include <benchmark/benchmark.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <map>
+
+namespace microtome::bench {
+namespace {
+
+constexpr int batch = 4;
+
+double elements(const Problem& problem) {
+  double sum = static_cast<double>(problem.output.count());
+  for (const Shape& x : problem.inputs) sum += static_cast<double>(x.count());
+  return sum;
+}
+
+/// Of each op its smallest problem that has some size, plain and deferred.
+Problems representatives() {
+  constexpr double some_size = 1000;
+  std::map<std::string, Problem> smallest;
+  for (const Problem& problem : enumerate({50}).all) {
+    if (elements(problem) < some_size && problem.op != "loss" && problem.op != "dense") continue;
+    const auto [found, fresh] = smallest.try_emplace(problem.op + (problem.deferred ? "/deferred" : ""), problem);
+    if (!fresh && elements(problem) < elements(found->second)) found->second = problem;
+  }
+  Problems problems;
+  for (auto& [op, problem] : smallest) problems.all.push_back(problem);
+  return problems;
+}
+
+std::vector<Case> cases_of(Backend& backend, const Problems& problems = representatives()) {
+  std::vector<Case> cases = op_cases(problems, {"f32", 24, {batch}, 100'000}, backend);
+  std::erase_if(cases, [&](const Case& one) { return !one.exists(backend); });
+  return cases;
+}
+
+class CasesTest : public testing::TestWithParam<const char*> {};
+
+TEST_P(CasesTest, EveryOpIsRight) {
+  const std::unique_ptr<Backend> backend = make_backend(GetParam(), Precision::f32);
+  const std::vector<Case> cases = cases_of(*backend);
+  EXPECT_GT(cases.size(), 40u);
+  for (const Case& one : cases) {
+    const Prepared prepared = one.prepare(*backend);
+    EXPECT_EQ(prepared.verdict.wrong, 0u) << one.name << ": " << prepared.verdict.first;
+    EXPECT_GT(prepared.verdict.elements, 0u) << one.name;
+    EXPECT_GT(prepared.cost.bytes, 0) << one.name;
+    if (one.cold) EXPECT_GT(prepared.instances.size() * prepared.bytes, 100'000u) << one.name;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Backends, CasesTest, testing::Values("reference", "cpu"),
+                         [](const auto& device) { return device.param; });
+
+/// Adds a little to one element of what a convolution, an addition and a batch-norm write.
+class Broken : public Reference<double> {
+ public:
+  std::unique_ptr<ConvOp> conv(const Conv& kind, const Layout& x, const Layout& y) override {
+    struct Wrong final : ConvOp {
+      std::unique_ptr<ConvOp> right;
+      Reads backward_reads() const override { return right->backward_reads(); }
+      std::string implementation() const override { return "broken"; }
+      int sum_rows() const override { return right->sum_rows(); }
+      int statistics_rows() const override { return right->statistics_rows(); }
+      void forward(const Tensor& x, const Deferred* deferred, const Tensor& w, const Tensor* b, const Tensor& y,
+                   const Tensor* statistics) override {
+        right->forward(x, deferred, w, b, y, statistics);
+        at<double>(y, y.shape.n - 1, 0, 0, y.shape.c - 1) += 1;
+      }
+      void backward_data(const Tensor& dy, const Tensor& w, const Deferred* deferred, const Tensor& dx, Write write) override {
+        right->backward_data(dy, w, deferred, dx, write);
+      }
+      /// Forgets an image in the middle of the batch.
+      void backward_filter(const Tensor& x, const Deferred* deferred, const Tensor& dy, const Tensor& dw, const Tensor* db,
+                           Write write) override {
+        double* image = &at<double>(dy, 1, 0, 0, 0);
+        const std::vector<double> kept(image, image + dy.strides.n);
+        std::fill_n(image, dy.strides.n, 0.0);
+        right->backward_filter(x, deferred, dy, dw, db, write);
+        std::copy(kept.begin(), kept.end(), image);
+      }
+    };
+    auto wrong = std::make_unique<Wrong>();
+    wrong->right = Reference<double>::conv(kind, x, y);
+    return wrong;
+  }
+
+  std::unique_ptr<BatchNormOp> batch_norm(const BatchNorm& kind, const Layout& x, const Layout& y) override {
+    struct Wrong final : BatchNormOp {
+      std::unique_ptr<BatchNormOp> right;
+      Reads backward_reads() const override { return right->backward_reads(); }
+      std::string implementation() const override { return "broken"; }
+      void forward(const Tensor& x, const Tensor* gamma, const Tensor& beta, const Tensor& mean, const Tensor& variance,
+                   const Tensor* statistics, const Tensor* partial, const Tensor& y) override {
+        right->forward(x, gamma, beta, mean, variance, statistics, partial, y);
+      }
+      void backward(const Tensor& x, const Tensor& dy, const Tensor* gamma, const Tensor& beta, const Tensor& dx,
+                    const Tensor* dgamma, const Tensor& dbeta, Write write) override {
+        right->backward(x, dy, gamma, beta, dx, dgamma, dbeta, write);
+        at<double>(dx, 0, 0, 0, 0) += 1e-4;
+      }
+    };
+    auto wrong = std::make_unique<Wrong>();
+    wrong->right = Reference<double>::batch_norm(kind, x, y);
+    return wrong;
+  }
+};
+
+Verdict verdict_of(const std::string& op_and_pass) {
+  Broken backend;
+  for (const Case& one : cases_of(backend))
+    if (one.name.starts_with(op_and_pass + "/") && !one.name.ends_with("deferred")) return one.prepare(backend).verdict;
+  ADD_FAILURE() << "no case " << op_and_pass;
+  return {};
+}
+
+TEST(BrokenTest, OneElementOfAnExactResultIsFound) {
+  EXPECT_EQ(verdict_of("conv_forward").wrong, 1u);
+  EXPECT_NE(verdict_of("conv_forward").first.find("y[n=3"), std::string::npos) << verdict_of("conv_forward").first;
+}
+
+TEST(BrokenTest, OneElementOfARoundedResultIsFound) {
+  EXPECT_EQ(verdict_of("batch_norm_backward").wrong, 1u);
+}
+
+TEST(BrokenTest, AnImageThatIsLeftOutOfASumIsFound) {
+  EXPECT_GT(verdict_of("conv_backward_filter").wrong, 0u);
+}
+
+TEST(BrokenTest, WhatIsRightBesideItPasses) {
+  EXPECT_EQ(verdict_of("conv_backward_data").wrong, 0u);
+  EXPECT_EQ(verdict_of("batch_norm_forward").wrong, 0u);
+}
+
+int exit_code(Backend& backend, const std::string& beginning, const Roofs& roofs = {1e9, 1e9, 1e9},
+              const Running& running = {1}) {
+  std::vector<Case> cases = cases_of(backend);
+  std::erase_if(cases, [&](const Case& one) { return !one.name.starts_with(beginning); });
+  EXPECT_FALSE(cases.empty()) << beginning;
+  return run_cases(backend, cases, roofs, running);
+}
+
+TEST(BrokenTest, TheProgramEndsWithSeven) {
+  Broken broken;
+  EXPECT_EQ(exit_code(broken, "conv_forward"), 7);
+  EXPECT_EQ(exit_code(broken, "conv_backward_data"), 0);
+}
+
+TEST(VerdictTest, ALargeCaseSlowerThanAskedForEndsWithSeven) {
+  Reference<double> backend;
+  const Roofs beyond_reach{1e18, 1e18, 1e18};
+  EXPECT_EQ(exit_code(backend, "add_forward", beyond_reach, {.samples = 1, .at_least = 0.8, .judges = true}), 7);
+  EXPECT_EQ(exit_code(backend, "add_forward", beyond_reach, {.samples = 1, .at_least = 0.8}), 0);
+  EXPECT_EQ(exit_code(backend, "add_forward", {1, 1, 1}, {.samples = 1, .at_least = 0.8, .judges = true}), 0);
+}
+
+TEST(MachineTest, ALineOfNvidiaSmiIsReadAndAnotherIsNot) {
+  const auto gpu = parse_gpu_state("1980, 3201, 700.00, 41, 0x0000000000000004, 580.65.06, GPU-1b2c\n");
+  ASSERT_TRUE(gpu);
+  EXPECT_EQ(gpu->sm_mhz, 1980);
+  EXPECT_EQ(gpu->power_limit_watt, 700);
+  EXPECT_EQ(gpu->throttle_reasons, "0x0000000000000004");
+  EXPECT_EQ(gpu->uuid, "GPU-1b2c");
+  EXPECT_FALSE(parse_gpu_state("No devices were found\n"));
+  EXPECT_FALSE(parse_gpu_state(""));
+  EXPECT_FALSE(gpu_state("cpu"));
+}
+
+}  // namespace
+}  // namespace microtome::bench
+
+int main(int argc, char** argv) {
+  testing::InitGoogleTest(&argc, argv);
+  std::string program = argv[0], once = "--benchmark_min_time=0";
+  char* words[] = {program.data(), once.data(), nullptr};
+  int count = 2;
+  benchmark::Initialize(&count, words);
+  return RUN_ALL_TESTS();
+}
