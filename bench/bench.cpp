@@ -139,6 +139,10 @@ int run(int argc, char** argv) {
   // One iteration is --samples replays; how many iterations there are is Google Benchmark's own affair, if asked for.
   std::string once = "--benchmark_min_time=0";
   std::vector<char*> ours{argv[0]}, googles{argv[0], once.data()};
+  const auto asked = [&](std::string_view beginning) {
+    return std::any_of(googles.begin(), googles.end(),
+                       [=](const char* word) { return std::string_view(word).starts_with(beginning); });
+  };
   for (int i = 1; i < argc; ++i) (is_google(argv[i]) ? googles : ours).push_back(argv[i]);
   if (!arguments.parse(static_cast<int>(ours.size()), ours.data())) {
     fmt::print("\nGoogle Benchmark's\n");
@@ -172,16 +176,17 @@ int run(int argc, char** argv) {
          {.expected = "a part of a name such as conv_forward/resnet50:conv3_block2_2_conv/cuda/bf16/n64",
           .found = benchmark::GetBenchmarkFilter(),
           .next = "bench --benchmark_list_tests"});
-  const bool lists = std::any_of(googles.begin(), googles.end(), [](const char* word) {
-    return std::string_view(word).starts_with("--benchmark_list_tests") && !std::string_view(word).ends_with("=false");
-  });
+  const bool lists = asked("--benchmark_list_tests") && !asked("--benchmark_list_tests=false");
   const Roofs roofs = lists ? Roofs{} : measure_roofs(*backend, large_bytes);
   const Device device = backend->device();
   add_context(device, options, roofs);
 
   const std::string what =
       fmt::format("{}, {}, {}; commit {}", device.description, device.versions, options.precision, commit());
-  return run_cases(*backend, cases, roofs, {options.samples, options.at_least, options.judges, what});
+  return run_cases(*backend, cases, roofs,
+                   {options.samples, options.at_least, options.judges, what,
+                    asked("--benchmark_out=") && (!asked("--benchmark_out_format=") || asked("--benchmark_out_format=json")),
+                    asked("--benchmark_format=json")});
 }
 
 }  // namespace

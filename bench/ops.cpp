@@ -546,6 +546,10 @@ std::shared_ptr<Op> op_of(const Problem& problem, int images, Backend& backend) 
 Filling filling_of(const Problem& problem, const std::string& pass, int images, int factor_bits) {
   // Three in a batch of some power of two, so that no mix-up of images goes unseen; two where each must be there as often.
   int period = std::min(images, sums_images(problem, pass) ? (images % 2 == 0 ? 2 : 1) : 3);
+  // Of a few values alone the variance may be next to nothing, and what it divides mostly rounding.
+  constexpr int least_pixels = 64;
+  if (std::holds_alternative<BatchNorm>(problem.kind))
+    while (period * problem.output.h * problem.output.w < least_pixels && images % (2 * period) == 0) period *= 2;
   Filling filling{is_exact(problem) ? Fill::integers : Fill::uniform, factor_bits, images, period};
   // What becomes of an image depends on its place in the batch.
   if (std::holds_alternative<TakeBatch>(problem.kind) || std::holds_alternative<TakeLoss>(problem.kind))

@@ -53,7 +53,9 @@ TEST_P(CasesTest, EveryOpIsRight) {
     EXPECT_EQ(prepared.verdict.wrong, 0u) << one.name << ": " << prepared.verdict.first;
     EXPECT_GT(prepared.verdict.elements, 0u) << one.name;
     EXPECT_GT(prepared.cost.bytes, 0) << one.name;
-    if (one.cold) EXPECT_GT(prepared.instances.size() * prepared.bytes, 100'000u) << one.name;
+    if (one.cold) {
+      EXPECT_GT(prepared.instances.size() * prepared.bytes, 100'000u) << one.name;
+    }
   }
 }
 
