@@ -106,9 +106,9 @@ Collected::Record kernel(const KernelRecord& r) {
 
 const char* direction(std::uint8_t copy_kind) {
   switch (copy_kind) {
-    case CUPTI_ACTIVITY_MEMCPY_KIND_HTOD: return "host to device";
-    case CUPTI_ACTIVITY_MEMCPY_KIND_DTOH: return "device to host";
-    case CUPTI_ACTIVITY_MEMCPY_KIND_DTOD: return "device to device";
+    case CUPTI_ACTIVITY_MEMCPY_KIND_HTOD: return "copy host to device";
+    case CUPTI_ACTIVITY_MEMCPY_KIND_DTOH: return "copy device to host";
+    case CUPTI_ACTIVITY_MEMCPY_KIND_DTOD: return "copy device to device";
     default: return "";
   }
 }

@@ -183,7 +183,7 @@ TEST_F(TraceTest, AKernelBringsItsLaunch) {
   EXPECT_EQ(launch.shared_bytes, 5120u);
   EXPECT_EQ(launch.local_bytes, 16u);
   EXPECT_EQ(recorded.activities[1].bytes, 64u);
-  EXPECT_EQ(recorded.activities[1].name, "host to device");
+  EXPECT_EQ(recorded.activities[1].name, "copy host to device");
 }
 
 TEST_F(TraceTest, DroppedRecordsAndThoseWithoutAnEndAreCounted) {
