@@ -10,7 +10,6 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <cmath>
 #include <cstdio>
 #include <iterator>
@@ -31,16 +30,6 @@ struct Options {
   std::array<std::string, 2> floor;
   bool all = false, allow_different = false, json = false, csv = false;
 };
-
-/// 0.05 of "5%".
-double share_of(const std::string& text) {
-  double percent = 0;
-  const char* end = text.data() + text.size();
-  const auto [rest, error] = std::from_chars(text.data(), end, percent);
-  if (error != std::errc() || rest + 1 != end || *rest != '%' || !std::isfinite(percent) || percent < 0)
-    fail(ExitCode::usage, "--gate takes a percentage", {.expected = "0% or more, as in --gate 5%", .found = text});
-  return percent / 100;
-}
 
 // ------------------------------------------------------------------------------------------------------ what is compared
 

@@ -3,6 +3,7 @@
 #include "engine/check.h"
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
 #include <numeric>
 #include <utility>
@@ -215,6 +216,15 @@ int repetitions_needed(int cases) {
   int n = 1;
   while (2 * rank_distribution(static_cast<std::size_t>(n), static_cast<std::size_t>(n)).front() > false_alarms / cases) ++n;
   return n;
+}
+
+double share_of(const std::string& text) {
+  double percent = 0;
+  const char* end = text.data() + text.size();
+  const auto [rest, error] = std::from_chars(text.data(), end, percent);
+  if (error != std::errc() || rest + 1 != end || *rest != '%' || !std::isfinite(percent) || percent < 0)
+    fail(ExitCode::usage, "--gate takes a percentage", {.expected = "0% or more, as in --gate 5%", .found = text});
+  return percent / 100;
 }
 
 }  // namespace microtome

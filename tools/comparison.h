@@ -63,4 +63,7 @@ std::vector<Comparison> compare(std::span<const Timings> before, std::span<const
 /// The least number of repetitions on both sides that can show one changed case among so many.
 int repetitions_needed(int cases);
 
+/// 0.05 of "5%", as --gate has it; else Error(ExitCode::usage).
+double share_of(const std::string& text);
+
 }  // namespace microtome

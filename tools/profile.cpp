@@ -2,8 +2,11 @@
 #include "engine/check.h"
 #include "engine/nearest.h"
 #include "tools/forecast.h"
+#include "tools/profile_diff.h"
 #include "tools/profile_measure.h"
+#include "tools/profile_page.h"
 #include "tools/profile_tables.h"
+#include "tools/profile_trace.h"
 #include "tools/program.h"
 #include "tools/training.h"
 
@@ -126,7 +129,10 @@ Sampling sampling_of(const ProfileSettings& s, const Device& device) {
   return {.warm_up = s.warm_up, .steps = (s.steps + burst - 1) / burst * burst, .burst = burst};
 }
 
-void write_files(const Profile& profile, const RunFolder& folder) {
+void write_files(const Profile& profile, const Measurement& measured, const RunFolder& folder) {
+  if (!measured.examples.empty())
+    folder.write("trace.json.gz", gzip(trace_events(measured.examples, profile.device["description"].get<std::string>())));
+  folder.write("report.html", to_html(profile));
   folder.write("layers.csv", layers_csv(profile));
   folder.write("kernels.csv", kernels_csv(profile));
   folder.write("profile.json", to_text(to_json(profile)));
@@ -171,7 +177,7 @@ int run(const ProfileSettings& s, const Network& network, const RunFolder& folde
                    {"features_seconds", features}};
   const Program& program = job.model.program(Mode::train, batch, job.options.keep_features ? Part::head : Part::whole);
   const Profile profile = make_profile(measured, job.model, program, sampling, epoch, about);
-  write_files(profile, folder);
+  write_files(profile, measured, folder);
   fmt::print("{}", s.json              ? to_text(to_json(profile))
                    : s.explain.empty() ? to_text(profile, s.top)
                                        : explain(profile, s.explain));
@@ -181,6 +187,7 @@ int run(const ProfileSettings& s, const Network& network, const RunFolder& folde
 
 int profile(int argc, char** argv) {
   const std::string_view command = argc > 1 ? argv[1] : "";
+  if (command == "diff") return profile_diff(argc - 1, argv + 1);
   if (command == "forecast") return forecast(argc - 1, argv + 1);
   ProfileSettings s;
   Arguments arguments = declare(s);

@@ -1,0 +1,17 @@
+// trace.json.gz: a few recorded steps as Chrome's tracing, Perfetto and PyTorch's tools read them.
+#pragma once
+
+#include "engine/profile.h"
+
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace microtome {
+
+/// `device`: what the lanes belong to.
+std::string trace_events(std::span<const Recorded> steps, std::string_view device);
+
+std::string gzip(std::string_view text);
+
+}  // namespace microtome
