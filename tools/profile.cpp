@@ -107,19 +107,24 @@ std::string this_command(int argc, const char* const* argv) {
   return command;
 }
 
+/// What is traced is what Nsight keeps: where it has the device a trace is no more than a bracket. Its first burst will do.
 int print_nsys(const ProfileSettings& s, const std::string& command) {
+  const std::string out = fmt::format("{}-{}", s.net, utc("%Y%m%d"));
   fmt::print(
-      "nsys profile --trace=cuda,nvtx,cudnn,cublas --cuda-graph-trace=node --output={0}-{1} {2}\n"
-      "nsys stats --report nvtx_sum,cuda_gpu_kern_sum,cuda_api_gpu_sum:nvtx-name {0}-{1}.nsys-rep\n",
-      s.net, utc("%Y%m%d"), command);
+      "nsys profile --trace=cuda,nvtx,cudnn,cublas --cuda-graph-trace=node --capture-range=cudaProfilerApi "
+      "--capture-range-end=stop --output={0} {1}\n"
+      "nsys stats --report nvtx_sum,cuda_gpu_kern_sum,cuda_api_gpu_sum:nvtx-name {0}.nsys-rep\n",
+      out, command);
   return 0;
 }
 
-/// Op by op: kernels of a recorded step are launched outside of the ranges that name them.
+/// Op by op, since kernels of a recorded step are launched outside of the ranges that name them.
 int print_ncu(const ProfileSettings& s, const std::string& command) {
-  const std::string ranges = fmt::format("regex:microtome@{} .*/", s.print_ncu);
-  fmt::print("ncu --nvtx --nvtx-include {} --set full --clock-control none --launch-count 20 --export {}-{} {} --graph off\n",
-             shell_word(ranges), s.net, s.print_ncu, command);
+  std::string ranges;
+  for (const Pass pass : {Pass::forward, Pass::backward, Pass::backward_data, Pass::backward_filter, Pass::settle})
+    ranges += fmt::format("--nvtx-include {} ", shell_word(fmt::format("microtome@{} {}/", s.print_ncu, name(pass))));
+  fmt::print("ncu --profile-from-start off --nvtx {}--set full --clock-control none --export {}-{} {} --graph off\n", ranges,
+             s.net, s.print_ncu, command);
   return 0;
 }
 

@@ -12,7 +12,6 @@
 #include <cmath>
 #include <cstring>
 #include <fstream>
-#include <optional>
 
 namespace microtome {
 namespace {
@@ -184,7 +183,8 @@ int profile_diff(int argc, const char* const* argv) {
   arguments.add_flag({.name = "json", .help = "print one JSON document on stdout"}, json);
   if (!arguments.parse(argc, argv)) return 0;
   arguments.require_all();
-  const auto gate = arguments.given("gate") ? std::optional(share_of(gate_text)) : std::nullopt;
+  const bool gated = arguments.given("gate");
+  const double gate = gated ? share_of(gate_text) : 0;
 
   const Json before = read_profile(before_path), after = read_profile(after_path);
   Differences differences(before, after);
@@ -196,21 +196,21 @@ int profile_diff(int argc, const char* const* argv) {
   const std::vector<std::string> large = large_passes(before, after);
   const std::vector<Timings> then = timings_of(before, large, differences.batch),
                              now = timings_of(after, large, differences.batch);
-  const std::vector<Comparison> rows = compare(then, now, {}, gate ? std::max(*gate, 0.01) : 0.05);
+  const std::vector<Comparison> rows = compare(then, now, {}, gated ? std::max(gate, 0.01) : 0.05);
   const int needed = repetitions_needed(static_cast<int>(rows.size())),
             have = static_cast<int>(std::min(then[0].seconds.size(), now[0].seconds.size()));
   if (have < needed)
     fmt::print(stderr, "profile: {} steps on either side; it takes {} to show one changed pass among {}\n", have, needed,
                rows.size());
   const auto over = std::count_if(
-      rows.begin(), rows.end(), [&](const Comparison& c) { return gate && c.change == Change::slower && c.ratio > 1 + *gate; });
+      rows.begin(), rows.end(), [&](const Comparison& c) { return gated && c.change == Change::slower && c.ratio > 1 + gate; });
   if (json) {
     Json document = to_json(rows, before, after);
-    if (gate) document["gate"] = {{"threshold", *gate}, {"passed", over == 0}};
+    if (gated) document["gate"] = {{"threshold", gate}, {"passed", over == 0}};
     fmt::print("{}", to_text(document));
   } else {
     print_text(rows, before, after, all);
-    if (gate) fmt::print("gate {:.4g}%: {}\n", 100 * *gate, over == 0 ? "passed" : fmt::format("failed by {}", over));
+    if (gated) fmt::print("gate {:.4g}%: {}\n", 100 * gate, over == 0 ? "passed" : fmt::format("failed by {}", over));
   }
   return static_cast<int>(over == 0 ? ExitCode::done : ExitCode::verdict);
 }

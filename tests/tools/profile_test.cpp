@@ -1,0 +1,285 @@
+// What scripts and people rely on in `profile`: sums, files, exit codes and messages, seen from outside.
+#include "tools/process.h"
+#include "tools/profile_trace.h"
+
+#include <gtest/gtest.h>
+#include <zlib.h>
+#include <nlohmann/json.hpp>
+
+#include <cmath>
+#include <map>
+
+namespace fs = std::filesystem;
+
+namespace microtome {
+namespace {
+
+using Json = nlohmann::json;
+
+bool contains(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
+
+std::string gunzip(const std::string& packed) {
+  z_stream stream{};
+  inflateInit2(&stream, 15 + 16);
+  std::string text(64 << 20, '\0');
+  stream.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(packed.data()));
+  stream.avail_in = static_cast<uInt>(packed.size());
+  stream.next_out = reinterpret_cast<Bytef*>(text.data());
+  stream.avail_out = static_cast<uInt>(text.size());
+  EXPECT_EQ(inflate(&stream, Z_FINISH), Z_STREAM_END);
+  text.resize(stream.total_out);
+  inflateEnd(&stream);
+  return text;
+}
+
+/// One small profile of b6 for all tests.
+class ProfileProgramTest : public testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    folder = std::make_unique<TemporaryFolder>();
+    data = (*folder / "data").string();
+    out = (*folder / "profile").string();
+    write_small_pcam(data);
+    const Outcome outcome = run({"profile", "--net", "b6", "--data", data, "--device", "cpu", "-b", "8", "--steps", "4",
+                                 "--warm-up", "2", "--json", "--out", out});
+    ASSERT_EQ(outcome.code, 0) << outcome.err;
+    printed = outcome.out;
+    profile = Json::parse(printed);
+  }
+  static void TearDownTestSuite() { folder.reset(); }
+
+  static std::string fresh(const std::string& name) { return (*folder / name).string(); }
+  static Outcome profile_b6(std::vector<std::string> more) {
+    std::vector<std::string> words{"profile", "--net", "b6", "--data", data, "--device", "cpu"};
+    words.insert(words.end(), more.begin(), more.end());
+    return run(words);
+  }
+  static std::unique_ptr<TemporaryFolder> folder;
+  static std::string data, out, printed;
+  static Json profile;
+};
+std::unique_ptr<TemporaryFolder> ProfileProgramTest::folder;
+std::string ProfileProgramTest::data, ProfileProgramTest::out, ProfileProgramTest::printed;
+Json ProfileProgramTest::profile;
+
+TEST_F(ProfileProgramTest, TheLedgerSumsToTheEpochAndLeavesLittleUnnamed) {
+  double seconds = 0, shares = 0;
+  std::map<std::string, double> lines;
+  for (const Json& line : profile["ledger"]) {
+    seconds += line["seconds"].get<double>(), shares += line["share"].get<double>();
+    lines[line["name"]] = line["share"];
+  }
+  EXPECT_NEAR(seconds, profile["epoch_seconds"], 1e-9 * seconds);
+  EXPECT_NEAR(shares, 1, 1e-9);
+  EXPECT_LE(lines.at("residual"), 0.02);
+  for (const char* name : {"input", "forward", "backward", "update", "statistics", "validation", "saving"})
+    EXPECT_GT(lines[name], 0) << name;
+}
+
+TEST_F(ProfileProgramTest, TheStepIsNamedByRowAndPass) {
+  EXPECT_GE(profile["distortion"]["named_share"], 0.98);
+  const double steps = profile["method"]["epoch_steps"];
+  EXPECT_EQ(steps, 80.0 / 8);
+  double named = 0;
+  std::map<std::string, int> passes;
+  for (const Json& layer : profile["layers"]) {
+    named += layer["ns_per_step"].get<double>();
+    EXPECT_NEAR(layer["seconds_per_epoch"], layer["ns_per_step"].get<double>() * 1e-9 * steps, 1e-12);
+    EXPECT_EQ(layer["traced_samples_ns"].size(), 4u);
+    EXPECT_LE(layer["ns_per_step_ci95"][0], layer["ns_per_step"]);
+    if (layer["row"] == "conv2d_1") ++passes[layer["pass"]];
+  }
+  const double step = profile["distortion"]["untraced_ns_per_step"];
+  EXPECT_NEAR(named / step, profile["distortion"]["named_share"], 0.02);
+  EXPECT_EQ(passes.size(), 3u) << "forward, and both gradients";
+  const Json& first = profile["layers"][0];
+  EXPECT_EQ(first["pass"], "input") << "the network's order";
+}
+
+TEST_F(ProfileProgramTest, WhatIsAnalyticIsMarkedAndWhatIsUnknownIsNotZero) {
+  double flop = 0;
+  for (const Json& layer : profile["layers"]) {
+    EXPECT_FALSE(layer["analytic_flop"] == 0 || layer["analytic_bytes"] == 0) << layer;
+    if (layer["row"] == "conv2d" && layer["pass"] == "forward") flop = layer["analytic_flop"];
+    EXPECT_EQ(layer["bound"].is_null(), layer["pass"] == "advance") << layer;
+  }
+  EXPECT_EQ(flop, 2.0 * 8 * 34 * 34 * 32 * 27);
+  EXPECT_GT(profile["roofs"]["flop_per_second"], 1e8);
+  EXPECT_GT(profile["roofs"]["bytes_per_second"], 1e8);
+}
+
+TEST_F(ProfileProgramTest, ItsFilesSayTheSame) {
+  EXPECT_EQ(Json::parse(text_of(out + "/profile.json")), profile);
+  EXPECT_EQ(lines_of(out + "/layers.csv").size(), 1 + profile["layers"].size());
+  EXPECT_EQ(lines_of(out + "/layers.csv")[0].substr(0, 26), "row,kind,pass,ns_per_step,");
+  EXPECT_TRUE(fs::exists(out + "/kernels.csv"));
+  const std::string page = text_of(out + "/report.html");
+  EXPECT_TRUE(contains(page, "<svg") || contains(page, "gnuplot was not found"));
+  EXPECT_FALSE(contains(page, "src=\"http") || contains(page, "href=\"http")) << "the page needs the network";
+  for (const char* left : {"best.weights.h5", "last.checkpoint"}) EXPECT_FALSE(fs::exists(out + "/" + left)) << left;
+}
+
+TEST_F(ProfileProgramTest, TheTraceHasItsStepsAndNamesWhatRanInThem) {
+  const Json trace = Json::parse(gunzip(text_of(out + "/trace.json.gz")));
+  int steps = 0, ops = 0;
+  double end = 0;
+  for (const Json& event : trace["traceEvents"]) {
+    if (event["ph"] != "X") continue;
+    if (event["cat"] == "user_annotation") {
+      EXPECT_EQ(event["name"], "ProfilerStep#" + std::to_string(steps++));
+      end = event["ts"].get<double>() + event["dur"].get<double>();
+      continue;
+    }
+    ++ops;
+    EXPECT_LE(event["ts"].get<double>() + event["dur"].get<double>(), end + 1e-3) << event;
+    EXPECT_FALSE(event["args"]["pass"].get<std::string>().empty());
+  }
+  EXPECT_EQ(steps, 3);
+  EXPECT_GT(ops, 3 * 30);
+}
+
+TEST_F(ProfileProgramTest, MemoryFitsIntoTheArenaAtEachMoment) {
+  std::map<int, double> use;
+  int last = 0;
+  for (const Json& life : profile["memory"]) {
+    for (int m = life["first"]; m <= life["last"]; ++m) use[m] += life["bytes"].get<double>();
+    last = std::max<int>(last, life["last"]);
+  }
+  const Outcome plan = run({"train", "--net", "b6", "--data", data, "--device", "cpu", "-b", "8", "--memory-plan", "--json"});
+  ASSERT_EQ(plan.code, 0) << plan.err;
+  double peak = 0;
+  for (const auto& [moment, bytes] : use) peak = std::max(peak, bytes);
+  const double arena = Json::parse(plan.out)["arena_bytes"];
+  EXPECT_LE(peak, arena);
+  EXPECT_GT(peak, 0.9 * arena);
+}
+
+TEST_F(ProfileProgramTest, TextShowsEveryTable) {
+  const Outcome outcome = profile_b6({"-b", "4", "--steps", "2", "--warm-up", "1", "--out", fresh("text"), "--quiet"});
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  for (const char* part : {"EPOCH LEDGER", "residual", "KINDS OF ROWS", "ROWS,", "(all else)", "LAYERS by", "MEMORY of a step",
+                           "PLANS", "WHERE THE NEXT SECONDS ARE", "scaled to untraced", "dropped records 0"})
+    EXPECT_TRUE(contains(outcome.out, part)) << part << " in\n" << outcome.out;
+  EXPECT_EQ(outcome.err, "");
+}
+
+TEST_F(ProfileProgramTest, ExplainShowsOneRowInFull) {
+  const Outcome outcome = profile_b6(
+      {"-b", "4", "--steps", "2", "--warm-up", "1", "--explain", "conv2d_3", "--out", fresh("explained"), "--quiet"});
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  for (const char* part : {"conv2d_3 (conv2d)", "conv2d_3 backward_filter", "95% interval", "plan ", "of activations"})
+    EXPECT_TRUE(contains(outcome.out, part)) << part << " in\n" << outcome.out;
+}
+
+TEST_F(ProfileProgramTest, TransferIsMeasuredOnKeptFeatures) {
+  const Outcome outcome = run({"profile", "--net", "mobilenet", "--data", data, "--device", "cpu", "-b", "4", "--mode",
+                               "transfer", "--steps", "2", "--warm-up", "1", "--json", "--out", fresh("transfer")});
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  const Json transfer = Json::parse(outcome.out);
+  EXPECT_EQ(transfer["run"]["features"], "kept");
+  EXPECT_GT(transfer["run"]["features_seconds"], 0);
+  for (const Json& layer : transfer["layers"]) EXPECT_FALSE(contains(layer["row"], "conv")) << layer["row"];
+}
+
+TEST_F(ProfileProgramTest, MistakesAreToldBeforeAnythingRuns) {
+  const Outcome net = run({"profile", "--net", "resnet5", "--data", data});
+  EXPECT_EQ(net.code, 2);
+  EXPECT_TRUE(contains(net.err, "resnet50")) << net.err;
+  const Outcome row = profile_b6({"--explain", "conv2d_33"});
+  EXPECT_EQ(row.code, 2);
+  EXPECT_TRUE(contains(row.err, "b6 has no row \"conv2d_33\"") && contains(row.err, "did you mean conv2d_3?")) << row.err;
+  const Outcome missing = run({"profile", "--net", "b6", "--data", fresh("nothing")});
+  EXPECT_EQ(missing.code, 3) << missing.err;
+  const Outcome again = profile_b6({"--out", out});
+  EXPECT_EQ(again.code, 2);
+  EXPECT_TRUE(contains(again.err, "holds a profile")) << again.err;
+}
+
+TEST_F(ProfileProgramTest, NsightsCommandsArePrintedAndNothingRuns) {
+  const Outcome nsys = profile_b6({"--print-nsys"});
+  EXPECT_EQ(nsys.code, 0) << nsys.err;
+  EXPECT_EQ(nsys.out.substr(0, 13), "nsys profile ");
+  EXPECT_TRUE(contains(nsys.out, "--cuda-graph-trace=node") && contains(nsys.out, "--net b6 --data") &&
+              !contains(nsys.out, "--print"))
+      << nsys.out;
+  const Outcome ncu = profile_b6({"--print-ncu", "conv2d_2"});
+  EXPECT_EQ(ncu.code, 0) << ncu.err;
+  EXPECT_TRUE(contains(ncu.out, "--nvtx-include") && contains(ncu.out, "conv2d_2") && contains(ncu.out, "--graph off"))
+      << ncu.out;
+}
+
+TEST_F(ProfileProgramTest, AProfileDoesNotDifferFromItself) {
+  const Outcome outcome = run({"profile", "diff", out, out, "--gate", "1%", "--json"});
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  const Json diff = Json::parse(outcome.out);
+  EXPECT_TRUE(diff["gate"]["passed"]);
+  for (const Json& layer : diff["layers"]) EXPECT_EQ(layer["change"], 0.0) << layer;
+}
+
+TEST_F(ProfileProgramTest, DiffFindsTheRowThatBecameSlowerAndTheGateFails) {
+  // Four steps a side show a change of one pass in few; so of a profile with few passes.
+  Json few = profile;
+  Json kept = Json::array();
+  for (const Json& layer : few["layers"])
+    if (layer["row"] == "conv2d_1") kept.push_back(layer);
+  few["layers"] = kept;
+  for (Json& layer : few["layers"])
+    for (std::size_t i = 0; i < 4; ++i)
+      layer["traced_samples_ns"][i] = layer["ns_per_step"].get<double>() * (1 + 0.001 * static_cast<double>(i));
+  Json slow = few;
+  for (Json& sample : slow["layers"][0]["traced_samples_ns"]) sample = sample.get<double>() * 1.5;
+  for (Json* side : {&few, &slow}) {
+    for (Json& layer : (*side)["layers"])
+      for (int i = 0; i < 16; ++i)
+        layer["traced_samples_ns"].push_back(layer["traced_samples_ns"][static_cast<std::size_t>(i % 4)]);
+  }
+  write_text(fresh("before.json"), few.dump());
+  write_text(fresh("after.json"), slow.dump());
+  const Outcome outcome = run({"profile", "diff", fresh("before.json"), fresh("after.json"), "--gate", "3%"});
+  EXPECT_EQ(outcome.code, 7) << outcome.err;
+  EXPECT_TRUE(contains(outcome.out, "SLOWER     conv2d_1 forward")) << outcome.out;
+  EXPECT_TRUE(contains(outcome.out, "+50.0%") && contains(outcome.out, "gate 3%: failed by 1")) << outcome.out;
+  EXPECT_EQ(run({"profile", "diff", fresh("after.json"), fresh("before.json"), "--gate", "3%"}).code, 0) << "faster passes";
+}
+
+TEST_F(ProfileProgramTest, DiffNamesAPlanThatChanged) {
+  Json changed = profile;
+  changed["plans"][0]["implementation"] = "another";
+  write_text(fresh("plans.json"), changed.dump());
+  const Outcome outcome = run({"profile", "diff", out, fresh("plans.json")});
+  EXPECT_TRUE(contains(outcome.out, "-> another")) << outcome.out;
+}
+
+TEST_F(ProfileProgramTest, DiffRefusesWhatIsNotTheSameThing) {
+  Json other = profile;
+  other["device"]["description"] = "another machine";
+  write_text(fresh("other.json"), other.dump());
+  const Outcome refused = run({"profile", "diff", out, fresh("other.json")});
+  EXPECT_EQ(refused.code, 2);
+  EXPECT_TRUE(contains(refused.err, "another machine") && contains(refused.err, "--allow-different")) << refused.err;
+  EXPECT_EQ(run({"profile", "diff", out, fresh("other.json"), "--allow-different"}).code, 0);
+
+  Json old = profile;
+  old["schema"] = "microtome.profile.0";
+  write_text(fresh("old.json"), old.dump());
+  const Outcome schema = run({"profile", "diff", out, fresh("old.json")});
+  EXPECT_EQ(schema.code, 3);
+  EXPECT_TRUE(contains(schema.err, "microtome.profile.1") && contains(schema.err, "microtome.profile.0")) << schema.err;
+  write_text(fresh("list.json"), "[1, 2]");
+  EXPECT_EQ(run({"profile", "diff", out, fresh("list.json")}).code, 3);
+  EXPECT_EQ(run({"profile", "diff", out, fresh("nothing")}).code, 3);
+  EXPECT_EQ(run({"profile", "diff", out, out, "--gate", "nan%"}).code, 2);
+}
+
+TEST(ProfileTraceTest, ControlCharactersAndForeignBytesLeaveTheTraceReadable) {
+  Activity odd{.kind = Activity::Kind::kernel, .name = std::string("a\x01\"\xff<>"), .start_ns = 10, .end_ns = 20};
+  const Recorded step{.activities = {odd}, .start_ns = 0, .end_ns = 30};
+  const Json trace = Json::parse(gunzip(gzip(trace_events({&step, 1}, "a device"))));
+  EXPECT_EQ(trace["traceEvents"].back()["name"], "thread_name");
+  EXPECT_FALSE(trace["traceEvents"].empty());
+}
+
+}  // namespace
+}  // namespace microtome
