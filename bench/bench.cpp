@@ -1,11 +1,14 @@
-// Every op of the twelve networks, each pass of each distinct problem, beside what the device can do at best.
+// Every op of the twelve networks, each pass of each distinct problem, chains of them and whole networks, beside what the
+// device can do at best.
 //   bench --device cuda:0 --precision bf16 [--batch 32,256] [Google Benchmark's]
 // Time is that of many instances recorded as one step and replayed, the median over --samples replays; cold cases run instances
 // in turn on so much memory that none of it is found in a cache. Before it is timed a case is held against the reference.
 // Results (--benchmark_out=FILE) are Google Benchmark's own JSON.
 #include "bench/cases.h"
+#include "bench/chains.h"
 #include "bench/listing.h"
 #include "bench/machine.h"
+#include "bench/networks.h"
 #include "bench/roofs.h"
 #include "bench/runner.h"
 #include "engine/check.h"
@@ -168,7 +171,10 @@ int run(int argc, char** argv) {
   }
 
   const auto large_bytes = static_cast<std::size_t>(options.large_mb) * 1'000'000;
-  std::vector<Case> cases = op_cases(problems, {options.precision, factor_bits(precision), batches, large_bytes}, *backend);
+  const Setting setting{options.precision, factor_bits(precision), batches, large_bytes};
+  std::vector<Case> cases = op_cases(problems, setting, *backend);
+  for (const auto& more : {chain_cases(sizes, setting, *backend), network_cases(sizes, setting, *backend)})
+    cases.insert(cases.end(), more.begin(), more.end());
   const Filter filter(benchmark::GetBenchmarkFilter());
   std::erase_if(cases, [&](const Case& one) { return !filter.passes(one.name) || !one.exists(*backend); });
   if (cases.empty())

@@ -44,6 +44,12 @@ struct OpPass {
   }
 };
 
+std::map<std::string, int> uses_of(const Problem& problem) {
+  std::map<std::string, int> uses;
+  for (const auto& [where, rows] : problem.uses) uses[label_of(where)] = rows;
+  return uses;
+}
+
 double elements(const Problem& problem) {
   double sum = static_cast<double>(problem.output.count());
   for (const Shape& x : problem.inputs) sum += static_cast<double>(x.count());
@@ -94,7 +100,7 @@ std::vector<Case> op_cases(const Problems& problems, const Setting& setting, Bac
     const OpPass pass{problem, pass_name, images, setting.factor_bits};
     cases.push_back({.name = fmt::format("{}_{}/{}/{}/{}/{}{}{}", problem.op, pass_name, problem.label, device,
                                          setting.precision, batch, problem.deferred ? "/deferred" : "", cold ? "/cold" : ""),
-                     .uses = problem.total_uses(),
+                     .uses = uses_of(problem),
                      .cold = cold,
                      .judged = judged,
                      .exists = [pass](Backend& b) { return pass.exists(b); },

@@ -7,6 +7,7 @@
 #include "engine/cost.h"
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -18,16 +19,17 @@ struct Prepared {
   std::vector<std::function<void()>> instances;  // the same work, each on memory of its own
   Cost cost;                                     // of one
   std::size_t bytes = 0;                         // of one's memory
+  int images = 0;                                // that one takes through a whole network
   std::string implementation;
-  Verdict verdict;
+  Verdict verdict;                            // of no elements where nothing was checked
   std::vector<std::shared_ptr<void>> memory;  // of all of them
 };
 
 /// Of a warm case the one instance is run again and again. A cold one has so many that, run in turn, each finds none of its
 /// memory in a cache.
 struct Case {
-  std::string name;  // "conv_forward/resnet50:conv3_block2_2_conv/cuda/bf16/n64", "/deferred" and "/cold" behind
-  int uses = 0;      // rows of the networks
+  std::string name;                 // "conv_forward/resnet50:conv3_block2_2_conv/cuda/bf16/n64", "/deferred" and "/cold" behind
+  std::map<std::string, int> uses;  // rows, by network: "resnet50", at other sizes than 96 "resnet50@50"
   bool cold = false;
   bool judged = false;  // a memory-bound op on tensors larger than any cache, which has no excuse to be slower than a copy
   std::function<bool(Backend&)> exists;

@@ -139,13 +139,19 @@ Side side_of(const Results& results, const Differences& differences) {
   return side;
 }
 
+/// Chains and whole networks are made of what other cases are, and deferral takes the place of others.
+bool adds_up(const std::string& key) {
+  return !key.starts_with("chain_") && !key.starts_with("network_") && !key.ends_with("/deferred") &&
+         key.find("/deferred/") == std::string::npos;
+}
+
 /// A network's seconds an epoch, where the counters "uses:<net>" of `after` say what is its own; one sum for each device,
 /// precision, batch and cache, a repetition each, of the cases that `before` has too.
 void add_totals(Side& side, const Side& before, const Side& after) {
   std::map<std::string, Timings> totals;
   for (const auto& [key, place] : side.cases) {
     const auto found = after.cases.find(key);
-    if (found == after.cases.end() || !before.cases.contains(key)) continue;
+    if (found == after.cases.end() || !before.cases.contains(key) || !adds_up(key)) continue;
     const auto& counters = after.results.cases[found->second].counters;
     const double calls = after.timings[found->second].calls;
     const std::vector<double>& seconds = side.timings[place].seconds;

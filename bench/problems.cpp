@@ -152,8 +152,7 @@ class Collector {
     std::vector<std::size_t>& alike = by_shape_[problem.op + to_string(problem.inputs[0]) + to_string(problem.output)];
     const auto found = std::find_if(alike.begin(), alike.end(), [&](std::size_t i) { return all_[i].same_work(problem); });
     if (found == alike.end()) {
-      const auto& [net, size] = where_;
-      problem.label = net + (size == usual_size ? "" : fmt::format("@{}", size)) + ":" + row;
+      problem.label = label_of(where_) + ":" + row;
       problem.uses = {{where_, 1}};
       alike.push_back(all_.size());
       all_.push_back(std::move(problem));
@@ -170,6 +169,11 @@ class Collector {
 };
 
 }  // namespace
+
+std::string label_of(const Problem::Where& where) {
+  const auto& [net, size] = where;
+  return size == usual_size ? net : fmt::format("{}@{}", net, size);
+}
 
 int Problem::total_uses() const {
   return std::accumulate(uses.begin(), uses.end(), 0, [](int sum, const auto& use) { return sum + use.second; });

@@ -56,6 +56,9 @@ struct Problems {
   std::vector<Problem::Where> too_small;  // networks that cannot be built at a size
 };
 
+/// "resnet50"; at another size than 96, "resnet50@50".
+std::string label_of(const Problem::Where& where);
+
 /// Of a training step of each network, frozen nothing, with the study's head.
 Problems enumerate(const std::vector<int>& sizes);
 

@@ -89,8 +89,14 @@ class Runner {
     if (cost.flop > 0) state.counters["FLOP/s"] = cost.flop / seconds;
     state.counters["bytes/s"] = cost.bytes / seconds;
     state.counters["roof"] = roofs_.seconds(cost, resident) / seconds;
-    state.counters["uses"] = one.uses;
-    state.counters["wrong"] = 0;
+    if (prepared_.images > 0) state.counters["images/s"] = prepared_.images / seconds;
+    int uses = 0;
+    for (const auto& [net, rows] : one.uses) {
+      state.counters["uses:" + net] = rows;
+      uses += rows;
+    }
+    state.counters["uses"] = uses;
+    if (prepared_.verdict.elements > 0) state.counters["wrong"] = 0;
     const auto [fastest, slowest] = std::minmax_element(samples.begin(), samples.end());
     state.counters["spread"] = (*slowest - *fastest) / seconds;
     if (const auto gpu = gpu_state(backend_.device().name)) {

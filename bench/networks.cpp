@@ -1,0 +1,62 @@
+#include "bench/networks.h"
+
+#include "bench/programs.h"
+#include "engine/check.h"
+#include "nets/nets.h"
+
+#include <fmt/format.h>
+
+#include <memory>
+
+namespace microtome::bench {
+namespace {
+
+/// The reference takes some seconds for so many multiply-accumulates; networks that need more are not checked here.
+constexpr std::int64_t checked_macs = 300'000'000;
+
+Prepared prepare(const Network& network, int size, Mode mode, bool checked, int images, Backend& backend) {
+  const Graph graph = network.build(size);
+  Prepared prepared;
+  if (checked && graph.macs() <= checked_macs) prepared.verdict = check(graph, backend, Mode::evaluate, 1);
+  const auto run = std::make_shared<ProgramRun>(graph, backend, mode, images);
+  const bool step = mode == Mode::train;
+  prepared.cost = step ? run->step_cost() : run->forward_cost();
+  prepared.bytes = run->bytes();
+  prepared.images = images;
+  ProgramRun* program = run.get();
+  prepared.instances = {step ? std::function<void()>([program] { program->step(); }) : [program] { program->forward(); }};
+  prepared.memory = {run};
+  return prepared;
+}
+
+}  // namespace
+
+std::vector<Case> network_cases(const std::vector<int>& sizes, const Setting& setting, Backend& backend) {
+  std::vector<Case> cases;
+  const std::string device = family(backend.device().name);
+  const bool checked = setting.precision == "f32";
+  for (const int size : sizes) {
+    for (const Network& network : networks()) {
+      try {
+        network.build(size);
+      } catch (const Error& error) {
+        if (error.code() != ExitCode::usage) throw;
+        continue;  // too small for it
+      }
+      const std::string where = label_of({std::string(network.name), size});
+      for (const Mode mode : {Mode::evaluate, Mode::train}) {
+        for (const int images : setting.batches) {
+          cases.push_back({.name = fmt::format("network_{}/{}/{}/{}/n{}", mode == Mode::train ? "step" : "forward", where,
+                                               device, setting.precision, images),
+                           .uses = {{where, 1}},
+                           .exists = [](Backend&) { return true; },
+                           .prepare = [&network, size, mode, checked,
+                                       images](Backend& b) { return prepare(network, size, mode, checked, images, b); }});
+        }
+      }
+    }
+  }
+  return cases;
+}
+
+}  // namespace microtome::bench

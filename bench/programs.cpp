@@ -1,0 +1,141 @@
+#include "bench/programs.h"
+
+#include "engine/parameters.h"
+#include "engine/random.h"
+#include "kernels/backend.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <span>
+#include <string>
+
+namespace microtome::bench {
+namespace {
+
+constexpr std::uint64_t weight_seed = 1, pixel_seed = 2;
+
+Program& planned(Model& model, Mode mode, int images) {
+  const Model::Request request{mode, images, images};
+  model.plan({&request, 1});
+  return model.program(mode, images);
+}
+
+/// In [-1, 1).
+std::vector<float> uniform(std::int64_t count) {
+  std::vector<float> values(static_cast<std::size_t>(count));
+  for (std::size_t i = 0; i < values.size(); ++i) values[i] = 2 * unit_float(random_word(pixel_seed, 0, i)) - 1;
+  return values;
+}
+
+double norm(std::span<const float> values) {
+  double sum = 0;
+  for (const float v : values) sum += double{v} * v;
+  return std::sqrt(sum);
+}
+
+double distance(std::span<const float> a, std::span<const float> b) {
+  std::vector<float> d(a.begin(), a.end());
+  for (std::size_t i = 0; i < d.size(); ++i) d[i] -= b[i];
+  return norm(d);
+}
+
+}  // namespace
+
+ProgramRun::ProgramRun(const Graph& graph, Backend& backend, Mode mode, int images)
+    : model_(graph, backend), program_(planned(model_, mode, images)), metrics_(backend.allocate(sizeof(BatchMetrics))) {
+  model_.initialize(weight_seed);
+  model_.set_state({.learning_rate = 0});
+  const Tensor& x = program_.input();
+  const auto count = static_cast<std::size_t>(x.shape.count());
+  if (x.shape.c != 3) {
+    write_values(backend, x.data, x.dtype, uniform(x.shape.count()));
+    std::vector<float> labels(static_cast<std::size_t>(images));
+    for (std::size_t i = 0; i < labels.size(); ++i) labels[i] = static_cast<float>(i % 2);
+    write_values(backend, program_.labels().data, program_.labels().dtype, labels);
+    return;
+  }
+  std::vector<std::uint8_t> pixels(count), labels(static_cast<std::size_t>(images));
+  for (std::size_t i = 0; i < count; ++i) pixels[i] = static_cast<std::uint8_t>(random_word(pixel_seed, 0, i) >> 24);
+  for (std::size_t i = 0; i < labels.size(); ++i) labels[i] = i % 2;
+  pixels_ = backend.allocate(count);
+  labels_ = backend.allocate(labels.size());
+  backend.write(pixels_.data(), pixels.data(), count);
+  backend.write(labels_.data(), labels.data(), labels.size());
+  pixel_view_ = {{x.shape, DType::u8}, pixels_.data()};
+  label_view_ = {{{1, 1, 1, images}, DType::u8}, labels_.data()};
+  gather_ = backend.gather({.images = images, .batch_size = images, .shuffle = mode == Mode::train}, pixel_view_, x);
+  gather_->forward(pixel_view_, label_view_, model_.device_state(), x, program_.labels());
+}
+
+void ProgramRun::step() {
+  if (gather_) gather_->forward(pixel_view_, label_view_, model_.device_state(), program_.input(), program_.labels());
+  program_.forward();
+  program_.loss(static_cast<BatchMetrics*>(metrics_.data()), nullptr);
+  program_.backward();
+  model_.update();
+}
+
+Cost ProgramRun::forward_cost() const {
+  Cost sum;
+  for (const ScopedCost& one : program_.costs())
+    if (one.scope.pass == Pass::forward) sum += one.cost;
+  return sum;
+}
+
+Cost ProgramRun::step_cost() const {
+  const Backend& backend = model_.backend();
+  const DType parameters = backend.parameter_type();
+  Cost sum = cost(Adam{}, model_.graph().parameter_count(true), parameters, backend.activation_type());
+  if (gather_) sum += cost(Gather{}, DType::u8, program_.input(), parameters);
+  for (const ScopedCost& one : program_.costs()) sum += one.cost;
+  return sum;
+}
+
+std::vector<float> ProgramRun::logits() const {
+  const Tensor& z = program_.logits();
+  return read_values(model_.backend(), z.data, z.dtype, static_cast<std::size_t>(z.shape.count()));
+}
+
+Verdict check(const Graph& graph, Backend& backend, Mode mode, int images) {
+  constexpr double logit_tolerance = 1e-4;     // of the largest
+  constexpr double gradient_tolerance = 1e-3;  // of a parameter's, as vectors
+  constexpr double nothing = 1e-6;             // of the largest such vector: a bias' before a batch-norm is rounding alone
+  const std::unique_ptr<Backend> reference = make_reference_backend();
+  ProgramRun run(graph, backend, mode, images), right(graph, *reference, mode, images);
+  Verdict verdict;
+  const auto hold = [&](const std::string& what, double error, double allowed) {
+    ++verdict.elements;
+    if (error <= allowed) return;
+    if (++verdict.wrong == 1) verdict.first = fmt::format("{} is off by {:.3g} and not at most {:.3g}", what, error, allowed);
+  };
+  run.forward();
+  right.forward();
+  const std::vector<float> z = run.logits(), right_z = right.logits();
+  double largest = 0;
+  for (const float v : right_z) largest = std::max(largest, std::abs(double{v}));
+  for (std::size_t i = 0; i < z.size(); ++i)
+    hold(fmt::format("logit {}", i), std::abs(double{z[i]} - right_z[i]), logit_tolerance * largest);
+  if (mode != Mode::train) return verdict;
+
+  run.backward();
+  right.backward();
+  const std::vector<float> gradients = run.gradients(), right_gradients = right.gradients();
+  std::vector<double> errors, norms;
+  std::size_t begin = 0;
+  for (const Parameter& parameter : graph.parameters()) {
+    const auto count = static_cast<std::size_t>(parameter.shape.count());
+    const auto of = std::span(right_gradients).subspan(begin, count);
+    errors.push_back(distance(std::span(gradients).subspan(begin, count), of));
+    norms.push_back(norm(of));
+    begin += count;
+  }
+  const double largest_norm = *std::max_element(norms.begin(), norms.end());
+  for (std::size_t p = 0; p < errors.size(); ++p)
+    hold("the gradient of " + full_name(graph, graph.parameters()[p]), errors[p],
+         std::max(gradient_tolerance * norms[p], nothing * largest_norm));
+  return verdict;
+}
+
+}  // namespace microtome::bench
