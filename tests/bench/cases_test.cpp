@@ -3,13 +3,16 @@
 #include "bench/machine.h"
 #include "bench/runner.h"
 #include "kernels/backend.h"
+#include "kernels/host_cuda/backend.h"
 #include "kernels/reference/reference.h"
 
 #include <benchmark/benchmark.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <functional>
 #include <map>
+#include <memory>
 
 namespace microtome::bench {
 namespace {
@@ -36,17 +39,24 @@ Problems representatives() {
   return problems;
 }
 
-std::vector<Case> cases_of(Backend& backend, const Problems& problems = representatives()) {
-  std::vector<Case> cases = op_cases(problems, {"f32", 24, {batch}, 100'000}, backend);
+std::vector<Case> cases_of(Backend& backend, int factor_bits = 24) {
+  std::vector<Case> cases = op_cases(representatives(), {"f32", factor_bits, {batch}, 100'000}, backend);
   std::erase_if(cases, [&](const Case& one) { return !one.exists(backend); });
   return cases;
 }
 
-class CasesTest : public testing::TestWithParam<const char*> {};
+struct Subject {
+  const char* name;
+  std::function<std::unique_ptr<Backend>()> make;
+  int factor_bits = 24;
+  bool defers = false;
+};
+
+class CasesTest : public testing::TestWithParam<Subject> {};
 
 TEST_P(CasesTest, EveryOpIsRight) {
-  const std::unique_ptr<Backend> backend = make_backend(GetParam(), Precision::f32);
-  const std::vector<Case> cases = cases_of(*backend);
+  const std::unique_ptr<Backend> backend = GetParam().make();
+  const std::vector<Case> cases = cases_of(*backend, GetParam().factor_bits);
   EXPECT_GT(cases.size(), 40u);
   for (const Case& one : cases) {
     const Prepared prepared = one.prepare(*backend);
@@ -59,8 +69,23 @@ TEST_P(CasesTest, EveryOpIsRight) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Backends, CasesTest, testing::Values("reference", "cpu"),
-                         [](const auto& device) { return device.param; });
+TEST_P(CasesTest, ADeferredCaseStandsWhereTheBackendDefers) {
+  const std::vector<Case> cases = cases_of(*GetParam().make());
+  EXPECT_EQ(
+      std::any_of(cases.begin(), cases.end(), [](const Case& one) { return one.name.find("/deferred") != std::string::npos; }),
+      GetParam().defers);
+}
+
+using test::make_host_cuda_backend;
+constexpr auto in_order = host_cuda::Order::ascending;
+
+INSTANTIATE_TEST_SUITE_P(
+    Backends, CasesTest,
+    testing::Values(Subject{"reference", [] { return make_backend("reference", Precision::f32); }, 24, true},
+                    Subject{"cpu", [] { return make_backend("cpu", Precision::f32); }},
+                    Subject{"host_cuda_f32", [] { return make_host_cuda_backend(Precision::f32, in_order); }, 24, true},
+                    Subject{"host_cuda_bf16", [] { return make_host_cuda_backend(Precision::bf16, in_order); }, 8, true}),
+    [](const auto& subject) { return subject.param.name; });
 
 /// Adds a little to one element of what a convolution, an addition and a batch-norm write.
 class Broken : public Reference<double> {
