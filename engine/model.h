@@ -46,7 +46,7 @@ struct ProgramMemory {
 /// What runs for an op of a row.
 struct PlannedKernel {
   int row = 0;
-  std::string implementation;  // Op's
+  std::string implementation;  // as Op describes it
 };
 
 /// What a piece of a step is for, and what it costs at least.

@@ -126,7 +126,7 @@ ProgramMemory PlannedProgram::memory() const {
 std::vector<PlannedKernel> PlannedProgram::kernels() const {
   std::vector<PlannedKernel> kernels;
   for (std::size_t i = 0; i < ops_.size(); ++i)
-    if (made_[i]) kernels.push_back({ops_[i].row, made_[i]->implementation()});
+    if (made_[i]) kernels.push_back({ops_[i].row, made_[i]->describe()});
   return kernels;
 }
 

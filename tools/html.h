@@ -18,8 +18,8 @@ using Facts = std::span<const std::pair<std::string, std::string>>;  // what, an
 std::string figures_row(Facts figures);                              // large, at the top
 std::string facts_section(std::string_view heading, Facts facts);
 
-/// What gnuplot draws, under a heading; where gnuplot is missing the section says so.
-std::string plot_section(std::string_view heading, const std::string& script);
+/// What gnuplot draws, under a heading, and `more` below it; where gnuplot is missing the section says so.
+std::string plot_section(std::string_view heading, const std::string& script, std::string_view more = "");
 
 /// A script's first lines, behind its `set terminal svg …`.
 inline constexpr std::string_view plot_look = R"(set encoding utf8

@@ -69,9 +69,7 @@ std::string ledger_section(const Profile& p) {
   script += "plot NaN notitle\n";
   table += fmt::format("<tr class=\"total\"><td>total</td><td>{:.3f}</td><td>100.0</td><td>{:.1f}</td><td></td></tr></table>",
                        p.epoch_seconds, p.epoch_seconds / p.epoch.images * 1e6);
-  std::string section = plot_section("An epoch's ledger", script);
-  const std::string_view end = "</section>\n";
-  return section.substr(0, section.size() - end.size()) + table + std::string(end);
+  return plot_section("An epoch's ledger", script, table);
 }
 
 // ---------------------------------------------------------------------------------------------------------------- rows
@@ -94,11 +92,10 @@ std::vector<RowTimes> row_times(const Profile& p) {
   return rows;
 }
 
-std::string tone_key() {
-  std::string plots;
-  for (int t = 0; t < 4; ++t)
-    plots += fmt::format("{}NaN with boxes fillcolor rgb '{}' title '{}'", t > 0 ? ", " : "", tones[t].colour, tones[t].name);
-  return plots;
+std::string tone_legend() {
+  std::string html = "<p class=\"legend\">";
+  for (const Tone& t : tones) html += fmt::format("<i style=\"background: {}\"></i>{}", t.colour, t.name);
+  return html + "</p>";
 }
 
 std::string rows_script(const Profile& p) {
@@ -108,7 +105,7 @@ std::string rows_script(const Profile& p) {
   std::string script = terminal_line("rows", 1030, 110 + 23 * static_cast<int>(rows.size())) +
                        "set style fill solid noborder\nset xlabel 'milliseconds of a step' textcolor rgb '#475467'\nset grid "
                        "noytics\nset ytics scale 0\nset border 1\n"
-                       "set key above left horizontal maxcols 4 width 2\nset boxwidth 1\n";
+                       "unset key\nset boxwidth 1\n";
   script += fmt::format("set yrange [-0.6:{}]\nset xrange [0:{:.9g}]\nset ytics (", static_cast<double>(rows.size()) - 0.4,
                         1.04 * rows.front().total() * 1e-6);
   const auto place = [&](std::size_t i) { return static_cast<double>(rows.size() - 1 - i); };
@@ -126,7 +123,7 @@ std::string rows_script(const Profile& p) {
       at += ms;
     }
   }
-  return script + "plot " + tone_key() + "\n";
+  return script + "plot NaN\n";
 }
 
 // ------------------------------------------------------------------------------------------------------------ roofline
@@ -314,7 +311,7 @@ std::string to_html(const Profile& p) {
       {"note", p.note.empty() ? "none" : p.note}};
 
   std::string html = std::string(more_style) + figures_row(figures) + ledger_section(p);
-  if (!p.layers.empty()) html += advice_section(p) + plot_section("Rows by time", rows_script(p));
+  if (!p.layers.empty()) html += advice_section(p) + plot_section("Rows by time", rows_script(p), tone_legend());
   html += "<div class=\"pair\">";
   const std::string roofline = roofline_script(p);
   if (!roofline.empty()) html += plot_section("Roofline", roofline);

@@ -173,7 +173,7 @@ void add_advice(Profile& profile) {
            fmt::format("{} is far from its {} roof", where(line), line.compute_bound ? "product" : "copy"),
            fmt::format("{:.2f} ms a step where {:.2f} would do at the measured roof: {:.0f}% of it", line.ns * 1e-6,
                        line.bound_ns * 1e-6, 100 * line.of_bound()),
-           line.row.empty() ? "" : fmt::format("--explain {}", line.row));
+           line.row.empty() ? "" : fmt::format("--explain {0}, on a GPU --print-ncu {0}", line.row));
   for (const KindLine& kind : by_kind(profile))
     if (kind.bound_ns > 0 && kind.rows > 3)
       advise(profile.seconds(kind.ns() - kind.bound_ns), fmt::format("all {} rows of {}", kind.rows, kind.kind),
@@ -190,6 +190,9 @@ void add_advice(Profile& profile) {
   advise(seconds_of("gaps in steps"), "the device waits within steps", "gaps between pieces of work",
          "--graph step, if it was off");
   advise(seconds_of("gaps round steps"), "the device waits between steps", "gaps before the first piece and after the last");
+  if (seconds_of("statistics") > 0.05 * profile.epoch_seconds)
+    advise(seconds_of("statistics"), "batch-norms' population statistics", "up to 128 forward passes after each epoch",
+           "--statistics moving, where an epoch has steps enough");
   advise(seconds_of("saving"), "saving holds up training", "the ledger's row", "--checkpoint-every, a faster disk");
   std::sort(profile.advice.begin(), profile.advice.end(),
             [](const Advice& a, const Advice& b) { return a.seconds > b.seconds; });
