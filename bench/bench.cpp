@@ -46,7 +46,7 @@ Arguments declare(Options& o) {
                        "bench --device cuda:0 --precision bf16 --benchmark_filter='/large|/cold' --benchmark_repetitions=5 "
                        "--benchmark_out=h200.json",
                        "bench --device cpu --batch 4 --benchmark_filter='^pool' --samples 5",
-                       "bench --device cuda:0 --precision bf16 --plans --batch 64"});
+                       "bench --device cuda:0 --precision bf16 --plans --batch 64 --benchmark_filter=/resnet50:"});
   arguments.add({.name = "device", .letter = 'd', .help = "auto, cpu, cuda:N or reference"}, o.device);
   arguments.add({.name = "precision", .letter = 'p', .help = "of activations and products"}, o.precision,
                 {"f32", "tf32", "bf16"});
@@ -165,8 +165,19 @@ int run(int argc, char** argv) {
   }
   const Precision precision = precision_named(options.precision);
   const std::unique_ptr<Backend> backend = make_backend(options.device, precision);
+  const Filter filter(benchmark::GetBenchmarkFilter());
+  const auto require_some = [](bool some, const char* name) {
+    if (!some)
+      fail(ExitCode::usage, "no case fits the filter",
+           {.expected = fmt::format("a part of a name such as {}", name),
+            .found = benchmark::GetBenchmarkFilter(),
+            .next = "bench --benchmark_list_tests"});
+  };
   if (options.plans) {
-    fmt::print("{}", plans(problems, batches, *backend));
+    const std::string found = plans(
+        problems, batches, [&](const std::string& name) { return filter.passes(name); }, *backend);
+    require_some(!found.empty(), "conv/resnet50:conv3_block2_2_conv/n64");
+    fmt::print("{}", found);
     return 0;
   }
 
@@ -175,13 +186,8 @@ int run(int argc, char** argv) {
   std::vector<Case> cases = op_cases(problems, setting, *backend);
   for (const auto& more : {chain_cases(sizes, setting, *backend), network_cases(sizes, setting, *backend)})
     cases.insert(cases.end(), more.begin(), more.end());
-  const Filter filter(benchmark::GetBenchmarkFilter());
   std::erase_if(cases, [&](const Case& one) { return !filter.passes(one.name) || !one.exists(*backend); });
-  if (cases.empty())
-    fail(ExitCode::usage, "no case fits the filter",
-         {.expected = "a part of a name such as conv_forward/resnet50:conv3_block2_2_conv/cuda/bf16/n64",
-          .found = benchmark::GetBenchmarkFilter(),
-          .next = "bench --benchmark_list_tests"});
+  require_some(!cases.empty(), "conv_forward/resnet50:conv3_block2_2_conv/cuda/bf16/n64");
   const bool lists = asked("--benchmark_list_tests") && !asked("--benchmark_list_tests=false");
   const Roofs roofs = lists ? Roofs{} : measure_roofs(*backend, large_bytes);
   const Device device = backend->device();

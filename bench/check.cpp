@@ -86,8 +86,9 @@ void compare(const Output& output, const std::vector<double>& got, const Held& h
     plain_error = std::max(plain_error, std::abs(rounded(held.plain[i] * held.times, bits) - exact));
   }
   const double bound = rule.exact ? 0 : error_bound(largest, plain_error, bits, rule.factor_bits, rule.additions);
-  for (std::size_t i = 0; i < got.size(); ++i) {
-    const double exact = held.exact[i % held.exact.size()] * held.times;
+  for (std::size_t i = 0, few = 0; i < got.size(); ++i, ++few) {
+    if (few == held.exact.size()) few = 0;
+    const double exact = held.exact[few] * held.times;
     const bool right = rule.exact ? got[i] == rounded(exact, bits) : std::abs(got[i] - exact) <= bound;
     if (!right && verdict.wrong++ == 0)
       verdict.first = fmt::format("{}{} is {} and not {}{}", output.name,

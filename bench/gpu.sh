@@ -17,7 +17,7 @@ Stages:
   tests      every op on the GPU, f32, tf32 and bf16, against the reference
   golden     whole networks on the GPU against what Keras says of them
   parity     losses of a few training steps: GPU against CPU, recorded steps against queued ones   [Python]
-  kernels    ops that move memory, on tensors larger than any cache, beside the copy rate
+  kernels    ops that move memory, on tensors larger than any cache, beside the copy rate; chains of ops, fused and not
   memcheck   the ops' tests under compute-sanitizer: accesses out of bounds                        [compute-sanitizer]
   racecheck  the same: races in shared memory                                                      [compute-sanitizer]
   gaps       the share of a step in which no kernel runs                                           [Python, nsys]
@@ -32,7 +32,7 @@ Options:
   --batches A,B     of peers [default 32,256]
   --rounds N        of peers [default 3]
   --filter GLOB     of the tests under compute-sanitizer, as GoogleTest takes it [default: f32 and bf16, vendors' ops few]
-  --limit SECONDS   for every stage [default: 1200, sanitizers and gaps 3600, peers 6 hours]
+  --limit SECONDS   for every stage [default: 1200, kernels, sanitizers and gaps 3600, peers 6 hours]
 
 Libraries: cuDNN 9 and cuBLASLt are found where the loader looks. Where they come from Python packages, add their folders:
     export LD_LIBRARY_PATH=$(echo SITE-PACKAGES/nvidia/*/lib | tr ' ' ':')
@@ -166,6 +166,8 @@ run_kernels() {
     [ "$device" = cpu ] && [ $precision = bf16 ] && continue
     "$tree/bench/bench" --device "$device" --precision $precision --benchmark_filter=/large "${small[@]}" \
       --benchmark_out="$out/kernels-$precision.json"
+    [ "$device" = cpu ] || "$tree/bench/bench" --device "$device" --precision $precision --size 96 --batch 256 \
+      --benchmark_filter='^chain_.*/(resnet50|mobilenet|efficientnet_v2_b0):' --benchmark_out="$out/chains-$precision.json"
   done
   local slow
   slow=$(awk '/^Large cases under/ {on = 1; next} !/^  / {on = 0} on {++n} END {print n + 0}' "$out/kernels.log")
@@ -203,7 +205,7 @@ run_peers() {
 
 limit_of() {
   case $1 in
-    memcheck | racecheck | gaps) echo "${limit:-3600}" ;;
+    kernels | memcheck | racecheck | gaps) echo "${limit:-3600}" ;;
     peers) echo "${limit:-21600}" ;;
     *) echo "${limit:-1200}" ;;
   esac

@@ -94,14 +94,17 @@ std::string json(const Problems& problems) {
   return Json{{"microtome_schema", "1"}, {"problems", all}, {"too_small", left_out}}.dump(2) + "\n";
 }
 
-std::string plans(const Problems& problems, const std::vector<int>& batches, Backend& backend) {
+std::string plans(const Problems& problems, const std::vector<int>& batches,
+                  const std::function<bool(const std::string&)>& wanted, Backend& backend) {
   std::string text;
   for (const Problem& problem : problems.all) {
     if (!std::holds_alternative<Conv>(problem.kind)) continue;
-    for (const int images : batches)
-      if (const std::shared_ptr<Op> op = op_of(problem, images, backend))
-        text += fmt::format("{}/{}/n{}{}: {}\n", problem.op, problem.label, images, problem.deferred ? "/deferred" : "",
-                            op->describe());
+    for (const int images : batches) {
+      const std::string name =
+          fmt::format("{}/{}/n{}{}", problem.op, problem.label, images, problem.deferred ? "/deferred" : "");
+      if (!wanted(name)) continue;
+      if (const std::shared_ptr<Op> op = op_of(problem, images, backend)) text += fmt::format("{}: {}\n", name, op->describe());
+    }
   }
   return text;
 }

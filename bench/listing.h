@@ -4,6 +4,7 @@
 #include "bench/problems.h"
 #include "engine/backend.h"
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -13,7 +14,8 @@ namespace microtome::bench {
 std::string table(const Problems& problems);
 std::string json(const Problems& problems);
 
-/// The plan that each convolution would get whose name fits: "label/n64: forward cudnn engine 62, …".
-std::string plans(const Problems& problems, const std::vector<int>& batches, Backend& backend);
+/// The plan that a convolution gets for each pass, where its name, "conv/resnet50:conv1_conv/n64", is wanted.
+std::string plans(const Problems& problems, const std::vector<int>& batches,
+                  const std::function<bool(const std::string&)>& wanted, Backend& backend);
 
 }  // namespace microtome::bench

@@ -93,12 +93,13 @@ std::vector<double> Tensors::read(const Tensor& tensor) const {
   const Shape& s = tensor.shape;
   const std::size_t size = size_bytes(tensor.dtype), count = static_cast<std::size_t>(s.count()),
                     c = static_cast<std::size_t>(s.c);
-  // A slice of channels ends before its last pixel's room does.
   std::vector<std::uint8_t> bytes(memory_bytes(tensor));
   backend_.read(bytes.data(), tensor.data, bytes.size());
-  std::vector<double> values(count);
-  for (std::size_t i = 0; i < count; ++i)
-    values[i] = load(&bytes[(i / c * static_cast<std::size_t>(tensor.strides.w) + i % c) * size], tensor.dtype);
+  std::vector<double> values;
+  values.reserve(count);
+  const std::size_t room = static_cast<std::size_t>(tensor.strides.w);
+  for (std::size_t pixel = 0; pixel < count / c; ++pixel)
+    for (std::size_t i = pixel * room; i < pixel * room + c; ++i) values.push_back(load(&bytes[i * size], tensor.dtype));
   return values;
 }
 

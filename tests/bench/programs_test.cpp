@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
+
 namespace microtome {
 namespace {
 
@@ -66,8 +68,10 @@ TEST(BenchProgramTest, AResultsFileSaysWhatWasMeasuredWhereAndHowItWas) {
 }
 
 TEST(BenchProgramTest, PlansAreSaidOfADeviceAndNotOfOneThatIsNotThere) {
-  const Outcome plans = run({"bench", "--device", "cpu", "--plans", "--batch", "2", "--size", "50"});
+  const Outcome plans =
+      run({"bench", "--device", "cpu", "--plans", "--batch", "2", "--size", "50", "--benchmark_filter=/b6@50:"});
   EXPECT_EQ(plans.code, 0) << plans.err;
+  EXPECT_EQ(std::count(plans.out.begin(), plans.out.end(), '\n'), 6) << plans.out;
   EXPECT_TRUE(contains(plans.out, "conv/b6@50:conv2d/n2: forward ")) << plans.out.substr(0, 500);
   const Outcome none = run({"bench", "--device", "cuda:77", "--plans"});
   EXPECT_EQ(none.code, 8);
