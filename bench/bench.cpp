@@ -45,7 +45,7 @@ Arguments declare(Options& o) {
                       {"bench --list", "bench --device cuda:0 --precision bf16 --benchmark_filter=conv_forward/resnet50:",
                        "bench --device cuda:0 --precision bf16 --benchmark_filter='/large|/cold' --benchmark_repetitions=5 "
                        "--benchmark_out=h200.json",
-                       "bench --device cpu --batch 4 --benchmark_filter='^pool' --samples 5",
+                       "bench --device cpu --batch 4 --benchmark_filter=^max_pool --samples 5",
                        "bench --device cuda:0 --precision bf16 --plans --batch 64 --benchmark_filter=/resnet50:"});
   arguments.add({.name = "device", .letter = 'd', .help = "auto, cpu, cuda:N or reference"}, o.device);
   arguments.add({.name = "precision", .letter = 'p', .help = "of activations and products"}, o.precision,
@@ -68,7 +68,6 @@ Arguments declare(Options& o) {
   arguments.add_flag({.name = "json", .help = "with --list: every problem, as JSON"}, o.json);
   arguments.add_flag({.name = "plans", .help = "the algorithm, or engine, knobs and workspace, that each convolution gets"},
                      o.plans);
-  arguments.heading("Google Benchmark's own, among them");
   return arguments;
 }
 

@@ -1,9 +1,12 @@
 #include "bench/machine.h"
 
+#include <algorithm>
 #include <array>
+#include <cctype>
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
+#include <sstream>
 #include <vector>
 
 namespace microtome::bench {
@@ -19,11 +22,23 @@ constexpr const char* query =
 
 std::optional<GpuState> gpu_state(const std::string& device) {
   if (!device.starts_with("cuda:")) return std::nullopt;
-  const std::string command = query + device.substr(device.find(':') + 1) + " 2>/dev/null";
-  const std::unique_ptr<FILE, int (*)(FILE*)> pipe(popen(command.c_str(), "r"), pclose);
+  const char* visible = std::getenv("CUDA_VISIBLE_DEVICES");
+  const std::string id = nvidia_smi_id(std::atoi(device.c_str() + device.find(':') + 1), visible ? visible : "");
+  if (id.empty()) return std::nullopt;
+  const std::unique_ptr<FILE, int (*)(FILE*)> pipe(popen((query + id + " 2>/dev/null").c_str(), "r"), pclose);
   std::array<char, 512> line{};
   if (!pipe || !std::fgets(line.data(), line.size(), pipe.get())) return std::nullopt;
   return parse_gpu_state(line.data());
+}
+
+std::string nvidia_smi_id(int ordinal, const std::string& visible_devices) {
+  if (visible_devices.empty()) return std::to_string(ordinal);
+  std::istringstream entries(visible_devices);
+  std::string entry;
+  for (int i = 0; i <= ordinal; ++i)
+    if (!std::getline(entries, entry, ',')) return {};
+  const bool is_plain = std::all_of(entry.begin(), entry.end(), [](unsigned char c) { return std::isalnum(c) || c == '-'; });
+  return is_plain ? entry : std::string();
 }
 
 std::optional<GpuState> parse_gpu_state(const std::string& line) {

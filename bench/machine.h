@@ -15,6 +15,9 @@ struct GpuState {
 /// Of "cuda:N"; none for other devices, and where nvidia-smi is missing or says something else.
 std::optional<GpuState> gpu_state(const std::string& device);
 
+/// What nvidia-smi calls CUDA's GPU number N: where CUDA_VISIBLE_DEVICES is set, its N-th entry. Empty where there is none.
+std::string nvidia_smi_id(int ordinal, const std::string& visible_devices);
+
 /// Of a line of nvidia-smi's.
 std::optional<GpuState> parse_gpu_state(const std::string& line);
 

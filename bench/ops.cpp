@@ -3,10 +3,8 @@
 #include "engine/check.h"
 
 #include <algorithm>
-#include <cmath>
 #include <limits>
 #include <memory>
-#include <span>
 #include <type_traits>
 
 namespace microtome::bench {
@@ -15,7 +13,7 @@ namespace {
 
 constexpr int images_in_set = 8;                 // batches that a gather chooses from
 constexpr std::int64_t whole_dropout = 1 << 24;  // elements up to which the reference draws for the whole batch
-constexpr std::size_t gather_period = 196613;    // pixels' bytes, likewise; no multiple of an image's
+constexpr std::size_t gather_period = 196613;    // bytes after which a gather's images repeat; no multiple of an image's
 
 int room_of(const Problem& problem, Backend& backend) {
   return problem.reads_image ? std::max(problem.inputs[0].c, backend.image_channels()) : problem.inputs[0].c;

@@ -201,6 +201,14 @@ TEST(MachineTest, ALineOfNvidiaSmiIsReadAndAnotherIsNot) {
   EXPECT_FALSE(gpu_state("cpu"));
 }
 
+TEST(MachineTest, TheGpuIsTheOneThatCudaSees) {
+  EXPECT_EQ(nvidia_smi_id(0, ""), "0");
+  EXPECT_EQ(nvidia_smi_id(1, "3,5"), "5");
+  EXPECT_EQ(nvidia_smi_id(0, "GPU-1b2c"), "GPU-1b2c");
+  EXPECT_EQ(nvidia_smi_id(2, "3,5"), "");
+  EXPECT_EQ(nvidia_smi_id(0, "0; echo"), "");
+}
+
 }  // namespace
 }  // namespace microtome::bench
 
