@@ -1,5 +1,6 @@
 // A case of every op runs and is right; one that is broken on purpose is found out, and ends the program with 7.
 #include "bench/cases.h"
+#include "bench/listing.h"
 #include "bench/machine.h"
 #include "bench/runner.h"
 #include "kernels/backend.h"
@@ -187,6 +188,15 @@ TEST(VerdictTest, ALargeCaseSlowerThanAskedForEndsWithSeven) {
   EXPECT_EQ(exit_code(backend, "add_forward", beyond_reach, {.samples = 1, .at_least = 0.8, .judges = true}), 7);
   EXPECT_EQ(exit_code(backend, "add_forward", beyond_reach, {.samples = 1, .at_least = 0.8}), 0);
   EXPECT_EQ(exit_code(backend, "add_forward", {1, 1, 1}, {.samples = 1, .at_least = 0.8, .judges = true}), 0);
+}
+
+TEST(PlansTest, AConvolutionsEnginesAndWorkspacesAreSaid) {
+  const std::unique_ptr<Backend> backend = make_host_cuda_backend(Precision::bf16, in_order);
+  const std::string text = plans(
+      enumerate({50}), {batch}, [](const std::string& name) { return name == "conv/b6@50:conv2d_1/n4"; }, *backend);
+  for (const char* part : {"conv/b6@50:conv2d_1/n4: forward cudnn engine ", ", backward_data cudnn engine ",
+                           ", backward_filter cudnn engine ", " workspace "})
+    EXPECT_NE(text.find(part), std::string::npos) << part << " in " << text;
 }
 
 TEST(MachineTest, ALineOfNvidiaSmiIsReadAndAnotherIsNot) {
