@@ -21,6 +21,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <iterator>
 #include <regex>
 #include <string>
 #include <string_view>
@@ -32,7 +33,7 @@ namespace {
 constexpr double listed_below = 0.8;  // of the copy rate, where nothing else is asked for
 
 struct Options {
-  std::string device = "auto", precision = "f32", batches = "32,256", sizes = "96,50";
+  std::string device = "auto", precision = "f32", batches = "32,256", sizes = "96,50", net;
   int large_mb = 512, samples = 20;
   double at_least = listed_below;
   bool judges = false, list = false, json = false, plans = false;
@@ -52,6 +53,8 @@ Arguments declare(Options& o) {
                 {"f32", "tf32", "bf16"});
   arguments.add({.name = "batch", .letter = 'b', .placeholder = "N,N", .help = "batch sizes", .unit = "images"}, o.batches);
   arguments.add({.name = "size", .placeholder = "N,N", .help = "sides of the images", .unit = "pixels"}, o.sizes);
+  arguments.add({.name = "net", .placeholder = "NAME", .help = "what one network has, under the names it has for all twelve"},
+                o.net);
   arguments.add({.name = "samples", .help = "replays of a case, of which the median counts"}, o.samples, {1, 1'000'000});
   arguments.add({.name = "large-mb",
                  .help = "of a large case's largest tensor, and of what cold cases run through: four times the largest cache",
@@ -111,6 +114,12 @@ class Filter {
   std::regex regex_{"."};
 };
 
+/// Whether a name's second part speaks of the network: "chain_forward/resnet50:…", "network_step/resnet50@50/…".
+bool is_of(const std::string& name, const std::string& net) {
+  const std::string label = name.substr(name.find('/') + 1);
+  return label.starts_with(net) && (net.empty() || std::string_view("/:@").find(label[net.size()]) != std::string_view::npos);
+}
+
 void add_context(const Device& device, const Options& options, const Roofs& roofs) {
   const auto add = [](const std::string& key, const std::string& value) { benchmark::AddCustomContext(key, value); };
   add("microtome_schema", "1");
@@ -120,6 +129,7 @@ void add_context(const Device& device, const Options& options, const Roofs& roof
   add("compiler", __VERSION__);
   add("commit", std::string(commit()));
   add("precision", options.precision);
+  add("sizes", options.sizes);
   add("roof_copy_bytes_per_second", fmt::format("{:.4g}", roofs.copy));
   add("roof_resident_copy_bytes_per_second", fmt::format("{:.4g}", roofs.resident_copy));
   add("roof_product_flop_per_second", fmt::format("{:.4g}", roofs.product));
@@ -158,6 +168,11 @@ int run(int argc, char** argv) {
   if (benchmark::ReportUnrecognizedArguments(left, googles.data())) return static_cast<int>(ExitCode::usage);
 
   Problems problems = enumerate(sizes);
+  const std::string net(options.net.empty() ? "" : find_network(options.net).name);
+  if (!net.empty())
+    std::erase_if(problems.all, [&](const Problem& problem) {
+      return std::none_of(problem.uses.begin(), problem.uses.end(), [&](const auto& use) { return use.first.first == net; });
+    });
   if (options.list) {
     fmt::print("{}", options.json ? json(problems) : table(problems));
     return 0;
@@ -184,7 +199,7 @@ int run(int argc, char** argv) {
   const Setting setting{options.precision, factor_bits(precision), batches, large_bytes};
   std::vector<Case> cases = op_cases(problems, setting, *backend);
   for (const auto& more : {chain_cases(sizes, setting, *backend), network_cases(sizes, setting, *backend)})
-    cases.insert(cases.end(), more.begin(), more.end());
+    std::copy_if(more.begin(), more.end(), std::back_inserter(cases), [&](const Case& one) { return is_of(one.name, net); });
   std::erase_if(cases, [&](const Case& one) { return !filter.passes(one.name) || !one.exists(*backend); });
   require_some(!cases.empty(), "conv_forward/resnet50:conv3_block2_2_conv/cuda/bf16/n64");
   const bool lists = asked("--benchmark_list_tests") && !asked("--benchmark_list_tests=false");

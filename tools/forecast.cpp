@@ -3,6 +3,7 @@
 #include "engine/check.h"
 #include "engine/model.h"
 #include "tools/arguments.h"
+#include "tools/benched.h"
 #include "tools/planning_backend.h"
 #include "tools/run_folder.h"
 #include "tools/settings.h"
@@ -47,6 +48,7 @@ Precision of_the_study(const Datasheet& device) {
 
 struct ForecastSettings {
   std::string net, precision = "f32", plan = "applied";
+  std::string bench, measured;
   int batch_size = 32, images = 262144, size = 96;
   bool json = false;
 };
@@ -62,6 +64,14 @@ Arguments declare(ForecastSettings& s) {
   arguments.add({.name = "batch-size", .letter = 'b', .help = "of a step", .unit = "images"}, s.batch_size, {1, 65536});
   arguments.add({.name = "images", .help = "in an epoch", .unit = "images"}, s.images, {1, 100'000'000});
   arguments.add({.name = "size", .help = "side of an image", .unit = "pixels"}, s.size, {8, 1024});
+  arguments.add({.name = "bench",
+                 .placeholder = "FILE",
+                 .help = "results of `bench` instead of datasheets: each op of the network as often as a step has it"},
+                s.bench);
+  arguments.add({.name = "measured",
+                 .placeholder = "DIR",
+                 .help = "with --bench: a profile's folder, or a run's, of one network on the same device, to compare"},
+                s.measured);
   arguments.add_flag({.name = "json", .help = "one JSON document instead of tables"}, s.json);
   return arguments;
 }
@@ -93,6 +103,68 @@ std::vector<Subject> subjects(const ForecastSettings& s) {
 std::string cell(std::optional<double> seconds) {
   if (!seconds) return "-";
   return *seconds < 9.95 ? fmt::format("{:.2f}", *seconds) : fmt::format("{:.1f}", *seconds);
+}
+
+/// From a results file, beside what was measured.
+int forecast_benched(ForecastSettings s, const Arguments& arguments) {
+  const Results results = read_results(s.bench);
+  std::optional<MeasuredStep> measured;
+  if (!s.measured.empty()) {
+    measured = measured_step(s.measured);
+    const auto require_same = [&](std::string_view option, auto& ours, const auto& theirs) {
+      if (arguments.given(option) && ours != theirs)
+        fail(ExitCode::usage, fmt::format("--{} is not what was measured", option),
+             {.where = s.measured, .expected = fmt::format("{}", theirs), .found = fmt::format("{}", ours)});
+      ours = theirs;
+    };
+    require_same("net", s.net, measured->net);
+    require_same("batch-size", s.batch_size, measured->batch);
+    require_same("precision", s.precision, measured->precision);
+    if (measured->side > 0) require_same("size", s.size, measured->side);
+    if (results.said("device") != measured->device)
+      fail(ExitCode::usage, "the bench and the measurement are of different devices",
+           {.where = s.bench, .expected = measured->device, .found = results.said("device")});
+  }
+  const double steps = static_cast<double>(s.images) / s.batch_size;
+  Json document = {{"schema", "microtome.forecast.1"}, {"bench", s.bench},   {"device", results.said("device_description")},
+                   {"batch_size", s.batch_size},       {"images", s.images}, {"size", s.size},
+                   {"networks", Json::array()}};
+  std::string text = fmt::format(
+      "{}; batch {}, {}x{}, {} images an epoch; batch-norms applied, one op after another\n\n"
+      "{:<20}{:>12}{:>12}{:>12}{:>9}{:>18}\n",
+      results.said("device_description"), s.batch_size, s.size, s.size, with_separators(s.images), "", "step, ms", "epoch, s",
+      "measured, s", "error", "pieces benched");
+  std::string missing;
+  for (const Subject& subject : subjects(s)) {
+    if (subject.frozen_base) continue;
+    const std::string name(subject.network->name);
+    BenchedStep step;
+    try {
+      step = benched_step(results, name, s.size, s.batch_size);
+    } catch (const Error&) {
+      if (!s.net.empty()) throw;
+      continue;
+    }
+    Json json = {{"net", name},           {"step_seconds", step.seconds},    {"epoch_seconds", step.seconds * steps},
+                 {"pieces", step.pieces}, {"pieces_benched", step.measured}, {"missing", step.missing}};
+    std::string beside = fmt::format("{:>12}{:>9}", "", "");
+    if (measured) {
+      const double error = step.seconds / measured->seconds - 1;
+      beside = fmt::format("{:>12.2f}{:>9}", measured->seconds * steps, fmt::format("{:+.1f}%", 100 * error));
+      json["measured_step_seconds"] = measured->seconds;
+      json["error"] = error;
+    }
+    text += fmt::format("{:<20}{:>12.3f}{:>12.2f}{}{:>18}\n", name, step.seconds * 1e3, step.seconds * steps, beside,
+                        fmt::format("{} of {}", step.measured, step.pieces));
+    constexpr std::size_t shown = 10;
+    for (std::size_t i = 0; i < std::min(step.missing.size(), shown); ++i) missing += fmt::format("  {}\n", step.missing[i]);
+    if (step.missing.size() > shown) missing += fmt::format("  and {} more of {}\n", step.missing.size() - shown, name);
+    document["networks"].push_back(std::move(json));
+  }
+  if (document["networks"].empty())
+    fail(ExitCode::data, "the results have none of the networks at this size and batch", {.where = s.bench});
+  fmt::print("{}", s.json ? to_text(document) : missing.empty() ? text : text + "\nnot in the results:\n" + missing);
+  return 0;
 }
 
 }  // namespace
@@ -144,6 +216,10 @@ int forecast(int argc, const char* const* argv) {
   ForecastSettings s;
   Arguments arguments = declare(s);
   if (!arguments.parse(argc, argv)) return 0;
+  if (!s.measured.empty() && s.bench.empty())
+    fail(ExitCode::usage, "--measured is to be compared with --bench",
+         {.next = "profile forecast --bench FILE --measured DIR"});
+  if (!s.bench.empty()) return forecast_benched(s, arguments);
   const Precision precision = precision_named(s.precision);
   const bool defers = s.plan == "deferred";
   const double steps = static_cast<double>(s.images) / s.batch_size;
