@@ -1,4 +1,5 @@
 // Where an epoch's seconds go, by row and pass and by kernel, worked out from a few steps; `profile diff`, `profile forecast`.
+#include "data/gzip.h"
 #include "engine/check.h"
 #include "engine/nearest.h"
 #include "tools/forecast.h"

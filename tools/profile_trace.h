@@ -12,6 +12,4 @@ namespace microtome {
 /// `device`: what the lanes belong to.
 std::string trace_events(std::span<const Recorded> steps, std::string_view device);
 
-std::string gzip(std::string_view text);
-
 }  // namespace microtome

@@ -1,12 +1,14 @@
 // What scripts and people rely on in `profile`: sums, files, exit codes and messages, seen from outside.
+#include "data/gzip.h"
 #include "tools/process.h"
 #include "tools/profile_trace.h"
 
 #include <gtest/gtest.h>
-#include <zlib.h>
+
 #include <nlohmann/json.hpp>
 
 #include <cmath>
+#include <cstdlib>
 #include <map>
 
 namespace fs = std::filesystem;
@@ -20,18 +22,12 @@ bool contains(const std::string& text, const std::string& part) {
   return text.find(part) != std::string::npos;
 }
 
+/// By the program of that name.
 std::string gunzip(const std::string& packed) {
-  z_stream stream{};
-  inflateInit2(&stream, 15 + 16);
-  std::string text(64 << 20, '\0');
-  stream.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(packed.data()));
-  stream.avail_in = static_cast<uInt>(packed.size());
-  stream.next_out = reinterpret_cast<Bytef*>(text.data());
-  stream.avail_out = static_cast<uInt>(text.size());
-  EXPECT_EQ(inflate(&stream, Z_FINISH), Z_STREAM_END);
-  text.resize(stream.total_out);
-  inflateEnd(&stream);
-  return text;
+  const TemporaryFolder folder;
+  write_text(folder / "text.gz", packed);
+  EXPECT_EQ(std::system(("gunzip " + (folder / "text.gz").string()).c_str()), 0);
+  return text_of(folder / "text");
 }
 
 /// One small profile of b6 for all tests.
