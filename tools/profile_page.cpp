@@ -94,7 +94,7 @@ std::vector<RowTimes> row_times(const Profile& p) {
 
 std::string tone_legend() {
   std::string html = "<p class=\"legend\">";
-  for (const Tone& t : tones) html += fmt::format("<i style=\"background: {}\"></i>{}", t.colour, t.name);
+  for (const Tone& t : tones) html += fmt::format("<span><i style=\"background: {}\"></i>{}</span>", t.colour, t.name);
   return html + "</p>";
 }
 
@@ -207,7 +207,7 @@ std::string layers_section(const Profile& p) {
   std::vector<LayerLine> lines = by_saving(p);
   lines.resize(std::min<std::size_t>(lines.size(), 20));
   std::string html =
-      "<section><h2>Layers by the seconds that an epoch could save</h2><table><tr><th>row and pass</th><th>s an "
+      "<section><h2>Layers by the seconds that an epoch could save</h2><table class=\"wide\"><tr><th>row and pass</th><th>s an "
       "epoch</th><th>ms a step</th><th>GFLOP (A)</th>"
       "<th>MB (A)</th><th>GFLOP/s</th><th>GB/s</th><th>of its roof</th><th>saves, s</th></tr>\n";
   for (const LayerLine& l : lines) {
@@ -227,7 +227,7 @@ std::string layers_section(const Profile& p) {
 std::string kernels_section(const Profile& p) {
   if (p.kernels.empty()) return "";
   std::string html =
-      "<section><h2>Kernels</h2><table><tr><th>kernel</th><th>s an epoch</th><th>%</th><th>a step</th><th>us "
+      "<section><h2>Kernels</h2><table class=\"wide\"><tr><th>kernel</th><th>s an epoch</th><th>%</th><th>a step</th><th>us "
       "each</th><th>registers</th><th>shared</th><th>local</th><th>for</th></tr>\n";
   for (std::size_t i = 0; i < std::min<std::size_t>(p.kernels.size(), 30); ++i) {
     const KernelLine& k = p.kernels[i];
@@ -271,20 +271,27 @@ std::string plans_section(const Profile& p) {
   for (const PlannedKernel& k : p.plans) rows[k.implementation].push_back(p.rows[static_cast<std::size_t>(k.row)]);
   std::string html = "<section><h2>Plans</h2><table class=\"facts\">";
   for (const auto& [what, of] : rows)
-    html += fmt::format("<tr><td>{}</td><td>{} op{}: {}{}</td></tr>\n", escape(what), of.size(), of.size() > 1 ? "s" : "",
-                        escape(of.front()), of.size() > 1 ? ", …" : "");
+    html += fmt::format("<tr><td>{}{}</td><td>{}</td></tr>\n", escape(of.front()),
+                        of.size() > 1 ? fmt::format(" and {} more", of.size() - 1) : "", escape(what));
   return html + "</table></section>\n";
 }
 
-constexpr std::string_view more_style =
-    "<style>table.ledger { margin-top: 18px; } table.ledger i { display: inline-block; width: 12px; height: 12px; "
-    "border-radius: 3px; margin-right: 9px; } "
-    "table.ledger td:last-child { text-align: left; color: var(--soft); } tr.total td { font-weight: 650; } "
-    "table.advice td { white-space: normal; vertical-align: top; } table.advice td:last-child, table.advice th:last-child { "
-    "text-align: left; color: var(--soft); } "
-    "td.kernel { max-width: 360px; overflow: hidden; text-overflow: ellipsis; } p.soft { color: var(--soft); margin: 12px 0 0; "
-    "font-size: 14px; } "
-    "summary { cursor: pointer; font-size: 19px; font-weight: 650; } details[open] summary { margin-bottom: 12px; }</style>\n";
+constexpr std::string_view more_style = R"(<style>
+table.ledger { margin-top: 18px; }
+table.ledger i, p.legend i { display: inline-block; width: 12px; height: 12px; border-radius: 3px; margin-right: 9px; }
+p.legend { color: var(--soft); font-size: 14px; margin: 4px 0 0; }
+p.legend span { margin-right: 26px; }
+table.ledger td:last-child { text-align: left; color: var(--soft); }
+tr.total td { font-weight: 650; }
+table.advice td { white-space: normal; vertical-align: top; }
+table.advice td:last-child, table.advice th:last-child { text-align: left; color: var(--soft); }
+table.wide { font-size: 14px; width: 100%; }
+td.kernel { max-width: 330px; overflow: hidden; text-overflow: ellipsis; }
+p.soft { color: var(--soft); margin: 12px 0 0; font-size: 14px; }
+summary { cursor: pointer; font-size: 19px; font-weight: 650; }
+details[open] summary { margin-bottom: 12px; }
+</style>
+)";
 
 }  // namespace
 
@@ -318,7 +325,7 @@ std::string to_html(const Profile& p) {
   html += plot_section("Memory over a step", memory_script(p)) + "</div>\n";
   if (!p.layers.empty()) html += layers_section(p) + kernels_section(p);
   if (!p.layers.empty()) html += kinds_section(p) + rows_section(p);
-  html += "<div class=\"pair\">" + plans_section(p) + facts_section("Machine and method", facts) + "</div>\n";
+  html += plans_section(p) + facts_section("Machine and method", facts);
   html +=
       "<footer>Roofline: passes that multiply; the area of a point is its share of a step. Memory: the dashed line is the "
       "loss.</footer>\n";

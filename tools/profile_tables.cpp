@@ -374,9 +374,9 @@ std::string memory_text(const Profile& p, int top) {
 std::string plans_text(const Profile& p) {
   std::map<std::string, std::vector<std::string>> rows;
   for (const PlannedKernel& k : p.plans) rows[k.implementation].push_back(p.rows[static_cast<std::size_t>(k.row)]);
-  std::string text = "\nPLANS: what runs, and for how many ops\n";
+  std::string text = "\nPLANS: for how many ops what runs\n";
   for (const auto& [what, of] : rows)
-    text += fmt::format("  {:<56}{:>5}  {}{}\n", what, of.size(), of.front(), of.size() > 1 ? " and others" : "");
+    text += fmt::format("{:>5}  {:<34}  {}\n", of.size(), of.size() > 1 ? of.front() + " and others" : of.front(), what);
   return text;
 }
 
