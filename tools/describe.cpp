@@ -2,13 +2,14 @@
 #include "engine/check.h"
 #include "nets/nets.h"
 #include "tools/arguments.h"
+#include "tools/layer_counts.h"
+#include "tools/paper.h"
 #include "tools/program.h"
 #include "tools/settings.h"
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
-#include <algorithm>
 
 namespace microtome {
 namespace {
@@ -29,28 +30,6 @@ bool is_input(const Row& row) {
   return row.kind == "input_layer";
 }
 
-/// How many convolutions and dense layers the longest way from image to output has: the number in ResNet50's name.
-int longest_path(const Graph& graph) {
-  std::vector<int> depth;
-  for (const GraphOp& op : graph.ops()) {
-    int deepest = 0;
-    for (const int input : op.inputs) deepest = std::max(deepest, depth[static_cast<std::size_t>(input)]);
-    depth.push_back(deepest + (std::holds_alternative<Conv>(op.kind) || std::holds_alternative<Dense>(op.kind)));
-  }
-  return depth[static_cast<std::size_t>(graph.output())];
-}
-
-/// The rules by which the paper's "depth" was counted [Bonnet2021, Table 1]: len(model.layers) for b2, b6, VGG19 and EfficientNetV2,
-/// layers with weights, taken from Keras' list of the 1000-class models, for the others; and the rule of the networks' names.
-Json layer_counts(const Network& network, const Graph& graph) {
-  std::int64_t layers = 0, with_weights = 0;
-  for (const Row& row : graph.rows()) {
-    layers += !is_input(row) || network.top;  // b2 and b6 are Sequential, whose layers leave the input out
-    with_weights += !row.parameters.empty();
-  }
-  return {{"keras_layers", layers}, {"weight_layers", with_weights}, {"longest_path", longest_path(graph)}};
-}
-
 Json parameter_counts(const Graph& graph) {
   const std::int64_t total = graph.parameter_count(), trainable = graph.parameter_count(true);
   return {{"total", total}, {"trainable", trainable}, {"non_trainable", total - trainable}};
@@ -65,11 +44,15 @@ std::int64_t activation_bytes(const Graph& graph) {
 
 Json to_json(const Network& network, Extent image, Head head) {
   const Graph graph = network.build(image, head);
+  const LayerCounts layers = count_layers(network, graph);
   return {{"net", network.name},
           {"input", {image.h, image.w, 3}},
           {"parameters", parameter_counts(graph)},
           {"macs", graph.macs()},
-          {"layers", layer_counts(network, graph)}};
+          {"layers",
+           {{"keras_layers", layers.keras_layers},
+            {"weight_layers", layers.weight_layers},
+            {"longest_path", layers.longest_path}}}};
 }
 
 /// In Keras' order of layers, that of its summaries and weight files.
@@ -111,18 +94,6 @@ void print_rows(const Network& network, Extent image, Head head) {
              size_text(static_cast<std::size_t>(activation_bytes(graph))));
 }
 
-/// [Bonnet2021, Table 1] as printed; parameters in millions.
-struct Printed {
-  std::string_view net;
-  int depth;
-  double parameters;
-};
-constexpr Printed table_1[] = {
-    {"b2", 10, 9.4},           {"b6", 28, 2.4},           {"inception_v3", 189, 23.9},      {"vgg19", 25, 143.7},
-    {"resnet50", 107, 25.6},   {"mobilenet", 55, 4.3},    {"densenet121", 242, 8.1},        {"densenet169", 338, 14.3},
-    {"densenet201", 402, 20.2}, {"efficientnet_v2_b0", 273, 7.2}, {"efficientnet_v2_b1", 337, 8.2}, {"efficientnet_v2_b2", 252, 10.2},
-};
-
 /// What a network is at one size, or a dash where it is too small for it.
 struct Cost {
   std::string macs = "-", activations = "-";
@@ -148,22 +119,23 @@ void print_table() {
              "path", "params", "classes", "", "full", "transfer");
   for (const Network& network : networks()) {
     const Graph trained = network.build(96);
-    const Json layers = layer_counts(network, trained);
-    const auto printed = std::find_if(std::begin(table_1), std::end(table_1), [&](const Printed& p) { return p.net == network.name; });
-    int with_weights = layers["weight_layers"], path = layers["longest_path"];
+    const LayerCounts layers = count_layers(network, trained);
+    const PaperNetwork* printed = paper_network(network.name);
+    int with_weights = layers.weight_layers, path = layers.longest_path;
     std::string classes = "-", base = "-", transfer = "-";
     if (network.top) {
       const Graph top = network.build(network.published_size, Head::imagenet);
-      const Json top_layers = layer_counts(network, top);
-      with_weights = top_layers["weight_layers"], path = top_layers["longest_path"];
+      const LayerCounts top_layers = count_layers(network, top);
+      with_weights = top_layers.weight_layers, path = top_layers.longest_path;
       classes = millions(top.parameter_count());
       base = millions(network.build(96, Head::none).parameter_count());
       Graph frozen_base = network.build(96);
       frozen_base.freeze_base();
       transfer = with_separators(frozen_base.parameter_count(true));
     }
-    fmt::print("{:<19} | {:>7} | {:>7} {:>8} {:>8} | {:>5} M | {:>9} {:>9} {:>14} {:>14}\n", network.name, printed->depth,
-               layers["keras_layers"].get<int>(), with_weights, path, printed->parameters, classes, base,
+    fmt::print("{:<19} | {:>7} | {:>7} {:>8} {:>8} | {:>7} | {:>9} {:>9} {:>14} {:>14}\n", network.name,
+               printed ? fmt::format("{}", printed->depth) : "-", layers.keras_layers, with_weights, path,
+               printed ? fmt::format("{} M", printed->parameters) : "-", classes, base,
                with_separators(trained.parameter_count()), transfer);
   }
   fmt::print("\nKeras layers: of the trained model. With weights, longest path: of the 1000-class model where there is one; the longest path\n"

@@ -4,6 +4,7 @@
 #include "engine/model.h"
 #include "tools/arguments.h"
 #include "tools/benched.h"
+#include "tools/paper.h"
 #include "tools/planning_backend.h"
 #include "tools/run_folder.h"
 #include "tools/settings.h"
@@ -25,18 +26,6 @@ constexpr Datasheet all_datasheets[] = {
     {"B200", 2024, 80, 1100, 2250, 8000},
 };
 
-struct Measured {
-  std::string_view net;
-  bool frozen_base;
-  double k80, p100, v100, a100;
-};
-constexpr Measured table_2[] = {
-    {"b2", false, 325, 70, 47, 26},
-    {"b6", false, 562, 121, 78, 57},
-    {"inception_v3", true, 468, 143, 98, 100},
-    {"inception_v3", false, 1333, 393, 279, 270},
-};
-
 Precision precision_named(std::string_view name) {
   return name == "tf32" ? Precision::tf32 : name == "bf16" ? Precision::bf16 : Precision::f32;
 }
@@ -49,7 +38,7 @@ Precision of_the_study(const Datasheet& device) {
 struct ForecastSettings {
   std::string net, precision = "f32", plan = "applied";
   std::string bench, measured;
-  int batch_size = 32, images = 262144, size = 96;
+  int batch_size = 32, images = paper_epoch_images, size = 96;
   bool json = false;
 };
 
@@ -201,17 +190,6 @@ std::optional<double> bound_seconds(std::span<const Cost> step, const Datasheet&
   return seconds;
 }
 
-std::optional<double> study_seconds(std::string_view net, bool frozen_base, std::string_view gpu) {
-  for (const Measured& row : table_2) {
-    if (row.net != net || row.frozen_base != frozen_base) continue;
-    if (gpu == "K80") return row.k80;
-    if (gpu == "P100") return row.p100;
-    if (gpu == "V100") return row.v100;
-    if (gpu == "A100") return row.a100;
-  }
-  return std::nullopt;
-}
-
 int forecast(int argc, const char* const* argv) {
   ForecastSettings s;
   Arguments arguments = declare(s);
@@ -273,7 +251,7 @@ int forecast(int argc, const char* const* argv) {
       json["epoch_seconds"][std::string(device.gpu)] = seconds ? Json(*seconds) : Json(nullptr);
       const auto measured = study_seconds(subject.network->name, subject.frozen_base, device.gpu);
       if (!measured) continue;
-      const double bound = *bound_seconds(theirs, device, of_the_study(device)) * 262144 / 32;
+      const double bound = *bound_seconds(theirs, device, of_the_study(device)) * paper_epoch_images / 32;
       study += fmt::format("{:>18}", fmt::format("{:g} = {:.1f} x {}", *measured, *measured / bound, cell(bound)));
       json["study"][std::string(device.gpu)] = {{"seconds", *measured}, {"bound_seconds", bound}};
     }

@@ -31,9 +31,6 @@ std::vector<Cost> step_costs(const Network& network, Extent image, bool frozen_b
 /// Each call at the rate of FLOP or of bytes, whichever takes longer. Nothing where the device lacks the precision.
 std::optional<double> bound_seconds(std::span<const Cost> step, const Datasheet& device, Precision precision);
 
-/// Seconds of an epoch as the study measured them [Bonnet2021, Table 2].
-std::optional<double> study_seconds(std::string_view net, bool frozen_base, std::string_view gpu);
-
 /// `profile forecast`: the tables. Returns the program's exit code.
 int forecast(int argc, const char* const* argv);
 

@@ -1,5 +1,6 @@
 #include "tools/forecast.h"
 
+#include "tools/paper.h"
 #include "tools/planning_backend.h"
 
 #include <gtest/gtest.h>
