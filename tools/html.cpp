@@ -64,10 +64,13 @@ std::string escape(std::string_view text) {
   return escaped;
 }
 
-std::string plot_section(std::string_view heading, const std::string& script, std::string_view more) {
+std::string drawing(const std::string& script) {
   const std::optional<std::string> svg = run_gnuplot(script);
-  const std::string body = svg ? inline_svg(*svg) : "<p>No drawing: gnuplot was not found when this page was written.</p>";
-  return fmt::format("<section><h2>{}</h2>{}{}</section>\n", heading, body, more);
+  return svg ? inline_svg(*svg) : "<p>No drawing: gnuplot was not found when this page was written.</p>";
+}
+
+std::string plot_section(std::string_view heading, const std::string& script, std::string_view more) {
+  return fmt::format("<section><h2>{}</h2>{}{}</section>\n", heading, drawing(script), more);
 }
 
 std::optional<std::string> run_gnuplot(std::string_view script) {

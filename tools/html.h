@@ -18,7 +18,9 @@ using Facts = std::span<const std::pair<std::string, std::string>>;  // what, an
 std::string figures_row(Facts figures);                              // large, at the top
 std::string facts_section(std::string_view heading, Facts facts);
 
-/// What gnuplot draws, under a heading, and `more` below it; where gnuplot is missing the section says so.
+/// What gnuplot draws, or a sentence that it is missing.
+std::string drawing(const std::string& script);
+/// Under a heading, and `more` below it.
 std::string plot_section(std::string_view heading, const std::string& script, std::string_view more = "");
 
 /// A script's first lines, behind its `set terminal svg …`.

@@ -4,6 +4,7 @@
 #include "engine/model.h"
 #include "tools/program.h"
 #include "tools/run_folder.h"
+#include "tools/scores.h"
 #include "tools/settings.h"
 
 #include <span>
@@ -45,14 +46,6 @@ Arguments declare(PredictSettings& s) {
                 s.format, {"csv", "jsonl"});
   add_verbosity(arguments, s);
   return arguments;
-}
-
-/// As RFC 4180 quotes.
-std::string csv_field(const std::string& text) {
-  if (text.find_first_of(",\"\n\r") == std::string::npos) return text;
-  std::string quoted = "\"";
-  for (const char c : text) quoted += c == '"' ? std::string("\"\"") : std::string(1, c);
-  return quoted + '"';
 }
 
 std::string to_csv(const Images& images, std::span<const float> scores) {

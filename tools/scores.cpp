@@ -17,7 +17,8 @@ std::vector<std::string_view> fields_of(std::string_view line) {
   if (!line.empty() && line.back() == '\r') line.remove_suffix(1);
   std::vector<std::string_view> fields;
   for (std::size_t begin = 0; begin <= line.size();) {
-    const std::size_t end = std::min(line.find(',', begin), line.size());
+    const std::size_t closing = line.substr(begin).starts_with('"') ? line.find('"', begin + 1) : begin;  // a path may hold commas
+    const std::size_t end = std::min(line.find(',', std::min(closing, line.size())), line.size());
     std::string_view field = line.substr(begin, end - begin);
     while (!field.empty() && (field.front() == ' ' || field.front() == '"')) field.remove_prefix(1);
     while (!field.empty() && (field.back() == ' ' || field.back() == '"')) field.remove_suffix(1);
@@ -92,6 +93,13 @@ std::string to_text(const Verdict& v) {
       v.counts.false_negatives, v.counts.true_positives);
 }
 
+std::string csv_field(const std::string& text) {
+  if (text.find_first_of(",\"\n\r") == std::string::npos) return text;
+  std::string quoted = "\"";
+  for (const char c : text) quoted += c == '"' ? std::string("\"\"") : std::string(1, c);
+  return quoted + '"';
+}
+
 LabelledScores read_scores(const std::filesystem::path& file) {
   std::ifstream stream(file);
   std::string line;
@@ -110,6 +118,10 @@ LabelledScores read_scores(const std::filesystem::path& file) {
     return static_cast<std::size_t>(found - header.begin());
   };
   const std::size_t label_column = column("label"), score_column = column("score");
+  const auto optional_column = [&](std::string_view name) {
+    return static_cast<std::size_t>(std::find(header.begin(), header.end(), name) - header.begin());
+  };
+  const std::size_t id_column = optional_column("id"), group_column = optional_column("group");
 
   LabelledScores result;
   for (int row = 2; std::getline(stream, line); ++row) {
@@ -126,7 +138,10 @@ LabelledScores read_scores(const std::filesystem::path& file) {
     }
     result.labels.push_back(static_cast<std::uint8_t>(*label));
     result.scores.push_back(*score);
+    if (id_column < fields.size()) result.ids.emplace_back(fields[id_column]);
+    if (group_column < fields.size()) result.groups.emplace_back(fields[group_column]);
   }
+  if (std::ranges::all_of(result.groups, &std::string::empty)) result.groups.clear();
   if (result.labels.empty())
     fail(ExitCode::data, "the scores are empty", {.where = file.string(), .expected = "a line an image"});
   return result;

@@ -36,12 +36,16 @@ nlohmann::ordered_json to_json(std::span<const RocPoint> roc);  // [[fpr, tpr, t
 /// Lines for people.
 std::string to_text(const Verdict& verdict);
 
-/// A CSV file with the columns `label` (0 or 1) and `score` (0 to 1), in any order, among others. Throws Error(ExitCode::data)
-/// naming the line.
+/// A CSV file with the columns `label` (0 or 1) and `score` (0 to 1), in any order, among others; ids and groups (patients,
+/// slides) where it has `id` and `group`, else empty. Throws Error(ExitCode::data) naming the line.
 struct LabelledScores {
   std::vector<std::uint8_t> labels;
   std::vector<double> scores;
+  std::vector<std::string> ids, groups;
 };
 LabelledScores read_scores(const std::filesystem::path& file);
+
+/// A field of a CSV file, quoted where it must be.
+std::string csv_field(const std::string& text);
 
 }  // namespace microtome

@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <map>
 #include <numeric>
 
@@ -68,6 +69,51 @@ struct Placements {
     positives = placed(high, low, false);
     negatives = placed(low, high, true);
   }
+
+  /// The means over runs: the mean AUC is theirs.
+  Placements(std::span<const std::uint8_t> labels, Runs runs) : Placements(labels, runs.front()) {
+    for (const std::vector<double>& run : runs.subspan(1)) {
+      const Placements more(labels, run);
+      std::ranges::transform(positives, more.positives, positives.begin(), std::plus());
+      std::ranges::transform(negatives, more.negatives, negatives.begin(), std::plus());
+    }
+    for (double& share : positives) share /= static_cast<double>(runs.size());
+    for (double& share : negatives) share /= static_cast<double>(runs.size());
+  }
+};
+
+double mean_auc(std::span<const std::uint8_t> labels, Runs runs) {
+  require(!runs.empty(), "a mean AUC of no runs");
+  double sum = 0;
+  for (const std::vector<double>& scores : runs) sum += auc(labels, scores);  // which looks at the values too
+  return sum / static_cast<double>(runs.size());
+}
+
+/// One run's images by score, from the highest: an AUC of images that count several times or not at all in one pass.
+class WeightedAuc {
+ public:
+  WeightedAuc(std::span<const std::uint8_t> labels, std::span<const double> scores)
+      : labels_(labels), scores_(scores), order_(scores.size()) {
+    std::iota(order_.begin(), order_.end(), std::size_t{0});
+    std::ranges::sort(order_, std::greater(), [&](std::size_t i) { return scores[i]; });
+  }
+
+  double operator()(std::span<const int> clusters, std::span<const int> times, std::int64_t p, std::int64_t n) const {
+    std::int64_t twice_won = 0, below = n;
+    for (std::size_t i = 0; i < order_.size();) {
+      std::int64_t positives = 0, negatives = 0;
+      for (const double score = scores_[order_[i]]; i < order_.size() && scores_[order_[i]] == score; ++i)
+        (labels_[order_[i]] != 0 ? positives : negatives) += times[static_cast<std::size_t>(clusters[order_[i]])];
+      below -= negatives;
+      twice_won += positives * (2 * below + negatives);
+    }
+    return static_cast<double>(twice_won) / (2.0 * static_cast<double>(p) * static_cast<double>(n));
+  }
+
+ private:
+  std::span<const std::uint8_t> labels_;
+  std::span<const double> scores_;
+  std::vector<std::size_t> order_;
 };
 
 }  // namespace
@@ -90,7 +136,12 @@ TTest paired_test(std::span<const double> a, std::span<const double> b) {
 }
 
 AucTest delong_test(std::span<const std::uint8_t> labels, std::span<const double> a, std::span<const double> b) {
-  AucTest test{.auc_a = auc(labels, a), .auc_b = auc(labels, b)};  // which look at the values too
+  const std::vector<double> one_a(a.begin(), a.end()), one_b(b.begin(), b.end());
+  return delong_test(labels, Runs(&one_a, 1), Runs(&one_b, 1));
+}
+
+AucTest delong_test(std::span<const std::uint8_t> labels, Runs a, Runs b) {
+  AucTest test{.auc_a = mean_auc(labels, a), .auc_b = mean_auc(labels, b)};
   const Placements of_a(labels, a), of_b(labels, b);
   require_two(of_a.positives), require_two(of_a.negatives);
   const auto variance_of = [](const std::vector<double>& x, const std::vector<double>& y) {
@@ -109,35 +160,76 @@ AucTest delong_test(std::span<const std::uint8_t> labels, std::span<const double
   return test;
 }
 
+std::pair<double, double> mean_auc_ci95(std::span<const std::uint8_t> labels, Runs runs) {
+  const double area = mean_auc(labels, runs);
+  const Placements placed(labels, runs);
+  require_two(placed.positives), require_two(placed.negatives);
+  const auto share = [](const std::vector<double>& x) { return variance(x) / static_cast<double>(x.size()); };
+  const double half = quantile(complement(boost::math::normal_distribution<double>(), 0.025)) *
+                      std::sqrt(share(placed.positives) + share(placed.negatives));
+  return {std::max(0.0, area - half), std::min(1.0, area + half)};
+}
+
 std::pair<double, double> clustered_auc_ci95(std::span<const std::uint8_t> labels, std::span<const double> scores,
                                              std::span<const int> clusters, std::uint64_t seed, int draws) {
-  require(clusters.size() == labels.size() && scores.size() == labels.size(),
-          "labels, scores and clusters of different length");
-  auc(labels, scores);  // looks at the values, and for both classes
-  std::map<int, std::vector<std::size_t>> by_cluster;
-  for (std::size_t i = 0; i < clusters.size(); ++i) by_cluster[clusters[i]].push_back(i);
-  if (by_cluster.size() < 2)
+  const std::vector<double> one(scores.begin(), scores.end());
+  return clustered_auc_ci95(labels, Runs(&one, 1), clusters, seed, draws);
+}
+
+std::pair<double, double> clustered_auc_ci95(std::span<const std::uint8_t> labels, Runs runs, std::span<const int> clusters,
+                                             std::uint64_t seed, int draws) {
+  require(clusters.size() == labels.size(), "labels and clusters of different length");
+  mean_auc(labels, runs);  // looks at the values, and for both classes
+  struct Cluster {
+    std::size_t number;
+    std::int64_t positives = 0, negatives = 0;
+  };
+  std::map<int, Cluster> by_name;
+  for (std::size_t i = 0; i < clusters.size(); ++i) {
+    Cluster& cluster = by_name.try_emplace(clusters[i], Cluster{by_name.size()}).first->second;
+    ++(labels[i] != 0 ? cluster.positives : cluster.negatives);
+  }
+  if (by_name.size() < 2)
     fail(ExitCode::data, "an interval over clusters needs several", {.expected = "two or more", .found = "1"});
-  std::vector<const std::vector<std::size_t>*> members;
-  for (const auto& [cluster, images] : by_cluster) members.push_back(&images);
+  std::vector<int> number_of;
+  for (const int cluster : clusters) number_of.push_back(static_cast<int>(by_name.at(cluster).number));
+  std::vector<Cluster> members;
+  for (const auto& [name, cluster] : by_name) members.push_back(cluster);
+  std::vector<WeightedAuc> curves;
+  for (const std::vector<double>& run : runs) curves.emplace_back(labels, run);
 
   std::vector<double> areas;
   for (std::uint64_t word = 0; static_cast<int>(areas.size()) < draws;) {
-    std::vector<std::uint8_t> drawn_labels;
-    std::vector<double> drawn_scores;
+    std::vector<int> times(members.size());
+    std::int64_t positives = 0, negatives = 0;
     for (std::size_t k = 0; k < members.size(); ++k) {
-      const std::size_t pick = random_word(seed, stream::resampling, word++) % members.size();
-      for (const std::size_t i : *members[pick]) drawn_labels.push_back(labels[i]), drawn_scores.push_back(scores[i]);
+      const Cluster& drawn = members[random_word(seed, stream::resampling, word++) % members.size()];
+      ++times[drawn.number];
+      positives += drawn.positives, negatives += drawn.negatives;
     }
-    const auto positives = std::count(drawn_labels.begin(), drawn_labels.end(), std::uint8_t{1});
-    if (positives == 0 || positives == static_cast<std::ptrdiff_t>(drawn_labels.size())) continue;
-    areas.push_back(auc(drawn_labels, drawn_scores));
+    if (positives == 0 || negatives == 0) continue;
+    double sum = 0;
+    for (const WeightedAuc& curve : curves) sum += curve(number_of, times, positives, negatives);
+    areas.push_back(sum / static_cast<double>(curves.size()));
   }
   std::sort(areas.begin(), areas.end());
   const auto at = [&](double share) {
     return areas[static_cast<std::size_t>(share * static_cast<double>(areas.size() - 1) + 0.5)];
   };
   return {at(0.025), at(0.975)};
+}
+
+std::vector<double> holm(std::span<const double> p) {
+  std::vector<std::size_t> order(p.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::ranges::sort(order, std::less(), [&](std::size_t i) { return p[i]; });
+  std::vector<double> adjusted(p.size());
+  double highest = 0;
+  for (std::size_t k = 0; k < order.size(); ++k) {
+    highest = std::max(highest, std::min(1.0, static_cast<double>(order.size() - k) * p[order[k]]));
+    adjusted[order[k]] = highest;
+  }
+  return adjusted;
 }
 
 }  // namespace microtome

@@ -30,9 +30,21 @@ struct AucTest {
 };
 AucTest delong_test(std::span<const std::uint8_t> labels, std::span<const double> a, std::span<const double> b);
 
+/// Several scores of the same images each, as by networks from several seeds: of the mean AUCs. What other seeds would have given
+/// is not in it.
+using Runs = std::span<const std::vector<double>>;
+AucTest delong_test(std::span<const std::uint8_t> labels, Runs a, Runs b);
+std::pair<double, double> mean_auc_ci95(std::span<const std::uint8_t> labels, Runs runs);  // clipped to [0, 1]
+
 /// 95% percentile interval of the AUC when whole clusters (patients, slides) are drawn with replacement: images of one patient
 /// are no independent witnesses. Draws that hold one class only are drawn again.
 std::pair<double, double> clustered_auc_ci95(std::span<const std::uint8_t> labels, std::span<const double> scores,
                                              std::span<const int> clusters, std::uint64_t seed, int draws = 2000);
+/// Of the mean AUC, in each draw the same clusters for all.
+std::pair<double, double> clustered_auc_ci95(std::span<const std::uint8_t> labels, Runs runs, std::span<const int> clusters,
+                                             std::uint64_t seed, int draws = 2000);
+
+/// p-values adjusted so that the chance of any false alarm among them keeps to the level [Holm1979]; in their order.
+std::vector<double> holm(std::span<const double> p);
 
 }  // namespace microtome

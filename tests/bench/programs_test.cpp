@@ -16,16 +16,16 @@ bool contains(const std::string& text, const std::string& part) {
 }
 
 void expect_usage_error(const std::vector<std::string>& words, const std::string& message) {
-  const Outcome outcome = run(words);
+  const Ended outcome = run(words);
   EXPECT_EQ(outcome.code, 2) << outcome.err;
   EXPECT_TRUE(contains(outcome.err, message)) << outcome.err;
 }
 
 TEST(BenchProgramTest, ListNeedsNoDevice) {
-  const Outcome text = run({"bench", "--list", "--device", "cuda:0"});
+  const Ended text = run({"bench", "--list", "--device", "cuda:0"});
   EXPECT_EQ(text.code, 0) << text.err;
   EXPECT_TRUE(contains(text.out, "depthwise_conv")) << text.out;
-  const Outcome json = run({"bench", "--list", "--json", "--size", "96"});
+  const Ended json = run({"bench", "--list", "--json", "--size", "96"});
   EXPECT_GT(Json::parse(json.out).at("problems").size(), 500u);
 }
 
@@ -40,7 +40,7 @@ TEST(BenchProgramTest, MistakesAreNamed) {
 }
 
 TEST(BenchProgramTest, HelpHasExamplesAndBothKindsOfFlags) {
-  const Outcome help = run({"bench", "--help"});
+  const Ended help = run({"bench", "--help"});
   EXPECT_EQ(help.code, 0);
   for (const char* part : {"Examples", "--at-least", "--benchmark_out"}) EXPECT_TRUE(contains(help.out, part)) << part;
 }
@@ -48,7 +48,7 @@ TEST(BenchProgramTest, HelpHasExamplesAndBothKindsOfFlags) {
 TEST(BenchProgramTest, AResultsFileSaysWhatWasMeasuredWhereAndHowItWas) {
   const TemporaryFolder folder;
   const std::string file = (folder / "results.json").string();
-  const Outcome outcome =
+  const Ended outcome =
       run({"bench", "--device", "cpu", "--batch", "2", "--size", "50", "--samples", "2", "--large-mb", "1",
            "--benchmark_filter=^conv_forward/b6@50:", "--benchmark_repetitions=2", "--benchmark_out=" + file});
   ASSERT_EQ(outcome.code, 0) << outcome.err;
@@ -68,12 +68,12 @@ TEST(BenchProgramTest, AResultsFileSaysWhatWasMeasuredWhereAndHowItWas) {
 }
 
 TEST(BenchProgramTest, PlansAreSaidOfADeviceAndNotOfOneThatIsNotThere) {
-  const Outcome plans =
+  const Ended plans =
       run({"bench", "--device", "cpu", "--plans", "--batch", "2", "--size", "50", "--benchmark_filter=/b6@50:"});
   EXPECT_EQ(plans.code, 0) << plans.err;
   EXPECT_EQ(std::count(plans.out.begin(), plans.out.end(), '\n'), 6) << plans.out;
   EXPECT_TRUE(contains(plans.out, "conv/b6@50:conv2d/n2: forward ")) << plans.out.substr(0, 500);
-  const Outcome none = run({"bench", "--device", "cuda:77", "--plans"});
+  const Ended none = run({"bench", "--device", "cuda:77", "--plans"});
   EXPECT_EQ(none.code, 8);
   EXPECT_TRUE(contains(none.err, "there is no GPU cuda:77") || contains(none.err, "CUDA")) << none.err;
 }

@@ -52,7 +52,7 @@ class CompareTest : public testing::Test {
     write_text(folder / name, text);
     return (folder / name).string();
   }
-  static Outcome compare(std::vector<std::string> words) {
+  static Ended compare(std::vector<std::string> words) {
     words.insert(words.begin(), "../bench/compare");
     return run(words);
   }
@@ -61,7 +61,7 @@ class CompareTest : public testing::Test {
     bench.microseconds["conv2"] *= factor;
     return bench;
   }
-  static void expect_refused(const Outcome& outcome, int code, const std::string& what) {
+  static void expect_refused(const Ended& outcome, int code, const std::string& what) {
     EXPECT_EQ(outcome.code, code) << outcome.err;
     EXPECT_EQ(outcome.out, "");
     EXPECT_EQ(outcome.err.rfind("compare: error: ", 0), 0u) << outcome.err;
@@ -77,7 +77,7 @@ TEST_F(CompareTest, TheGateFailsForWhatIsSlowerByMore) {
   EXPECT_EQ(compare({before, after, "--gate", "10%"}).code, 0);
   EXPECT_EQ(compare({before, before, "--gate", "0%"}).code, 0);
   EXPECT_EQ(compare({after, before, "--gate", "5%"}).code, 0) << "what is faster fails no gate";
-  const Outcome text = compare({before, after, "--gate", "5%"}), json = compare({before, after, "--gate=5%", "--json"});
+  const Ended text = compare({before, after, "--gate", "5%"}), json = compare({before, after, "--gate=5%", "--json"});
   EXPECT_EQ(text.code, 7);
   EXPECT_EQ(json.code, 7);
   EXPECT_NE(text.out.find("\ngate 5%: failed by 1\n"), std::string::npos) << text.out;
@@ -88,7 +88,7 @@ TEST_F(CompareTest, TheGateFailsForWhatIsSlowerByMore) {
 }
 
 TEST_F(CompareTest, EffectsAreSecondsOfAnEpochAndAddUpByNetwork) {
-  const Outcome outcome = compare({file("before.json", Bench{}), file("after.json", slower(1.5)), "--json"});
+  const Ended outcome = compare({file("before.json", Bench{}), file("after.json", slower(1.5)), "--json"});
   const Json json = Json::parse(outcome.out), first = json["cases"][0], total = json["totals"][0];
   const double steps = 262'144.0 / 64;
   EXPECT_EQ(first["class"], "SLOWER");
@@ -97,13 +97,13 @@ TEST_F(CompareTest, EffectsAreSecondsOfAnEpochAndAddUpByNetwork) {
   EXPECT_EQ(total["case"], "total/resnet50/cuda/bf16/n64");
   EXPECT_NEAR(total["before_seconds"], 700e-6 * 2 * steps, 0.01 * 700e-6 * 2 * steps);
   EXPECT_NEAR(total["after_seconds"], 800e-6 * 2 * steps, 0.01 * 800e-6 * 2 * steps);
-  const Outcome csv = compare({file("before.json", Bench{}), file("after.json", slower(1.5)), "--csv"});
+  const Ended csv = compare({file("before.json", Bench{}), file("after.json", slower(1.5)), "--csv"});
   EXPECT_EQ(csv.out.rfind("class,case,before_s,after_s,change,low,high,floor,s_per_epoch\nSLOWER,conv_forward/", 0), 0u);
 }
 
 TEST_F(CompareTest, RunsOfUnchangedCodeSayWhatIsNoise) {
   const std::string before = file("before.json", Bench{}), after = file("after.json", slower(1.08));
-  const Outcome outcome = compare({"--floor", before, after, before, after, "--gate", "5%"});
+  const Ended outcome = compare({"--floor", before, after, before, after, "--gate", "5%"});
   EXPECT_EQ(outcome.code, 0) << outcome.out;
   EXPECT_EQ(outcome.out.find("SLOWER  "), std::string::npos) << outcome.out;
 }
@@ -119,7 +119,7 @@ TEST_F(CompareTest, WhatIsNotTheSameThingIsRefusedByName) {
   expect_refused(compare({before, batch}), 2, "batch 32");
   expect_refused(compare({before, before, "--floor", before, clocks}), 2, "clocks 1215 MHz");
   for (const std::string& other : {device, clocks, precision, batch}) {
-    const Outcome allowed = compare({before, other, "--allow-different", "--json"});
+    const Ended allowed = compare({before, other, "--allow-different", "--json"});
     EXPECT_EQ(allowed.code, 0) << allowed.err;
     for (const Json& one : Json::parse(allowed.out)["cases"]) EXPECT_TRUE(one.contains("change")) << one;
   }
@@ -128,7 +128,7 @@ TEST_F(CompareTest, WhatIsNotTheSameThingIsRefusedByName) {
 TEST_F(CompareTest, DifferentBatchesAreComparedByTheImage) {
   Bench half{.batch = 32};
   for (auto& [row, time] : half.microseconds) time /= 2;
-  const Outcome outcome =
+  const Ended outcome =
       compare({file("before.json", Bench{}), file("after.json", half), "--allow-different", "--gate", "0%", "--json"});
   EXPECT_EQ(outcome.code, 0) << outcome.out;
   EXPECT_EQ(Json::parse(outcome.out)["totals"][0]["class"], "SAME");

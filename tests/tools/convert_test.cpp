@@ -36,7 +36,7 @@ TEST_F(ConvertTest, WeightsGoThroughEveryFormAndBack) {
   const std::vector<float> weights = write("a.h5", "mobilenet", 96);
   const std::string said = "mobilenet with the study's head, 96x96, 3,491,521 parameters";
   for (const auto& [from, to] : {std::pair{"a.h5", "b.weights.h5"}, {"b.weights.h5", "c.checkpoint"}, {"c.checkpoint", "d.h5"}}) {
-    const Outcome outcome = run({"convert", path(from), path(to)});
+    const Ended outcome = run({"convert", path(from), path(to)});
     EXPECT_EQ(outcome.code, 0) << outcome.err;
     EXPECT_TRUE(contains(outcome.out, said)) << outcome.out;
   }
@@ -55,14 +55,14 @@ TEST_F(ConvertTest, TheNetworkTheHeadAndTheSizeAreGuessed) {
 
 TEST_F(ConvertTest, WithoutAnOutputTheFileIsListed) {
   write("b2.weights.h5", "b2", 50);
-  const Outcome whole = run({"convert", path("b2.weights.h5")});
+  const Ended whole = run({"convert", path("b2.weights.h5")});
   EXPECT_EQ(whole.code, 0) << whole.err;
   for (const char* part : {"conv2d_1", "(5, 5, 32, 64)", "4 layers with weights, 2,413,505 values", "fits b2 with the study's head"})
     EXPECT_TRUE(contains(whole.out, part)) << part << " in\n" << whole.out;
   Graph stranger;
   stranger.output(stranger.input(9) | conv(7, 9) | dense(1));
   write_weights(path("stranger.h5"), stranger, std::vector<float>(static_cast<std::size_t>(stranger.parameter_count())));
-  const Outcome other = run({"convert", path("stranger.h5")});
+  const Ended other = run({"convert", path("stranger.h5")});
   EXPECT_EQ(other.code, 0) << other.err;
   EXPECT_TRUE(contains(other.out, "(9, 9, 3, 7)")) << other.out;
   EXPECT_TRUE(contains(other.out, "fits none of the networks")) << other.out;
@@ -70,7 +70,7 @@ TEST_F(ConvertTest, WithoutAnOutputTheFileIsListed) {
 
 TEST_F(ConvertTest, AModelIsWrittenAsOnnx) {
   write("a.h5", "b2", 50);
-  const Outcome outcome = run({"convert", path("a.h5"), path("a.onnx")});
+  const Ended outcome = run({"convert", path("a.h5"), path("a.onnx")});
   EXPECT_EQ(outcome.code, 0) << outcome.err;
   EXPECT_TRUE(contains(text_of(path("a.onnx")), "microtome"));
 }
@@ -92,7 +92,7 @@ TEST_F(ConvertTest, WhatCannotBeIsRefusedAndNothingIsWritten) {
       {{"convert", path("base.h5"), path("x.onnx")}, 4, "with the study's head"},
   };
   for (const Bad& bad : all) {
-    const Outcome outcome = run(bad.words);
+    const Ended outcome = run(bad.words);
     EXPECT_EQ(outcome.code, bad.code) << outcome.err;
     EXPECT_TRUE(contains(outcome.err, bad.says)) << outcome.err;
     EXPECT_FALSE(std::filesystem::exists(bad.words[2]));

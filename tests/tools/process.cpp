@@ -65,7 +65,7 @@ void Process::send(int signal) const {
   kill(child_, signal);
 }
 
-Outcome Process::wait() {
+Ended Process::wait() {
   int status = 0;
   waitpid(child_, &status, 0);
   child_ = 0;
@@ -73,7 +73,7 @@ Outcome Process::wait() {
   return {code, text_of(folder_ / "out"), text_of(folder_ / "err")};
 }
 
-Outcome run(const std::vector<std::string>& words, std::optional<std::size_t> file_size_limit) {
+Ended run(const std::vector<std::string>& words, std::optional<std::size_t> file_size_limit) {
   return Process(words, file_size_limit).wait();
 }
 

@@ -12,7 +12,7 @@
 
 namespace microtome {
 
-struct Outcome {
+struct Ended {
   int code = -1;  // 128 + signal where one ended the program
   std::string out, err;
 };
@@ -25,14 +25,14 @@ class Process {
   Process(const Process&) = delete;
 
   void send(int signal) const;
-  Outcome wait();
+  Ended wait();
 
  private:
   pid_t child_ = 0;
   std::filesystem::path folder_;
 };
 
-Outcome run(const std::vector<std::string>& words, std::optional<std::size_t> file_size_limit = {});
+Ended run(const std::vector<std::string>& words, std::optional<std::size_t> file_size_limit = {});
 
 /// Waits until `condition` holds; false after a minute.
 bool wait_until(const std::function<bool()>& condition);

@@ -38,7 +38,7 @@ class ProfileProgramTest : public testing::Test {
     data = (*folder / "data").string();
     out = (*folder / "profile").string();
     write_small_pcam(data);
-    const Outcome outcome = run({"profile", "--net", "b6", "--data", data, "--device", "cpu", "-b", "8", "--steps", "4",
+    const Ended outcome = run({"profile", "--net", "b6", "--data", data, "--device", "cpu", "-b", "8", "--steps", "4",
                                  "--warm-up", "2", "--json", "--out", out});
     ASSERT_EQ(outcome.code, 0) << outcome.err;
     printed = outcome.out;
@@ -47,7 +47,7 @@ class ProfileProgramTest : public testing::Test {
   static void TearDownTestSuite() { folder.reset(); }
 
   static std::string fresh(const std::string& name) { return (*folder / name).string(); }
-  static Outcome profile_b6(std::vector<std::string> more) {
+  static Ended profile_b6(std::vector<std::string> more) {
     std::vector<std::string> words{"profile", "--net", "b6", "--data", data, "--device", "cpu"};
     words.insert(words.end(), more.begin(), more.end());
     return run(words);
@@ -143,7 +143,7 @@ TEST_F(ProfileProgramTest, MemoryFitsIntoTheArenaAtEachMoment) {
     for (int m = life["first"]; m <= life["last"]; ++m) use[m] += life["bytes"].get<double>();
     last = std::max<int>(last, life["last"]);
   }
-  const Outcome plan = run({"train", "--net", "b6", "--data", data, "--device", "cpu", "-b", "8", "--memory-plan", "--json"});
+  const Ended plan = run({"train", "--net", "b6", "--data", data, "--device", "cpu", "-b", "8", "--memory-plan", "--json"});
   ASSERT_EQ(plan.code, 0) << plan.err;
   double peak = 0;
   for (const auto& [moment, bytes] : use) peak = std::max(peak, bytes);
@@ -153,7 +153,7 @@ TEST_F(ProfileProgramTest, MemoryFitsIntoTheArenaAtEachMoment) {
 }
 
 TEST_F(ProfileProgramTest, TextShowsEveryTable) {
-  const Outcome outcome = profile_b6({"-b", "4", "--steps", "2", "--warm-up", "1", "--out", fresh("text"), "--quiet"});
+  const Ended outcome = profile_b6({"-b", "4", "--steps", "2", "--warm-up", "1", "--out", fresh("text"), "--quiet"});
   ASSERT_EQ(outcome.code, 0) << outcome.err;
   for (const char* part : {"EPOCH LEDGER", "residual", "KINDS OF ROWS", "ROWS,", "(all else)", "LAYERS by", "MEMORY of a step",
                            "PLANS", "WHERE THE NEXT SECONDS ARE", "scaled to untraced", "dropped records 0"})
@@ -162,7 +162,7 @@ TEST_F(ProfileProgramTest, TextShowsEveryTable) {
 }
 
 TEST_F(ProfileProgramTest, ExplainShowsOneRowInFull) {
-  const Outcome outcome = profile_b6(
+  const Ended outcome = profile_b6(
       {"-b", "4", "--steps", "2", "--warm-up", "1", "--explain", "conv2d_3", "--out", fresh("explained"), "--quiet"});
   ASSERT_EQ(outcome.code, 0) << outcome.err;
   for (const char* part : {"conv2d_3 (conv2d)", "conv2d_3 backward_filter", "95% interval", "plan ", "of activations"})
@@ -170,7 +170,7 @@ TEST_F(ProfileProgramTest, ExplainShowsOneRowInFull) {
 }
 
 TEST_F(ProfileProgramTest, TransferIsMeasuredOnKeptFeatures) {
-  const Outcome outcome = run({"profile", "--net", "mobilenet", "--data", data, "--device", "cpu", "-b", "4", "--mode",
+  const Ended outcome = run({"profile", "--net", "mobilenet", "--data", data, "--device", "cpu", "-b", "4", "--mode",
                                "transfer", "--steps", "2", "--warm-up", "1", "--json", "--out", fresh("transfer")});
   ASSERT_EQ(outcome.code, 0) << outcome.err;
   const Json transfer = Json::parse(outcome.out);
@@ -180,34 +180,34 @@ TEST_F(ProfileProgramTest, TransferIsMeasuredOnKeptFeatures) {
 }
 
 TEST_F(ProfileProgramTest, MistakesAreToldBeforeAnythingRuns) {
-  const Outcome net = run({"profile", "--net", "resnet5", "--data", data});
+  const Ended net = run({"profile", "--net", "resnet5", "--data", data});
   EXPECT_EQ(net.code, 2);
   EXPECT_TRUE(contains(net.err, "resnet50")) << net.err;
-  const Outcome row = profile_b6({"--explain", "conv2d_33"});
+  const Ended row = profile_b6({"--explain", "conv2d_33"});
   EXPECT_EQ(row.code, 2);
   EXPECT_TRUE(contains(row.err, "b6 has no row \"conv2d_33\"") && contains(row.err, "did you mean conv2d_3?")) << row.err;
-  const Outcome missing = run({"profile", "--net", "b6", "--data", fresh("nothing")});
+  const Ended missing = run({"profile", "--net", "b6", "--data", fresh("nothing")});
   EXPECT_EQ(missing.code, 3) << missing.err;
-  const Outcome again = profile_b6({"--out", out});
+  const Ended again = profile_b6({"--out", out});
   EXPECT_EQ(again.code, 2);
   EXPECT_TRUE(contains(again.err, "holds a profile")) << again.err;
 }
 
 TEST_F(ProfileProgramTest, NsightsCommandsArePrintedAndNothingRuns) {
-  const Outcome nsys = profile_b6({"--print-nsys"});
+  const Ended nsys = profile_b6({"--print-nsys"});
   EXPECT_EQ(nsys.code, 0) << nsys.err;
   EXPECT_EQ(nsys.out.substr(0, 13), "nsys profile ");
   EXPECT_TRUE(contains(nsys.out, "--cuda-graph-trace=node") && contains(nsys.out, "--net b6 --data") &&
               !contains(nsys.out, "--print"))
       << nsys.out;
-  const Outcome ncu = profile_b6({"--print-ncu", "conv2d_2"});
+  const Ended ncu = profile_b6({"--print-ncu", "conv2d_2"});
   EXPECT_EQ(ncu.code, 0) << ncu.err;
   EXPECT_TRUE(contains(ncu.out, "--nvtx-include") && contains(ncu.out, "conv2d_2") && contains(ncu.out, "--graph off"))
       << ncu.out;
 }
 
 TEST_F(ProfileProgramTest, AProfileDoesNotDifferFromItself) {
-  const Outcome outcome = run({"profile", "diff", out, out, "--gate", "1%", "--json"});
+  const Ended outcome = run({"profile", "diff", out, out, "--gate", "1%", "--json"});
   ASSERT_EQ(outcome.code, 0) << outcome.err;
   const Json diff = Json::parse(outcome.out);
   EXPECT_TRUE(diff["gate"]["passed"]);
@@ -233,7 +233,7 @@ TEST_F(ProfileProgramTest, DiffFindsTheRowThatBecameSlowerAndTheGateFails) {
   }
   write_text(fresh("before.json"), few.dump());
   write_text(fresh("after.json"), slow.dump());
-  const Outcome outcome = run({"profile", "diff", fresh("before.json"), fresh("after.json"), "--gate", "3%"});
+  const Ended outcome = run({"profile", "diff", fresh("before.json"), fresh("after.json"), "--gate", "3%"});
   EXPECT_EQ(outcome.code, 7) << outcome.err;
   EXPECT_TRUE(contains(outcome.out, "SLOWER     conv2d_1 forward")) << outcome.out;
   EXPECT_TRUE(contains(outcome.out, "+50.0%") && contains(outcome.out, "gate 3%: failed by 1")) << outcome.out;
@@ -244,7 +244,7 @@ TEST_F(ProfileProgramTest, DiffNamesAPlanThatChanged) {
   Json changed = profile;
   changed["plans"][0]["implementation"] = "another";
   write_text(fresh("plans.json"), changed.dump());
-  const Outcome outcome = run({"profile", "diff", out, fresh("plans.json")});
+  const Ended outcome = run({"profile", "diff", out, fresh("plans.json")});
   EXPECT_TRUE(contains(outcome.out, "-> another")) << outcome.out;
 }
 
@@ -252,7 +252,7 @@ TEST_F(ProfileProgramTest, DiffRefusesWhatIsNotTheSameThing) {
   Json other = profile;
   other["device"]["description"] = "another machine";
   write_text(fresh("other.json"), other.dump());
-  const Outcome refused = run({"profile", "diff", out, fresh("other.json")});
+  const Ended refused = run({"profile", "diff", out, fresh("other.json")});
   EXPECT_EQ(refused.code, 2);
   EXPECT_TRUE(contains(refused.err, "another machine") && contains(refused.err, "--allow-different")) << refused.err;
   EXPECT_EQ(run({"profile", "diff", out, fresh("other.json"), "--allow-different"}).code, 0);
@@ -260,7 +260,7 @@ TEST_F(ProfileProgramTest, DiffRefusesWhatIsNotTheSameThing) {
   Json old = profile;
   old["schema"] = "microtome.profile.0";
   write_text(fresh("old.json"), old.dump());
-  const Outcome schema = run({"profile", "diff", out, fresh("old.json")});
+  const Ended schema = run({"profile", "diff", out, fresh("old.json")});
   EXPECT_EQ(schema.code, 3);
   EXPECT_TRUE(contains(schema.err, "microtome.profile.1") && contains(schema.err, "microtome.profile.0")) << schema.err;
   write_text(fresh("list.json"), "[1, 2]");

@@ -34,7 +34,7 @@ class ProgramsTest : public testing::Test {
     data = (*folder / "data").string();
     out = (*folder / "run").string();
     write_small_pcam(data);
-    const Outcome trained = run(
+    const Ended trained = run(
         {"train", "--net", "b2", "--data", data, "--device", "cpu", "--epochs", "2", "--log-steps", "--json", "--out", out});
     ASSERT_EQ(trained.code, 0) << trained.err;
     printed = trained.out;
@@ -81,7 +81,7 @@ TEST_F(ProgramsTest, TrainWritesItsFolder) {
 
 TEST_F(ProgramsTest, ConfigReproducesTheRun) {
   const std::string again = fresh("again");
-  const Outcome outcome = run({"train", "--config", out + "/config.toml", "--out", again});
+  const Ended outcome = run({"train", "--config", out + "/config.toml", "--out", again});
   ASSERT_EQ(outcome.code, 0) << outcome.err;
   EXPECT_EQ(lines_of(again + "/steps.csv"), lines_of(out + "/steps.csv"));
   EXPECT_TRUE(text_of(again + "/best.weights.h5") == text_of(weights()));
@@ -89,7 +89,7 @@ TEST_F(ProgramsTest, ConfigReproducesTheRun) {
 
 TEST_F(ProgramsTest, StepsRunOpByOpGiveTheSameLosses) {
   const std::string unrecorded = fresh("unrecorded");
-  const Outcome outcome = run({"train", "--config", out + "/config.toml", "--graph", "off", "--out", unrecorded});
+  const Ended outcome = run({"train", "--config", out + "/config.toml", "--graph", "off", "--out", unrecorded});
   ASSERT_EQ(outcome.code, 0) << outcome.err;
   EXPECT_EQ(lines_of(unrecorded + "/steps.csv"), lines_of(out + "/steps.csv"));
   EXPECT_EQ(Json::parse(text_of(unrecorded + "/result.json"))["graph"], "off");
@@ -97,8 +97,8 @@ TEST_F(ProgramsTest, StepsRunOpByOpGiveTheSameLosses) {
 
 TEST_F(ProgramsTest, WhatChoosesAmongAGpusEnginesChangesNothingOnTheCpu) {
   const std::string chosen = fresh("chosen");
-  const Outcome plain = run({"train", "--config", out + "/config.toml", "--out", fresh("plain")});
-  const Outcome outcome =
+  const Ended plain = run({"train", "--config", out + "/config.toml", "--out", fresh("plain")});
+  const Ended outcome =
       run({"train", "--config", out + "/config.toml", "--deterministic", "--autotune", "off", "--out", chosen});
   ASSERT_EQ(outcome.code, 0) << outcome.err;
   EXPECT_EQ(lines_of(chosen + "/steps.csv"), lines_of(out + "/steps.csv"));
@@ -109,12 +109,12 @@ TEST_F(ProgramsTest, WhatChoosesAmongAGpusEnginesChangesNothingOnTheCpu) {
 
 TEST_F(ProgramsTest, AugmentationIsPartOfTheRun) {
   const std::string augmented = fresh("augmented");
-  const Outcome outcome = run({"train", "--config", out + "/config.toml", "--augment", "d4,shift=2", "--epochs", "1", "--json",
+  const Ended outcome = run({"train", "--config", out + "/config.toml", "--augment", "d4,shift=2", "--epochs", "1", "--json",
                                "--out", augmented});
   ASSERT_EQ(outcome.code, 0) << outcome.err;
   EXPECT_EQ(Json::parse(outcome.out)["augment"], "d4,shift=2");
   EXPECT_NE(lines_of(augmented + "/steps.csv")[1], lines_of(out + "/steps.csv")[1]);
-  const Outcome other = run({"train", "--resume", "--out", augmented, "--augment", "none", "--epochs", "2"});
+  const Ended other = run({"train", "--resume", "--out", augmented, "--augment", "none", "--epochs", "2"});
   EXPECT_EQ(other.code, 4) << other.err;
   EXPECT_TRUE(contains(other.err, "--augment cannot change")) << other.err;
 }
@@ -122,14 +122,14 @@ TEST_F(ProgramsTest, AugmentationIsPartOfTheRun) {
 TEST_F(ProgramsTest, TheMemoryPlanIsPrintedAndNothingElseHappens) {
   const std::vector<std::string> words{"train", "--net",         "b2", "--data",    data,
                                        "--out", fresh("unmade"), "-b", "16", "--device", "cpu", "--memory-plan"};
-  const Outcome text = run(words);
+  const Ended text = run(words);
   ASSERT_EQ(text.code, 0) << text.err;
   for (const char* part : {"weights ", "gradients ", "Adam's moments", "activations ", "scratch ", "images ", "total ",
                            "would fit", "forward only", "kept", "conv2d"})
     EXPECT_TRUE(contains(text.out, part)) << part << " in\n" << text.out;
   std::vector<std::string> more = words;
   more.push_back("--json");
-  const Outcome json = run(more);
+  const Ended json = run(more);
   ASSERT_EQ(json.code, 0) << json.err;
   const Json plan = Json::parse(json.out);
   EXPECT_EQ(plan["batch_size"], 16);
@@ -150,7 +150,7 @@ TEST_F(ProgramsTest, TheMemoryPlanIsPrintedAndNothingElseHappens) {
 
 TEST_F(ProgramsTest, NoEpochsEvaluateTheInitialWeights) {
   const std::string initial = fresh("initial");
-  const Outcome outcome = run(
+  const Ended outcome = run(
       {"train", "--net", "b2", "--data", data, "--device", "cpu", "--epochs", "0", "--weights", weights(), "--out", initial});
   ASSERT_EQ(outcome.code, 0) << outcome.err;
   const Json before = Json::parse(text_of(out + "/result.json")), now = Json::parse(text_of(initial + "/result.json"));
@@ -161,7 +161,7 @@ TEST_F(ProgramsTest, NoEpochsEvaluateTheInitialWeights) {
 
 TEST_F(ProgramsTest, EvaluateAgreesWithTrainAndWithPredict) {
   const Json result = Json::parse(text_of(out + "/result.json"));
-  const Outcome evaluated =
+  const Ended evaluated =
       run({"evaluate", "--config", out + "/config.toml", "--weights", weights(), "--split", "test", "--json"});
   ASSERT_EQ(evaluated.code, 0) << evaluated.err;
   const Json json = Json::parse(evaluated.out);
@@ -172,7 +172,7 @@ TEST_F(ProgramsTest, EvaluateAgreesWithTrainAndWithPredict) {
 
   const std::string scores = fresh("scores.csv");
   const std::string images = data + "/camelyonpatch_level_2_split_test_x.h5";
-  const Outcome predicted =
+  const Ended predicted =
       run({"predict", "--net", "b2", "--weights", weights(), "--data", images, "--device", "cpu", "--out", scores});
   ASSERT_EQ(predicted.code, 0) << predicted.err;
   const std::vector<std::string> lines = lines_of(scores);
@@ -184,29 +184,29 @@ TEST_F(ProgramsTest, EvaluateAgreesWithTrainAndWithPredict) {
   for (std::size_t i = 1; i < lines.size(); ++i)
     labelled += std::to_string((i - 1) % 2) + lines[i].substr(lines[i].find(',')) + "\n";
   write_text(fresh("labelled.csv"), labelled);
-  const Outcome judged = run({"evaluate", "--scores", fresh("labelled.csv"), "--json"});
+  const Ended judged = run({"evaluate", "--scores", fresh("labelled.csv"), "--json"});
   ASSERT_EQ(judged.code, 0) << judged.err;
   const Json verdict = Json::parse(judged.out);
   EXPECT_EQ(keys_of(verdict), (std::set<std::string>{"n", "positives", "loss", "accuracy", "auc", "auc_ci95"}));
   EXPECT_EQ(verdict["auc"], result["test"]["auc"]);
   EXPECT_EQ(verdict["accuracy"], result["test"]["accuracy"]);
 
-  const Outcome json_lines =
+  const Ended json_lines =
       run({"predict", "--net", "b2", "--weights", weights(), "--data", images, "--device", "cpu", "--format", "jsonl"});
   EXPECT_EQ(Json::parse(json_lines.out.substr(0, json_lines.out.find('\n'))).size(), 2u);
 }
 
 TEST_F(ProgramsTest, EvaluateReadsCheckpointsToo) {
-  const Outcome outcome =
+  const Ended outcome =
       run({"evaluate", "--net", "b2", "--data", data, "--device", "cpu", "--weights", out + "/last.checkpoint", "--json"});
   EXPECT_EQ(outcome.code, 0) << outcome.err;
-  const Outcome other =
+  const Ended other =
       run({"evaluate", "--net", "b6", "--data", data, "--device", "cpu", "--weights", out + "/last.checkpoint"});
   EXPECT_EQ(other.code, 4) << other.err;
 }
 
 TEST_F(ProgramsTest, DescribeKeepsItsContract) {
-  const Outcome b6 = run({"describe", "--net", "b6", "--size", "50", "--json"});
+  const Ended b6 = run({"describe", "--net", "b6", "--size", "50", "--json"});
   ASSERT_EQ(b6.code, 0) << b6.err;
   const Json json = Json::parse(b6.out);
   EXPECT_EQ(keys_of(json), (std::set<std::string>{"net", "input", "parameters", "macs", "layers", "rows"}));
@@ -234,7 +234,7 @@ TEST_F(ProgramsTest, TransferTrainsTheHeadOnAKeptBase) {
   const auto train = [](const std::string& name, std::vector<std::string> more) {
     std::vector<std::string> words{"train", "--net", "mobilenet", "--data", data, "--device", "cpu", "--out", fresh(name), "--json"};
     words.insert(words.end(), more.begin(), more.end());
-    const Outcome outcome = run(words);
+    const Ended outcome = run(words);
     EXPECT_EQ(outcome.code, 0) << outcome.err;
     return outcome;
   };
@@ -267,7 +267,7 @@ TEST_F(ProgramsTest, SynthesizeWritesBothFormatsAndVerifyReadsThem) {
     const std::vector<std::string> words{"synthesize", format, "--out",  made, "--train", "60",
                                          "--valid",    "20",   "--test", "20", "--seed",  "3"};
     ASSERT_EQ(run(words).code, 0);
-    const Outcome verified = run({"data", "verify", "--data", made, "--json"});
+    const Ended verified = run({"data", "verify", "--data", made, "--json"});
     ASSERT_EQ(verified.code, 0) << verified.err;
     const Json json = Json::parse(verified.out);
     EXPECT_EQ(json["format"], format);
@@ -324,7 +324,7 @@ TEST_F(ProgramsTest, BadCallsSayWhatIsWrong) {
            {8,
             {"train", "--net", "b2", "--data", data, "--device", "cpu", "--precision", "bf16", "--out", x},
             "--precision f32"}}) {
-    const Outcome outcome = run(bad.words);
+    const Ended outcome = run(bad.words);
     std::string call;
     for (const std::string& word : bad.words) call += word + " ";
     EXPECT_EQ(outcome.code, bad.code) << call << "\n" << outcome.err;
@@ -335,7 +335,7 @@ TEST_F(ProgramsTest, BadCallsSayWhatIsWrong) {
 }
 
 TEST_F(ProgramsTest, MissingPublishedWeightsSayWhereToGetThem) {
-  const Outcome outcome = run({"train", "--net", "resnet50", "--data", data, "--weights", "imagenet", "--weights-folder",
+  const Ended outcome = run({"train", "--net", "resnet50", "--data", data, "--weights", "imagenet", "--weights-folder",
                                fresh("nothing"), "--device", "cpu", "--out", fresh("none")});
   EXPECT_EQ(outcome.code, 4);
   for (const char* part : {"resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5", "https://", "nothing"})
@@ -348,7 +348,7 @@ TEST_F(ProgramsTest, DamagedDataIsRefusedBeforeAnythingIsMade) {
     const std::string damaged = fresh("damaged-" + how);
     fs::copy(data, damaged);
     damage(fs::path(damaged) / name);
-    const Outcome outcome =
+    const Ended outcome =
         run({"train", "--net", "b2", "--data", damaged, "--device", "cpu", "--epochs", "1", "--out", fresh("never-" + how)});
     EXPECT_EQ(outcome.code, 3) << how << outcome.err;
     EXPECT_TRUE(contains(outcome.err, "where: ")) << how << outcome.err;
@@ -367,7 +367,7 @@ TEST_F(ProgramsTest, DamagedDataIsRefusedBeforeAnythingIsMade) {
 
 TEST_F(ProgramsTest, HelpIsOnStdoutAndOpensWithExamples) {
   for (const char* program : {"train", "evaluate", "predict", "describe", "synthesize", "data", "convert"}) {
-    const Outcome outcome = run({program, "--help"});
+    const Ended outcome = run({program, "--help"});
     EXPECT_EQ(outcome.code, 0);
     EXPECT_EQ(outcome.err, "");
     const std::size_t examples = outcome.out.find("Examples\n  " + std::string(program) + " ");
@@ -380,13 +380,13 @@ TEST_F(ProgramsTest, HelpIsOnStdoutAndOpensWithExamples) {
 TEST_F(ProgramsTest, NumbersDoNotDependOnTheLocale) {
   setenv("LC_ALL", "de_DE.UTF-8", 1);
   write_text(fresh("locale.csv"), "label,score\n0,0.25\n1,0.75\n");
-  const Outcome good = run({"evaluate", "--scores", fresh("locale.csv"), "--json"});
+  const Ended good = run({"evaluate", "--scores", fresh("locale.csv"), "--json"});
   unsetenv("LC_ALL");
   EXPECT_EQ(Json::parse(good.out)["auc"], 1.0);
 }
 
 TEST_F(ProgramsTest, QuietSaysNothingButResults) {
-  const Outcome outcome = run({"evaluate", "--net", "b2", "--data", data, "--weights", weights(), "--device", "cpu", "-q"});
+  const Ended outcome = run({"evaluate", "--net", "b2", "--data", data, "--weights", weights(), "--device", "cpu", "-q"});
   EXPECT_EQ(outcome.code, 0);
   EXPECT_EQ(outcome.err, "");
   EXPECT_TRUE(contains(outcome.out, "AUC"));

@@ -21,7 +21,7 @@ class ResumeTest : public testing::Test {
     data = (*folder / "data").string();
     undisturbed = (*folder / "undisturbed").string();
     write_small_pcam(data);
-    const Outcome outcome = run(train(undisturbed));
+    const Ended outcome = run(train(undisturbed));
     ASSERT_EQ(outcome.code, 0) << outcome.err;
   }
   static void TearDownTestSuite() { folder.reset(); }
@@ -61,12 +61,12 @@ TEST_F(ResumeTest, StopsAfterSavingAndGoesOnBitForBit) {
     Process process(train(out, "1000"));
     ASSERT_TRUE(wait_until([&] { return text_of(fs::path(out) / "log.jsonl").find("\"epoch\":1,") != std::string::npos; }));
     process.send(signal);
-    const Outcome stopped = process.wait();
+    const Ended stopped = process.wait();
     ASSERT_EQ(stopped.code, code) << stopped.err;
     EXPECT_NE(stopped.err.find("train --resume --out " + out), std::string::npos);
     const std::size_t done = read_checkpoint(fs::path(out) / "last.checkpoint").snapshot.history.size();
     if (done > 4) continue;  // a fast machine has gone past the undisturbed run
-    const Outcome resumed = run({"train", "--resume", "--out", out, "--epochs", "4"});
+    const Ended resumed = run({"train", "--resume", "--out", out, "--epochs", "4"});
     ASSERT_EQ(resumed.code, 0) << resumed.err;
     expect_undisturbed(out);
   }
@@ -101,11 +101,11 @@ TEST_F(ResumeTest, AFullDiskLeavesTheOldCheckpoint) {
   const std::string out = fresh("full");
   ASSERT_EQ(run(train(out, "2")).code, 0);
   const std::string before = text_of(fs::path(out) / "last.checkpoint");
-  const Outcome full = run({"train", "--resume", "--out", out, "--epochs", "4"}, 100'000);
+  const Ended full = run({"train", "--resume", "--out", out, "--epochs", "4"}, 100'000);
   EXPECT_EQ(full.code, 5) << full.err;
   EXPECT_NE(full.err.find("train: error: "), std::string::npos);
   EXPECT_TRUE(text_of(fs::path(out) / "last.checkpoint") == before);
-  const Outcome resumed = run({"train", "--resume", "--out", out, "--epochs", "4"});
+  const Ended resumed = run({"train", "--resume", "--out", out, "--epochs", "4"});
   ASSERT_EQ(resumed.code, 0) << resumed.err;
   expect_undisturbed(out);
 }
@@ -113,7 +113,7 @@ TEST_F(ResumeTest, AFullDiskLeavesTheOldCheckpoint) {
 TEST_F(ResumeTest, AnOptionThatWouldAlterTheResultIsRefused) {
   for (const auto& [option, value] : {std::pair("lr", "0.5"), std::pair("batch-size", "8"), std::pair("seed", "9"),
                                       std::pair("shuffle", "off"), std::pair("dropout", "off"), std::pair("net", "b6")}) {
-    const Outcome outcome = run({"train", "--resume", "--out", undisturbed, std::string("--") + option, value});
+    const Ended outcome = run({"train", "--resume", "--out", undisturbed, std::string("--") + option, value});
     EXPECT_EQ(outcome.code, 4) << option << outcome.err;
     if (option != std::string("net")) {
       EXPECT_NE(outcome.err.find(std::string("--") + option + " cannot change"), std::string::npos) << outcome.err;
@@ -121,7 +121,7 @@ TEST_F(ResumeTest, AnOptionThatWouldAlterTheResultIsRefused) {
   }
   const std::string other = fresh("other-data");
   write_small_pcam(other, 5);
-  const Outcome outcome = run({"train", "--resume", "--out", undisturbed, "--data", other});
+  const Ended outcome = run({"train", "--resume", "--out", undisturbed, "--data", other});
   EXPECT_EQ(outcome.code, 4);
   EXPECT_NE(outcome.err.find("--data cannot change"), std::string::npos) << outcome.err;
 }
@@ -129,7 +129,7 @@ TEST_F(ResumeTest, AnOptionThatWouldAlterTheResultIsRefused) {
 TEST_F(ResumeTest, DataMayMove) {
   const std::string moved = fresh("moved");
   fs::copy(data, moved);
-  const Outcome outcome = run({"train", "--resume", "--out", undisturbed, "--data", moved});
+  const Ended outcome = run({"train", "--resume", "--out", undisturbed, "--data", moved});
   EXPECT_EQ(outcome.code, 0) << outcome.err;
   expect_undisturbed(undisturbed);
 }
@@ -140,7 +140,7 @@ TEST_F(ResumeTest, WithoutACheckpointItBeginsAtTheBeginning) {
   write_text(fs::path(out) / "steps.csv", "step,loss\n1,0.5\n2,0.");
   std::vector<std::string> words = train(out);
   words.push_back("--resume");
-  const Outcome outcome = run(words);
+  const Ended outcome = run(words);
   ASSERT_EQ(outcome.code, 0) << outcome.err;
   expect_undisturbed(out);
 }
@@ -158,7 +158,7 @@ TEST_F(ResumeTest, ADamagedCheckpointIsRefused) {
 }
 
 TEST_F(ResumeTest, ARunsFolderIsNeverOverwrittenOrShared) {
-  const Outcome finished = run(train(undisturbed));
+  const Ended finished = run(train(undisturbed));
   EXPECT_EQ(finished.code, 2);
   EXPECT_NE(finished.err.find("finished run"), std::string::npos) << finished.err;
 

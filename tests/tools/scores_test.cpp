@@ -16,6 +16,16 @@ TEST(ScoresTest, ColumnsAreFoundByName) {
   EXPECT_EQ(read.scores, (std::vector<double>{0.25, 1e-3}));
 }
 
+TEST(ScoresTest, IdsAndGroupsAreReadWhereTheyAre) {
+  const TemporaryFolder folder;
+  write_text(folder / "scores.csv", "id,label,score,group\n" + csv_field("a,b/1.png") + ",1,0.5,a\nc/2.png,0,0.25,\n");
+  const LabelledScores read = read_scores(folder / "scores.csv");
+  EXPECT_EQ(read.ids, (std::vector<std::string>{"a,b/1.png", "c/2.png"}));
+  EXPECT_EQ(read.groups, (std::vector<std::string>{"a", ""}));
+  write_text(folder / "scores.csv", "label,score,group\n1,0.5,\n");
+  EXPECT_TRUE(read_scores(folder / "scores.csv").groups.empty()) << "none is known";
+}
+
 TEST(ScoresTest, AWrongLineIsNamed) {
   const TemporaryFolder folder;
   for (const std::string line : {"2,0.5", "0,1.5", "1,x", "1", "1,nan", "-1,0.5", "0.5,0.5"}) {

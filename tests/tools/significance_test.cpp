@@ -86,6 +86,31 @@ TEST(SignificanceTest, ScoresThatRankAlikeDoNotDiffer) {
   EXPECT_EQ(test.p, 1);
 }
 
+TEST(SignificanceTest, RunsOfTheSameImagesAreJudgedByTheirMeanAuc) {
+  const std::vector<std::uint8_t> labels{0, 0, 0, 1, 1, 1};
+  const std::vector<std::vector<double>> a{{.1, .4, .5, .3, .8, .9}, {.1, .2, .9, .3, .4, .5}}, b{{.2, .7, .1, .6, .3, .9}};
+  const AucTest test = delong_test(labels, a, b);
+  EXPECT_DOUBLE_EQ(test.auc_a, (7 + 6) / 18.0);
+  EXPECT_DOUBLE_EQ(test.auc_b, 7 / 9.0);
+  // Of a, each positive's share over both runs is (1 + 2, 3 + 2, 3 + 2) / 6, each negative's (6, 5, 2) / 6; of b (2, 2, 3) / 3
+  // and (3, 1, 3) / 3. Differences in sixths: (-1, 1, -1) and (0, 3, -4), of variances 4/3 and 37/3.
+  EXPECT_NEAR(test.z, (13 / 18.0 - 14 / 18.0) / std::sqrt((4 / 3.0 + 37 / 3.0) / 36 / 3), 1e-12);
+
+  const std::vector<std::vector<double>> twice{a[0], a[0]};
+  const auto once = mean_auc_ci95(labels, Runs(a).first(1)), same = mean_auc_ci95(labels, twice);
+  EXPECT_DOUBLE_EQ(once.first, same.first) << "a run that agrees in everything adds no witness";
+  EXPECT_NEAR(once.first, auc_ci95(labels, a[0]).first, 1e-12);
+  const std::vector<int> images{0, 1, 2, 3, 4, 5};
+  EXPECT_EQ(clustered_auc_ci95(labels, twice, images, 1), clustered_auc_ci95(labels, a[0], images, 1));
+}
+
+TEST(SignificanceTest, HolmsAdjustmentIsRs) {
+  // R: p.adjust(c(0.01, 0.04, 0.03, 0.005, 0.5), "holm")
+  const std::vector<double> adjusted = holm(std::vector<double>{0.01, 0.04, 0.03, 0.005, 0.5});
+  const double expected[] = {0.04, 0.09, 0.09, 0.025, 0.5};
+  for (std::size_t i = 0; i < 5; ++i) EXPECT_NEAR(adjusted[i], expected[i], 1e-15) << i;
+}
+
 TEST(SignificanceTest, APatientsManyPatchesAreOneWitness) {
   // Ten patients of forty patches; a patient's patches share most of their noise.
   std::vector<std::uint8_t> labels;

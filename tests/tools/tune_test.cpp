@@ -24,7 +24,7 @@ TEST(TuneTest, TrialsAreRunsWhosePromotedGoOnFromTheirParentsAndTheBestTrains) {
   const TemporaryFolder folder;
   const std::string data = folder / "data", out = folder / "tuned";
   write_small_pcam(data);
-  const Outcome tuned = run(with(words(data, out, "lr=1e-4..1e-2:log, dense-units=8|16"), {"--json"}));
+  const Ended tuned = run(with(words(data, out, "lr=1e-4..1e-2:log, dense-units=8|16"), {"--json"}));
   ASSERT_EQ(tuned.code, 0) << tuned.err;
   const Json result = Json::parse(tuned.out);
   ASSERT_EQ(result["trials"].size(), 5u);  // two rounds of 2 and 1, then 2
@@ -44,7 +44,7 @@ TEST(TuneTest, TrialsAreRunsWhosePromotedGoOnFromTheirParentsAndTheBestTrains) {
   }
   EXPECT_EQ(result["best"]["score"], best);
   EXPECT_EQ(lines_of(out + "/trials.csv").size(), 1u + 5);
-  const Outcome trained =
+  const Ended trained =
       run({"train", "--config", out + "/best.toml", "--epochs", "1", "--out", folder / "trained", "-q", "--json"});
   ASSERT_EQ(trained.code, 0) << trained.err;
   EXPECT_EQ(Json::parse(trained.out)["learning_rate"], result["best"]["values"]["lr"]);
@@ -54,7 +54,7 @@ TEST(TuneTest, ADivergedTrialIsRecordedAndTheSearchGoesOn) {
   const TemporaryFolder folder;
   const std::string data = folder / "data", out = folder / "tuned";
   write_small_pcam(data);
-  const Outcome tuned = run(with(words(data, out, "lr=1e-3|1e38|3e37|1e-2|2e-3"), {"--json"}));
+  const Ended tuned = run(with(words(data, out, "lr=1e-3|1e38|3e37|1e-2|2e-3"), {"--json"}));
   ASSERT_EQ(tuned.code, 0) << tuned.err;
   int diverged = 0, completed = 0;
   const Json result = Json::parse(tuned.out);
@@ -77,7 +77,7 @@ TEST(TuneTest, AStoppedSearchGoesOnInsideItsTrial) {
   EXPECT_EQ(stopped.wait().code, 143);
   EXPECT_EQ(run(words(data, out, "lr=1e-4..1e-2:log")).code, 2) << "without --resume";
   EXPECT_EQ(run({"tune", "--resume", "--out", out, "-q", "--factor", "3"}).code, 2) << "another search";
-  const Outcome resumed = run({"tune", "--resume", "--out", out, "-q", "--json"});
+  const Ended resumed = run({"tune", "--resume", "--out", out, "-q", "--json"});
   ASSERT_EQ(resumed.code, 0) << resumed.err;
   const Json trials = Json::parse(resumed.out)["trials"];
   ASSERT_EQ(trials.size(), 5u);
@@ -91,7 +91,7 @@ TEST(TuneTest, BadInputIsOneMessageAndLosesNothing) {
   EXPECT_EQ(run(words(data, out, "")).code, 2) << "an empty space";
   EXPECT_EQ(run(words(data, out, "momentum=0.8|0.9")).code, 2);
   EXPECT_EQ(run({"tune", "--net", "b6", "--data", folder / "nowhere", "--out", out, "-q"}).code, 3);
-  const Outcome unknown = run({"tune", "--net", "b6", "--data", data, "--iteration", "2"});
+  const Ended unknown = run({"tune", "--net", "b6", "--data", data, "--iteration", "2"});
   EXPECT_EQ(unknown.code, 2);
   EXPECT_NE(unknown.err.find("--iterations"), std::string::npos) << unknown.err;
 }
