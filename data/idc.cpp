@@ -235,16 +235,17 @@ Dataset load_idc(const fs::path& folder, const LoadOptions& options) {
   for (std::size_t i = 0; i < patches.size(); ++i) {
     paths[assignment[i]].push_back(patches[i].path);
     parts[assignment[i]].images.labels.push_back(patches[i].label);
+    parts[assignment[i]].images.groups.push_back(patches[i].patient);
   }
   for (const Part& part : parts) {
     if (part.wanted) require_both_classes(part.images, part.name, folder.string());
   }
   for (std::size_t s = 0; s < splits; ++s) {
-    std::vector<std::uint8_t> labels = std::move(parts[s].images.labels);
-    parts[s].images = {};
+    const Images known = std::exchange(parts[s].images, {});
     if (!parts[s].wanted) continue;
     parts[s].images = decode(folder, paths[s], canvas, 1, options, fmt::format("reading {}", parts[s].name), oddities);
-    parts[s].images.labels = std::move(labels);
+    parts[s].images.labels = known.labels;
+    parts[s].images.groups = known.groups;
   }
   note(data.notes, oddities.padded, "patch", "patches",
        fmt::format("smaller than {}x{}: padded with white below and on the right", canvas.h, canvas.w));

@@ -1,6 +1,8 @@
 #include "data/pcam.h"
 
 #include "data/checks.h"
+#include "data/csv.h"
+#include "data/file.h"
 #include "data/hdf5.h"
 #include "data/sandbox.h"
 
@@ -163,6 +165,43 @@ std::vector<std::uint8_t> read_labels(const fs::path& path, std::string_view spl
   return labels;
 }
 
+/// The slide of each patch, from a file whose first line names its columns.
+std::vector<std::string> read_slides(const fs::path& path, std::size_t images) {
+  constexpr std::size_t largest_meta = 256 << 20;  // bytes; the published training split's is 17 MB
+  const std::vector<std::byte> bytes = read_whole(path, ExitCode::data, largest_meta);
+  const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  auto next_line = [&text, at = std::size_t{0}]() mutable {
+    const std::size_t begin = at, end = std::min(text.find('\n', begin), text.size());
+    at = std::min(end + 1, text.size());
+    return text.substr(begin, end - begin);
+  };
+  const std::string_view header = next_line();
+  const std::vector<std::string_view> columns = csv_fields(header);
+  const auto wsi = static_cast<std::size_t>(std::ranges::find(columns, "wsi") - columns.begin());
+  const auto refuse = [&](const char* what, const std::string& where, const std::string& expected, std::string_view found) {
+    fail(ExitCode::data, what,
+         {.where = where,
+          .expected = expected,
+          .found = std::string(found.substr(0, 200)),
+          .next = "get it again from PCam's download page, or take it out of the folder: slides are then not known"});
+  };
+  if (wsi == columns.size()) refuse("the patches' origins lack a column", path.string() + ", line 1", "a column wsi", header);
+  std::vector<std::string> slides;
+  for (std::string_view line = next_line(); !line.empty(); line = next_line()) {
+    const std::vector<std::string_view> fields = csv_fields(line);
+    if (fields.size() != columns.size() || fields[wsi].empty()) {
+      refuse("a line of the patches' origins cannot be used", fmt::format("{}, line {}", path.string(), slides.size() + 2),
+             fmt::format("{} fields, and a slide's name under wsi", columns.size()), line);
+    }
+    slides.emplace_back(fields[wsi]);
+  }
+  if (slides.size() != images) {
+    refuse("the patches' origins and the labels differ in number", path.string(), fmt::format("{} lines, one a label", images),
+           fmt::format("{} lines", slides.size()));
+  }
+  return slides;
+}
+
 Images read_images(const fs::path& path, std::string_view what, std::string_view doing, const Progress& progress) {
   Images images;
   read_in_child(
@@ -193,6 +232,10 @@ std::string pcam_file_name(std::string_view split, char what) {
   return fmt::format("camelyonpatch_level_2_split_{}_{}.h5", split, what);
 }
 
+std::string pcam_meta_name(std::string_view split) {
+  return fmt::format("camelyonpatch_level_2_split_{}_meta.csv", split);
+}
+
 Dataset load_pcam(const fs::path& folder, const LoadOptions& options) {
   Dataset data{.name = "pcam"};
   struct Part {
@@ -213,6 +256,8 @@ Dataset load_pcam(const fs::path& folder, const LoadOptions& options) {
     const fs::path file = folder / pcam_file_name(part.name, 'y');
     part.images.labels = read_labels(file, part.name);
     require_both_classes(part.images, part.name, file.string());
+    const fs::path meta = folder / pcam_meta_name(part.name);
+    if (fs::exists(meta)) part.images.groups = read_slides(meta, part.images.labels.size());
   }
   const Part* first = nullptr;
   for (const Part& part : parts) {

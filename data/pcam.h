@@ -1,5 +1,6 @@
 // PatchCamelyon [Veeling2018]: camelyonpatch_level_2_split_{train,valid,test}_{x,y}.h5, each with one dataset.
 //   x: uint8 (N, H, W, 3)   y: any integer type, (N, 1, 1, 1), (N, 1) or (N); 1 where the centre 32 x 32 holds tumour
+// camelyonpatch_level_2_split_*_meta.csv, where it lies there: its column `wsi` is the slide that each patch was cut from.
 // Contiguous or chunked, deflated, shuffled. Official patches are 96 x 96; every size is read.
 #pragma once
 
@@ -16,6 +17,8 @@ namespace microtome {
 
 /// "camelyonpatch_level_2_split_train_x.h5" for ("train", 'x').
 std::string pcam_file_name(std::string_view split, char what);
+
+std::string pcam_meta_name(std::string_view split);
 
 /// The three splits of a folder that recognise() calls PCam's; errors as load().
 Dataset load_pcam(const std::filesystem::path& folder, const LoadOptions& options);

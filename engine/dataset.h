@@ -14,6 +14,7 @@ struct Images {
   std::vector<std::uint8_t> pixels;  // N H W C; may be uninitialised storage filled by a loader
   std::vector<std::uint8_t> labels;  // N, each 0 or 1
   std::vector<std::string> ids;      // N, or empty: the index is the id
+  std::vector<std::string> groups;   // N, the patient or slide: images of one are no independent witnesses; or empty: not known
 };
 
 /// Any of the splits may be empty (shape.n == 0).

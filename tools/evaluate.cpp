@@ -5,6 +5,7 @@
 #include "tools/run_folder.h"
 #include "tools/scores.h"
 #include "tools/settings.h"
+#include "tools/views.h"
 
 #include "data/file.h"
 
@@ -14,7 +15,7 @@ namespace microtome {
 namespace {
 
 struct EvaluateSettings : Settings {
-  std::string split = "test", scores, roc;
+  std::string split = "test", tta = "none", scores, save_scores, roc;
   bool json = false;
 };
 
@@ -31,17 +32,28 @@ Arguments declare(EvaluateSettings& s) {
   add_data(arguments, s);
   arguments.add({.name = "split", .help = "which images"}, s.split, {"train", "valid", "test"});
   add_preprocess(arguments, s);
-  arguments.add(
-      {.name = "scores", .placeholder = "FILE", .help = "judge this CSV instead: columns label (0 or 1) and score (0 to 1)"},
-      s.scores);
+  add_tta(arguments, s.tta);
+  arguments.add({.name = "scores",
+                 .placeholder = "FILE",
+                 .help = "judge this CSV instead: columns label (0 or 1) and score (0 to 1); and group, "
+                         "a patient or slide, for an interval that knows of them"},
+                s.scores);
   arguments.heading("Machine");
   arguments.add({.name = "batch-size", .letter = 'b', .help = "images at a time", .unit = "images"}, s.batch_size, {1, 65536});
   add_machine(arguments, s);
   arguments.heading("Output");
+  arguments.add(
+      {.name = "save-scores", .placeholder = "FILE", .help = "write every image's score as CSV: id,label,score,group"},
+      s.save_scores);
   arguments.add({.name = "roc", .placeholder = "FILE", .help = "write the ROC's points as CSV"}, s.roc);
   arguments.add_flag({.name = "json", .help = "print one JSON document on stdout"}, s.json);
   add_verbosity(arguments, s);
   return arguments;
+}
+
+void write_text(const std::string& file, const std::string& text, std::string_view what) {
+  const Bytes part = std::as_bytes(std::span(text.data(), text.size()));
+  write_whole(file, {&part, 1}, what);
 }
 
 Verdict judge_network(const EvaluateSettings& s) {
@@ -54,9 +66,20 @@ Verdict judge_network(const EvaluateSettings& s) {
   const Extent image(images.shape.h, images.shape.w);
   Model model(frozen(s, network, image), *backend);
   model.set_weights(open_weights(s.weights, network, model.graph(), image, terminal));
-  const Evaluation evaluation =
-      evaluate(model, images, fit_options(s, network), [&](int done, int of) { terminal.progress("evaluating", done, of, "batches"); });
-  return judge(evaluation, images.labels);
+  const FitOptions options = fit_options(s, network);
+  const auto progress = [&](int done, int of) { terminal.progress("evaluating", done, of, "batches"); };
+  Verdict verdict;
+  std::vector<float> scores;
+  if (s.tta == "d4") {
+    scores = evaluate_views(model, images, options, progress);
+    verdict = judge(std::vector<double>(scores.begin(), scores.end()), images.labels, images.groups);
+  } else {
+    const Evaluation evaluation = evaluate(model, images, options, progress);
+    scores = evaluation.scores;
+    verdict = judge(evaluation, images.labels, images.groups);
+  }
+  if (!s.save_scores.empty()) write_text(s.save_scores, scores_csv(images, scores), "scores");
+  return verdict;
 }
 
 int evaluate_program(int argc, char** argv) {
@@ -68,14 +91,13 @@ int evaluate_program(int argc, char** argv) {
     arguments.require_all();
     verdict = judge_network(s);
   } else {
+    if (s.tta != "none" || !s.save_scores.empty())
+      fail(ExitCode::usage, "--tta and --save-scores need a network to score images",
+           {.found = fmt::format("--scores {}", s.scores), .next = "leave out --scores, or these"});
     const LabelledScores csv = read_scores(s.scores);
-    verdict = judge(csv.scores, csv.labels);
+    verdict = judge(csv.scores, csv.labels, csv.groups);
   }
-  if (!s.roc.empty()) {
-    const std::string csv = roc_csv(verdict.roc);
-    const Bytes part = std::as_bytes(std::span(csv.data(), csv.size()));
-    write_whole(s.roc, {&part, 1}, "ROC");
-  }
+  if (!s.roc.empty()) write_text(s.roc, roc_csv(verdict.roc), "ROC");
   if (!s.json) {
     fmt::print("n         {}, {} of class 1\n{}", verdict.n, verdict.positives, to_text(verdict));
     return 0;
@@ -84,6 +106,7 @@ int evaluate_program(int argc, char** argv) {
   if (s.scores.empty()) {
     json["net"] = s.net;
     json["split"] = s.split;
+    json["tta"] = s.tta;
     json["confusion"] = to_json(verdict.counts);
     json["roc"] = to_json(verdict.roc);
   }

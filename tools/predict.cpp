@@ -6,6 +6,7 @@
 #include "tools/run_folder.h"
 #include "tools/scores.h"
 #include "tools/settings.h"
+#include "tools/views.h"
 
 #include <span>
 
@@ -13,7 +14,7 @@ namespace microtome {
 namespace {
 
 struct PredictSettings : Settings {
-  std::string out, format;
+  std::string out, format, tta = "none";
   int size = 0;
 };
 
@@ -35,6 +36,7 @@ Arguments declare(PredictSettings& s) {
   arguments.add({.name = "size", .help = "pad PNG files with white to this side; 0: all must be of one size", .unit = "pixels"},
                 s.size, {0, 4096});
   add_preprocess(arguments, s);
+  add_tta(arguments, s.tta);
   arguments.heading("Machine");
   arguments.add({.name = "batch-size", .letter = 'b', .help = "images at a time", .unit = "images"}, s.batch_size, {1, 65536});
   add_machine(arguments, s);
@@ -51,7 +53,7 @@ Arguments declare(PredictSettings& s) {
 std::string to_csv(const Images& images, std::span<const float> scores) {
   std::string text = "id,score\n";
   for (std::size_t i = 0; i < scores.size(); ++i) {
-    text += fmt::format("{},{:.9g}\n", images.ids.empty() ? fmt::format("{}", i) : csv_field(images.ids[i]), scores[i]);
+    text += fmt::format("{},{:.9g}\n", id_field(images, i), scores[i]);
   }
   return text;
 }
@@ -73,17 +75,19 @@ int predict(int argc, char** argv) {
   const Network& network = find_network(s.net);
   Terminal terminal(s.verbosity());
   const std::unique_ptr<Backend> backend = open_backend(s, terminal);
-  LoadOptions options = load_options(s, terminal);
-  if (s.size > 0) options.image = s.size;
-  const Images images = load_images(s.data, options);
+  LoadOptions loading = load_options(s, terminal);
+  if (s.size > 0) loading.image = s.size;
+  const Images images = load_images(s.data, loading);
   terminal.clear_progress();
   const Extent image(images.shape.h, images.shape.w);
   Model model(frozen(s, network, image), *backend);
   model.set_weights(open_weights(s.weights, network, model.graph(), image, terminal));
-  const Evaluation evaluation =
-      evaluate(model, images, fit_options(s, network), [&](int done, int of) { terminal.progress("scoring", done, of, "batches"); });
+  const FitOptions options = fit_options(s, network);
+  const auto progress = [&](int done, int of) { terminal.progress("scoring", done, of, "batches"); };
+  const std::vector<float> scores =
+      s.tta == "d4" ? evaluate_views(model, images, options, progress) : evaluate(model, images, options, progress).scores;
   const bool json_lines = s.format == "jsonl" || (s.format.empty() && s.out.ends_with(".jsonl"));
-  const std::string text = json_lines ? to_json_lines(images, evaluation.scores) : to_csv(images, evaluation.scores);
+  const std::string text = json_lines ? to_json_lines(images, scores) : to_csv(images, scores);
   if (s.out.empty()) {
     fmt::print("{}", text);
     return 0;

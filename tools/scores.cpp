@@ -1,6 +1,8 @@
 #include "tools/scores.h"
 
+#include "data/csv.h"
 #include "engine/check.h"
+#include "tools/significance.h"
 
 #include <algorithm>
 #include <cerrno>
@@ -9,24 +11,10 @@
 #include <cstring>
 #include <fstream>
 #include <optional>
+#include <unordered_map>
 
 namespace microtome {
 namespace {
-
-std::vector<std::string_view> fields_of(std::string_view line) {
-  if (!line.empty() && line.back() == '\r') line.remove_suffix(1);
-  std::vector<std::string_view> fields;
-  for (std::size_t begin = 0; begin <= line.size();) {
-    const std::size_t closing = line.substr(begin).starts_with('"') ? line.find('"', begin + 1) : begin;  // a path may hold commas
-    const std::size_t end = std::min(line.find(',', std::min(closing, line.size())), line.size());
-    std::string_view field = line.substr(begin, end - begin);
-    while (!field.empty() && (field.front() == ' ' || field.front() == '"')) field.remove_prefix(1);
-    while (!field.empty() && (field.back() == ' ' || field.back() == '"')) field.remove_suffix(1);
-    fields.push_back(field);
-    begin = end + 1;
-  }
-  return fields;
-}
 
 std::optional<double> number(std::string_view text) {
   double value = 0;
@@ -37,7 +25,7 @@ std::optional<double> number(std::string_view text) {
 
 }  // namespace
 
-Verdict judge(std::span<const double> scores, std::span<const std::uint8_t> labels) {
+Verdict judge(std::span<const double> scores, std::span<const std::uint8_t> labels, std::span<const std::string> groups) {
   Verdict verdict;
   verdict.n = static_cast<std::int64_t>(labels.size());
   verdict.positives = std::count(labels.begin(), labels.end(), std::uint8_t{1});
@@ -47,20 +35,27 @@ Verdict judge(std::span<const double> scores, std::span<const std::uint8_t> labe
   verdict.auc = auc(labels, scores);
   verdict.auc_ci95 = auc_ci95(labels, scores);
   verdict.roc = roc_curve(labels, scores);
+  if (groups.empty()) return verdict;
+  const std::vector<int> clusters = numbered(groups);
+  verdict.groups = 1 + std::ranges::max(clusters);
+  if (verdict.groups > 1) verdict.auc_ci95_clustered = clustered_auc_ci95(labels, scores, clusters, 0);
   return verdict;
 }
 
-Verdict judge(const Evaluation& evaluation, std::span<const std::uint8_t> labels) {
-  Verdict verdict = judge(std::vector<double>(evaluation.scores.begin(), evaluation.scores.end()), labels);
+Verdict judge(const Evaluation& evaluation, std::span<const std::uint8_t> labels, std::span<const std::string> groups) {
+  Verdict verdict = judge(std::vector<double>(evaluation.scores.begin(), evaluation.scores.end()), labels, groups);
   verdict.loss = evaluation.loss;
   verdict.accuracy = evaluation.accuracy;
   return verdict;
 }
 
 nlohmann::ordered_json to_json(const Verdict& v) {
-  return {{"n", v.n},       {"positives", v.positives},
-          {"loss", v.loss}, {"accuracy", v.accuracy},
-          {"auc", v.auc},   {"auc_ci95", {v.auc_ci95.first, v.auc_ci95.second}}};
+  nlohmann::ordered_json json{{"n", v.n},       {"positives", v.positives},
+                              {"loss", v.loss}, {"accuracy", v.accuracy},
+                              {"auc", v.auc},   {"auc_ci95", {v.auc_ci95.first, v.auc_ci95.second}}};
+  if (v.groups > 0) json["groups"] = v.groups;
+  if (v.auc_ci95_clustered) json["auc_ci95_clustered"] = {v.auc_ci95_clustered->first, v.auc_ci95_clustered->second};
+  return json;
 }
 
 nlohmann::ordered_json to_json(const Confusion& counts) {
@@ -81,23 +76,21 @@ nlohmann::ordered_json to_json(std::span<const RocPoint> roc) {
 }
 
 std::string to_text(const Verdict& v) {
+  const std::string clustered =
+      v.auc_ci95_clustered
+          ? fmt::format("                   95% interval {:.4f} to {:.4f}, drawing {} patients or slides as wholes\n",
+                        v.auc_ci95_clustered->first, v.auc_ci95_clustered->second, v.groups)
+          : "";
   return fmt::format(
       "loss      {:.4f}\n"
       "accuracy  {:.4f}\n"
       "AUC       {:.4f}   95% interval {:.4f} to {:.4f}\n"
-      "\n"
+      "{}\n"
       "           called 0   called 1\n"
       "is 0     {:>10} {:>10}\n"
       "is 1     {:>10} {:>10}\n",
-      v.loss, v.accuracy, v.auc, v.auc_ci95.first, v.auc_ci95.second, v.counts.true_negatives, v.counts.false_positives,
-      v.counts.false_negatives, v.counts.true_positives);
-}
-
-std::string csv_field(const std::string& text) {
-  if (text.find_first_of(",\"\n\r") == std::string::npos) return text;
-  std::string quoted = "\"";
-  for (const char c : text) quoted += c == '"' ? std::string("\"\"") : std::string(1, c);
-  return quoted + '"';
+      v.loss, v.accuracy, v.auc, v.auc_ci95.first, v.auc_ci95.second, clustered, v.counts.true_negatives,
+      v.counts.false_positives, v.counts.false_negatives, v.counts.true_positives);
 }
 
 LabelledScores read_scores(const std::filesystem::path& file) {
@@ -108,7 +101,7 @@ LabelledScores read_scores(const std::filesystem::path& file) {
          {.where = file.string(), .found = std::filesystem::is_directory(file) ? "a folder" : std::strerror(errno)});
   }
   std::getline(stream, line);
-  const std::vector<std::string_view> header = fields_of(line);
+  const std::vector<std::string_view> header = csv_fields(line);
   const auto column = [&](std::string_view name) {
     const auto found = std::find(header.begin(), header.end(), name);
     if (found == header.end()) {
@@ -125,7 +118,7 @@ LabelledScores read_scores(const std::filesystem::path& file) {
 
   LabelledScores result;
   for (int row = 2; std::getline(stream, line); ++row) {
-    const std::vector<std::string_view> fields = fields_of(line);
+    const std::vector<std::string_view> fields = csv_fields(line);
     if (fields.size() == 1 && fields[0].empty()) continue;
     const bool complete = fields.size() > std::max(label_column, score_column);
     const std::optional<double> label = complete ? number(fields[label_column]) : std::nullopt;
@@ -145,6 +138,30 @@ LabelledScores read_scores(const std::filesystem::path& file) {
   if (result.labels.empty())
     fail(ExitCode::data, "the scores are empty", {.where = file.string(), .expected = "a line an image"});
   return result;
+}
+
+std::string id_field(const Images& images, std::size_t index) {
+  return images.ids.empty() ? fmt::format("{}", index) : csv_field(images.ids[index]);
+}
+
+std::string scores_csv(const Images& images, std::span<const float> scores) {
+  std::string text = "id,label,score,group\n";
+  for (std::size_t i = 0; i < scores.size(); ++i) {
+    text += fmt::format("{},{},{:.9g},{}\n", id_field(images, i), images.labels[i], scores[i],
+                        images.groups.empty() ? "" : csv_field(images.groups[i]));
+  }
+  return text;
+}
+
+std::vector<int> numbered(std::span<const std::string> groups) {
+  std::unordered_map<std::string_view, int> known;
+  std::vector<int> numbers;
+  int next = 0;
+  for (const std::string& name : groups) {
+    const bool met = !name.empty() && !known.try_emplace(name, next).second;
+    numbers.push_back(met ? known.at(name) : next++);
+  }
+  return numbers;
 }
 
 }  // namespace microtome

@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <span>
 #include <string>
 #include <utility>
@@ -19,16 +20,19 @@ struct Verdict {
   std::int64_t n = 0, positives = 0;
   double loss = 0, accuracy = 0, auc = 0;
   std::pair<double, double> auc_ci95;
+  int groups = 0;                                               // patients or slides; 0: not known
+  std::optional<std::pair<double, double>> auc_ci95_clustered;  // by them, where there are two or more
   Confusion counts;
   std::vector<RocPoint> roc;
 };
 
-/// Of an evaluation: loss and accuracy are the network's own, from logits.
-Verdict judge(const Evaluation& evaluation, std::span<const std::uint8_t> labels);
+/// Of an evaluation: loss and accuracy are the network's own, from logits. `groups`: as Images::groups; an image whose group
+/// has no name stands for itself.
+Verdict judge(const Evaluation& evaluation, std::span<const std::uint8_t> labels, std::span<const std::string> groups = {});
 /// Of probabilities alone: the loss clips them as Keras does.
-Verdict judge(std::span<const double> scores, std::span<const std::uint8_t> labels);
+Verdict judge(std::span<const double> scores, std::span<const std::uint8_t> labels, std::span<const std::string> groups = {});
 
-/// n, positives, loss, accuracy, auc, auc_ci95.
+/// n, positives, loss, accuracy, auc, auc_ci95; groups and auc_ci95_clustered where they are known.
 nlohmann::ordered_json to_json(const Verdict& verdict);
 nlohmann::ordered_json to_json(const Confusion& counts);
 nlohmann::ordered_json to_json(std::span<const RocPoint> roc);  // [[fpr, tpr, threshold], …]; the first threshold is null
@@ -45,7 +49,13 @@ struct LabelledScores {
 };
 LabelledScores read_scores(const std::filesystem::path& file);
 
-/// A field of a CSV file, quoted where it must be.
-std::string csv_field(const std::string& text);
+/// What read_scores() reads back: id,label,score,group.
+std::string scores_csv(const Images& images, std::span<const float> scores);
+
+/// As the column `id` of a CSV file has it: a path, or the image's index.
+std::string id_field(const Images& images, std::size_t index);
+
+/// From 0 on in order of first sight, equal where names are; a number of its own for each empty name.
+std::vector<int> numbered(std::span<const std::string> groups);
 
 }  // namespace microtome

@@ -47,6 +47,12 @@ void add_preprocess(Arguments& arguments, Settings& settings) {
                 settings.preprocess, {"paper", "native"});
 }
 
+void add_tta(Arguments& arguments, std::string& tta) {
+  arguments.add(
+      {.name = "tta", .help = "d4: score each image in the eight symmetries of the square, and average the probabilities"}, tta,
+      {"none", "d4"});
+}
+
 void add_data(Arguments& arguments, Settings& settings) {
   arguments.add({.name = "data",
                  .placeholder = "DIR",

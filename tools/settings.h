@@ -37,6 +37,9 @@ void add_data(Arguments& arguments, Settings& settings);
 void add_machine(Arguments& arguments, Settings& settings);
 void add_verbosity(Arguments& arguments, Settings& settings);
 
+/// --tta, for programs that judge or score.
+void add_tta(Arguments& arguments, std::string& tta);
+
 /// "b2|b6|…", for help texts.
 std::string network_names();
 

@@ -7,18 +7,14 @@
 #include <algorithm>
 #include <cmath>
 #include <functional>
-#include <map>
 
 namespace microtome {
 namespace {
 
 TestScores read_test_scores(const std::filesystem::path& file) {
   LabelledScores csv = read_scores(file);
-  TestScores read{.labels = std::move(csv.labels), .scores = std::move(csv.scores)};
-  std::map<std::string, int> numbers;
-  for (const std::string& group : csv.groups)
-    read.groups.push_back(numbers.try_emplace(group, static_cast<int>(numbers.size())).first->second);
-  read.group_count = static_cast<int>(numbers.size());
+  TestScores read{.labels = std::move(csv.labels), .scores = std::move(csv.scores), .groups = numbered(csv.groups)};
+  if (!read.groups.empty()) read.group_count = 1 + std::ranges::max(read.groups);
   for (std::size_t i = 0; i < read.labels.size(); ++i) {
     const std::uint64_t id = csv.ids.empty() ? i : std::hash<std::string>()(csv.ids[i]);
     read.images = (read.images ^ (2 * id + read.labels[i])) * 0x9e3779b97f4a7c15u;

@@ -8,6 +8,7 @@
 #include "tools/study_tables.h"
 #include "tools/terminal.h"
 
+#include "data/csv.h"
 #include "data/file.h"
 
 #include <fmt/format.h>

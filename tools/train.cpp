@@ -234,36 +234,30 @@ std::optional<Snapshot> read_run(const TrainSettings& s, const RunFolder& folder
   return std::move(snapshot);
 }
 
-Json json_of(const std::optional<Verdict>& verdict) {
-  if (!verdict) return nullptr;
-  Json json = to_json(*verdict);
-  json["confusion"] = to_json(verdict->counts);
+Json json_of(const Verdict& verdict) {
+  Json json = to_json(verdict);
+  json["confusion"] = to_json(verdict.counts);
   return json;
 }
 
 /// Evaluates a split with the weights that the model has.
-std::optional<Verdict> judge_split(Model& model, const Images& images, std::string_view name, const FitOptions& options,
-                                   Terminal& terminal) {
-  if (images.shape.n == 0) return std::nullopt;
-  const Evaluation evaluation = evaluate(model, images, options, [&](int done, int of) {
-    terminal.progress(fmt::format("evaluating {}", name), done, of, "batches");
-  });
-  return judge(evaluation, images.labels);
+Evaluation evaluate_split(Model& model, const Images& images, std::string_view name, const FitOptions& options,
+                          Terminal& terminal) {
+  return evaluate(model, images, options,
+                  [&](int done, int of) { terminal.progress(fmt::format("evaluating {}", name), done, of, "batches"); });
 }
 
 RunReport make_report(const TrainSettings& s, const Arguments& arguments, const Dataset& data, const Json& result,
-                      const FitResult& fitted, const std::optional<Verdict>& test) {
+                      const FitResult& fitted, const Verdict& test) {
   RunReport report{.title = fmt::format("{} on {}", s.net, data.name),
                    .history = fitted.history,
                    .best_epoch = fitted.best_epoch,
                    .test = test,
                    .config = arguments.config(),
                    .notes = data.notes};
-  if (test) {
-    report.figures = {{"test AUC", fmt::format("{:.4f}", test->auc)},
-                      {"test accuracy", fmt::format("{:.4f}", test->accuracy)},
-                      {"test loss", fmt::format("{:.4f}", test->loss)}};
-  }
+  report.figures = {{"test AUC", fmt::format("{:.4f}", test.auc)},
+                    {"test accuracy", fmt::format("{:.4f}", test.accuracy)},
+                    {"test loss", fmt::format("{:.4f}", test.loss)}};
   if (fitted.best_epoch > 0) {
     report.figures.emplace_back("best epoch", fmt::format("{} of {}", fitted.best_epoch, fitted.history.size()));
     report.figures.emplace_back("images a second", fmt::format("{:.0f}", result["images_per_second"].get<double>()));
@@ -276,9 +270,9 @@ RunReport make_report(const TrainSettings& s, const Arguments& arguments, const 
                   {"parameters", with_separators(result["parameters"].get<std::int64_t>())},
                   {"peak memory", size_text(result["peak_memory_bytes"].get<std::size_t>())},
                   {"commit", text("commit")}};
-  if (data.train.shape.n > 0) report.facts.emplace_back("training", describe_images(data.train));
-  if (data.valid.shape.n > 0) report.facts.emplace_back("validation", describe_images(data.valid));
-  if (data.test.shape.n > 0) report.facts.emplace_back("test", describe_images(data.test));
+  report.facts.emplace_back("training", describe_images(data.train));
+  report.facts.emplace_back("validation", describe_images(data.valid));
+  report.facts.emplace_back("test", describe_images(data.test));
   return report;
 }
 
@@ -344,8 +338,10 @@ int run(TrainSettings& s, const Arguments& arguments, const Network& network, co
     model.set_weights(std::exchange(fitted.best_weights, {}));
   }
   write_weights(folder / "best.weights.h5", model);
-  const std::optional<Verdict> valid = judge_split(model, data.valid, "valid", options, terminal);
-  const std::optional<Verdict> test = judge_split(model, data.test, "test", options, terminal);
+  const Verdict valid =
+      judge(evaluate_split(model, data.valid, "valid", options, terminal), data.valid.labels, data.valid.groups);
+  const Evaluation tested = evaluate_split(model, data.test, "test", options, terminal);
+  const Verdict test = judge(tested, data.test.labels, data.test.groups);
 
   double seconds = 0;
   for (const EpochRecord& r : fitted.history) seconds += r.seconds;
@@ -379,7 +375,8 @@ int run(TrainSettings& s, const Arguments& arguments, const Network& network, co
       {"peak_memory_bytes", device.name == "cpu" || device.name == "reference" ? peak_memory_bytes() : used_on_device},
       {"validation", json_of(valid)},
       {"test", json_of(test)}};
-  if (test) folder.write_roc(test->roc);
+  folder.write_roc(test.roc);
+  folder.write("scores.csv", scores_csv(data.test, tested.scores));
   folder.write_metrics(fitted.history);
   folder.write("report.html", to_html(make_report(s, arguments, data, result, fitted, test)));
   folder.log("end", {{"best_epoch", fitted.best_epoch}, {"test", json_of(test)}});
@@ -390,7 +387,7 @@ int run(TrainSettings& s, const Arguments& arguments, const Network& network, co
     return 0;
   }
   if (fitted.best_epoch > 0) fmt::print("best epoch {} of {}; on the test split:\n", fitted.best_epoch, fitted.history.size());
-  if (test) fmt::print("{}", to_text(*test));
+  fmt::print("{}", to_text(test));
   fmt::print("report    {}\n", (folder / "report.html").string());
   return 0;
 }

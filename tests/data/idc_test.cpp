@@ -56,6 +56,9 @@ TEST_F(IdcTest, PixelsLabelsAndIdsBelongTogether) {
   EXPECT_EQ(data.name, "idc");
   int count = 0;
   for (const Images* images : {&data.train, &data.valid, &data.test}) {
+    ASSERT_EQ(images->groups.size(), images->ids.size());
+    for (std::size_t i = 0; i < images->ids.size(); ++i)
+      EXPECT_TRUE(images->ids[i].starts_with(images->groups[i] + "/")) << images->ids[i] << " of " << images->groups[i];
     ASSERT_EQ(images->shape, (Shape{static_cast<int>(images->ids.size()), 50, 50, 3}));
     EXPECT_TRUE(std::ranges::is_sorted(images->ids));
     for (std::size_t i = 0; i < images->ids.size(); ++i) {

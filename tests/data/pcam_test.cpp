@@ -146,6 +146,27 @@ TEST_F(PcamTest, GzippedAndMissingFilesAreNamed) {
   expect_refused({"no regular file"});
 }
 
+TEST_F(PcamTest, SlidesAreKnownWhereTheirFileLiesBeside) {
+  EXPECT_TRUE(load(folder_.path()).test.groups.empty());
+  const auto write_meta = [&](const std::string& text) { std::ofstream(folder_ / pcam_meta_name("test")) << text; };
+  write_meta(
+      ",coord_y,coord_x,tumor_patch,center_tumor_patch,wsi\r\n0,1,2,True,True,a\r\n1,1,2,True,True,b\r\n2,1,2,True,True,a\r\n3,"
+      "1,2,True,True,c\r\n");
+  const Dataset data = load(folder_.path());
+  EXPECT_EQ(data.test.groups, (std::vector<std::string>{"a", "b", "a", "c"}));
+  EXPECT_TRUE(data.train.groups.empty());
+  write_meta("coord_y,slide\n1,a\n");
+  expect_refused({"lack a column", pcam_meta_name("test") + ", line 1", "wsi", "coord_y,slide"});
+  write_meta("coord_y,wsi\n1,a\n1,a\n1,a\n");
+  expect_refused({"differ in number", pcam_meta_name("test"), "4 lines", "3 lines"});
+  write_meta("coord_y,wsi\n1,a\n1\n1,a\n1,a\n");
+  expect_refused({"cannot be used", "line 3", "2 fields"});
+  write_meta("coord_y,wsi\n1,\n1,a\n1,a\n1,a\n");
+  expect_refused({"cannot be used", "line 2"});
+  write_meta("");
+  expect_refused({"lack a column"});
+}
+
 TEST_F(PcamTest, AMissingDatasetIsNamed) {
   write_hdf5(file("train", 'x'), "images", {4, 6, 5, 3}, H5T_STD_U8LE, some_pixels(360), H5T_NATIVE_UINT8);
   expect_refused({"a dataset is missing", R"(expected: a dataset "x")"});

@@ -52,7 +52,7 @@ std::string ProgramsTest::data, ProgramsTest::out, ProgramsTest::printed;
 
 TEST_F(ProgramsTest, TrainWritesItsFolder) {
   for (const char* name : {"config.toml", "log.jsonl", "metrics.csv", "steps.csv", "result.json", "best.weights.h5",
-                           "last.checkpoint", "roc.csv", "report.html"}) {
+                           "last.checkpoint", "roc.csv", "scores.csv", "report.html"}) {
     EXPECT_GT(fs::file_size(fs::path(out) / name), 0u) << name;
   }
   EXPECT_EQ(lines_of(out + "/metrics.csv").front(),
@@ -196,6 +196,68 @@ TEST_F(ProgramsTest, EvaluateAgreesWithTrainAndWithPredict) {
   EXPECT_EQ(Json::parse(json_lines.out.substr(0, json_lines.out.find('\n'))).size(), 2u);
 }
 
+/// A copy of the data whose patches come from known slides, six a test slide.
+std::string with_slides(const std::string& data, const std::string& to) {
+  fs::copy(data, to);
+  for (const auto& [split, count] : {std::pair("train", 80), std::pair("valid", 24), std::pair("test", 24)}) {
+    std::string text = ",coord_y,coord_x,tumor_patch,center_tumor_patch,wsi\n";
+    for (int i = 0; i < count; ++i)
+      text += std::to_string(i) + ",64,128,True,False," + split + "_slide_" + std::to_string(i / 6) + "\n";
+    write_text(to + "/camelyonpatch_level_2_split_" + split + "_meta.csv", text);
+  }
+  return to;
+}
+
+TEST_F(ProgramsTest, ScoresAreSavedAndJudgedAgainWithTheirSlides) {
+  const std::string known = with_slides(data, fresh("known")), saved = fresh("saved.csv");
+  const auto evaluated = [&](const std::string& from) {
+    return run({"evaluate", "--net", "b2", "--data", from, "--device", "cpu", "--weights", weights(), "--save-scores", saved,
+                "--json"});
+  };
+  const Ended unknown = evaluated(data);
+  ASSERT_EQ(unknown.code, 0) << unknown.err;
+  EXPECT_EQ(lines_of(saved), lines_of(out + "/scores.csv")) << "as train left them";
+  EXPECT_EQ(lines_of(saved)[0], "id,label,score,group");
+  EXPECT_TRUE(lines_of(saved)[24].starts_with("23,1,0.") && lines_of(saved)[24].ends_with(",")) << lines_of(saved)[24];
+  EXPECT_FALSE(Json::parse(unknown.out).contains("auc_ci95_clustered"));
+
+  const Ended grouped = evaluated(known);
+  ASSERT_EQ(grouped.code, 0) << grouped.err;
+  EXPECT_TRUE(lines_of(saved)[24].ends_with(",test_slide_3")) << lines_of(saved)[24];
+  const Ended again = run({"evaluate", "--scores", saved, "--json"});
+  const Json first = Json::parse(grouped.out), second = Json::parse(again.out);
+  EXPECT_EQ(first["groups"], 4);
+  for (const char* key : {"n", "positives", "accuracy", "auc", "auc_ci95", "groups", "auc_ci95_clustered"})
+    EXPECT_EQ(first[key], second[key]) << key;
+  EXPECT_LE(first["auc_ci95_clustered"][0], first["auc"]);
+  EXPECT_GE(first["auc_ci95_clustered"][1], first["auc"]);
+  EXPECT_NE(first["auc_ci95_clustered"], first["auc_ci95"]);
+  EXPECT_TRUE(contains(run({"evaluate", "--scores", saved}).out, "drawing 4 patients or slides as wholes"));
+}
+
+TEST_F(ProgramsTest, EightViewsAreAveraged) {
+  const std::string saved = fresh("averaged.csv"), predicted = fresh("predicted.csv");
+  const Ended evaluated = run({"evaluate", "--net", "b2", "--data", data, "--device", "cpu", "--weights", weights(), "--tta",
+                               "d4", "--save-scores", saved, "--json"});
+  ASSERT_EQ(evaluated.code, 0) << evaluated.err;
+  const Json averaged = Json::parse(evaluated.out);
+  EXPECT_EQ(averaged["tta"], "d4");
+  EXPECT_NE(averaged["loss"], Json::parse(text_of(out + "/result.json"))["test"]["loss"]);
+  const Json judged = Json::parse(run({"evaluate", "--scores", saved, "--json"}).out);
+  EXPECT_NEAR(judged["loss"].get<double>(), averaged["loss"].get<double>(), 5e-9) << "a score's digits in the file are nine";
+  for (const char* key : {"accuracy", "auc"}) EXPECT_EQ(judged[key], averaged[key]) << key;
+
+  const std::string images = data + "/camelyonpatch_level_2_split_test_x.h5";
+  ASSERT_EQ(run({"predict", "--net", "b2", "--weights", weights(), "--data", images, "--device", "cpu", "--tta", "d4", "--out",
+                 predicted})
+                .code,
+            0);
+  for (std::size_t i = 1; i <= 24; ++i) {
+    const std::string line = lines_of(predicted)[i], score = line.substr(line.find(','));
+    EXPECT_TRUE(contains(lines_of(saved)[i], score + ",")) << i;
+  }
+}
+
 TEST_F(ProgramsTest, EvaluateReadsCheckpointsToo) {
   const Ended outcome =
       run({"evaluate", "--net", "b2", "--data", data, "--device", "cpu", "--weights", out + "/last.checkpoint", "--json"});
@@ -313,6 +375,9 @@ TEST_F(ProgramsTest, BadCallsSayWhatIsWrong) {
            {3, {"train", "--net", "b2", "--data", x}, "error: "},
            {3, {"data", "verify", "--data", out}, "error: "},
            {3, {"evaluate", "--scores", x}, "cannot read the scores"},
+           {2, {"evaluate", "--scores", out + "/scores.csv", "--tta", "d4"}, "need a network"},
+           {2, {"evaluate", "--scores", out + "/scores.csv", "--save-scores", x}, "need a network"},
+           {2, {"predict", "--net", "b2", "--tta", "d8"}, "none, d4"},
            {3, {"predict", "--net", "b2", "--weights", weights(), "--data", x, "--device", "cpu"}, "error: "},
            {4, {"evaluate", "--net", "b6", "--data", data, "--weights", weights(), "--device", "cpu"}, "error: "},
            {4, {"evaluate", "--net", "b2", "--data", data, "--weights", x, "--device", "cpu"}, "error: "},

@@ -1,5 +1,6 @@
 #include "tools/scores.h"
 
+#include "data/csv.h"
 #include "engine/check.h"
 #include "tools/process.h"
 
@@ -24,6 +25,47 @@ TEST(ScoresTest, IdsAndGroupsAreReadWhereTheyAre) {
   EXPECT_EQ(read.groups, (std::vector<std::string>{"a", ""}));
   write_text(folder / "scores.csv", "label,score,group\n1,0.5,\n");
   EXPECT_TRUE(read_scores(folder / "scores.csv").groups.empty()) << "none is known";
+}
+
+TEST(ScoresTest, WhatIsWrittenComesBack) {
+  const TemporaryFolder folder;
+  const Images images{.shape = {3, 1, 1, 3},
+                      .labels = {1, 0, 0},
+                      .ids = {"p,1/1/a.png", "p,1/0/b.png", "q/0/c.png"},
+                      .groups = {"p,1", "p,1", "q"}};
+  const std::vector<float> scores{0.1f, 1e-20f, 0.99999994f};
+  write_text(folder / "scores.csv", scores_csv(images, scores));
+  const LabelledScores read = read_scores(folder / "scores.csv");
+  EXPECT_EQ(read.labels, images.labels);
+  EXPECT_EQ(std::vector<float>(read.scores.begin(), read.scores.end()), scores);
+  EXPECT_EQ(read.ids, images.ids);
+  EXPECT_EQ(read.groups, images.groups);
+}
+
+TEST(ScoresTest, AnImageWithoutAGroupStandsForItself) {
+  EXPECT_EQ(numbered(std::vector<std::string>{"b", "", "a", "b", "", "a"}), (std::vector<int>{0, 1, 2, 0, 3, 2}));
+}
+
+TEST(ScoresTest, ImagesOfOnePatientWidenTheInterval) {
+  // Each patient's eight images have one score: eight are worth no more than one.
+  std::vector<std::uint8_t> labels;
+  std::vector<double> scores;
+  std::vector<std::string> patients;
+  for (int patient = 0; patient < 20; ++patient) {
+    for (int image = 0; image < 8; ++image) {
+      labels.push_back(static_cast<std::uint8_t>(patient % 2));
+      scores.push_back(0.04 * patient + (patient % 2 == 0 ? 0.1 : 0));
+      patients.push_back(std::to_string(patient));
+    }
+  }
+  const Verdict alone = judge(scores, labels), grouped = judge(scores, labels, patients);
+  EXPECT_FALSE(alone.auc_ci95_clustered);
+  EXPECT_FALSE(judge(scores, labels, std::vector<std::string>(labels.size(), "one")).auc_ci95_clustered)
+      << "nothing to draw from";
+  ASSERT_TRUE(grouped.auc_ci95_clustered);
+  EXPECT_EQ(grouped.groups, 20);
+  const auto width = [](const std::pair<double, double>& interval) { return interval.second - interval.first; };
+  EXPECT_GT(width(*grouped.auc_ci95_clustered), 1.5 * width(alone.auc_ci95));
 }
 
 TEST(ScoresTest, AWrongLineIsNamed) {
