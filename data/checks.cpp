@@ -41,7 +41,7 @@ void require_memory(std::int64_t bytes, const std::string& where) {
         .next = "take a machine with more memory, or fewer images"});
 }
 
-void require_both_classes(const Images& images, std::string_view split, const std::string& where) {
+void require_both_classes(const Images& images, std::string_view split, const std::string& where, const std::string& next) {
   const std::int64_t ones = std::ranges::count(images.labels, 1), zeros = std::ranges::count(images.labels, 0);
   if (ones > 0 && zeros > 0) return;
   const bool none = ones + zeros == 0;
@@ -49,7 +49,7 @@ void require_both_classes(const Images& images, std::string_view split, const st
        {.where = where,
         .expected = "images of class 0 and of class 1",
         .found = fmt::format("{} of class 0, {} of class 1", zeros, ones),
-        .next = "add images of both classes, or split otherwise (another --seed, --split-by patch)"});
+        .next = next});
 }
 
 }  // namespace microtome

@@ -15,7 +15,7 @@ std::string_view adjective(std::string_view split);
 /// Throws Error(ExitCode::memory) where so many bytes are more than the machine has left, before they are asked for.
 void require_memory(std::int64_t bytes, const std::string& where);
 
-/// Throws Error(ExitCode::data) for a split without images or with one class alone.
-void require_both_classes(const Images& images, std::string_view split, const std::string& where);
+/// Throws Error(ExitCode::data) for a split without images or with one class alone; `next` is what helps.
+void require_both_classes(const Images& images, std::string_view split, const std::string& where, const std::string& next);
 
 }  // namespace microtome

@@ -28,4 +28,12 @@ std::string md5(const std::filesystem::path& file) {
   return text;
 }
 
+Digest sha256(std::span<const std::uint8_t> bytes) {
+  Digest digest;
+  unsigned size = 0;
+  const int done = EVP_Digest(bytes.data(), bytes.size(), digest.data(), &size, EVP_sha256(), nullptr);
+  require(done == 1 && size == digest.size(), "libcrypto offers no SHA-256");
+  return digest;
+}
+
 }  // namespace microtome

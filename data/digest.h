@@ -1,7 +1,10 @@
-// Digests of files, by OpenSSL.
+// Digests of files and images, by OpenSSL.
 #pragma once
 
+#include <array>
+#include <cstdint>
 #include <filesystem>
+#include <span>
 #include <string>
 
 namespace microtome {
@@ -9,5 +12,9 @@ namespace microtome {
 /// Lower-case hexadecimal. MD5 tells files apart that were damaged on the way, not files that were forged. Throws
 /// Error(ExitCode::data) where the file cannot be read.
 std::string md5(const std::filesystem::path& file);
+
+/// SHA-256: what has the same digest is the same.
+using Digest = std::array<std::uint8_t, 32>;
+Digest sha256(std::span<const std::uint8_t> bytes);
 
 }  // namespace microtome

@@ -30,12 +30,6 @@ constexpr Extent largest_image = 4096;  // where nothing else says how large an 
 constexpr std::uint8_t white = 255;
 constexpr std::size_t splits = 3;  // train, valid, test
 
-struct Patch {
-  std::string path;  // below the folder
-  std::string patient;
-  std::uint8_t label = 0;
-};
-
 /// "12 patches were …" where there are any.
 void note(std::vector<std::string>& notes, std::int64_t count, std::string_view one, std::string_view many,
           std::string_view what) {
@@ -51,10 +45,10 @@ std::optional<std::uint8_t> class_in_name(std::string_view name) {
   return {};
 }
 
-/// Every patch below the folder, in the order of paths, each once.
-std::vector<Patch> find_patches(const fs::path& folder, std::vector<std::string>& notes) {
+/// Each once, without its split.
+std::vector<IdcPatch> find_patches(const fs::path& folder, std::vector<std::string>& notes) {
   const Tree tree = walk(folder);
-  std::vector<Patch> patches;
+  std::vector<IdcPatch> patches;
   std::set<std::tuple<std::string, std::uint8_t, std::string>> seen;
   std::int64_t repeated = 0, other = tree.others, unlabelled = 0, odd_names = 0;
   for (const fs::path& path : tree.files) {
@@ -80,7 +74,7 @@ std::vector<Patch> find_patches(const fs::path& folder, std::vector<std::string>
     }
     odd_names += !named;
     if (seen.emplace(patient, label, name).second)
-      patches.push_back({path.string(), patient, label});
+      patches.push_back({.path = path.string(), .patient = patient, .label = label});
     else
       ++repeated;
   }
@@ -107,8 +101,6 @@ std::vector<std::size_t> shuffled(std::size_t count, std::uint64_t seed, std::ui
   return order;
 }
 
-using Assignment = std::vector<std::size_t>;  // a patch's split: 0 train, 1 valid, 2 test
-
 std::array<double, splits> shares(const LoadOptions& options) {
   const std::array<double, splits> share{1 - options.valid_share - options.test_share, options.valid_share, options.test_share};
   require(std::ranges::all_of(share, [](double s) { return s > 0 && s < 1; }),
@@ -118,11 +110,11 @@ std::array<double, splits> shares(const LoadOptions& options) {
 
 /// Patients in random order, each to the split that lacks most of what the patient has, class by class [Sechidis2011]: shares
 /// of patches and of classes both come out about right, and no patient is in two splits.
-Assignment split_by_patient(const std::vector<Patch>& patches, const LoadOptions& options, const fs::path& folder,
-                            std::vector<std::string>& notes) {
+void split_by_patient(std::vector<IdcPatch>& patches, const LoadOptions& options, const fs::path& folder,
+                      std::vector<std::string>& notes) {
   std::map<std::string, std::array<double, 2>> counts;
   std::array<double, 2> total{};
-  for (const Patch& patch : patches) ++counts[patch.patient][patch.label], ++total[patch.label];
+  for (const IdcPatch& patch : patches) ++counts[patch.patient][patch.label], ++total[patch.label];
   if (counts.size() < splits) {
     fail(ExitCode::data, "too few patients to keep them apart",
          {.where = folder.string(),
@@ -151,16 +143,13 @@ Assignment split_by_patient(const std::vector<Patch>& patches, const LoadOptions
     split_of[name] = best;
     ++sizes[best];
   }
-  Assignment assignment(patches.size());
-  std::ranges::transform(patches, assignment.begin(), [&](const Patch& patch) { return split_of.at(patch.patient); });
+  for (IdcPatch& patch : patches) patch.split = split_of.at(patch.patient);
   notes.push_back(fmt::format("split by patient with seed {}: {} patients to train, {} to validate, {} to test", options.seed,
                               sizes[0], sizes[1], sizes[2]));
-  return assignment;
 }
 
-Assignment split_by_patch(const std::vector<Patch>& patches, const LoadOptions& options, std::vector<std::string>& notes) {
+void split_by_patch(std::vector<IdcPatch>& patches, const LoadOptions& options, std::vector<std::string>& notes) {
   const std::array<double, splits> share = shares(options);
-  Assignment assignment(patches.size());
   for (std::uint64_t label = 0; label < 2; ++label) {
     std::vector<std::size_t> members;
     for (std::size_t i = 0; i < patches.size(); ++i) {
@@ -171,10 +160,9 @@ Assignment split_by_patch(const std::vector<Patch>& patches, const LoadOptions& 
     };
     const std::size_t test = part(share[2]), test_and_valid = test + part(share[1]);
     const std::vector<std::size_t> order = shuffled(members.size(), options.seed, stream::split + 1 + label);
-    for (std::size_t i = 0; i < order.size(); ++i) assignment[members[order[i]]] = i < test ? 2 : i < test_and_valid ? 1 : 0;
+    for (std::size_t i = 0; i < order.size(); ++i) patches[members[order[i]]].split = i < test ? 2 : i < test_and_valid ? 1 : 0;
   }
   notes.push_back(fmt::format("split by patch with seed {}: patches of one patient are in several splits", options.seed));
-  return assignment;
 }
 
 struct Oddities {
@@ -216,11 +204,19 @@ Images decode(const fs::path& folder, const std::vector<std::string>& paths, Ext
 
 }  // namespace
 
+std::vector<IdcPatch> find_idc_patches(const fs::path& folder, const LoadOptions& options, std::vector<std::string>& notes) {
+  std::vector<IdcPatch> patches = find_patches(folder, notes);
+  if (options.split_by == SplitBy::patient) {
+    split_by_patient(patches, options, folder, notes);
+  } else {
+    split_by_patch(patches, options, notes);
+  }
+  return patches;
+}
+
 Dataset load_idc(const fs::path& folder, const LoadOptions& options) {
   Dataset data{.name = "idc"};
-  const std::vector<Patch> patches = find_patches(folder, data.notes);
-  const Assignment assignment = options.split_by == SplitBy::patient ? split_by_patient(patches, options, folder, data.notes)
-                                                                     : split_by_patch(patches, options, data.notes);
+  const std::vector<IdcPatch> patches = find_idc_patches(folder, options, data.notes);
   const Extent canvas = options.image.value_or(idc_image);
   Oddities oddities;
   struct Part {
@@ -232,13 +228,15 @@ Dataset load_idc(const fs::path& folder, const LoadOptions& options) {
       {{"train", options.train, data.train}, {"valid", options.valid, data.valid}, {"test", options.test, data.test}}};
   // All labels before any pixel: what is wrong with them should not wait for the decoding.
   std::array<std::vector<std::string>, splits> paths;
-  for (std::size_t i = 0; i < patches.size(); ++i) {
-    paths[assignment[i]].push_back(patches[i].path);
-    parts[assignment[i]].images.labels.push_back(patches[i].label);
-    parts[assignment[i]].images.groups.push_back(patches[i].patient);
+  for (const IdcPatch& patch : patches) {
+    paths[patch.split].push_back(patch.path);
+    parts[patch.split].images.labels.push_back(patch.label);
+    parts[patch.split].images.groups.push_back(patch.patient);
   }
   for (const Part& part : parts) {
-    if (part.wanted) require_both_classes(part.images, part.name, folder.string());
+    if (part.wanted)
+      require_both_classes(part.images, part.name, folder.string(),
+                           "add patients with both classes, or deal them otherwise: another --split-seed, or --split-by patch");
   }
   for (std::size_t s = 0; s < splits; ++s) {
     const Images known = std::exchange(parts[s].images, {});

@@ -5,9 +5,24 @@
 
 #include "data/loader.h"
 
+#include <cstdint>
 #include <filesystem>
+#include <string>
+#include <vector>
 
 namespace microtome {
+
+struct IdcPatch {
+  std::string path;  // below the folder
+  std::string patient;
+  std::uint8_t label = 0;
+  std::size_t split = 0;  // 0 train, 1 valid, 2 test
+};
+
+/// Every patch below the folder, in the order of paths, and the split that load_idc() puts it into; no file is opened. Notes
+/// and errors as there, but for splits that lack a class.
+std::vector<IdcPatch> find_idc_patches(const std::filesystem::path& folder, const LoadOptions& options,
+                                       std::vector<std::string>& notes);
 
 /// Errors as load(). Ids are paths relative to the folder. What was padded, converted or left out is in Dataset::notes.
 Dataset load_idc(const std::filesystem::path& folder, const LoadOptions& options);

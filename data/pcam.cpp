@@ -202,28 +202,54 @@ std::vector<std::string> read_slides(const fs::path& path, std::size_t images) {
   return slides;
 }
 
-Images read_images(const fs::path& path, std::string_view what, std::string_view doing, const Progress& progress) {
-  Images images;
+/// Where the next images' pixels are to go, of a dataset of `all`.
+using Room = std::function<std::span<std::uint8_t>(const Shape& all, int first, int count)>;
+
+/// Reads dataset "x" piece by piece; `filled` is called after each, with the images done.
+Shape pour_images(const fs::path& path, std::string_view what, const Room& room,
+                  const std::function<void(int done, int of)>& filled) {
+  Shape shape;
   read_in_child(
       {.where = path.string()}, [&](Sink& sink) { send_images(path, what, sink); },
       [&](Source& source) {
-        images.shape.n = source.take<int>();
-        images.shape.h = source.take<int>();
-        images.shape.w = source.take<int>();
-        images.shape.c = 3;
-        const std::size_t all = static_cast<std::size_t>(images.shape.count());
-        require_memory(images.shape.count(), path.string());
-        images.pixels.resize(all);
-        const std::size_t image = all / static_cast<std::size_t>(images.shape.n);
-        const std::size_t piece = std::max<std::size_t>(1, piece_bytes / image) * image;
-        for (std::size_t done = 0; done < all;) {
-          const std::size_t count = std::min(piece, all - done);
-          source.read(std::as_writable_bytes(std::span(images.pixels).subspan(done, count)));
-          done += count;
-          if (progress) progress(doing, static_cast<std::int64_t>(done / image), images.shape.n);
+        shape.n = source.take<int>();
+        shape.h = source.take<int>();
+        shape.w = source.take<int>();
+        shape.c = 3;
+        const std::size_t image = static_cast<std::size_t>(shape.count() / shape.n);
+        const int piece = static_cast<int>(std::max<std::size_t>(1, piece_bytes / image));
+        for (int first = 0; first < shape.n; first += piece) {
+          const int count = std::min(piece, shape.n - first);
+          source.read(std::as_writable_bytes(room(shape, first, count)));
+          if (filled) filled(first + count, shape.n);
         }
       });
+  return shape;
+}
+
+Images read_images(const fs::path& path, std::string_view what, std::string_view doing, const Progress& progress) {
+  Images images;
+  const auto room = [&](const Shape& all, int first, int count) {
+    if (first == 0) {
+      require_memory(all.count(), path.string());
+      images.pixels.resize(static_cast<std::size_t>(all.count()));
+    }
+    const std::size_t image = images.pixels.size() / static_cast<std::size_t>(all.n);
+    return std::span(images.pixels).subspan(static_cast<std::size_t>(first) * image, static_cast<std::size_t>(count) * image);
+  };
+  images.shape = pour_images(path, what, room, [&](int done, int of) {
+    if (progress) progress(doing, done, of);
+  });
   return images;
+}
+
+void require_as_many(const Shape& images, std::size_t labels, std::string_view split, const fs::path& file) {
+  if (static_cast<std::size_t>(images.n) == labels) return;
+  fail(ExitCode::data, fmt::format("{} images and labels differ in number", adjective(split)),
+       {.where = fmt::format("{} and {}", file.string(), pcam_file_name(split, 'y')),
+        .expected = fmt::format("{} labels, one an image", images.n),
+        .found = fmt::format("{} labels", labels),
+        .next = "get both files again from the same source"});
 }
 
 }  // namespace
@@ -236,6 +262,37 @@ std::string pcam_meta_name(std::string_view split) {
   return fmt::format("camelyonpatch_level_2_split_{}_meta.csv", split);
 }
 
+Images load_pcam_labels(const fs::path& folder, std::string_view split) {
+  require_file(folder / pcam_file_name(split, 'x'));
+  require_file(folder / pcam_file_name(split, 'y'));
+  Images images;
+  images.labels = read_labels(folder / pcam_file_name(split, 'y'), split);
+  const fs::path meta = folder / pcam_meta_name(split);
+  if (fs::exists(meta)) images.groups = read_slides(meta, images.labels.size());
+  return images;
+}
+
+void visit_pcam_images(const fs::path& folder, std::string_view split, std::size_t labels, const Progress& progress,
+                       const VisitImage& visit) {
+  const fs::path file = folder / pcam_file_name(split, 'x');
+  std::vector<std::uint8_t> piece;
+  Extent size = 0;
+  const auto room = [&](const Shape& all, int first, int count) {
+    if (first == 0) require_as_many(all, labels, split, file);
+    size = {all.h, all.w};
+    piece.resize(static_cast<std::size_t>(all.count() / all.n * count));
+    return std::span(piece);
+  };
+  const std::string doing = fmt::format("reading {}", split);
+  pour_images(file, fmt::format("{} images", adjective(split)), room, [&](int done, int of) {
+    const std::size_t image = static_cast<std::size_t>(size.h * size.w * 3);
+    const int count = static_cast<int>(piece.size() / image);
+    for (int i = 0; i < count; ++i)
+      visit(done - count + i, size, std::span(piece).subspan(static_cast<std::size_t>(i) * image, image));
+    if (progress) progress(doing, done, of);
+  });
+}
+
 Dataset load_pcam(const fs::path& folder, const LoadOptions& options) {
   Dataset data{.name = "pcam"};
   struct Part {
@@ -245,19 +302,12 @@ Dataset load_pcam(const fs::path& folder, const LoadOptions& options) {
   };
   const Part parts[] = {
       {"train", options.train, data.train}, {"valid", options.valid, data.valid}, {"test", options.test, data.test}};
-  for (const Part& part : parts) {
-    if (!part.wanted) continue;
-    require_file(folder / pcam_file_name(part.name, 'x'));
-    require_file(folder / pcam_file_name(part.name, 'y'));
-  }
   // Labels first: what is wrong with them should not wait for gigabytes.
   for (const Part& part : parts) {
     if (!part.wanted) continue;
-    const fs::path file = folder / pcam_file_name(part.name, 'y');
-    part.images.labels = read_labels(file, part.name);
-    require_both_classes(part.images, part.name, file.string());
-    const fs::path meta = folder / pcam_meta_name(part.name);
-    if (fs::exists(meta)) part.images.groups = read_slides(meta, part.images.labels.size());
+    part.images = load_pcam_labels(folder, part.name);
+    require_both_classes(part.images, part.name, (folder / pcam_file_name(part.name, 'y')).string(),
+                         "put images of both classes into every split");
   }
   const Part* first = nullptr;
   for (const Part& part : parts) {
@@ -265,13 +315,7 @@ Dataset load_pcam(const fs::path& folder, const LoadOptions& options) {
     const fs::path file = folder / pcam_file_name(part.name, 'x');
     Images read = read_images(file, fmt::format("{} images", adjective(part.name)), fmt::format("reading {}", part.name),
                               options.progress);
-    if (static_cast<std::size_t>(read.shape.n) != part.images.labels.size()) {
-      fail(ExitCode::data, fmt::format("{} images and labels differ in number", adjective(part.name)),
-           {.where = fmt::format("{} and {}", file.string(), pcam_file_name(part.name, 'y')),
-            .expected = fmt::format("{} labels, one an image", read.shape.n),
-            .found = fmt::format("{} labels", part.images.labels.size()),
-            .next = "get both files again from the same source"});
-    }
+    require_as_many(read.shape, part.images.labels.size(), part.name, file);
     part.images.shape = read.shape;
     part.images.pixels = std::move(read.pixels);
     if (first == nullptr) first = &part;

@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -22,6 +23,14 @@ std::string pcam_meta_name(std::string_view split);
 
 /// The three splits of a folder that recognise() calls PCam's; errors as load().
 Dataset load_pcam(const std::filesystem::path& folder, const LoadOptions& options);
+
+/// One split's labels and, where they are known, slides; no image. Errors as load(), but for a missing class.
+Images load_pcam_labels(const std::filesystem::path& folder, std::string_view split);
+
+/// Hands over one split's images in their order, H W 3 each, without holding more than a few; there must be `labels` of them.
+using VisitImage = std::function<void(int index, Extent size, std::span<const std::uint8_t> pixels)>;
+void visit_pcam_images(const std::filesystem::path& folder, std::string_view split, std::size_t labels,
+                       const Progress& progress, const VisitImage& visit);
 
 /// The images of dataset "x" of one HDF5 file, without labels.
 Images load_hdf5_images(const std::filesystem::path& file, const LoadOptions& options);

@@ -2,6 +2,7 @@
 #include "tools/process.h"
 
 #include "data/checkpoint.h"
+#include "data/pcam.h"
 
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
@@ -338,6 +339,68 @@ TEST_F(ProgramsTest, SynthesizeWritesBothFormatsAndVerifyReadsThem) {
   }
 }
 
+TEST_F(ProgramsTest, AuditSaysWhatLeaksAndItsGateFails) {
+  const std::string known = with_slides(data, fresh("audited"));
+  const Ended sound = run({"data", "audit", "--data", known, "--gate", "--json"});
+  ASSERT_EQ(sound.code, 0) << sound.err;
+  const Json apart = Json::parse(sound.out);
+  EXPECT_EQ(apart["leaks"], false);
+  EXPECT_EQ(apart["splits"]["train"]["groups"], 14);
+  EXPECT_EQ(apart["sizes"], Json({{"36x36", 128}}));
+  EXPECT_TRUE(apart["duplicates"].empty());
+
+  for (const char what : {'x', 'y'}) {
+    const std::string name = known + "/camelyonpatch_level_2_split_";
+    fs::copy(name + "test_" + what + ".h5", name + "valid_" + what + ".h5", fs::copy_options::overwrite_existing);
+  }
+  const Ended text = run({"data", "audit", "--data", known});
+  EXPECT_EQ(text.code, 0) << text.err;
+  for (const char* part : {"24 of test are in valid too", "crosses: valid:0 (0) = test:0 (0)", "none is in two splits",
+                           "valid_meta.csv: MD5 ", "LEAKS: "})
+    EXPECT_TRUE(contains(text.out, part)) << part << " in\n" << text.out;
+  const Ended gated = run({"data", "audit", "--data", known, "--gate", "--json"});
+  EXPECT_EQ(gated.code, 7);
+  EXPECT_EQ(Json::parse(gated.out)["shared"]["test"]["valid"], 24);
+  EXPECT_EQ(Json::parse(gated.out)["duplicates"].size(), 24u);
+}
+
+TEST_F(ProgramsTest, DataThatCannotBeSplitOrJudgedIsRefusedWithWhatHelps) {
+  const auto refused = [&](const std::string& from, const std::vector<std::string>& says,
+                           const std::string& split_by = "patient") {
+    const std::string never = fresh("never-split");
+    const Ended outcome =
+        run({"train", "--net", "b2", "--data", from, "--device", "cpu", "--split-by", split_by, "--out", never});
+    EXPECT_EQ(outcome.code, 3) << outcome.err;
+    for (const std::string& part : says) EXPECT_TRUE(contains(outcome.err, part)) << part << " in\n" << outcome.err;
+    EXPECT_FALSE(fs::exists(never + "/last.checkpoint"));
+    fs::remove_all(never);
+  };
+  fs::create_directories(fresh("empty"));
+  refused(fresh("empty"), {"holds no data set", "an empty folder"});
+
+  const std::string lacking = fresh("lacking");
+  fs::copy(data, lacking);
+  for (const char what : {'x', 'y'}) fs::remove(lacking + "/camelyonpatch_level_2_split_test_" + what + ".h5");
+  const std::vector<std::uint8_t> pixels(2 * 36 * 36 * 3), labels(2, 1);
+  PcamWriter writer(lacking, "test", {2, 36, 36, 3});
+  writer.append(pixels, labels);
+  writer.finish();
+  refused(lacking,
+          {"the test split has one class only", "0 of class 0, 2 of class 1", "images of both classes into every split"});
+
+  const std::string idc = fresh("idc");
+  ASSERT_EQ(run({"synthesize", "idc", "--out", idc, "--train", "40", "--valid", "10", "--test", "10"}).code, 0);
+  std::vector<fs::path> patients;
+  for (const fs::directory_entry& entry : fs::directory_iterator(idc)) patients.push_back(entry.path());
+  std::ranges::sort(patients);
+  ASSERT_GE(patients.size(), 3u);
+  for (const fs::path& patient : patients) fs::remove_all(patient / "1");
+  refused(idc, {"has one class only", "of class 1", "another --split-seed, or --split-by patch"});
+  for (std::size_t i = 2; i < patients.size(); ++i) fs::remove_all(patients[i]);
+  refused(idc, {"too few patients", "expected: 3 patients or more", "found:    2", "--split-by patch"});
+  refused(idc, {"has one class only"}, "patch");
+}
+
 struct BadCall {
   int code;
   std::vector<std::string> words;
@@ -374,6 +437,8 @@ TEST_F(ProgramsTest, BadCallsSayWhatIsWrong) {
            {2, {"data", "verify"}, "--data is missing"},
            {3, {"train", "--net", "b2", "--data", x}, "error: "},
            {3, {"data", "verify", "--data", out}, "error: "},
+           {3, {"data", "audit", "--data", out}, "PCam's six files"},
+           {2, {"data", "verify", "--data", data, "--gate"}, "--gate belongs to audit"},
            {3, {"evaluate", "--scores", x}, "cannot read the scores"},
            {2, {"evaluate", "--scores", out + "/scores.csv", "--tta", "d4"}, "need a network"},
            {2, {"evaluate", "--scores", out + "/scores.csv", "--save-scores", x}, "need a network"},

@@ -1,0 +1,77 @@
+// What to know of a data set before its figures are believed: images that are there twice, and on both sides of a split above
+// all; patients or slides on both sides; labels that contradict each other; sizes, balance, patches of a single colour, and
+// whether files are the published ones. Images are read one by one and remembered by their SHA-256.
+#pragma once
+
+#include "data/loader.h"
+
+#include <array>
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace microtome {
+
+constexpr std::array<const char*, 3> split_names{"train", "valid", "test"};
+
+struct Audit {
+  struct Split {
+    std::array<std::int64_t, 2> classes{};  // images of class 0, of class 1
+    std::int64_t blank = 0;                 // images of a single colour
+    std::int64_t copies = 0;                // images that an earlier one of the same split equals
+    std::int64_t groups = 0;                // patients or slides
+    std::int64_t groups_of_one_class = 0;
+    std::int64_t images() const { return classes[0] + classes[1]; }
+  };
+  struct Size {
+    Extent size;
+    std::int64_t images = 0;
+  };
+  struct Image {
+    std::size_t split = 0;  // of split_names
+    std::string id;         // the path, or the index in the split's file
+    std::uint8_t label = 0;
+  };
+  /// Two images or more of the same pixels.
+  struct Duplicates {
+    std::vector<Image> images;
+    bool blank = false;
+
+    bool contradictory() const;  // of both classes
+    bool in(std::size_t split) const;
+    bool crosses() const;  // in several splits
+  };
+  struct Group {
+    std::string name;
+    std::array<std::int64_t, 3> images{};  // in each split
+  };
+  /// A file that PCam's authors publish a digest of.
+  struct File {
+    std::string name, md5;
+    std::string published_as;  // the name that this digest was published for; empty: none
+  };
+
+  std::string format;  // "pcam" or "idc"
+  std::array<Split, 3> splits;
+  std::vector<Size> sizes;  // the most frequent first
+  std::vector<Duplicates> duplicates;
+  bool groups_known = false;
+  std::vector<Group> groups_across;  // in several splits
+  std::vector<File> files;
+  std::vector<std::string> notes;
+
+  /// Images of `split` that `other` has too; without those of a single colour, which tell nothing of a patient.
+  std::int64_t shared(std::size_t split, std::size_t other) const;
+  /// Images or patients or slides are on both sides of a split.
+  bool leaks() const;
+};
+
+/// The file that PCam's authors offer with this MD5 digest; empty: none.
+std::string published_pcam_name(std::string_view md5);
+
+/// Throws as load(), but for a split without one of the classes, which the audit shows.
+Audit audit(const std::filesystem::path& folder, const LoadOptions& options = {});
+
+}  // namespace microtome
