@@ -111,8 +111,9 @@ void find_duplicates(std::span<const Record> records, Audit& audit) {
     const auto last = std::find_if(first, order.end(), [&](const Record* r) { return r->pixels() != (*first)->pixels(); });
     if (last - first > 1) {
       Audit::Duplicates equal{.images = {}, .blank = (*first)->blank};
+      std::array<bool, 3> met{};
       for (const Record* record : std::span(first, last)) {
-        if (equal.in(record->split)) ++audit.splits[record->split].copies;
+        audit.splits[record->split].copies += std::exchange(met[record->split], true);
         equal.images.push_back({record->split, record->id, record->label});
       }
       found.emplace_back(*first, std::move(equal));
