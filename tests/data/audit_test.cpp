@@ -183,6 +183,23 @@ TEST_F(AuditTest, EqualPatchesOfTwoPatientsAreFoundAndASecondTreeIsSaid) {
   EXPECT_TRUE(std::ranges::any_of(found.notes, [](const std::string& note) { return note.starts_with("13 files left out"); }));
 }
 
+TEST_F(AuditTest, FilesThatDoNotBelongTogetherAreRefused) {
+  write_split(folder_.path(), "train", {patch(1, 0), patch(2, 1), patch(3, 0)});
+  write_split(folder_.path(), "valid", {patch(4, 0), patch(5, 1)});
+  write_split(folder_.path(), "test", {patch(6, 0), patch(7, 1)});
+  const auto refused = [&](const std::vector<std::string>& parts) {
+    expect_refusal([&] { audit(folder_.path()); }, ExitCode::data, parts);
+  };
+  write_meta("valid", {"a"});
+  refused({"differ in number", pcam_meta_name("valid")});
+  std::filesystem::remove(folder_ / pcam_meta_name("valid"));
+  std::filesystem::copy(folder_ / pcam_file_name("test", 'y'), folder_ / pcam_file_name("train", 'y'),
+                        std::filesystem::copy_options::overwrite_existing);
+  refused({"training images and labels differ in number", "3 labels", "2 labels"});
+  std::filesystem::remove(folder_ / pcam_file_name("test", 'x'));
+  refused({"a file is missing", pcam_file_name("test", 'x')});
+}
+
 TEST_F(AuditTest, BadFoldersAreRefused) {
   expect_refusal([&] { audit(folder_.path()); }, ExitCode::data, {"an empty folder"});
   write_png_patch(folder_.path(), "100", 0, 1);
