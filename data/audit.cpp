@@ -147,6 +147,12 @@ std::vector<Audit::File> compare_digests(const fs::path& folder) {
   return files;
 }
 
+bool any_unpacked(const fs::path& folder) {
+  return std::ranges::any_of(split_names, [&](const char* split) {
+    return fs::exists(folder / pcam_file_name(split, 'x')) || fs::exists(folder / pcam_file_name(split, 'y'));
+  });
+}
+
 }  // namespace
 
 std::string published_pcam_name(std::string_view md5) {
@@ -183,6 +189,8 @@ Audit audit(const fs::path& folder, const LoadOptions& options) {
   Audit audit;
   const bool pcam = recognise(folder) == DataFormat::pcam;
   audit.format = pcam ? "pcam" : "idc";
+  if (pcam) audit.files = compare_digests(folder);
+  if (!audit.files.empty() && !any_unpacked(folder)) return audit;
   const std::vector<Record> records = pcam ? read_pcam(folder, options) : read_idc(folder, options, audit.notes);
   for (const Record& record : records) {
     ++audit.splits[record.split].classes[record.label];
@@ -191,7 +199,6 @@ Audit audit(const fs::path& folder, const LoadOptions& options) {
   count_sizes(records, audit);
   count_groups(records, audit);
   find_duplicates(records, audit);
-  if (pcam) audit.files = compare_digests(folder);
   return audit;
 }
 

@@ -62,6 +62,8 @@ struct Audit {
   std::vector<File> files;
   std::vector<std::string> notes;
 
+  /// 0 where PCam's files are all gzipped still: then `files` is all that there is to say.
+  std::int64_t images() const { return splits[0].images() + splits[1].images() + splits[2].images(); }
   /// Images of `split` that `other` has too; without those of a single colour, which tell nothing of a patient.
   std::int64_t shared(std::size_t split, std::size_t other) const;
   /// Images or patients or slides are on both sides of a split.

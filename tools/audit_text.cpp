@@ -132,7 +132,7 @@ Json to_json(const Audit& audit) {
                      {"published_as", file.published_as.empty() ? Json() : Json(file.published_as)}});
   }
   return {{"format", audit.format},
-          {"leaks", audit.leaks()},
+          {"leaks", audit.images() == 0 ? Json() : Json(audit.leaks())},
           {"splits", splits},
           {"sizes", sizes},
           {"shared", shared},
@@ -144,6 +144,7 @@ Json to_json(const Audit& audit) {
 }
 
 std::string to_text(const Audit& audit) {
+  if (audit.images() == 0) return files_text(audit) + "nothing else can be said before the files are unpacked: gunzip them\n";
   const std::string_view groups = audit.format == "pcam" ? "slides" : "patients";
   std::string sizes = "sizes      ";
   constexpr std::size_t shown = 8;

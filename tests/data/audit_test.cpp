@@ -137,6 +137,17 @@ TEST_F(AuditTest, FilesOtherThanThePublishedOnesAreSaid) {
   EXPECT_EQ(published_pcam_name("d8c2d60d490dbd479f8199bdfa0cf6ec"), name) << "though PCam's own page prints it beside valid";
 }
 
+TEST_F(AuditTest, DigestsAreComparedBeforeTheFilesAreUnpacked) {
+  for (const char* split : split_names) {
+    for (const char what : {'x', 'y'}) write_bytes(folder_ / (pcam_file_name(split, what) + ".gz"), {what});
+  }
+  const Audit found = audit(folder_.path());
+  EXPECT_EQ(found.files.size(), 6u);
+  EXPECT_EQ(found.images(), 0);
+  write_split(folder_.path(), "train", {patch(1, 0), patch(2, 1)});
+  expect_refusal([&] { audit(folder_.path()); }, ExitCode::data, {"still gzipped", pcam_file_name("valid", 'x')});
+}
+
 TEST_F(AuditTest, PatchesDealtSinglyPutPatientsOnBothSides) {
   for (int patient = 0; patient < 4; ++patient) {
     for (int i = 0; i < 20; ++i) write_png_patch(folder_.path(), std::to_string(100 + patient), i % 2, 20 * patient + i);

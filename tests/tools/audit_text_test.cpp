@@ -33,6 +33,12 @@ TEST(AuditTextTest, AFileUnderAnothersNameIsToldFromADamagedOne) {
   EXPECT_TRUE(to_json(audit)["files"][2]["published_as"].is_null());
 }
 
+TEST(AuditTextTest, WhereNothingIsUnpackedNoVerdictIsGiven) {
+  const Audit audit{.format = "pcam", .files = {{.name = "test_x.h5.gz", .md5 = "d8", .published_as = "test_x.h5.gz"}}};
+  EXPECT_EQ(to_text(audit).find("leak"), std::string::npos) << to_text(audit);
+  EXPECT_TRUE(to_json(audit)["leaks"].is_null());
+}
+
 TEST(AuditTextTest, LongListsAreCutAndJsonHoldsThemWhole) {
   Audit audit = sound();
   audit.groups_known = true;
