@@ -214,10 +214,14 @@ std::vector<IdcPatch> find_idc_patches(const fs::path& folder, const LoadOptions
   return patches;
 }
 
+Extent idc_image_size(const LoadOptions& options) {
+  return options.image.value_or(idc_image);
+}
+
 Dataset load_idc(const fs::path& folder, const LoadOptions& options) {
   Dataset data{.name = "idc"};
   const std::vector<IdcPatch> patches = find_idc_patches(folder, options, data.notes);
-  const Extent canvas = options.image.value_or(idc_image);
+  const Extent canvas = idc_image_size(options);
   Oddities oddities;
   struct Part {
     std::string_view name;

@@ -27,6 +27,8 @@ std::vector<IdcPatch> find_idc_patches(const std::filesystem::path& folder, cons
 /// Errors as load(). Ids are paths relative to the folder. What was padded, converted or left out is in Dataset::notes.
 Dataset load_idc(const std::filesystem::path& folder, const LoadOptions& options);
 
+Extent idc_image_size(const LoadOptions& options);
+
 /// A PNG file, or all PNG files below a folder; see load_images().
 Images load_png_images(const std::filesystem::path& path, const LoadOptions& options);
 

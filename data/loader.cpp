@@ -74,6 +74,10 @@ Dataset load(const fs::path& folder, const LoadOptions& options) {
   return recognise(folder) == DataFormat::pcam ? load_pcam(folder, options) : load_idc(folder, options);
 }
 
+Extent image_size(const fs::path& folder, const LoadOptions& options) {
+  return recognise(folder) == DataFormat::pcam ? pcam_image_size(folder) : idc_image_size(options);
+}
+
 Images load_images(const fs::path& path, const LoadOptions& options) {
   if (!fs::exists(path))
     fail(ExitCode::data, "there are no images", {.where = path.string(), .found = "no such file or folder"});

@@ -37,6 +37,9 @@ DataFormat recognise(const std::filesystem::path& folder);
 /// split without one of the classes; Error(ExitCode::memory) where the images do not fit into memory.
 Dataset load(const std::filesystem::path& folder, const LoadOptions& options = {});
 
+/// The size of the images that load() would give, told by a header.
+Extent image_size(const std::filesystem::path& folder, const LoadOptions& options = {});
+
 /// Images to score: an HDF5 file with the dataset "x", a PNG file, or a folder of PNG files (searched in depth, in the order
 /// of their paths). No labels; ids are paths relative to the folder, a PNG's own path, or empty for HDF5.
 /// Of options, `image`, `threads` and `progress` count; without `image` every PNG must be of the first one's size.

@@ -331,6 +331,27 @@ Dataset load_pcam(const fs::path& folder, const LoadOptions& options) {
   return data;
 }
 
+Extent pcam_image_size(const fs::path& folder) {
+  const fs::path path = folder / pcam_file_name("train", 'x');
+  require_file(path);
+  Extent size = 0;
+  read_in_child(
+      {.where = path.string()},
+      [&](Sink& sink) {
+        const hdf5::Id file = hdf5::open_untrusted(path);
+        const hdf5::Id dataset = open_named(file, path, "x");
+        check_images(dataset, place(path, "x"), "training images");
+        const std::vector<hsize_t> shape = hdf5::shape_of(dataset);
+        sink.put(static_cast<int>(shape[1]));
+        sink.put(static_cast<int>(shape[2]));
+      },
+      [&](Source& source) {
+        size.h = source.take<int>();
+        size.w = source.take<int>();
+      });
+  return size;
+}
+
 Images load_hdf5_images(const fs::path& file, const LoadOptions& options) {
   require_file(file);
   return read_images(file, "images", "reading images", options.progress);

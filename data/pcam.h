@@ -32,6 +32,9 @@ using VisitImage = std::function<void(int index, Extent size, std::span<const st
 void visit_pcam_images(const std::filesystem::path& folder, std::string_view split, std::size_t labels,
                        const Progress& progress, const VisitImage& visit);
 
+/// As the training split's header says it.
+Extent pcam_image_size(const std::filesystem::path& folder);
+
 /// The images of dataset "x" of one HDF5 file, without labels.
 Images load_hdf5_images(const std::filesystem::path& file, const LoadOptions& options);
 

@@ -355,6 +355,25 @@ std::string Arguments::fixed_config() const {
   return text;
 }
 
+void Arguments::require_same(const std::filesystem::path& config, std::string_view what) const {
+  std::ifstream file(config);
+  std::vector<std::string> begun;
+  for (std::string line; std::getline(file, line);) begun.push_back(line);
+  for (const Entry& entry : entries_) {
+    if (entry.option.kept != Option::Kept::fixed) continue;
+    const std::string& name = entry.option.name;
+    std::string now = line_of(entry);
+    now.pop_back();  // the line's end
+    if (std::find(begun.begin(), begun.end(), now) != begun.end()) continue;
+    const auto was = std::find_if(begun.begin(), begun.end(), [&](const std::string& l) { return l.starts_with(name + " "); });
+    fail(ExitCode::usage, fmt::format("--{} cannot change when {} is resumed", name, what),
+         {.where = config.string(),
+          .expected = was == begun.end() ? "" : *was,
+          .found = now,
+          .next = fmt::format("leave --{} as it was, or begin anew in another --out", name)});
+  }
+}
+
 std::string Arguments::help() const {
   std::string text = fmt::format("{}\n\nExamples\n", summary_);
   for (const std::string& example : examples_) text += fmt::format("  {}\n", example);

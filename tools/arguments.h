@@ -67,6 +67,8 @@ class Arguments {
   /// Every option that is kept, as TOML; those alone that a resumed run must share.
   std::string config() const;
   std::string fixed_config() const;
+  /// Throws Error(ExitCode::usage) where a fixed option is another than in `config`, which began what is to go on: "a search".
+  void require_same(const std::filesystem::path& config, std::string_view what) const;
   std::string help() const;
 
  private:
@@ -75,7 +77,7 @@ class Arguments {
     std::string heading;
     std::string range;   // "1 to 65536", "full|transfer"
     std::string preset;  // the default, as text
-    int words = 1;           // of a value
+    int words = 1;       // of a value
     bool takes_value = true, positional = false, quoted = true;
     bool given = false;
     std::function<void(const std::string&)> set;

@@ -13,13 +13,18 @@
 
 namespace microtome {
 
-Child::Child(std::string_view program, const std::vector<std::string>& words, const std::filesystem::path& log) {
+Child::Child(std::string_view program, const std::vector<std::string>& words, const std::filesystem::path& log,
+             const std::filesystem::path& result) {
   std::error_code error;
   const std::string path = (std::filesystem::read_symlink("/proc/self/exe", error).parent_path() / program).string();
   if (access(path.c_str(), X_OK) != 0)
     fail(ExitCode::machine, fmt::format("cannot start {}", program), {.where = path, .found = std::strerror(errno)});
-  const int to = ::open(log.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
-  if (to < 0) fail(ExitCode::memory, "cannot write a log", {.where = log.string(), .found = std::strerror(errno)});
+  const auto open = [](const std::filesystem::path& file, int how) {
+    const int to = ::open(file.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC | how, 0666);
+    if (to < 0) fail(ExitCode::memory, "cannot write a log", {.where = file.string(), .found = std::strerror(errno)});
+    return to;
+  };
+  const int said = open(log, O_APPEND), results = result.empty() ? said : open(result, O_TRUNC);
   std::vector<char*> arguments{const_cast<char*>(path.c_str())};
   for (const std::string& word : words) arguments.push_back(const_cast<char*>(word.c_str()));
   arguments.push_back(nullptr);
@@ -29,12 +34,13 @@ Child::Child(std::string_view program, const std::vector<std::string>& words, co
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     setpgid(0, 0);                      // a Ctrl-C is ours to pass on
     if (getppid() != parent) _exit(1);  // it was too late for that
-    dup2(to, 1);
-    dup2(to, 2);
+    dup2(results, 1);
+    dup2(said, 2);
     execv(path.c_str(), arguments.data());
     _exit(127);
   }
-  ::close(to);
+  ::close(said);
+  if (results != said) ::close(results);
   if (id_ < 0) fail(ExitCode::machine, fmt::format("cannot start {}", program), {.found = std::strerror(errno)});
 }
 

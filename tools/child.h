@@ -13,8 +13,9 @@ namespace microtome {
 class Child {
  public:
   /// Starts `program`, which lies beside this one, with these words behind its name; both of its streams go to the end of
-  /// `log`. It dies with us, even by kill -9. Throws Error(ExitCode::machine) where it cannot be started.
-  Child(std::string_view program, const std::vector<std::string>& words, const std::filesystem::path& log);
+  /// `log`, but stdout to `result`, anew, where there is one. It dies with us, even by kill -9. Throws Error(ExitCode::machine) where it cannot be started.
+  Child(std::string_view program, const std::vector<std::string>& words, const std::filesystem::path& log,
+        const std::filesystem::path& result = {});
   ~Child();  // kills it where it still runs
   Child(const Child&) = delete;
 

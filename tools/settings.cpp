@@ -47,10 +47,11 @@ void add_preprocess(Arguments& arguments, Settings& settings) {
                 settings.preprocess, {"paper", "native"});
 }
 
-void add_tta(Arguments& arguments, std::string& tta) {
-  arguments.add(
-      {.name = "tta", .help = "d4: score each image in the eight symmetries of the square, and average the probabilities"}, tta,
-      {"none", "d4"});
+void add_tta(Arguments& arguments, std::string& tta, Option::Kept kept) {
+  arguments.add({.name = "tta",
+                 .help = "d4: score each image in the eight symmetries of the square, and average the probabilities",
+                 .kept = kept},
+                tta, {"none", "d4"});
 }
 
 void add_data(Arguments& arguments, Settings& settings) {
@@ -60,6 +61,10 @@ void add_data(Arguments& arguments, Settings& settings) {
                  .required = true,
                  .kept = Option::Kept::free},
                 settings.data);
+  add_split(arguments, settings);
+}
+
+void add_split(Arguments& arguments, Settings& settings) {
   arguments.add({.name = "split-by",
                  .help = "IDC names no splits: keep each patient's patches together, or deal single patches",
                  .kept = Option::Kept::fixed},

@@ -34,11 +34,12 @@ void add_network(Arguments& arguments, Settings& settings);
 void add_weights(Arguments& arguments, Settings& settings);  // required: what a network is judged with
 void add_preprocess(Arguments& arguments, Settings& settings);
 void add_data(Arguments& arguments, Settings& settings);
+void add_split(Arguments& arguments, Settings& settings);  // as add_data, but for the folder
 void add_machine(Arguments& arguments, Settings& settings);
 void add_verbosity(Arguments& arguments, Settings& settings);
 
 /// --tta, for programs that judge or score.
-void add_tta(Arguments& arguments, std::string& tta);
+void add_tta(Arguments& arguments, std::string& tta, Option::Kept kept = Option::Kept::never);
 
 /// "b2|b6|…", for help texts.
 std::string network_names();

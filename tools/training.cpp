@@ -79,11 +79,19 @@ void add_start(Arguments& arguments, TrainingSettings& s) {
                "published ones",
        .kept = Kept::fixed},
       s.weights);
+  add_weights_folder(arguments, s);
+  add_statistics(arguments, s);
+}
+
+void add_weights_folder(Arguments& arguments, TrainingSettings& s) {
   arguments.add({.name = "weights-folder",
                  .placeholder = "DIR",
                  .help = "where the published files lie; without it, where Keras keeps them: " + keras_folder().string(),
                  .kept = Kept::free},
                 s.weights_folder);
+}
+
+void add_statistics(Arguments& arguments, TrainingSettings& s) {
   arguments.add(
       {.name = "moving-variance", .help = "of batch-norm, as TensorFlow 2 or as Keras 3 updates it", .kept = Kept::fixed},
       s.moving_variance, {"tf2", "keras3"});
@@ -103,11 +111,15 @@ void add_steps(Arguments& arguments, TrainingSettings& s) {
                          "edges reflected",
                  .kept = Kept::fixed},
                 s.augment);
+  arguments.add({.name = "seed", .help = "of initial weights, order of images, augmentation and dropout", .kept = Kept::fixed},
+                s.seed);
+  add_optimizer(arguments, s);
+}
+
+void add_optimizer(Arguments& arguments, TrainingSettings& s) {
   arguments.add({.name = "batch-size", .letter = 'b', .help = "images a step", .unit = "images", .kept = Kept::fixed},
                 s.batch_size, {1, 65536});
   arguments.add({.name = "lr", .help = "learning rate of Adam", .kept = Kept::fixed}, s.learning_rate, {.lowest = 0});
-  arguments.add({.name = "seed", .help = "of initial weights, order of images, augmentation and dropout", .kept = Kept::fixed},
-                s.seed);
   arguments.add_switch({.name = "shuffle", .help = "off: images in file order in every epoch", .kept = Kept::fixed}, s.shuffle);
   arguments.add_switch({.name = "dropout", .help = "off: dropout and stochastic depth do nothing", .kept = Kept::fixed},
                        s.dropout);

@@ -21,7 +21,10 @@ struct TrainingSettings : Settings {
 };
 
 void add_start(Arguments& arguments, TrainingSettings& settings);  // what learns, and from which weights
+void add_weights_folder(Arguments& arguments, TrainingSettings& settings);
+void add_statistics(Arguments& arguments, TrainingSettings& settings);
 void add_steps(Arguments& arguments, TrainingSettings& settings);  // how it learns
+void add_optimizer(Arguments& arguments, TrainingSettings& settings);
 void add_graph(Arguments& arguments, TrainingSettings& settings);
 
 /// Options that exclude each other, and published weights that are missing, are told before the data are read.

@@ -332,24 +332,6 @@ class Search {
   int trials_ = 0, epochs_ = 0;
 };
 
-/// A resumed search must be the search that was begun.
-void require_same_search(const Arguments& arguments, const fs::path& config) {
-  std::ifstream file(config);
-  std::vector<std::string> begun;
-  for (std::string line; std::getline(file, line);) begun.push_back(line);
-  std::istringstream now(arguments.fixed_config());
-  for (std::string line; std::getline(now, line);) {
-    if (std::find(begun.begin(), begun.end(), line) != begun.end()) continue;
-    const std::string name = line.substr(0, line.find(' '));
-    const auto was = std::find_if(begun.begin(), begun.end(), [&](const std::string& l) { return l.starts_with(name + " "); });
-    fail(ExitCode::usage, fmt::format("--{} cannot change when a search is resumed", name),
-         {.where = config.string(),
-          .expected = was == begun.end() ? "" : *was,
-          .found = line,
-          .next = fmt::format("leave --{} as it was, or start another search in another --out", name)});
-  }
-}
-
 int tune(int argc, char** argv) {
   TuneSettings s;
   Arguments arguments = declare(s);
@@ -378,7 +360,7 @@ int tune(int argc, char** argv) {
     if (!s.resume)
       fail(ExitCode::usage, "the output folder holds a search, or a run",
            {.where = s.out, .next = fmt::format("tune --resume --out {}, or another --out", s.out)});
-    require_same_search(arguments, folder / "config.toml");
+    arguments.require_same(folder / "config.toml", "a search");
   }
   folder.write("config.toml", fmt::format("# Go on: tune --resume --out {}\n{}", s.out, arguments.config()));
   Search search(s, folder, terminal);
