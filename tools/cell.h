@@ -6,6 +6,8 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -25,6 +27,45 @@ struct Cell {
   bool operator==(const Cell&) const = default;
 };
 
+struct PlannedCell {
+  Cell cell;
+  std::string parent;  // the name of the cell whose best weights this one begins with; empty: there is none
+  bool operator==(const PlannedCell&) const = default;
+};
+
+/// cells.json: what is to be run, in the order in which one process would. A parent comes before its children.
+struct Plan {
+  int epochs = 0;
+  bool views = false;  // each cell is judged by eight views too
+  std::vector<PlannedCell> cells;
+  bool operator==(const Plan&) const = default;
+};
+void write_plan(const std::filesystem::path& study, const Plan& plan);
+/// Throws Error(ExitCode::data) where there is no study.
+Plan read_plan(const std::filesystem::path& study);
+
+/// Held by the process that runs a cell, until the object goes.
+class CellLock {
+ public:
+  /// Looks for a moment; another process may only be looking too.
+  CellLock(const std::filesystem::path& study, const Cell& cell);
+  ~CellLock();
+  CellLock(const CellLock&) = delete;
+
+  bool held() const { return file_ >= 0; }
+
+ private:
+  int file_ = -1;
+};
+
+/// Why a cell failed: failed.json in its folder.
+struct Failure {
+  int exit_code = 0;  // its program's
+  std::string what;
+};
+void write_failure(const std::filesystem::path& cell, const Failure& failure);
+std::optional<Failure> read_failure(const std::filesystem::path& cell);
+
 enum class CellStatus { waiting, running, stopped, failed, done };
 std::string_view name_of(CellStatus status);
 
@@ -32,14 +73,19 @@ std::string_view name_of(CellStatus status);
 struct Outcome {
   Cell cell;
   CellStatus status = CellStatus::waiting;
-  std::string why;     // it failed, or waits
+  std::string why;  // it failed, or waits
   int epochs_done = 0;
-  Json result, tta;    // result.json and tta.json where the cell is done and has them, else null
+  Json result, tta;  // result.json and tta.json where the cell is done and has them, else null
   std::filesystem::path folder;
 };
 
-/// The cells of the study in `folder`, in the order in which one process would run them. Throws Error(ExitCode::data) where there
-/// is no study, or what a cell wrote cannot be read.
+int epochs_done(const std::filesystem::path& cell);
+
+/// Whether a process runs it now is not looked at.
+Outcome read_cell(const std::filesystem::path& study, const PlannedCell& planned, bool views);
+
+/// The cells of the study in `folder`, in the order in which one process would run them. Throws Error(ExitCode::data) where
+/// there is no study. A cell whose result.json or tta.json is damaged is a stopped one: these are made again.
 std::vector<Outcome> read_study(const std::filesystem::path& folder);
 
 }  // namespace microtome

@@ -1,0 +1,198 @@
+#include "data/pcam.h"
+#include "tools/cell.h"
+#include "tools/process.h"
+
+#include <gtest/gtest.h>
+
+#include <csignal>
+
+namespace microtome {
+namespace {
+
+namespace fs = std::filesystem;
+
+class StudyTest : public testing::Test {
+ protected:
+  StudyTest() {
+    write_small_pcam(pcam);
+    write_idc(idc);
+  }
+
+  static void write_idc(const std::string& to) {
+    ASSERT_EQ(run({"synthesize", "idc", "--out", to, "--train", "60", "--valid", "20", "--test", "20", "-q"}).code, 0);
+  }
+
+  /// One epoch on the CPU.
+  std::vector<std::string> words(const std::vector<std::string>& more) const {
+    std::vector<std::string> all{"study", "--out", out, "--device", "cpu", "--epochs", "1", "-q"};
+    all.insert(all.end(), more.begin(), more.end());
+    return all;
+  }
+
+  std::string file(const std::string& cell, const std::string& name) const { return out + "/cells/" + cell + "/" + name; }
+
+  /// Of each cell, in the order of the study.
+  std::vector<std::string> statuses() const {
+    std::vector<std::string> all;
+    for (const Outcome& o : read_study(out)) all.emplace_back(name_of(o.status));
+    return all;
+  }
+
+  int starts(const std::string& cell) const {
+    int count = 0;
+    for (const std::string& line : lines_of(file(cell, "log.jsonl"))) count += Json::parse(line)["event"] == "start";
+    return count;
+  }
+
+  const TemporaryFolder folder;
+  const std::string pcam = folder / "pcam", idc = folder / "idc", out = folder / "study";
+};
+
+using Words = std::vector<std::string>;
+
+TEST_F(StudyTest, CellsAreRunsTransferBeginsWithItsParentAndAReportLiesBeside) {
+  const Ended ended = run(words({"--pcam", pcam, "--idc", idc, "--nets", "b2,mn", "--weights", "other", "--preprocess",
+                                 "native", "--tta", "d4", "--json"}));
+  ASSERT_EQ(ended.code, 0) << ended.err;
+  const Json document = Json::parse(ended.out);
+  ASSERT_EQ(document["cells"].size(), 6u);
+  EXPECT_EQ(document["done"], 6);
+  for (const Json& cell : document["cells"]) {
+    const std::string name = cell["name"];
+    const Json result = Json::parse(text_of(file(name, "result.json")));
+    EXPECT_EQ(result["net"], cell["net"]);
+    EXPECT_EQ(result["mode"], cell["mode"]);
+    EXPECT_EQ(result["preprocess"], "native");
+    EXPECT_EQ(cell["test"], result["test"]);
+    EXPECT_EQ(Json::parse(text_of(file(name, "tta.json")))["auc"], cell["tta_auc"]);
+    EXPECT_EQ(lines_of(file(name, "scores_tta.csv")).size(), lines_of(file(name, "scores.csv")).size());
+    EXPECT_EQ(starts(name), 1);
+  }
+  EXPECT_NE(text_of(out + "/cells/idc-mobilenet-transfer-native-none-0.toml")
+                .find("weights = \"" + file("pcam-mobilenet-full-native-none-0", "best.weights.h5")),
+            std::string::npos);
+  EXPECT_NE(text_of(out + "/report.html").find("6 of 6"), std::string::npos);
+
+  const Ended status = run({"study", "status", "--out", out});
+  EXPECT_EQ(status.code, 0);
+  EXPECT_EQ(std::ranges::count(status.out, '\n'), 1 + 6) << status.out;
+  const Ended again = run({"study", "resume", "--out", out, "-q"});
+  EXPECT_EQ(again.code, 0) << again.err;
+  EXPECT_EQ(starts("pcam-b2-full-native-none-0"), 1) << "what is done is not done again";
+}
+
+TEST_F(StudyTest, DamagedResultsAreMadeAgain) {
+  ASSERT_EQ(run(words({"--idc", idc, "--nets", "b2", "--tta", "d4"})).code, 0);
+  const std::string cell = "idc-b2-full-paper-none-0", result = text_of(file(cell, "result.json"));
+  const Json tta = Json::parse(text_of(file(cell, "tta.json")));
+  write_text(file(cell, "result.json"), result.substr(0, 100));
+  write_text(file(cell, "tta.json"), "");
+  EXPECT_EQ(statuses(), Words{"stopped"});
+  EXPECT_EQ(run({"study", "report", "--out", out}).code, 0) << "which tells of the rest";
+  ASSERT_EQ(run({"study", "resume", "--out", out, "-q"}).code, 0);
+  EXPECT_EQ(Json::parse(text_of(file(cell, "result.json")))["test"], Json::parse(result)["test"]);
+  EXPECT_EQ(Json::parse(text_of(file(cell, "tta.json"))), tta);
+}
+
+TEST_F(StudyTest, AFailedCellSaysWhyAndTheOthersGoOn) {
+  PcamWriter writer(pcam, "test", {2, 36, 36, 3});  // a class missing
+  const std::vector<std::uint8_t> black(2 * 36 * 36 * 3);
+  writer.append(black, std::vector<std::uint8_t>{0, 0});
+  writer.finish();
+  const std::string small = folder / "small";  // no three splits of one patient
+  fs::create_directory(small);
+  fs::copy(fs::directory_iterator(idc)->path(), small / fs::path("patient"), fs::copy_options::recursive);
+  EXPECT_EQ(run(words({"--pcam", pcam, "--idc", small, "--nets", "b6", "--seeds", "0,1"})).code, 3);
+  EXPECT_EQ(statuses(), Words(4, "failed"));
+  const std::vector<Outcome> outcomes = read_study(out);
+  EXPECT_NE(outcomes[0].why.find("class 1"), std::string::npos) << outcomes[0].why;
+  EXPECT_NE(outcomes[1].why.find("patient"), std::string::npos) << outcomes[1].why;
+
+  fs::remove_all(small);
+  fs::copy(idc, small, fs::copy_options::recursive);
+  EXPECT_EQ(run({"study", "resume", "--out", out, "-q"}).code, 3);
+  EXPECT_EQ(statuses(), Words(4, "failed")) << "not tried again, unless told to";
+  EXPECT_EQ(run({"study", "resume", "--out", out, "-q", "--retry-failed"}).code, 3);
+  EXPECT_EQ(statuses(), (Words{"failed", "done", "failed", "done"}));
+}
+
+TEST_F(StudyTest, ACellWhoseParentFailedIsFailedToo) {
+  fs::remove(pcam + "/camelyonpatch_level_2_split_valid_y.h5");
+  EXPECT_EQ(run(words({"--pcam", pcam, "--idc", idc, "--nets", "mn", "--weights", "other", "--preprocess", "native"})).code, 3);
+  EXPECT_EQ(statuses(), (Words{"failed", "done", "failed", "failed"}));
+  EXPECT_EQ(read_study(out)[3].why, "pcam-mobilenet-full-native-none-0 failed, whose weights it begins with");
+}
+
+TEST_F(StudyTest, AStoppedStudyGoesOnInsideItsCell) {
+  const Words study{"--idc", idc, "--nets", "b2", "--seeds", "0,1", "--epochs", "15"};
+  Process stopped(words(study));
+  const std::string cell = "idc-b2-full-paper-none-0";
+  ASSERT_TRUE(wait_until([&] { return fs::exists(file(cell, "last.checkpoint")); }));
+  EXPECT_EQ(statuses(), (Words{"running", "waiting"}));
+  stopped.send(SIGTERM);
+  EXPECT_EQ(stopped.wait().code, 143);
+  EXPECT_EQ(statuses(), (Words{"stopped", "waiting"}));
+  const Ended other = run(words({"--idc", idc, "--nets", "b2", "--seeds", "0,1", "--epochs", "16"}));
+  EXPECT_EQ(other.code, 2);
+  EXPECT_NE(other.err.find("--epochs cannot change"), std::string::npos) << other.err;
+  ASSERT_EQ(run({"study", "resume", "--out", out, "-q"}).code, 0);
+  EXPECT_EQ(statuses(), (Words{"done", "done"}));
+  EXPECT_EQ(starts(cell), 2);
+  EXPECT_EQ(lines_of(file(cell, "metrics.csv")).size(), 1u + 15);
+}
+
+TEST_F(StudyTest, ProcessesShareAFolderAndRunNoCellTwice) {
+  const Words study = words({"--idc", idc, "--nets", "b2,b6", "--seeds", "0,1,2"});
+  Process first(study), second(study);
+  const int codes[] = {first.wait().code, second.wait().code};
+  EXPECT_TRUE(std::ranges::count(codes, 0) >= 1) << codes[0] << ", " << codes[1];
+  EXPECT_TRUE(std::ranges::all_of(codes, [](int code) { return code == 0 || code == 9; })) << codes[0] << ", " << codes[1];
+  EXPECT_EQ(statuses(), Words(6, "done"));
+  for (const Outcome& o : read_study(out)) EXPECT_EQ(starts(o.cell.name()), 1) << o.cell.name();
+}
+
+TEST_F(StudyTest, AShardRunsItsShareAlone) {
+  const Words study = words({"--idc", idc, "--nets", "b6", "--seeds", "0,1,2,3"});
+  for (const int shard : {1, 2}) {
+    Words share = study;
+    share.insert(share.end(), {"--shard", std::to_string(shard) + "/2"});
+    ASSERT_EQ(run(share).code, 0);
+    EXPECT_EQ(std::ranges::count(statuses(), "done"), 2 * shard);
+  }
+}
+
+TEST_F(StudyTest, TunedHyperparametersReachTheirNetworksAlone) {
+  const std::string tuned = folder / "tuned";
+  fs::create_directory(tuned);
+  write_text(tuned + "/b6.toml", "net = \"b6\"\nlr = 0.002\nbatch-size = 16\ndense-units = 8\nseed = 5\n");
+  ASSERT_EQ(run(words({"--idc", idc, "--nets", "b6", "--hyperparameters", tuned})).code, 0);
+  const Json result = Json::parse(text_of(file("idc-b6-full-paper-none-0", "result.json")));
+  EXPECT_EQ(result["learning_rate"], 0.002);
+  EXPECT_EQ(result["batch_size"], 16);
+  EXPECT_EQ(result["seed"], 0);
+  EXPECT_NE(run({"study", "--idc", idc, "--nets", "b2,b6", "--hyperparameters", tuned, "--out", folder / "other"}).code, 0)
+      << "b2 has not been tuned";
+}
+
+TEST_F(StudyTest, BadInputIsOneMessageAndWritesNothing) {
+  const auto refused = [&](const Words& more) { return run(words(more)).code; };
+  EXPECT_EQ(refused({}), 2) << "no data";
+  EXPECT_EQ(refused({"--idc", idc, "--nets", "b3"}), 2);
+  EXPECT_EQ(refused({"--idc", idc, "--nets", ""}), 2);
+  EXPECT_EQ(refused({"--idc", idc, "--nets", "b2", "--shard", "3/2"}), 2);
+  EXPECT_EQ(refused({"--idc", idc, "--nets", "b2", "--shard", "half"}), 2);
+  EXPECT_EQ(refused({"--idc", pcam, "--nets", "b2"}), 3) << "the other data set";
+  EXPECT_EQ(refused({"--idc", folder / "nowhere", "--nets", "b2"}), 3);
+  EXPECT_EQ(refused({"--idc", idc, "--nets", "mn", "--weights", folder / "nowhere"}), 4);
+  EXPECT_EQ(refused({"--idc", idc, "--nets", "mn", "--weights-folder", folder / "nowhere"}), 4);
+  EXPECT_FALSE(fs::exists(out));
+  EXPECT_EQ(run({"study", "status", "--out", out}).code, 3);
+  EXPECT_EQ(run({"study", "resume", "--out", out}).code, 3);
+  EXPECT_EQ(run({"study", "--idc", idc}).code, 2) << "no --out";
+  fs::create_directory(out);
+  write_text(out + "/config.toml", "net = \"b2\"\n");
+  EXPECT_EQ(refused({"--idc", idc, "--nets", "b2"}), 2) << "a run's folder";
+}
+
+}  // namespace
+}  // namespace microtome
