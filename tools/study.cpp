@@ -1,7 +1,7 @@
 // The paper's experiment: networks x {full, transfer} x {PCam, IDC} x seeds x preprocessing. Each cell is an ordinary run of
 // `train` in a folder of its own; the folders alone say what is done, so that any number of processes can run and be stopped.
 #include "data/file.h"
-#include "data/published.h"
+#include "data/weights.h"
 #include "engine/check.h"
 #include "tools/cell.h"
 #include "tools/child.h"
@@ -142,6 +142,8 @@ std::string initial_weights(const StudySettings& s, const std::string& net) {
        {.where = s.weights_from, .expected = fmt::format("{0}.weights.h5 or {0}.h5", net)});
 }
 
+constexpr const char* base_file = "base.weights.h5";  // of a parent: its best weights without their head
+
 fs::path folder_of(const StudySettings& s, const std::string& cell) {
   return fs::path(s.out) / "cells" / cell;
 }
@@ -157,7 +159,7 @@ TrainingSettings training_of(const StudySettings& s, const PlannedCell& planned)
   t.seed = cell.seed;
   if (cell.mode == "transfer" && cell.augment != "none") t.features = "recompute";
   if (!planned.parent.empty())
-    t.weights = (folder_of(s, planned.parent) / "best.weights.h5").string();
+    t.weights = (folder_of(s, planned.parent) / base_file).string();
   else if (find_network(cell.net).top)
     t.weights = initial_weights(s, cell.net);
   set_hyperparameters(t, s.hyperparameters);
@@ -279,46 +281,76 @@ class Runner {
         progress = progress || turn == Turn::ran;
       }
     }
+    report();
     return true;
   }
 
  private:
+  using Clock = std::chrono::steady_clock;
   enum class Turn { passed, ran, stopped };
 
   Outcome look(const PlannedCell& planned) const { return read_cell(out_, planned, plan_.views); }
 
   Turn take(const PlannedCell& planned) {
     if (stop_signal() != 0) return Turn::stopped;
+    if (tried_.contains(planned.cell.name())) return Turn::passed;
     const auto is_over = [&](const Outcome& o) {
-      const bool again = s_.retry_failed && !tried_.contains(planned.cell.name());
-      return o.status == CellStatus::done || (o.status == CellStatus::failed && !again);
+      return o.status == CellStatus::done || (o.status == CellStatus::failed && !s_.retry_failed);
     };
     if (is_over(look(planned)) || !parent_is_done(planned)) return Turn::passed;
     {
       const CellLock lock(out_, planned.cell);
       if (!lock.held() || is_over(look(planned))) return Turn::passed;
       tried_.insert(planned.cell.name());
+      epochs_elsewhere_ = 0;
+      for (const PlannedCell& other : mine_)
+        if (other != planned) epochs_elsewhere_ += epochs_done(folder_of(s_, other.cell.name()));
       if (!run(planned)) return Turn::stopped;
     }
     say(planned);
-    report();
+    constexpr int share = 20;  // of the time goes to reports
+    if (Clock::now() - reported_ > share * report_took_) report();
     return Turn::ran;
   }
 
   bool parent_is_done(const PlannedCell& planned) const {
-    if (planned.parent.empty()) return true;
-    const auto parent = std::ranges::find(plan_.cells, planned.parent, [](const PlannedCell& p) { return p.cell.name(); });
-    return look(*parent).status == CellStatus::done;
+    return planned.parent.empty() || look(planned_as(planned.parent)).status == CellStatus::done;
+  }
+
+  const PlannedCell& planned_as(const std::string& name) const {
+    return *std::ranges::find(plan_.cells, name, [](const PlannedCell& p) { return p.cell.name(); });
+  }
+
+  /// A head starts afresh under transfer, as on a published base. Several children may want the same file at once.
+  void write_base(const Cell& parent) const {
+    const fs::path folder = folder_of(s_, parent.name());
+    while (!fs::exists(folder / base_file)) {
+      const CellLock lock(out_, parent);
+      if (!lock.held() || fs::exists(folder / base_file)) continue;
+      const TrainingSettings t = training_of(s_, {parent, ""});
+      const Network& network = find_network(t.net);
+      const Extent image = image_size(t.data);
+      const Graph whole = network.build(image, Head::study, t.dense_units), base = network.build(image, Head::none);
+      const std::vector<float> weights = read_weights(folder / "best.weights.h5", whole).values;
+      write_weights(folder / base_file, base, std::span(weights).first(static_cast<std::size_t>(base.parameter_count())));
+    }
   }
 
   /// False where it was stopped.
   bool run(const PlannedCell& planned) {
     const std::string name = planned.cell.name();
     const fs::path folder = folder_of(s_, name), config = out_ / "cells" / (name + ".toml");
-    std::error_code error;
-    fs::create_directories(folder, error);
-    fs::remove(folder / "failed.json", error);
+    std::error_code ignored;
+    fs::create_directories(folder, ignored);
+    fs::remove(folder / "failed.json", ignored);
     write(config, config_of(training_of(s_, planned), s_.epochs));
+    try {
+      if (!planned.parent.empty()) write_base(planned_as(planned.parent).cell);
+    } catch (const Error& error) {
+      write_failure(folder, {.exit_code = static_cast<int>(error.code()),
+                             .what = fmt::format("{}\n{}", error.what(), error.report().where)});
+      return true;
+    }
     if (!look(planned).result.is_object()) {
       Child train("train", {"--config", config.string(), "--out", folder.string(), "--resume", "-q"}, folder / "train.log");
       if (!wait(train, planned)) return false;
@@ -369,18 +401,16 @@ class Runner {
   }
 
   void show(const PlannedCell& now) const {
-    int done = 0, at = 1;
-    for (std::size_t i = 0; i < mine_.size(); ++i) {
-      if (mine_[i] == now) at = static_cast<int>(i) + 1;
-    }
-    for (const PlannedCell& planned : mine_) done += epochs_done(folder_of(s_, planned.cell.name()));
-    terminal_.progress(fmt::format("cell {}/{}, {}", at, mine_.size(), now.cell.name()), done,
-                       static_cast<std::int64_t>(mine_.size()) * s_.epochs, "epochs");
+    const fs::path folder = folder_of(s_, now.cell.name());
+    terminal_.progress(fmt::format("cell {}/{}, {}", number_of(now), mine_.size(), now.cell.name()),
+                       epochs_elsewhere_ + epochs_done(folder), static_cast<std::int64_t>(mine_.size()) * s_.epochs, "epochs");
   }
+
+  std::ptrdiff_t number_of(const PlannedCell& planned) const { return std::ranges::find(mine_, planned) - mine_.begin() + 1; }
 
   void say(const PlannedCell& planned) const {
     const Outcome o = look(planned);
-    const auto at = std::ranges::find(mine_, planned) - mine_.begin() + 1;
+    const auto at = number_of(planned);
     if (o.status != CellStatus::done) {
       terminal_.say("cell {}/{}  {}  {}{}", at, mine_.size(), o.cell.name(), name_of(o.status),
                     o.why.empty() ? "" : ": " + first_line(o.why));
@@ -394,12 +424,15 @@ class Runner {
 
   /// What cannot be drawn does not stop the study.
   void report() {
+    const Clock::time_point begun = Clock::now();
     try {
       write_report_of(out_);
     } catch (const Error& error) {
       if (!report_failed_) terminal_.say("note: no report: {} ({})", error.what(), error.report().found);
       report_failed_ = true;
     }
+    reported_ = Clock::now();
+    report_took_ = reported_ - begun;
   }
 
   static void write(const fs::path& file, const std::string& text) {
@@ -413,7 +446,10 @@ class Runner {
   fs::path out_;
   Terminal& terminal_;
   std::set<std::string> tried_;
+  int epochs_elsewhere_ = 0;  // done in the shard's other cells
   bool report_failed_ = false;
+  Clock::time_point reported_;
+  Clock::duration report_took_{};
 };
 
 Extent size_of(const std::string& folder, DataFormat expected, const char* option) {

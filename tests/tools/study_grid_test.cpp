@@ -1,6 +1,7 @@
 #include "tools/study_grid.h"
 
 #include "engine/check.h"
+#include "nets/nets.h"
 
 #include <gtest/gtest.h>
 
@@ -89,8 +90,19 @@ TEST(StudyGridTest, ShardsDealEveryCellOnceChildrenWithTheirParents) {
     EXPECT_EQ(sizes.begin()->first, 1);
     EXPECT_EQ(sizes.rbegin()->first, shards);
     EXPECT_EQ(static_cast<int>(sizes.size()), shards) << "none is idle";
-    for (const auto& [cell, parent] : cells)
-      if (!parent.empty()) EXPECT_EQ(shard_of[cell.name()], shard_of[parent]);
+    for (const auto& [cell, parent] : cells) EXPECT_TRUE(parent.empty() || shard_of[cell.name()] == shard_of[parent]);
+  }
+}
+
+TEST(StudyGridTest, ABasesParametersAreTheFirstOfItsNetwork) {  // so that they can be taken out of the whole
+  for (const Network& network : networks()) {
+    if (!network.top) continue;
+    const Graph whole = network.build(96), base = network.build(96, Head::none);
+    ASSERT_LT(base.parameters().size(), whole.parameters().size());
+    for (std::size_t p = 0; p < base.parameters().size(); ++p) {
+      EXPECT_EQ(base.parameters()[p].name, whole.parameters()[p].name);
+      EXPECT_EQ(base.parameters()[p].shape, whole.parameters()[p].shape);
+    }
   }
 }
 

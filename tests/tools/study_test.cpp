@@ -68,9 +68,10 @@ TEST_F(StudyTest, CellsAreRunsTransferBeginsWithItsParentAndAReportLiesBeside) {
     EXPECT_EQ(lines_of(file(name, "scores_tta.csv")).size(), lines_of(file(name, "scores.csv")).size());
     EXPECT_EQ(starts(name), 1);
   }
-  EXPECT_NE(text_of(out + "/cells/idc-mobilenet-transfer-native-none-0.toml")
-                .find("weights = \"" + file("pcam-mobilenet-full-native-none-0", "best.weights.h5")),
-            std::string::npos);
+  const std::string base = file("pcam-mobilenet-full-native-none-0", "base.weights.h5");
+  EXPECT_NE(text_of(out + "/cells/idc-mobilenet-transfer-native-none-0.toml").find("weights = \"" + base), std::string::npos);
+  const Ended headless = run({"evaluate", "--net", "mn", "--weights", base, "--data", idc, "-q"});
+  EXPECT_NE(headless.err.find("the weights are those of the base alone"), std::string::npos) << headless.err;
   EXPECT_NE(text_of(out + "/report.html").find("6 of 6"), std::string::npos);
 
   const Ended status = run({"study", "status", "--out", out});
@@ -121,6 +122,16 @@ TEST_F(StudyTest, ACellWhoseParentFailedIsFailedToo) {
   EXPECT_EQ(run(words({"--pcam", pcam, "--idc", idc, "--nets", "mn", "--weights", "other", "--preprocess", "native"})).code, 3);
   EXPECT_EQ(statuses(), (Words{"failed", "done", "failed", "failed"}));
   EXPECT_EQ(read_study(out)[3].why, "pcam-mobilenet-full-native-none-0 failed, whose weights it begins with");
+}
+
+TEST_F(StudyTest, AParentsDamagedWeightsFailTheCellsThatBeginWithThem) {
+  const Words study = words({"--pcam", pcam, "--idc", idc, "--nets", "mn", "--weights", "other", "--preprocess", "native"});
+  Process begun(study);
+  const std::string parent = "pcam-mobilenet-full-native-none-0";
+  ASSERT_TRUE(wait_until([&] { return fs::exists(file(parent, "result.json")); }));
+  write_text(file(parent, "best.weights.h5"), "damaged");
+  EXPECT_EQ(begun.wait().code, 4);
+  EXPECT_EQ(statuses(), (Words{"done", "done", "done", "failed"}));
 }
 
 TEST_F(StudyTest, AStoppedStudyGoesOnInsideItsCell) {
