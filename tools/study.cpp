@@ -142,10 +142,13 @@ std::string initial_weights(const StudySettings& s, const std::string& net) {
        {.where = s.weights_from, .expected = fmt::format("{0}.weights.h5 or {0}.h5", net)});
 }
 
-constexpr const char* base_file = "base.weights.h5";  // of a parent: its best weights without their head
-
 fs::path folder_of(const StudySettings& s, const std::string& cell) {
   return fs::path(s.out) / "cells" / cell;
+}
+
+/// A parent's best weights without their head.
+fs::path base_of(const StudySettings& s, const std::string& parent, const std::string& net) {
+  return folder_of(s, parent) / fmt::format("{}-{}-base.weights.h5", parent.substr(0, parent.find('-')), net);
 }
 
 TrainingSettings training_of(const StudySettings& s, const PlannedCell& planned) {
@@ -159,7 +162,7 @@ TrainingSettings training_of(const StudySettings& s, const PlannedCell& planned)
   t.seed = cell.seed;
   if (cell.mode == "transfer" && cell.augment != "none") t.features = "recompute";
   if (!planned.parent.empty())
-    t.weights = (folder_of(s, planned.parent) / base_file).string();
+    t.weights = base_of(s, planned.parent, cell.net).string();
   else if (find_network(cell.net).top)
     t.weights = initial_weights(s, cell.net);
   set_hyperparameters(t, s.hyperparameters);
@@ -323,16 +326,16 @@ class Runner {
 
   /// A head starts afresh under transfer, as on a published base. Several children may want the same file at once.
   void write_base(const Cell& parent) const {
-    const fs::path folder = folder_of(s_, parent.name());
-    while (!fs::exists(folder / base_file)) {
+    const fs::path file = base_of(s_, parent.name(), parent.net);
+    while (!fs::exists(file)) {
       const CellLock lock(out_, parent);
-      if (!lock.held() || fs::exists(folder / base_file)) continue;
+      if (!lock.held() || fs::exists(file)) continue;
       const TrainingSettings t = training_of(s_, {parent, ""});
       const Network& network = find_network(t.net);
       const Extent image = image_size(t.data);
       const Graph whole = network.build(image, Head::study, t.dense_units), base = network.build(image, Head::none);
-      const std::vector<float> weights = read_weights(folder / "best.weights.h5", whole).values;
-      write_weights(folder / base_file, base, std::span(weights).first(static_cast<std::size_t>(base.parameter_count())));
+      const std::vector<float> weights = read_weights(file.parent_path() / "best.weights.h5", whole).values;
+      write_weights(file, base, std::span(weights).first(static_cast<std::size_t>(base.parameter_count())));
     }
   }
 
@@ -575,7 +578,11 @@ int study(int argc, char** argv) {
   print(s, outcomes, s.epochs);
   if (!s.json && fs::exists(fs::path(s.out) / "report.html"))
     fmt::print("report    {}\n", (fs::path(s.out) / "report.html").string());
-  return exit_code(outcomes);
+  const int code = exit_code(outcomes);
+  if (code == static_cast<int>(ExitCode::in_use))
+    terminal.say("note: {} cells are in the hands of other processes, or wait for what these run",
+                 std::ranges::count_if(outcomes, [](const Outcome& o) { return o.status != CellStatus::done; }));
+  return code;
 }
 
 }  // namespace

@@ -351,6 +351,7 @@ int run(TrainSettings& s, const Arguments& arguments, const Network& network, co
   const Json result{
       {"net", s.net},
       {"mode", s.mode},
+      {"weights", s.weights.empty() ? Json() : Json(s.weights)},
       {"device", device.name},
       {"device_description", device.description},
       {"versions", device.versions},

@@ -63,12 +63,13 @@ TEST_F(StudyTest, CellsAreRunsTransferBeginsWithItsParentAndAReportLiesBeside) {
     EXPECT_EQ(result["net"], cell["net"]);
     EXPECT_EQ(result["mode"], cell["mode"]);
     EXPECT_EQ(result["preprocess"], "native");
+    EXPECT_EQ(result["weights"].is_null(), cell["mode"] == "full");
     EXPECT_EQ(cell["test"], result["test"]);
     EXPECT_EQ(Json::parse(text_of(file(name, "tta.json")))["auc"], cell["tta_auc"]);
     EXPECT_EQ(lines_of(file(name, "scores_tta.csv")).size(), lines_of(file(name, "scores.csv")).size());
     EXPECT_EQ(starts(name), 1);
   }
-  const std::string base = file("pcam-mobilenet-full-native-none-0", "base.weights.h5");
+  const std::string base = file("pcam-mobilenet-full-native-none-0", "pcam-mobilenet-base.weights.h5");
   EXPECT_NE(text_of(out + "/cells/idc-mobilenet-transfer-native-none-0.toml").find("weights = \"" + base), std::string::npos);
   const Ended headless = run({"evaluate", "--net", "mn", "--weights", base, "--data", idc, "-q"});
   EXPECT_NE(headless.err.find("the weights are those of the base alone"), std::string::npos) << headless.err;
