@@ -1,20 +1,35 @@
 // y = x / (1 - rate) where the random number of the element, or of the image, says keep, else 0; dx likewise from dy.
-// Numbers are drawn for 32 elements at a time: eight Philox counters run in one vector. See kernels/formulas/dropout.h.
+// Numbers are drawn for a few Philox counters at a time, which run in one vector. See kernels/formulas/dropout.h.
 #include "kernels/formulas/dropout.h"
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/simd.h"
+
+#include <utility>
 
 namespace microtome {
 
 namespace {
 
-constexpr int counters = 8;                   // at once
+constexpr int counters = lanes / 2;           // at once
 constexpr std::int64_t block = 4 * counters;  // elements that they serve
+
+using Counters = std::make_index_sequence<counters>;
+
+template <std::size_t... i>
+Words numbered(std::index_sequence<i...>) {
+  return Words{i...};
+}
+
+/// a[first], b[first], a[first + 1], …
+template <std::size_t first, std::size_t... i>
+Words interleaved(Words a, Words b, std::index_sequence<i...>) {
+  return __builtin_shufflevector(a, b, (first + i / 2 + i % 2 * counters)...);
+}
 
 /// philox() of engine/random.h for `counters` neighbouring indices, word after word.
 void philox_neighbours(std::uint64_t seed, std::uint64_t stream, std::uint64_t index, std::uint32_t (&words)[block]) {
   constexpr std::uint64_t low = 0xFFFFFFFFu;
-  const Words at = Words{0, 1, 2, 3, 4, 5, 6, 7} + index;
+  const Words at = numbered(Counters()) + index;
   Words c0 = at & low, c1 = at >> 32, c2 = Words{} + (stream & low), c3 = Words{} + (stream >> 32);
   std::uint64_t key0 = seed & low, key1 = seed >> 32;
   for (int round = 0; round < 10; ++round) {
@@ -24,8 +39,8 @@ void philox_neighbours(std::uint64_t seed, std::uint64_t stream, std::uint64_t i
     key0 = (key0 + 0x9E3779B9u) & low, key1 = (key1 + 0xBB67AE85u) & low;
   }
   const Words first = c0 | c1 << 32, second = c2 | c3 << 32;  // of each counter's four words, the first lowest in memory
-  store(words, __builtin_shufflevector(first, second, 0, 8, 1, 9, 2, 10, 3, 11));
-  store(words + block / 2, __builtin_shufflevector(first, second, 4, 12, 5, 13, 6, 14, 7, 15));
+  store(words, interleaved<0>(first, second, Counters()));
+  store(words + block / 2, interleaved<counters / 2>(first, second, Counters()));
 }
 
 /// The factors of elements first … first + block - 1; `first` is a multiple of 4.

@@ -72,10 +72,10 @@ void FilterGradient::run(const Scratch& scratch, const Tensor& x, const Tensor& 
   const std::ptrdiff_t x_step = std::ptrdiff_t{window_.stride.w} * x.shape.c;
 #pragma omp parallel for schedule(dynamic) num_threads(threads_)
   for (int piece = 0; piece < pieces_; ++piece) {
-    float* sums = scratch.at(sums_) + piece * filter;  // R [block] T 32
+    float* sums = scratch.at(sums_) + piece * filter;  // R [block] T width
     float* bias = scratch.at(bias_sums_) + std::int64_t{piece} * channels;
     float* padded = scratch.at(padded_ + padded_bytes_ * omp_get_thread_num());
-    // 32 channels of a band of dy, each row of a tile's step beside the next: as they lie, a power of two apart, they would
+    // `width` channels of a band of dy, each row of a tile's step beside the next: as they lie, a power of two apart, they would
     // meet in a few of L1's sets.
     float* packed = scratch.at(packed_ + packed_bytes_ * omp_get_thread_num());
     std::fill_n(sums, filter, 0.0f);

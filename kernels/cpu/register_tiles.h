@@ -1,5 +1,5 @@
-// The two products that convolutions and dense layers come down to, each on a tile of sums that stays in registers: 32 output
-// channels in two vectors, by up to 14 positions (forward) or taps (filter gradient). A step loads two vectors, and one float
+// The two products that convolutions and dense layers come down to, each on a tile of sums that stays in registers: `width` output
+// channels in two vectors, by up to `most` positions (forward) or taps (filter gradient). A step loads two vectors, and one float
 // for every two multiply-adds: both units are kept busy from L1.
 #pragma once
 
@@ -12,8 +12,8 @@
 
 namespace microtome {
 
-inline constexpr int width = 2 * lanes;  // output channels at a time
-inline constexpr int most = 14;          // positions, or taps, at a time: 28 sums, 2 weights and 1 value fill 32 registers
+inline constexpr int width = 2 * lanes;              // output channels at a time
+inline constexpr int most = (registers - 3) / 2;     // positions, or taps: two sums each; two weights and a value beside them
 
 /// Cuts `count` into the fewest parts of at most `most`, of nearly equal size: f(first, size).
 template <class F>
@@ -31,12 +31,12 @@ struct ForwardTile {
   const float* x;         // of the first position
   std::ptrdiff_t x_step;  // floats from one position to the next
   std::ptrdiff_t x_row;
-  const float* w;         // rows x taps x 32
+  const float* w;         // rows x taps x width
   std::ptrdiff_t w_step;  // floats from one tap to the next
   int rows, taps;
   float* y;
   std::ptrdiff_t y_step;
-  const float* b;  // 32, or null
+  const float* b;  // width, or null
   bool accumulate;
 };
 
@@ -83,7 +83,7 @@ struct FilterTile {
   const float* dy;  // of the first position and channel
   std::ptrdiff_t dy_step, dy_row;
   int rows, columns;
-  float* sums;               // taps x 32
+  float* sums;               // taps x width
   std::ptrdiff_t sums_step;  // floats from one tap to the next
   bool accumulate;
 };

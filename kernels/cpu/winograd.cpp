@@ -12,12 +12,13 @@ namespace microtome {
 namespace {
 
 constexpr int group = 4 * width;                    // of filters, whose gradient is a piece of work
+constexpr int cache_line = 16;                      // floats
 constexpr int side = 4, frequencies = side * side;  // of a tile's cells, and as many of its transform
 
 /// Floats from one frequency's matrix to the next: a cache line more than it has, lest a tile's 16 stores meet in one set of
 /// L1.
 std::ptrdiff_t apart(std::int64_t tiles, std::int64_t channels) {
-  return tiles * channels + lanes;
+  return tiles * channels + cache_line;
 }
 
 /// B' d, of a row or column of cells.
@@ -65,7 +66,7 @@ template <int in, int out>
   for (int i = 0; i < out; ++i) transform(half[i], to[i]);
 }
 
-/// Of 32 filters; the second half of the last may be missing.
+/// Of `width` filters; the second half of the last may be missing.
 int blocks_of(int filters) {
   return (filters + width - 1) / width;
 }
@@ -105,8 +106,9 @@ Winograd::Winograd(const Window& window, const Layout& x, const Layout& y)
       tiles_(std::int64_t{y.shape.n} * rows_ * columns_),
       threads_(omp_get_max_threads()) {
   constexpr std::int64_t floats = std::int64_t{1} << 17;  // half of a typical L2
+  constexpr std::int64_t most_tiles = 56;                 // beyond, filters are loaded seldom enough
   const std::int64_t c = x.shape.c, k = blocks_of(y.shape.c) * width;
-  forward_block_ = most * static_cast<int>(std::clamp<std::int64_t>(floats / (frequencies * c * most), 1, 4));
+  forward_block_ = most * static_cast<int>(std::clamp<std::int64_t>(floats / (frequencies * c * most), 1, most_tiles / most));
   const auto one_a_thread = [&](ScratchPlan& plan, std::int64_t count, std::size_t& bytes) {
     bytes = (count * sizeof(float) + 255) / 256 * 256;
     return plan.take(bytes * threads_);
@@ -128,7 +130,7 @@ Winograd::Winograd(const Window& window, const Layout& x, const Layout& y)
   bias_sums_ = filter_plan_.take(pieces_ * k * sizeof(float));
 }
 
-/// To [block of 32 k] [frequency] C 32.
+/// To [block of k] [frequency] C width.
 void Winograd::transform_filter(const float* w, Filter order, float* to) const {
   const int c = x_.shape.c, k = y_.shape.c;
   const std::int64_t step = std::int64_t{c} * width;  // from one frequency to the next
@@ -210,7 +212,7 @@ void Winograd::transform_gradients(const Tensor& dy, std::int64_t tile, int k, c
   }
 }
 
-/// From [frequency] [tile of the block] 32; `products` is the tile's.
+/// From [frequency] [tile of the block] width; `products` is the tile's.
 template <class Function>
 void Winograd::transform_back(const float* products, std::int64_t tile, int k, const float* b, Function function,
                               const Tensor& y, Write write) const {
@@ -269,7 +271,7 @@ void Winograd::forward(const Scratch& scratch, const Tensor& x, const float* w, 
   }
 }
 
-/// From [piece] [frequency] [block of 32 k] C 32.
+/// From [piece] [frequency] [block of k] C width.
 void Winograd::transform_filter_back(const float* sums, float* dw, Write write) const {
   const int c = x_.shape.c, k = y_.shape.c;
   const std::int64_t step = std::int64_t{c} * blocks_of(k) * width;  // from one frequency to the next
@@ -307,7 +309,7 @@ void Winograd::backward_filter(const Scratch& scratch, const Tensor& x, const Te
 #pragma omp parallel for collapse(2) schedule(dynamic) num_threads(threads_)
   for (int piece = 0; piece < pieces_; ++piece)
     for (int k = 0; k < filters; k += group) {
-      // [frequency] [16 c or 32 k] [tile] 16 or 32
+      // [frequency] [lanes of c or width of k] [tile] lanes or width
       float* cells = scratch.at(filter_cells_ + filter_cells_bytes_ * omp_get_thread_num());
       float* gradients = scratch.at(gradients_ + gradients_bytes_ * omp_get_thread_num());
       float* edge = scratch.at(filter_edge_ + edge_bytes_ * omp_get_thread_num());

@@ -11,7 +11,7 @@ namespace microtome {
 
 class Winograd {
  public:
-  /// Whether it can be had, and pays: one group, 16 | C, 16 | K, images and filters that tiles of 2x2 and blocks of 32
+  /// Whether it can be had, and pays: one group, lanes | C, lanes | K, images and filters that tiles of 2x2 and blocks of width
   /// do not exceed by much.
   static bool serves(const Window& window, int groups, const Layout& x, const Layout& y);
 
@@ -31,7 +31,7 @@ class Winograd {
   void backward_filter(const Scratch&, const Tensor& x, const Tensor& dy, float* dw, float* db, Write) const;
 
  private:
-  /// Where the frequencies of a tile's 16 channels go: floats from one frequency to the next, and to the next 16 channels.
+  /// Where the frequencies of a vector of a tile's channels go: floats from one frequency to the next, and to the next vector.
   struct Places {
     float* to;
     std::ptrdiff_t frequency, vector;
