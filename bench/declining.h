@@ -36,6 +36,9 @@ class Forwarding : public Backend {
   std::unique_ptr<Recording> record(std::function<void()> step) override { return backend_.record(std::move(step)); }
 
   std::unique_ptr<ConvOp> conv(const Conv& k, const Layout& x, const Layout& y) override { return backend_.conv(k, x, y); }
+  std::unique_ptr<FilterTransformOp> filter_transform(P4m p4m, const Layout& w, const Layout& all) override {
+    return backend_.filter_transform(p4m, w, all);
+  }
   std::unique_ptr<DenseOp> dense(const Dense& k, const Layout& x, const Layout& y) override { return backend_.dense(k, x, y); }
   std::unique_ptr<BatchNormOp> batch_norm(const BatchNorm& k, const Layout& x, const Layout& y) override {
     return backend_.batch_norm(k, x, y);

@@ -201,6 +201,18 @@ Work of(const Conv& kind, Site& site) {
           op->implementation()};
 }
 
+Work of(const TransformFilters& kind, Site& site) {
+  const Shape &w = site.problem().inputs[0], &all = site.problem().output;
+  std::shared_ptr op = site.of.backend().filter_transform(kind.p4m, site.of.weights(w), site.of.weights(all));
+  if (site.is("forward")) {
+    const Tensor from = site.of.whole(site.of.weights(w)), to = site.output("all", site.of.weights(all), {.exact = true});
+    return {[=] { op->forward(from, to); }, cost_of_filters(to), op->implementation()};
+  }
+  const Tensor from = site.of.whole(site.of.parameters(all));
+  const Tensor to = site.output("dw", site.of.parameters(w), {.additions = p4m_symmetries});
+  return {[=] { op->backward(from, to); }, cost_of_filters(from), op->implementation()};
+}
+
 Work of(const Dense& kind, Site& site) {
   const auto op = make_op<DenseOp>(site.problem(), site.of);
   const int in = site.x().shape.c, outputs = site.y().shape.c;
@@ -480,7 +492,7 @@ bool is_exact(const Problem& problem) {
         else if constexpr (std::is_same_v<Kind, Multiply>)
           return !is_smooth(k.deferred);
         else
-          return std::is_same_v<Kind, TakeBatch>;
+          return std::is_same_v<Kind, TakeBatch> || std::is_same_v<Kind, TransformFilters>;
       },
       problem.kind);
 }
@@ -514,7 +526,7 @@ std::optional<Problem> accepted(const Problem& problem, const std::string& pass,
     const Layouts layouts(problem, images, backend);
     return backend.settle(layouts.inputs[0]) ? std::optional(problem) : std::nullopt;
   }
-  const bool is_op = !std::holds_alternative<TakeBatch>(problem.kind) && !std::holds_alternative<TakeLoss>(problem.kind) &&
+  const bool is_op = !std::holds_alternative<TransformFilters>(problem.kind) && !std::holds_alternative<TakeBatch>(problem.kind) && !std::holds_alternative<TakeLoss>(problem.kind) &&
                      !std::holds_alternative<Update>(problem.kind);
   if (!is_op) return problem;
   Problem taken = problem;

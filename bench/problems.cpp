@@ -62,7 +62,8 @@ struct Named {
 
 std::optional<Named> named(const PlannedOp& op, const Shape& x) {
   using Result = std::optional<Named>;
-  return std::visit(Overload{[&](const Conv& conv) -> Result {
+  return std::visit(Overload{[&](Conv conv) -> Result {
+                               conv.p4m = P4m::none;  // its filters are made by an op of their own
                                return Named{conv.groups == x.c && x.c > 1 ? "depthwise_conv" : "conv", conv};
                              },
                              [](const Dense& dense) -> Result {
@@ -143,6 +144,11 @@ class Collector {
       problem.needs_gradient = plan.needs[op.inputs[0]];
       const std::string& row = graph.rows()[op.row].name;
       put(std::move(problem), row);
+      const auto* conv = std::get_if<Conv>(&op.kind);
+      if (conv && conv->p4m != P4m::none) {
+        const Shape& w = graph.parameters()[op.parameters[0]].shape;
+        put({.op = "filter_transform", .kind = TransformFilters{conv->p4m}, .inputs = {w}, .output = derived_filters(*conv, w)}, row);
+      }
       if (is_deferred(op) && settled.insert(op.inputs[0]).second)
         put({.op = "settle", .kind = Settle{}, .inputs = {x}, .output = x, .deferred = true}, row);
     }

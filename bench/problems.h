@@ -14,6 +14,10 @@
 namespace microtome::bench {
 
 /// What a step does beside the kinds of a graph.
+struct TransformFilters {
+  P4m p4m = P4m::lift;
+  bool operator==(const TransformFilters&) const = default;
+};
 struct Settle {
   bool operator==(const Settle&) const = default;
 };
@@ -31,11 +35,11 @@ struct Update {
 /// at their defaults, so that they tell no two problems apart.
 struct Problem {
   using Kind =
-      std::variant<Conv, Dense, BatchNorm, Activate, Pool, Dropout, Add, Multiply, Settle, TakeBatch, TakeLoss, Update>;
+      std::variant<Conv, Dense, BatchNorm, Activate, Pool, Dropout, Add, Multiply, TransformFilters, Settle, TakeBatch, TakeLoss, Update>;
 
   std::string op;  // "conv", "depthwise_conv", "copy", …
   Kind kind;
-  std::vector<Shape> inputs = {};  // of Update: 1 1 1 COUNT
+  std::vector<Shape> inputs = {};  // of Update: 1 1 1 COUNT; of TransformFilters the parameter, whatever the batch
   Shape output;
   bool reads_image = false;    // whose pixels get room for more channels where a backend wants it
   bool makes_logits = false;   // of the parameters' type

@@ -77,7 +77,7 @@ class Exporter {
   std::string add(const Normalize& kind, const GraphOp& op) { return normalize(input(op), kind); }
 
   std::string add(const Conv& kind, const GraphOp& op) {
-    std::vector<std::string> inputs{input(op), kernel(op.parameters[0])};
+    std::vector<std::string> inputs{input(op), kernel(op.parameters[0], kind.p4m)};
     if (kind.bias) inputs.push_back(vector(op.parameters[1]));
     const std::string y = node("Conv", inputs, with_window(kind.window, {{"group", std::int64_t{kind.groups}}}));
     return activate(y, kind.activation);
@@ -128,10 +128,12 @@ class Exporter {
   }
 
   std::string add(const Reshape&, const GraphOp& op) {
+    const Shape &from = input_shape(op), &to = op.output;
+    if (from == to) return input(op);
     if (!flattens(op)) {
-      const Shape &from = input_shape(op), &to = op.output;
-      require(from.h == to.h && from.w == to.w && from.c == to.c, "onnx: a reshape of ", to_string(from), " to ", to_string(to));
-      return input(op);
+      const std::string last = node("Transpose", {input(op)}, {{"perm", Longs{0, 2, 3, 1}}});
+      const std::string shaped = node("Reshape", {last, longs("shape", {0, to.h, to.w, to.c})});
+      return node("Transpose", {shaped}, {{"perm", Longs{0, 3, 1, 2}}});
     }
     const std::string rows = node("Transpose", {input(op)}, {{"perm", Longs{0, 2, 3, 1}}});
     return node("Flatten", {rows}, {{"axis", std::int64_t{1}}});
@@ -213,17 +215,22 @@ class Exporter {
 
   std::string vector(int p) { return tensor(full_name(graph_, parameter(p)), {parameter(p).shape.c}, values_[index(p)]); }
 
-  /// K R S C to K C R S.
-  std::string kernel(int p) {
+  /// K R S C to K C R S, of a group convolution in all eight symmetries.
+  std::string kernel(int p, P4m p4m) {
     const Shape& s = parameter(p).shape;
-    const std::span<const float> from = values_[index(p)];
+    const int symmetries = p4m == P4m::none ? 1 : p4m_symmetries;
     std::vector<float> to;
-    to.reserve(from.size());
-    const auto taps = static_cast<std::size_t>(s.h) * index(s.w), channels = index(s.c);
-    for (std::size_t k = 0; k < index(s.n); ++k)
-      for (std::size_t c = 0; c < channels; ++c)
-        for (std::size_t t = 0; t < taps; ++t) to.push_back(from[(k * taps + t) * channels + c]);
-    return tensor(full_name(graph_, parameter(p)), {s.n, s.c, s.h, s.w}, to);
+    to.reserve(values_[index(p)].size() * index(symmetries));
+    for (int g = 0; g < symmetries; ++g)
+      for (int k = 0; k < s.n; ++k)
+        for (int c = 0; c < s.c; ++c)
+          for (int row = 0; row < s.h; ++row)
+            for (int column = 0; column < s.w; ++column) {
+              const int back = p4m_inverse(g), channel = p4m_channel(p4m, back, s.c, c);
+              const P4mCell cell = p4m_moved(back, s.h, {row, column});
+              to.push_back(values_[index(p)][index(((k * s.h + cell.row) * s.w + cell.column) * s.c + channel)]);
+            }
+    return tensor(full_name(graph_, parameter(p)), {symmetries * s.n, s.c, s.h, s.w}, to);
   }
 
   std::string scalar(const char* what, float value) { return tensor(fmt::format("{}/{}", name_, what), {}, {&value, 1}); }

@@ -109,6 +109,7 @@ class Backend {
   virtual std::unique_ptr<Recording> record(std::function<void()> step) = 0;
 
   virtual std::unique_ptr<ConvOp> conv(const Conv&, const Layout& x, const Layout& y) = 0;
+  virtual std::unique_ptr<FilterTransformOp> filter_transform(P4m, const Layout& w, const Layout& all) = 0;
   virtual std::unique_ptr<DenseOp> dense(const Dense&, const Layout& x, const Layout& y) = 0;
   virtual std::unique_ptr<BatchNormOp> batch_norm(const BatchNorm&, const Layout& x, const Layout& y) = 0;
   virtual std::unique_ptr<DeferredNormOp> deferred_norm(const BatchNorm&, const Layout& x) {

@@ -135,6 +135,10 @@ Cost cost(const Gather&, DType images, const Layout& x, DType parameter_type) {
           pixels * x.shape.c * size_bytes(images) + pixels * static_cast<double>(x.strides.w) * size_bytes(x.dtype) + labels};
 }
 
+Cost cost_of_filters(const Layout& all) {
+  return {0, bytes_of(all) * (1 + 1.0 / p4m_symmetries)};
+}
+
 Cost cost(const Loss&, Pass pass, const Layout& z) {
   if (pass == Pass::forward) return {0, 2 * bytes_of(z) + static_cast<double>(z.shape.n * sizeof(float))};
   return pass == Pass::backward ? Cost{0, 3 * bytes_of(z)} : Cost{};

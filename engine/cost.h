@@ -40,6 +40,9 @@ Cost cost(const GraphOp::Kind& kind, Pass pass, std::span<const Layout> inputs, 
 /// A batch of images of type `images`, and its labels. x: as the network reads it, with the room its strides leave.
 Cost cost(const Gather&, DType images, const Layout& x, DType parameter_type);
 
+/// Of a FilterTransformOp, either way: the parameter and the filters that derive from it, of this layout or their gradients'.
+Cost cost_of_filters(const Layout& all);
+
 /// Pass::forward or Pass::backward.
 Cost cost(const Loss&, Pass pass, const Layout& z);
 

@@ -22,9 +22,12 @@ Shape infer(const GraphOp::Kind& kind, const std::vector<Shape>& x, const std::v
             const Shape& w = parameters.at(0)->shape;
             require(x[0].c % conv.groups == 0 && w.n % conv.groups == 0, "conv: groups ", conv.groups, " must divide ", x[0].c,
                     " input and ", w.n, " output channels");
+            require(conv.p4m == P4m::none || (w.h == w.w && conv.groups == 1 && !conv.bias),
+                    "conv: over p4m filters are square, of one group and without a bias");
+            require(conv.p4m != P4m::group || w.c % p4m_symmetries == 0, "conv: ", w.c, " channels are not eight a map");
             require(w.c == x[0].c / conv.groups && w.h == conv.window.kernel.h && w.w == conv.window.kernel.w,
                     "conv: filter ", to_string(w), " does not fit input ", to_string(x[0]));
-            return conv.window.output(x[0], w.n);
+            return conv.window.output(x[0], derived_filters(conv, w).n);
           },
           [&](const Dense&) {
             const Shape& w = parameters.at(0)->shape;
@@ -72,8 +75,8 @@ Shape infer(const GraphOp::Kind& kind, const std::vector<Shape>& x, const std::v
 }
 
 std::int64_t macs_of(const GraphOp& op, const Graph& graph) {
-  if (std::holds_alternative<Conv>(op.kind)) {
-    const Shape& w = graph.parameters()[op.parameters[0]].shape;
+  if (const auto* conv = std::get_if<Conv>(&op.kind)) {
+    const Shape w = derived_filters(*conv, graph.parameters()[op.parameters[0]].shape);
     return std::int64_t{op.output.h} * op.output.w * w.count();
   }
   if (std::holds_alternative<Dense>(op.kind)) return graph.parameters()[op.parameters[0]].shape.count();
@@ -81,6 +84,11 @@ std::int64_t macs_of(const GraphOp& op, const Graph& graph) {
 }
 
 }  // namespace
+
+Shape derived_filters(const Conv& conv, Shape w) {
+  if (conv.p4m != P4m::none) w.n *= p4m_symmetries;
+  return w;
+}
 
 const Shape& Node::shape() const { return graph->ops()[op].output; }
 

@@ -53,6 +53,9 @@ struct Row {
   std::string activation;       // "relu" where it is part of the row, as in Keras' Conv2D(activation="relu")
 };
 
+/// The filters that a convolution runs with, from the shape of its parameter: of a group convolution eight times as many.
+Shape derived_filters(const Conv& conv, Shape parameter);
+
 struct Input {};
 
 /// One op of a row. A variant of all kinds but those that belong to a step and not to a network (gather, loss, Adam).

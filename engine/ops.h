@@ -5,6 +5,7 @@
 // masks and saved statistics live inside the op. Inputs first, outputs last, mode last.
 #pragma once
 
+#include "engine/p4m.h"
 #include "engine/tensor.h"
 
 #include <array>
@@ -26,7 +27,8 @@ using DeferredNorm = std::optional<Activation>;
 
 // ---------------------------------------------------------------------------------------------------------------- kinds
 
-/// y = activation(b + x * w), cross-correlation as in Keras. x: N H W C, w: K R S C/G, b: K, y: N P Q K.
+/// y = activation(b + x * w), cross-correlation as in Keras. x: N H W C, w: K R S C/G, b: K, y: N P Q K. In a graph w may derive
+/// from a parameter an eighth its size; no backend sees that, since the planner runs a FilterTransformOp before it.
 struct Conv {
   Window window;
   int groups = 1;
@@ -35,6 +37,7 @@ struct Conv {
   DeferredNorm deferred = {};                // an option
   bool zero_padded_channels = false;         // channels of x's memory beyond its own hold zeros
   bool statistics = false;                   // an option: forward leaves partial statistics of y for the batch-norm that reads it
+  P4m p4m = P4m::none;                       // of a graph's
 
   bool operator==(const Conv&) const = default;
 };
@@ -244,6 +247,15 @@ class ConvOp : public Op {
     backward_filter(x, deferred, dy, dw, db, Write::overwrite);
     backward_data(dy, w, deferred, dx, write);
   }
+};
+
+/// The filters of a group convolution over p4m [Cohen2016, sec. 7]: w in all eight symmetries h,
+///   all[h K + k, r, s, c] = w[k, h^-1 (r, s), c], and for P4m::group with h^-1 i in the place of i, c being i C + c'.
+/// w: K S S C (group: K S S 8C), all: 8K S S C (8C), packed; of the activation type, their gradients of the parameter type.
+class FilterTransformOp : public Op {
+ public:
+  virtual void forward(const Tensor& w, const Tensor& all) = 0;
+  virtual void backward(const Tensor& dall, const Tensor& dw) = 0;  // dw: sums of eight
 };
 
 class DenseOp : public Op {

@@ -52,7 +52,7 @@ std::vector<PlannedOp> lower(const Graph& graph, const LowerOptions& options);
 /// is refused.
 void fold_padding(const Graph& graph, std::vector<PlannedOp>& ops);
 
-/// conv | dense, then a batch-norm that alone reads it, both frozen -> one op.
+/// conv | dense with filters of its own, then a batch-norm that alone reads it, both frozen -> one op.
 void fold_batch_norms(const Graph& graph, std::vector<PlannedOp>& ops);
 
 /// max_pool(relu(x)) -> max_pool with a fused relu on x: the same values and gradients, for a relu over fewer elements.

@@ -154,7 +154,9 @@ std::string PlannedProgram::first_not_finite() {
     for (const int p : ops_[call.op].parameters)
       if (!all_finite(backend_, parameters_.values[p])) return full_name(graph_, graph_.parameters()[p]);
     run(call);
-    if (!all_finite(backend_, values_[ops_[call.op].output])) return row_of(call) + " (output)";
+    const Tensor& y = values_[ops_[call.op].output];
+    const bool written = std::find(call.writes.begin(), call.writes.end(), &y) != call.writes.end();
+    if (written && !all_finite(backend_, y)) return row_of(call) + " (output)";
   }
   if (mode() != Mode::train) return {};
   backward();
@@ -255,7 +257,11 @@ void PlannedProgram::make_ops() {
 std::unique_ptr<Op> PlannedProgram::make(const PlannedOp& op) {
   const auto x = [&](int i) { return layout_of(op.inputs[i]); };
   const Layout y = layout_of(op.output);
-  if (const auto* k = std::get_if<Conv>(&op.kind)) return backend_.conv(*k, x(0), y);
+  if (const auto* k = std::get_if<Conv>(&op.kind)) {
+    Conv conv = *k;
+    conv.p4m = P4m::none;  // its filters are made by an op of their own
+    return backend_.conv(conv, x(0), y);
+  }
   if (const auto* k = std::get_if<Dense>(&op.kind)) return backend_.dense(*k, x(0), y);
   if (const auto* k = std::get_if<BatchNorm>(&op.kind); k && k->deferred) return backend_.deferred_norm(*k, x(0));
   if (const auto* k = std::get_if<BatchNorm>(&op.kind)) return backend_.batch_norm(*k, x(0), y);
@@ -279,6 +285,27 @@ void PlannedProgram::make_folded() {
     folded.w.data = folded.memory.data();
     folded.b.data = static_cast<std::byte*>(folded.memory.data()) + b_at;
     folded_.emplace(static_cast<int>(i), std::move(folded));
+  }
+}
+
+/// Makes the ops that derive filters from parameters, and gives the filters memory from when they are made to when the backward
+/// pass has used them.
+void PlannedProgram::lay_out_filters() {
+  const int count = static_cast<int>(ops_.size());
+  for (int i = 0; i < count; ++i) {
+    const auto* conv = std::get_if<Conv>(&ops_[i].kind);
+    if (!conv || conv->p4m == P4m::none) continue;
+    const Tensor& w = parameters_.narrows[ops_[i].parameters[0]];
+    DerivedFilters& filters = filters_[i];
+    filters.all = {{derived_filters(*conv, w.shape), w.dtype}};
+    filters.dall = {{filters.all.shape, backend_.parameter_type()}};
+    filters.op = backend_.filter_transform(conv->p4m, w, filters.all);
+    const int all = arena_.piece(), dall = arena_.piece();
+    arena_.put(filters.all, all), arena_.put(filters.dall, dall);
+    arena_.touch(all, i, filters.all.packed_bytes());
+    if (mode() != Mode::train || !needs_[ops_[i].output]) continue;
+    arena_.touch(all, 2 * count - i, filters.all.packed_bytes());
+    arena_.touch(dall, 2 * count - i, filters.dall.packed_bytes());
   }
 }
 
@@ -346,12 +373,14 @@ void PlannedProgram::lay_out() {
       undo_.emplace(i, backend_.activate({fused_activation(op.kind)}, y, y));
     }
   }
+  lay_out_filters();
   lay_out_statistics();
   lay_out_norms(touch_value);
   arena_.assign();
   op_lanes_ = assign_lanes(ops_, std::max(backend_.lanes() - 1, 1));
   for (int i = 0; i < count; ++i)
-    if (!is_free(ops_[i])) forward_.push_back(forward_call(i));
+    if (!is_free(ops_[i]))
+      for (Call& call : forward_calls(i)) forward_.push_back(std::move(call));
   if (train)
     backward_.push_back({.op = count - 1,
                          .pass = Pass::loss,
@@ -474,7 +503,12 @@ const Tensor* PlannedProgram::partial_statistics(int value) const {
   return found == partial_statistics_.end() ? nullptr : &found->second;
 }
 
-PlannedProgram::Call PlannedProgram::forward_call(int i) {
+const PlannedProgram::DerivedFilters* PlannedProgram::derived(int op) const {
+  const auto found = filters_.find(op);
+  return found == filters_.end() ? nullptr : &found->second;
+}
+
+std::vector<PlannedProgram::Call> PlannedProgram::forward_calls(int i) {
   const PlannedOp& op = ops_[i];
   Op* made = made_[i].get();
   const Tensor* x = &values_[op.inputs[0]];
@@ -485,6 +519,16 @@ PlannedProgram::Call PlannedProgram::forward_call(int i) {
     return k < op.parameters.size() ? &parameters_.values[op.parameters[k]] : nullptr;
   };
 
+  std::vector<Call> calls;
+  const DerivedFilters* filters = derived(i);
+  if (filters)
+    calls.push_back({.op = i,
+                     .pass = Pass::forward,
+                     .cost = cost_of_filters(filters->all),
+                     .run = [=, w = &parameters_.narrows[op.parameters[0]]] { filters->op->forward(*w, filters->all); },
+                     .reads = {},
+                     .writes = {&filters->all},
+                     .lane = op_lanes_[i]});
   Call call{.op = i,
             .pass = Pass::forward,
             .cost = cost_of(op, Pass::forward),
@@ -496,11 +540,12 @@ PlannedProgram::Call PlannedProgram::forward_call(int i) {
     if (norm) call.reads.push_back(&norm->coefficients);
   if (linear(op)) {
     const bool folded = op.norm.has_value();
-    const Tensor* w = folded ? &folded_.at(i).w : &parameters_.narrows[op.parameters[0]];
+    const Tensor* w = folded ? &folded_.at(i).w : filters ? &filters->all : &parameters_.narrows[op.parameters[0]];
     const Tensor* b = folded ? &folded_.at(i).b : parameter(1);
     if (auto* conv = dynamic_cast<ConvOp*>(made)) {
       const auto* statistics = partial_statistics(op.output);
       call.writes.push_back(statistics);
+      if (filters) call.reads.push_back(w);
       call.run = [=] { conv->forward(*x, norm_x, *w, b, *y, statistics); };
     } else {
       call.run = [=, dense = dynamic_cast<DenseOp*>(made)] { dense->forward(*x, *w, b, *y); };
@@ -535,7 +580,8 @@ PlannedProgram::Call PlannedProgram::forward_call(int i) {
     require(multiply, "an op of no kind");
     call.run = [=] { multiply->forward(*x, norm_x, *second, *y); };
   }
-  return call;
+  calls.push_back(std::move(call));
+  return calls;
 }
 
 /// In order. A filter's gradient, which nobody waits for before the pass ends, goes into the last lane.
@@ -606,12 +652,28 @@ std::vector<PlannedProgram::Call> PlannedProgram::backward_calls(int i) {
   for (const Deferred* norm : {norm_x, norm_second})
     if (norm) call.reads.insert(call.reads.end(), {&norm->x, &norm->coefficients}), call.writes.push_back(&norm->sums);
   if (linear(op)) {
-    const Tensor *w = &parameters_.narrows[op.parameters[0]], *dw = gradient(0), *db = gradient(1);
+    const DerivedFilters* filters = derived(i);
+    const Tensor *own = gradient(0), *db = gradient(1);
+    const Tensor* w = filters ? &filters->all : &parameters_.narrows[op.parameters[0]];
+    const Tensor* dw = filters && own ? &filters->dall : own;
+    if (filters) call.reads.push_back(w);
+    const auto gather_filters = [&](int of_lane) {
+      if (filters && own)
+        calls.push_back({.op = i,
+                         .pass = Pass::backward_filter,
+                         .cost = cost_of_filters(filters->dall),
+                         .run = [=] { filters->op->backward(filters->dall, *own); },
+                         .reads = {dw},
+                         .writes = {},
+                         .lane = of_lane});
+    };
     auto* conv = dynamic_cast<ConvOp*>(made);
     auto* dense = dynamic_cast<DenseOp*>(made);
     if (conv && dw && dx && conv->fuses_backward()) {
       call.run = [=] { conv->backward(*x, norm_x, *dy, *w, *dx, write, *dw, db); };
+      if (filters) call.writes.push_back(dw);
       calls.push_back(std::move(call));
+      gather_filters(lane);
       return calls;
     }
     if (dw) {
@@ -624,7 +686,9 @@ std::vector<PlannedProgram::Call> PlannedProgram::backward_calls(int i) {
                              if (dense) dense->backward_filter(*x, *dy, *dw, db, Write::overwrite);
                            },
                        .reads = {x, dy, norm_x ? &norm_x->coefficients : nullptr},
+                       .writes = {filters ? dw : nullptr},
                        .lane = backend_.lanes() - 1});
+      gather_filters(backend_.lanes() - 1);
     }
     if (!dx) return calls;
     call.pass = Pass::backward_data;

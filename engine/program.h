@@ -80,6 +80,12 @@ class PlannedProgram final : public Program {
     Write write = Write::overwrite;  // of the correction
   };
 
+  /// The filters of a convolution whose parameter holds one in eight.
+  struct DerivedFilters {
+    std::unique_ptr<FilterTransformOp> op;
+    Tensor all, dall;
+  };
+
   void plan(const ModelOptions& options);
   void ask_for_deferral();
   void ask_for_statistics();
@@ -87,14 +93,16 @@ class PlannedProgram final : public Program {
   std::unique_ptr<Op> make(const PlannedOp& op);
   void make_folded();
   void lay_out();
+  void lay_out_filters();
   void lay_out_statistics();
   void lay_out_norms(const std::function<void(int value, int time)>& touch_value);
-  Call forward_call(int i);
+  std::vector<Call> forward_calls(int i);
   std::vector<Call> backward_calls(int i);
   void schedule(std::vector<Call>& pass) const;
 
   const Deferred* deferred(int op, std::size_t input) const;
   const Tensor* partial_statistics(int value) const;
+  const DerivedFilters* derived(int op) const;
 
   int output() const { return request_.part == Part::base ? graph_.features() : graph_.output(); }
   Layout layout_of(int value) const;
@@ -125,6 +133,7 @@ class PlannedProgram final : public Program {
   std::vector<std::vector<Write>> writes_;
   std::vector<Tensor> values_, gradients_;
   std::vector<int> value_pieces_, gradient_pieces_;           // of the arena
+  std::map<int, DerivedFilters> filters_;                     // of planned ops
   std::map<int, Tensor> statistics_;                          // of planned ops that share them
   std::map<int, Tensor> partial_statistics_;                  // of values
   std::map<int, NormVectors> norms_;                          // of planned ops

@@ -32,6 +32,7 @@ constexpr std::array table{
     Network{"efficientnet_v2_b0", "enb0", "EfficientNetV2-B0 [Tan2021]", efficientnet_v2_b0, efficientnet_v2_top, 224, inside},
     Network{"efficientnet_v2_b1", "enb1", "EfficientNetV2-B1 [Tan2021]", efficientnet_v2_b1, efficientnet_v2_top, 240, inside},
     Network{"efficientnet_v2_b2", "enb2", "EfficientNetV2-B2 [Tan2021]", efficientnet_v2_b2, efficientnet_v2_top, 260, inside},
+    Network{.name = "p4m_densenet", .short_name = "p4m", .title = "P4M-DenseNet [Veeling2018]", .whole = p4m_densenet},
 };
 
 std::string_view name_of(Head head) {

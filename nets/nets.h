@@ -1,4 +1,4 @@
-// The table of the study's networks [Bonnet2021, Table 1].
+// The table of the study's networks [Bonnet2021, Table 1], and a thirteenth to which it points.
 #pragma once
 
 #include "engine/graph.h"
@@ -10,7 +10,7 @@
 namespace microtome {
 
 /// What follows the base: the study's global average pooling, dense 256, dense 1 [Bonnet2021, sec. 2.3]; the published classes of
-/// ImageNet; nothing. b2 and b6 are whole, and have the study's alone.
+/// ImageNet; nothing. b2, b6 and p4m_densenet are whole, and have the study's or their own alone.
 enum class Head { study, imagenet, none };
 
 /// What a published base was trained on: x = (pixel - mean) / divisor per channel of x, RGB or BGR.
@@ -24,8 +24,8 @@ struct Network {
   std::string_view name;        // "resnet50"
   std::string_view short_name;  // the paper's: "rn50"
   std::string_view title;       // "ResNet50 [He2016]"
-  Node (*base)(Node image) = nullptr;    // none of b2 and b6, which are `whole`
-  Node (*top)(Node features) = nullptr;  // the published head, on the base's last rows; none of b2 and b6
+  Node (*base)(Node image) = nullptr;    // none of those that are `whole`
+  Node (*top)(Node features) = nullptr;  // the published head, on the base's last rows; likewise
   int published_size = 96;               // side of the images that the top was made for
   Preprocessing native = {};
   Node (*whole)(Node image, int dense_units) = nullptr;
@@ -53,6 +53,7 @@ Node densenet201(Node image);
 Node efficientnet_v2_b0(Node image);
 Node efficientnet_v2_b1(Node image);
 Node efficientnet_v2_b2(Node image);
+Node p4m_densenet(Node image, int dense_units);
 
 Node inception_v3_top(Node features);
 Node vgg19_top(Node features);

@@ -38,6 +38,10 @@ struct PlannedConv final : Planned<ConvOp> {
  private:
   bool fuses_;
 };
+struct PlannedFilterTransform final : Planned<FilterTransformOp> {
+  void forward(const Tensor&, const Tensor&) override { fail_to_run(); }
+  void backward(const Tensor&, const Tensor&) override { fail_to_run(); }
+};
 struct PlannedDense final : Planned<DenseOp> {
   void forward(const Tensor&, const Tensor&, const Tensor*, const Tensor&) override { fail_to_run(); }
   void backward_data(const Tensor&, const Tensor&, const Tensor&, Write) override { fail_to_run(); }
@@ -127,6 +131,9 @@ class PlanningBackend final : public Backend {
   std::unique_ptr<ConvOp> conv(const Conv& kind, const Layout& x, const Layout&) override {
     if (!defers_ && (kind.deferred || kind.statistics)) return nullptr;
     return std::make_unique<PlannedConv>(defers_ && kind.groups == x.shape.c);
+  }
+  std::unique_ptr<FilterTransformOp> filter_transform(P4m, const Layout&, const Layout&) override {
+    return std::make_unique<PlannedFilterTransform>();
   }
   std::unique_ptr<DenseOp> dense(const Dense&, const Layout&, const Layout&) override {
     return std::make_unique<PlannedDense>();

@@ -42,7 +42,7 @@ void add_weights(Arguments& arguments, Settings& settings) {
 
 void add_preprocess(Arguments& arguments, Settings& settings) {
   arguments.add({.name = "preprocess",
-                 .help = "paper: x / 255 for every network; native: what its published base was trained on (b2, b6: x / 255 too)",
+                 .help = "paper: x / 255 for every network; native: what its published base was trained on (b2, b6, p4m_densenet: x / 255 too)",
                  .kept = Option::Kept::fixed},
                 settings.preprocess, {"paper", "native"});
 }

@@ -104,6 +104,9 @@ class Cpu final : public Backend {
   std::unique_ptr<ConvOp> conv(const Conv& kind, const Layout& x, const Layout& y) override {
     return kind.deferred || kind.statistics ? nullptr : make_cpu_conv(scratch_, kind, x, y);
   }
+  std::unique_ptr<FilterTransformOp> filter_transform(P4m p4m, const Layout& w, const Layout& all) override {
+    return make_cpu_filter_transform(p4m, w, all);
+  }
   std::unique_ptr<DenseOp> dense(const Dense& kind, const Layout& x, const Layout& y) override {
     return make_cpu_dense(scratch_, kind, x, y);
   }

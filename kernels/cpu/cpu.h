@@ -48,6 +48,7 @@ Buffer allocate_host(std::size_t bytes);
 
 // One factory a file; Scratch must outlive the op.
 std::unique_ptr<ConvOp> make_cpu_conv(Scratch&, const Conv&, const Layout& x, const Layout& y);
+std::unique_ptr<FilterTransformOp> make_cpu_filter_transform(P4m, const Layout& w, const Layout& all);
 std::unique_ptr<DenseOp> make_cpu_dense(Scratch&, const Dense&, const Layout& x, const Layout& y);
 std::unique_ptr<BatchNormOp> make_cpu_batch_norm(Scratch&, const BatchNorm&, const Layout& x, const Layout& y);
 std::unique_ptr<ActivateOp> make_cpu_activate(const Activate&, const Layout& x, const Layout& y);

@@ -137,6 +137,9 @@ class CudaBackend final : public Backend {
   std::unique_ptr<ConvOp> conv(const Conv& kind, const Layout& x, const Layout& y) override {
     return make_conv(context_, plans_, kind, x, y);
   }
+  std::unique_ptr<FilterTransformOp> filter_transform(P4m p4m, const Layout& w, const Layout& all) override {
+    return make_filter_transform(context_, p4m, w, all);
+  }
   std::unique_ptr<DenseOp> dense(const Dense& kind, const Layout& x, const Layout& y) override {
     return make_dense(context_, cublas_.raw(), kind, x, y);
   }

@@ -11,6 +11,7 @@ namespace microtome::cuda {
 std::unique_ptr<ConvOp> make_depthwise_conv(Context&, const Conv&, const Layout& x, const Layout& y);
 /// Null where it does not apply, or loses more to cuDNN than a deferred batch-norm or statistics spare.
 std::unique_ptr<ConvOp> make_pointwise_conv(Context&, const Conv&, const Layout& x, const Layout& y);
+std::unique_ptr<FilterTransformOp> make_filter_transform(Context&, P4m, const Layout& w, const Layout& all);
 std::unique_ptr<BatchNormOp> make_batch_norm(Context&, const BatchNorm&, const Layout& x, const Layout& y);
 std::unique_ptr<DeferredNormOp> make_deferred_norm(Context&, const BatchNorm&, const Layout& x);
 std::unique_ptr<SettleOp> make_settle(Context&);

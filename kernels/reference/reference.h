@@ -26,6 +26,7 @@ class Reference : public Backend {
   std::unique_ptr<Recording> record(std::function<void()> step) override;
 
   std::unique_ptr<ConvOp> conv(const Conv&, const Layout& x, const Layout& y) override;
+  std::unique_ptr<FilterTransformOp> filter_transform(P4m, const Layout& w, const Layout& all) override;
   std::unique_ptr<DenseOp> dense(const Dense&, const Layout& x, const Layout& y) override;
   std::unique_ptr<BatchNormOp> batch_norm(const BatchNorm&, const Layout& x, const Layout& y) override;
   std::unique_ptr<DeferredNormOp> deferred_norm(const BatchNorm&, const Layout& x) override;

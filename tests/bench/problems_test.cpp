@@ -34,7 +34,7 @@ TEST(ProblemsTest, EveryRowOfANetworkIsAUse) {
           std::count_if(graph.rows().begin(), graph.rows().end(), [&](const Row& row) { return kinds.contains(row.kind); }));
     };
     const Problems& problems = both_sizes();
-    EXPECT_EQ(rows(problems, "conv", where), recorded({"conv2d"})) << network.name;
+    EXPECT_EQ(rows(problems, "conv", where), recorded({"conv2d", "p4m_lift", "p4m_conv2d"})) << network.name;
     EXPECT_EQ(rows(problems, "depthwise_conv", where), recorded({"depthwise_conv2d"})) << network.name;
     EXPECT_EQ(rows(problems, "dense", where), recorded({"dense"})) << network.name;
     EXPECT_EQ(rows(problems, "batch_norm", where), recorded({"batch_normalization"})) << network.name;

@@ -501,7 +501,7 @@ TEST(OldResNetTest, TheFileOfBefore2019IsRefusedByItsName) {
                   "published before 2019"});
 }
 
-/// Every published network and the study's two, whole, with the study's head.
+/// Every network, whole, with the study's head.
 class EveryNetworkTest : public testing::TestWithParam<Network> {};
 
 TEST_P(EveryNetworkTest, BothLayoutsComeBackAndAPermutedFileIsRefused) {

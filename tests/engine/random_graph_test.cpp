@@ -13,7 +13,9 @@
 #include "layers/depthwise_conv.h"
 #include "layers/dropout.h"
 #include "layers/multiply.h"
+#include "layers/p4m.h"
 #include "layers/pool.h"
+#include "layers/reshape.h"
 #include "layers/zero_pad.h"
 
 #include <fmt/format.h>
@@ -54,7 +56,7 @@ Graph random_graph(int number) {
   };
   for (int i = 0; i < 12; ++i) {
     const Node x = some();
-    switch (dice.below(20)) {
+    switch (dice.below(21)) {
       case 0: nodes.push_back(x | conv(1 + dice.below(5), 1)); break;
       case 1: nodes.push_back(x | conv(4, 3, {.padding = same, .bias = false, .activation = Activation::relu})); break;
       case 2: nodes.push_back(x | zero_pad(zeros(1)) | depthwise_conv(3)); break;
@@ -91,6 +93,10 @@ Graph random_graph(int number) {
         nodes.push_back(concat({y, y | batch_norm() | relu() | conv(2, 1)}));
         break;
       }
+      case 20:  // over p4m and back
+        nodes.push_back(x | p4m_lift(1 + dice.below(2), 3, {.padding = same}) | p4m_conv(1, 3, {.padding = same}) |
+                        reshape({1, 4, 4, 8}));
+        break;
     }
   }
   graph.output(concat(nodes) | batch_norm() | relu() | max_pool(2) | global_average_pool() | logit());

@@ -151,11 +151,11 @@ TEST_P(PublishedTest, TheFeaturesAreThePooledBase) {
 
 INSTANTIATE_TEST_SUITE_P(Nets, PublishedTest, testing::ValuesIn(published), [](const auto& it) { return it.param.first; });
 
-TEST(NetsTest, TheTableIsThePapers) {
+TEST(NetsTest, TheTableIsThePapersAndOneMore) {
   std::vector<std::string_view> names;
   for (const Network& network : networks()) names.push_back(network.short_name);
   EXPECT_EQ(names, (std::vector<std::string_view>{"b2", "b6", "iv3", "vgg19", "rn50", "mn", "dn121", "dn169", "dn201", "enb0",
-                                                  "enb1", "enb2"}));
+                                                  "enb1", "enb2", "p4m"}));
 }
 
 TEST(NetsTest, LayersOfTheStudysSequentialAreTheDepthOfItsTable1) {

@@ -63,6 +63,9 @@ class HostCudaBackend final : public Backend {
     if (op && op->implementation() != "own") skip_second_order();
     return op;
   }
+  std::unique_ptr<FilterTransformOp> filter_transform(P4m p4m, const Layout& w, const Layout& all) override {
+    return cuda::make_filter_transform(context_, p4m, w, all);
+  }
   std::unique_ptr<DenseOp> dense(const Dense& kind, const Layout& x, const Layout& y) override {
     skip_second_order();
     return cuda::make_dense(context_, cublas_.raw(), kind, x, y);
