@@ -526,7 +526,8 @@ std::optional<Problem> accepted(const Problem& problem, const std::string& pass,
     const Layouts layouts(problem, images, backend);
     return backend.settle(layouts.inputs[0]) ? std::optional(problem) : std::nullopt;
   }
-  const bool is_op = !std::holds_alternative<TransformFilters>(problem.kind) && !std::holds_alternative<TakeBatch>(problem.kind) && !std::holds_alternative<TakeLoss>(problem.kind) &&
+  const bool is_op = !std::holds_alternative<TransformFilters>(problem.kind) &&
+                     !std::holds_alternative<TakeBatch>(problem.kind) && !std::holds_alternative<TakeLoss>(problem.kind) &&
                      !std::holds_alternative<Update>(problem.kind);
   if (!is_op) return problem;
   Problem taken = problem;

@@ -147,7 +147,8 @@ class Collector {
       const auto* conv = std::get_if<Conv>(&op.kind);
       if (conv && conv->p4m != P4m::none) {
         const Shape& w = graph.parameters()[op.parameters[0]].shape;
-        put({.op = "filter_transform", .kind = TransformFilters{conv->p4m}, .inputs = {w}, .output = derived_filters(*conv, w)}, row);
+        put({.op = "filter_transform", .kind = TransformFilters{conv->p4m}, .inputs = {w}, .output = derived_filters(*conv, w)},
+            row);
       }
       if (is_deferred(op) && settled.insert(op.inputs[0]).second)
         put({.op = "settle", .kind = Settle{}, .inputs = {x}, .output = x, .deferred = true}, row);

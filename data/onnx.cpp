@@ -1,4 +1,5 @@
-// ONNX keeps channels before rows and columns. Vectors are N x C from the first dense layer or flattening on, else N x C x 1 x 1.
+// ONNX keeps channels before rows and columns. Vectors are N x C from the first dense layer or flattening on, else N x C x 1
+// x 1.
 #include "data/onnx.h"
 
 #include "data/file.h"

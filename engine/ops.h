@@ -249,7 +249,7 @@ class ConvOp : public Op {
   }
 };
 
-/// The filters of a group convolution over p4m [Cohen2016, sec. 7]: w in all eight symmetries h,
+/// The filters of a group convolution over p4m [Cohen2016, sec. 7.1]: w in all eight symmetries h,
 ///   all[h K + k, r, s, c] = w[k, h^-1 (r, s), c], and for P4m::group with h^-1 i in the place of i, c being i C + c'.
 /// w: K S S C (group: K S S 8C), all: 8K S S C (8C), packed; of the activation type, their gradients of the parameter type.
 class FilterTransformOp : public Op {

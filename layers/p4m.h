@@ -10,19 +10,19 @@
 namespace microtome {
 
 struct P4mConvOptions {
-  Padding padding = valid;  // alike on all sides, or symmetry is lost
+  Padding padding = valid;                         // alike on all sides, or symmetry is lost
   Initializer init{Initializer::Rule::he_normal};  // of the kernel [He2015]; the layer fills in the fans
   std::string name;
 };
 
-/// H W C, an image -> P 8Q maps: each filter in all eight symmetries [Cohen2016, eq. 10]. No bias.
+/// H W C, an image -> P 8Q maps: each filter in all eight symmetries [Cohen2016, sec. 6.1]. No bias.
 Stage p4m_lift(int maps, int kernel, P4mConvOptions options = {});
 
-/// H 8W C -> P 8Q maps [Cohen2016, eq. 11]. No bias.
+/// H 8W C -> P 8Q maps. No bias.
 Stage p4m_conv(int maps, int kernel, P4mConvOptions options = {});
 
-/// H 8W C -> H/2 8W/2 C, rounded down: means over windows of two rows where these are even in number and of three where odd, and
-/// of columns likewise, every other one; a grid of windows that the symmetries map onto itself.
+/// H 8W C -> H/2 8W/2 C, rounded down: means over windows of two rows where these are even in number and of three where odd,
+/// and of columns likewise, every other one; a grid of windows that the symmetries map onto itself.
 Stage p4m_average_pool(std::string name = {});
 
 }  // namespace microtome

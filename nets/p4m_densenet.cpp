@@ -1,6 +1,7 @@
-// A DenseNet over p4m after [Veeling2018, sec. 3.2], which the study points to: what it says of an image is the same in all eight
+// A DenseNet over p4m after [Veeling2018], to which the study points: what it says of an image is the same in all eight
 // symmetries. One layer a block, growth and first maps of 8 (64 channels each); between blocks the mean is taken before the 1x1
-// convolution, not after it: the same function at a quarter of the work. The head is the study's, over all pixels and symmetries.
+// convolution, not after it: the same function at a quarter of the work. The head is the study's, over all pixels and
+// symmetries.
 #include "layers/activation.h"
 #include "layers/batch_norm.h"
 #include "layers/concat.h"

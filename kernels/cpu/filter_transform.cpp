@@ -1,5 +1,5 @@
-// all[h K + k, r, s, c] = w[k, h^-1 (r, s), h^-1 c] for the eight symmetries h of p4m; dw the sum over the eight places. Channels
-// of a map's symmetry stay together: a run of `each` is copied or added at a time.
+// all[h K + k, r, s, c] = w[k, h^-1 (r, s), h^-1 c] for the eight symmetries h of p4m; dw the sum over the eight places.
+// Channels of a map's symmetry stay together: a run of `each` is copied or added at a time.
 #include "kernels/formulas/filter_transform.h"
 #include "kernels/cpu/cpu.h"
 
@@ -36,7 +36,8 @@ class CpuFilterTransform final : public FilterTransformOp {
   }
 
  private:
-  /// Calls f(run of w, g, run of all, length) for g = 0 … 7, in this order for each run of w. Filters are spread over the threads.
+  /// Calls f(run of w, g, run of all, length) for g = 0 … 7, in this order for each run of w. Filters are spread over the
+  /// threads.
   template <class F>
   void for_each_run_of_filters(const F& f) const {
     const Shape& s = w_.shape;

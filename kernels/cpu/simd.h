@@ -1,5 +1,6 @@
 // As many floats as one register of the machine holds, as one value in GCC's vector types. Larger ones would do, in pieces; but
-// GCC 12 keeps those in memory, where what is stored in pieces and loaded whole stalls: a convolution took a hundred times as long.
+// GCC 12 keeps those in memory, where what is stored in pieces and loaded whole stalls: a convolution took a hundred times as
+// long.
 #pragma once
 
 #include <bit>

@@ -1,6 +1,6 @@
 // all[h K + k, r, s, c] = w[k, h^-1 (r, s), h^-1 c] for the eight symmetries h of p4m; dw the sum over the eight places.
-// Mapping: one thread for 16 bytes of a cell's channels of w, or of one map's channels, which finds all eight places. Traffic: w
-// and the filters once each. Numerics: forward exact; backward float32, g = 0 … 7 in order.
+// Mapping: one thread for 16 bytes of a cell's channels of w, or of one map's channels, which finds all eight places. Traffic:
+// w and the filters once each. Numerics: forward exact; backward float32, g = 0 … 7 in order.
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/ops.h"
 #include "kernels/cuda/vector.h"
@@ -15,7 +15,9 @@ struct Runs {
   int filters, side, channels, each;
   unsigned vectors;  // a run
 
-  unsigned threads() const { return static_cast<unsigned>(filters * side * side * (channels / each)) * vectors; }
+  __host__ __device__ unsigned threads() const {
+    return static_cast<unsigned>(filters * side * side * (channels / each)) * vectors;
+  }
 };
 
 /// A thread's part of a run.
@@ -107,9 +109,7 @@ class CudaFilterTransform final : public FilterTransformOp {
     for (const Tensor* t : tensors) wide = wide && is_aligned(*t, widest);
     return wide;
   }
-  Runs runs_of(int width) const {
-    return {w_.n, w_.h, w_.c, each_, static_cast<unsigned>((each_ + width - 1) / width)};
-  }
+  Runs runs_of(int width) const { return {w_.n, w_.h, w_.c, each_, static_cast<unsigned>((each_ + width - 1) / width)}; }
 
   Context& context_;
   Shape w_;

@@ -31,7 +31,8 @@ std::vector<float> some_weights(const Graph& graph) {
     const Parameter& parameter = graph.parameters()[p];
     std::vector<float> values(static_cast<std::size_t>(parameter.shape.count()));
     initialize(parameter.init, 3, static_cast<int>(p), values);
-    for (std::size_t i = 0; i < values.size(); ++i) weights.push_back(values[i] + 0.2f * some_number(p, i) * (parameter.name != "kernel"));
+    for (std::size_t i = 0; i < values.size(); ++i)
+      weights.push_back(values[i] + 0.2f * some_number(p, i) * (parameter.name != "kernel"));
   }
   return weights;
 }
@@ -91,7 +92,8 @@ class P4mTest : public testing::TestWithParam<const char*> {
     const int side = shape.h, columns = shape.w;
     ASSERT_EQ(columns, p4m_symmetries * side);
     const auto map = [&](int image, P4mCell cell, int symmetry, int k) {
-      return maps[static_cast<std::size_t>(((image * side + cell.row) * columns + cell.column * p4m_symmetries + symmetry) * shape.c + k)];
+      return maps[static_cast<std::size_t>(
+          ((image * side + cell.row) * columns + cell.column * p4m_symmetries + symmetry) * shape.c + k)];
     };
     double largest = 0, worst = 0, apart = 0;
     for (int g = 0; g < p4m_symmetries; ++g)
