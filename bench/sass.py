@@ -79,7 +79,7 @@ def resources(text):
     return found
 
 
-WIDTHS = [("128", 16), ("64", 8), ("U16", 2), ("S16", 2), ("U8", 1), ("S8", 1)]
+WIDTHS = [("256", 32), ("128", 16), ("64", 8), ("U16", 2), ("S16", 2), ("U8", 1), ("S8", 1)]
 
 
 def accesses(text):
@@ -108,21 +108,25 @@ def vector(name):
     return (match[1] if match else name, *(part for part in parts if not part.isdigit())), numbers[0] if numbers else 1
 
 
+def wide(counts, op):
+    return any(counts[op, size] for size in (32, 16))  # 32: Blackwell, where two of 16 lie side by side
+
+
 def judged(name, usage, counts, widest):
     """What is wrong with a kernel, a word each."""
     wrong = []
     if usage["STACK"] or usage["LOCAL"] or any(op in ("LDL", "STL") for op, _ in counts):
         wrong.append("SPILLS")
     if widest and not listed(name, SMALL):
-        if not counts["LDG", 16] and not listed(name, NARROW_READS):
+        if not wide(counts, "LDG") and not listed(name, NARROW_READS):
             wrong.append("NARROW READS")
-        if not counts["STG", 16] and not listed(name, NARROW_WRITES):
+        if not wide(counts, "STG") and not listed(name, NARROW_WRITES):
             wrong.append("NARROW WRITES")
     return wrong
 
 
 def widths(counts, op):
-    return " ".join(f"{counts[op, size]}x{size}" for size in (16, 8, 4, 2, 1) if counts[op, size])
+    return " ".join(f"{counts[op, size]}x{size}" for size in (32, 16, 8, 4, 2, 1) if counts[op, size])
 
 
 def main():

@@ -106,6 +106,11 @@ class SassTest(unittest.TestCase):
         self.assertEqual(sass.judged("add_forward<float, 1>", self.kept, narrow, False), [])
         self.assertEqual(sass.judged("batch_norm_backward_sums<float, 4>", self.kept, narrow, True), ["NARROW READS"])
 
+    def test_blackwells_widest_stores_are_wide(self):
+        counts = self.counts("LDG.E.128 R4, desc[UR6][R2.64]", "STG.E.ENL2.256 desc[UR8][R38.64], R32, R36")
+        self.assertEqual(counts, {("LDG", 16): 1, ("STG", 32): 1})
+        self.assertEqual(sass.judged("add_forward<float, 4>", self.kept, counts, True), [])
+
     def test_a_spill_is_never_allowed(self):
         self.assertEqual(sass.judged("loss_forward<float>", self.kept | {"STACK": 8}, self.counts(), True), ["SPILLS"])
         self.assertEqual(sass.judged("loss_forward<float>", self.kept, self.counts("STL [R1], R2"), True), ["SPILLS"])
