@@ -61,6 +61,7 @@ struct Program {
   Layout layout(int value) const {
     Shape own = shapes[static_cast<std::size_t>(value)];
     Shape root = shapes[static_cast<std::size_t>(places[static_cast<std::size_t>(value)].root)];
+    if (own.h != root.h || own.w != root.w) root = own;  // the whole of it under another shape
     own.n = root.n = batch;
     return {own, precision == Precision::bf16 ? DType::bf16 : DType::f32, packed(root)};
   }
@@ -74,7 +75,7 @@ struct Program {
   std::vector<microtome::Place> places;
 };
 
-/// The twelve networks at both sizes of image.
+/// The networks at both sizes of image.
 std::vector<Program> programs(Mode mode, int batch, Precision precision) {
   std::vector<Program> result;
   for (const Network& network : networks()) {
