@@ -95,7 +95,11 @@ int evaluate_program(int argc, char** argv) {
       fail(ExitCode::usage, "--tta and --save-scores need a network to score images",
            {.found = fmt::format("--scores {}", s.scores), .next = "leave out --scores, or these"});
     const LabelledScores csv = read_scores(s.scores);
-    verdict = judge(csv.scores, csv.labels, csv.groups);
+    try {
+      verdict = judge(csv.scores, csv.labels, csv.groups);
+    } catch (Error& error) {
+      throw error.within(s.scores);
+    }
   }
   if (!s.roc.empty()) write_text(s.roc, roc_csv(verdict.roc), "ROC");
   if (!s.json) {

@@ -23,6 +23,15 @@ std::optional<double> number(std::string_view text) {
   return value;
 }
 
+/// Of a line that may be anything, what a message can bear.
+std::string shown(std::string_view line) {
+  constexpr std::size_t enough = 80;
+  std::string text(line.substr(0, enough));
+  std::ranges::replace_if(
+      text, [](unsigned char c) { return c < ' ' || c == 0x7f; }, '?');
+  return text + (line.size() > enough ? "…" : "");
+}
+
 }  // namespace
 
 Verdict judge(std::span<const double> scores, std::span<const std::uint8_t> labels, std::span<const std::string> groups) {
@@ -100,39 +109,42 @@ LabelledScores read_scores(const std::filesystem::path& file) {
     fail(ExitCode::data, "cannot read the scores",
          {.where = file.string(), .found = std::filesystem::is_directory(file) ? "a folder" : std::strerror(errno)});
   }
-  std::getline(stream, line);
-  const std::vector<std::string_view> header = csv_fields(line);
-  const auto column = [&](std::string_view name) {
-    const auto found = std::find(header.begin(), header.end(), name);
-    if (found == header.end()) {
-      fail(ExitCode::data, "the scores lack a column",
-           {.where = file.string() + ", line 1", .expected = "columns label,score", .found = line});
-    }
-    return static_cast<std::size_t>(found - header.begin());
+  const auto next_line = [&] {
+    const bool read = static_cast<bool>(std::getline(stream, line));
+    if (line.ends_with('\r')) line.pop_back();
+    return read;
   };
-  const std::size_t label_column = column("label"), score_column = column("score");
-  const auto optional_column = [&](std::string_view name) {
-    return static_cast<std::size_t>(std::find(header.begin(), header.end(), name) - header.begin());
+  next_line();
+  if (line.starts_with("\xef\xbb\xbf")) line.erase(0, 3);  // with which spreadsheets begin a file
+  const std::vector<std::string_view> names = csv_fields(line);
+  const std::vector<std::string> header(names.begin(), names.end());
+  const auto column = [&](std::string_view name) -> std::optional<std::size_t> {
+    const auto found = std::ranges::find(header, name);
+    return found == header.end() ? std::nullopt : std::optional<std::size_t>(found - header.begin());
   };
-  const std::size_t id_column = optional_column("id"), group_column = optional_column("group");
+  const auto label_column = column("label"), score_column = column("score"), id_column = column("id"),
+             group_column = column("group");
+  if (!label_column || !score_column) {
+    fail(ExitCode::data, "the scores lack a column",
+         {.where = file.string() + ", line 1", .expected = "columns label,score", .found = shown(line)});
+  }
 
   LabelledScores result;
-  for (int row = 2; std::getline(stream, line); ++row) {
+  for (int row = 2; next_line(); ++row) {
     const std::vector<std::string_view> fields = csv_fields(line);
     if (fields.size() == 1 && fields[0].empty()) continue;
-    const bool complete = fields.size() > std::max(label_column, score_column);
-    const std::optional<double> label = complete ? number(fields[label_column]) : std::nullopt;
-    const std::optional<double> score = complete ? number(fields[score_column]) : std::nullopt;
+    const auto field = [&](std::size_t at) { return at < fields.size() ? fields[at] : std::string_view(); };
+    const std::optional<double> label = number(field(*label_column)), score = number(field(*score_column));
     if (!label || !score || (*label != 0 && *label != 1) || !(*score >= 0 && *score <= 1)) {
       fail(ExitCode::data, "a line of the scores cannot be used",
            {.where = fmt::format("{}, line {}", file.string(), row),
             .expected = "a label, 0 or 1, and a score from 0 to 1",
-            .found = line});
+            .found = shown(line)});
     }
     result.labels.push_back(static_cast<std::uint8_t>(*label));
     result.scores.push_back(*score);
-    if (id_column < fields.size()) result.ids.emplace_back(fields[id_column]);
-    if (group_column < fields.size()) result.groups.emplace_back(fields[group_column]);
+    if (id_column) result.ids.emplace_back(field(*id_column));
+    if (group_column) result.groups.emplace_back(field(*group_column));
   }
   if (std::ranges::all_of(result.groups, &std::string::empty)) result.groups.clear();
   if (result.labels.empty())

@@ -27,6 +27,38 @@ TEST(ScoresTest, IdsAndGroupsAreReadWhereTheyAre) {
   EXPECT_TRUE(read_scores(folder / "scores.csv").groups.empty()) << "none is known";
 }
 
+TEST(ScoresTest, WhatSpreadsheetsAndHandsMakeOfAFileIsRead) {
+  const TemporaryFolder folder;
+  write_text(folder / "scores.csv", "\xef\xbb\xbflabel,score,group\r\n1,0.5,a\r\n\r\n0,0.25\r\n");
+  const LabelledScores read = read_scores(folder / "scores.csv");
+  EXPECT_EQ(read.labels, (std::vector<std::uint8_t>{1, 0}));
+  EXPECT_EQ(read.groups, (std::vector<std::string>{"a", ""})) << "a group for each image, though a line ends before it";
+  write_text(folder / "scores.csv", "label,score\n1,0.5,7\n0,0.25\n");
+  EXPECT_TRUE(read_scores(folder / "scores.csv").ids.empty()) << "no column has that name";
+  EXPECT_TRUE(read_scores(folder / "scores.csv").groups.empty());
+}
+
+TEST(ScoresTest, AFileThatIsNoTableIsNotPrinted) {
+  const TemporaryFolder folder;
+  write_text(folder / "scores.csv", std::string(100'000, '\1') + "\n");
+  try {
+    read_scores(folder / "scores.csv");
+    ADD_FAILURE();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.report().found, std::string(80, '?') + "…");
+  }
+}
+
+TEST(ScoresTest, ScoresOfOneClassAreRefusedWithTheirFile) {
+  const TemporaryFolder folder;
+  const std::string file = folder / "scores.csv";
+  write_text(file, "label,score\n1,0.5\n1,0.25\n");
+  const Ended ended = run({"evaluate", "--scores", file, "--json"});
+  EXPECT_EQ(ended.code, 3);
+  EXPECT_EQ(ended.out, "");
+  EXPECT_NE(ended.err.find("where:    " + file), std::string::npos) << ended.err;
+}
+
 TEST(ScoresTest, WhatIsWrittenComesBack) {
   const TemporaryFolder folder;
   const Images images{.shape = {3, 1, 1, 3},
