@@ -8,8 +8,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <fstream>
+#include <sstream>
 
 namespace microtome {
 
@@ -72,6 +75,20 @@ void Child::reap(int options) {
   if (ended_ || found != id_) return;
   ended_ = true;
   code_ = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+}
+
+std::string last_words(const std::filesystem::path& log, const std::string& program) {
+  std::ifstream file(log);
+  std::stringstream text;
+  text << file.rdbuf();
+  const std::string all = text.str(), mark = program + ": error: ";
+  const std::size_t at = all.rfind(mark);
+  constexpr std::size_t enough = 1000;
+  std::string words =
+      at == std::string::npos ? all.substr(all.size() - std::min(all.size(), enough)) : all.substr(at + mark.size());
+  words.resize(std::min(words.size(), enough));
+  words.erase(words.find_last_not_of(" \n") + 1);
+  return words;
 }
 
 }  // namespace microtome

@@ -32,4 +32,7 @@ class Child {
   int code_ = 0;
 };
 
+/// The lines of the last error in a child's log, without the name of its program.
+std::string last_words(const std::filesystem::path& log, const std::string& program);
+
 }  // namespace microtome

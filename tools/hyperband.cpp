@@ -14,7 +14,7 @@ constexpr std::string_view paper = "lr=1e-5..1e-2:log, batch-size=32..256:32";  
 constexpr std::string_view paper_dense = "lr=1e-5..1e-2:log, batch-size=32..256:32, dense-units=128|256|512|1024";
 
 [[noreturn]] void fail_space(std::string_view part) {
-  fail(ExitCode::usage, "--space cannot be understood",
+  fail(ExitCode::usage, part.empty() ? "--space names nothing to search" : "--space cannot be understood",
        {.expected = "NAME=LOW..HIGH:log, NAME=LOW..HIGH:STEP or NAME=A|B|C, with commas between; or paper, paper-dense",
         .found = std::string(part),
         .next = fmt::format("--space \"{}\"", paper)});
@@ -75,7 +75,10 @@ std::int64_t power(std::int64_t base, int exponent) {
 
 double drawn(const Dimension& dimension, double u) {
   switch (dimension.kind) {
-    case Dimension::Kind::logarithmic: return dimension.low * std::pow(dimension.high / dimension.low, u);
+    case Dimension::Kind::logarithmic: {
+      const double value = dimension.low * std::pow(dimension.high / dimension.low, u);
+      return dimension.whole ? std::round(value) : value;
+    }
     case Dimension::Kind::stepped: {
       // To the nearest point of the grid: the first and the last come half as often as the others, as in KerasTuner 1.0.
       const double steps = std::floor((dimension.high - dimension.low) / dimension.step + 1e-9);

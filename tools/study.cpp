@@ -182,21 +182,6 @@ std::string config_of(TrainingSettings t, int epochs) {
   return fmt::format("{}epochs = {}\n", arguments.config(), epochs);
 }
 
-/// The lines of the last error in a log, without the name of the program.
-std::string last_words(const fs::path& log, const std::string& program) {
-  std::ifstream file(log);
-  std::stringstream text;
-  text << file.rdbuf();
-  const std::string all = text.str(), mark = program + ": error: ";
-  const std::size_t at = all.rfind(mark);
-  constexpr std::size_t enough = 1000;
-  std::string words =
-      at == std::string::npos ? all.substr(all.size() - std::min(all.size(), enough)) : all.substr(at + mark.size());
-  words.resize(std::min(words.size(), enough));
-  words.erase(words.find_last_not_of(" \n") + 1);
-  return words;
-}
-
 Json to_json(const Outcome& o) {
   const bool done = o.result.is_object();
   return {{"name", o.cell.name()},

@@ -12,9 +12,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <csignal>
 #include <fstream>
-#include <sstream>
 #include <thread>
 
 namespace microtome {
@@ -92,11 +92,23 @@ std::string training_config(const TuneSettings& s, const Trial& trial, std::uint
                      : fmt::format("{}epochs = {}\nfirst-epoch = {}\n", arguments.config(), epochs, trial.initial_epoch);
 }
 
-void require_known(std::span<const Dimension> space) {
-  for (const Dimension& d : space)
-    if (d.name != "lr" && d.name != "batch-size" && d.name != "dense-units")
+/// Of what can be searched, with values that `train` takes.
+std::vector<Dimension> searched_space(const std::string& text) {
+  std::vector<Dimension> space = parse_space(text);
+  for (Dimension& d : space) {
+    d.whole = d.name != "lr";
+    if (d.whole && d.name != "batch-size" && d.name != "dense-units")
       fail(ExitCode::usage, "--space names what cannot be searched",
            {.expected = "lr, batch-size, dense-units", .found = d.name});
+    std::vector<double> values = d.choices;
+    if (d.choices.empty()) values = {d.low, d.high};
+    if (d.kind == Dimension::Kind::stepped) values.push_back(d.step);
+    for (const double value : values)
+      if (d.whole ? value < 1 || value > 65536 || value != std::floor(value) : value <= 0)
+        fail(ExitCode::usage, fmt::format("--space gives {} a value that it cannot have", d.name),
+             {.expected = d.whole ? "whole numbers from 1 to 65536" : "numbers above 0", .found = fmt::format("{}", value)});
+  }
+  return space;
 }
 
 Json to_json(const Trial& trial, std::string_view status, double seconds) {
@@ -113,38 +125,62 @@ Json to_json(const Trial& trial, std::string_view status, double seconds) {
           {"seconds", seconds}};
 }
 
+Trial trial_of(const Json& json) {
+  Trial trial{.id = json.at("id"),
+              .iteration = json.at("iteration"),
+              .bracket = json.at("bracket"),
+              .round = json.at("round"),
+              .parent = json.at("parent"),
+              .initial_epoch = json.at("initial_epoch"),
+              .epochs = json.at("epochs"),
+              .values = json.at("values").get<Hyperparameters>()};
+  if (!json.at("score").is_null()) trial.score = json["score"].get<double>();
+  return trial;
+}
+
+/// Whether `text` is what to_json() made of the trial of that number.
+bool is_trial(const std::string& text, int id, std::span<const Dimension> space) {
+  try {
+    const Json json = Json::parse(text);
+    const Trial trial = trial_of(json);
+    return trial.id == id && trial.parent >= 0 && trial.parent < id && json.at("status").is_string() &&
+           json.at("seconds").is_number() &&
+           std::ranges::all_of(space, [&](const Dimension& d) { return trial.values.contains(d.name); });
+  } catch (const Json::exception&) {
+    return false;
+  }
+}
+
 /// A last line that a kill cut short is taken back: its trial has ended, and says so again.
-std::vector<Json> read_trials(const RunFolder& folder) {
+std::vector<Json> read_trials(const RunFolder& folder, std::span<const Dimension> space) {
   std::vector<Json> lines;
   std::ifstream file(folder / "trials.jsonl");
   std::string whole, line;
   while (std::getline(file, line)) {
     if (file.eof()) break;
-    try {
-      lines.push_back(Json::parse(line));
-    } catch (const Json::parse_error&) {
+    const int id = static_cast<int>(lines.size()) + 1;
+    if (!is_trial(line, id, space))
       fail(ExitCode::data, "the list of trials is damaged",
-           {.where = fmt::format("{}, line {}", (folder / "trials.jsonl").string(), lines.size() + 1),
+           {.where = fmt::format("{}, line {}", (folder / "trials.jsonl").string(), id),
+            .expected = fmt::format("trial {}", id),
             .found = line,
             .next = "delete that line and all after it: these trials are found again in their folders"});
-    }
+    lines.push_back(Json::parse(line));
     whole += line + "\n";
   }
   if (folder.has("trials.jsonl")) folder.write("trials.jsonl", whole);
   return lines;
 }
 
-Trial trial_of(const Json& json) {
-  Trial trial{.id = json["id"],
-              .iteration = json["iteration"],
-              .bracket = json["bracket"],
-              .round = json["round"],
-              .parent = json["parent"],
-              .initial_epoch = json["initial_epoch"],
-              .epochs = json["epochs"],
-              .values = json["values"].get<Hyperparameters>()};
-  if (!json["score"].is_null()) trial.score = json["score"].get<double>();
-  return trial;
+/// Nothing where the run has not ended, or its result.json is damaged.
+std::optional<double> validation_accuracy(const fs::path& run) {
+  std::ifstream file(run / "result.json");
+  const Json result = Json::parse(file, nullptr, false);
+  try {
+    return result.at("validation").at("accuracy").get<double>();
+  } catch (const Json::exception&) {
+    return std::nullopt;
+  }
 }
 
 std::string text_of(const Hyperparameters& values) {
@@ -156,9 +192,8 @@ std::string text_of(const Hyperparameters& values) {
 class Search {
  public:
   Search(const TuneSettings& s, const RunFolder& folder, Terminal& terminal)
-      : s_(s), folder_(folder), terminal_(terminal), space_(parse_space(s.space)) {
-    require_known(space_);
-    for (Json& line : read_trials(folder)) {
+      : s_(s), folder_(folder), terminal_(terminal), space_(searched_space(s.space)) {
+    for (Json& line : read_trials(folder, space_)) {
       ended_.push_back(trial_of(line));
       lines_.push_back(std::move(line));
     }
@@ -185,6 +220,9 @@ class Search {
                     trial->score ? fmt::format("valid accuracy {:.4f}", *trial->score) : *status,
                     best() && best()->id == trial->id ? "  best" : "");
     }
+    if (std::ssize(ended_) < trials_)
+      terminal_.say("note: ends after {} of {} trials: --space has no more values, or too many trials failed", ended_.size(),
+                    trials_);
     return true;
   }
 
@@ -211,7 +249,8 @@ class Search {
     const std::string name = fmt::format("trials/{:04}.toml", trial.id);
     const std::string weights = trial.parent > 0 ? (folder_of(trial.parent) / "best.weights.h5").string() : s_.weights;
     folder_.write(name, training_config(s_, trial, s_.seed + static_cast<std::uint64_t>(trial.id), weights, trial.epochs));
-    if (!fs::exists(out / "result.json")) {
+    trial.score = validation_accuracy(out);
+    if (!trial.score) {
       Child train("train", {"--config", (folder_ / name).string(), "--out", out.string(), "--resume", "-q"}, out / "train.log");
       while (train.running()) {
         if (stop_signal() != 0) {
@@ -224,23 +263,20 @@ class Search {
       }
       terminal_.clear_progress();
       if (const int code = train.wait(); code != 0) return failure(trial, code, out);
+      trial.score = validation_accuracy(out);
+      require(trial.score.has_value(), "tune: trial ", trial.id, " ended without a result");
     }
-    std::ifstream file(out / "result.json");
-    trial.score = Json::parse(file)["validation"]["accuracy"].get<double>();
     return "completed";
   }
 
   std::string failure(const Trial& trial, int code, const fs::path& out) const {
     if (code == static_cast<int>(ExitCode::memory) || code == 128 + SIGKILL) return "out of memory";
     if (code == static_cast<int>(ExitCode::not_finite)) return "diverged";
-    std::ifstream file(out / "train.log");
-    std::stringstream log;
-    log << file.rdbuf();
-    const std::string text = log.str();
-    const std::string last = text.substr(text.size() - std::min<std::size_t>(text.size(), 2000));
     fail(code > 0 && code <= static_cast<int>(ExitCode::in_use) ? static_cast<ExitCode>(code) : ExitCode::bug,
          fmt::format("trial {} failed with exit code {}", trial.id, code),
-         {.where = (out / "train.log").string(), .found = last, .next = fmt::format("tune --resume --out {}", s_.out)});
+         {.where = (out / "train.log").string(),
+          .found = last_words(out / "train.log", "train"),
+          .next = fmt::format("tune --resume --out {}", s_.out)});
   }
 
   void show(const Trial& trial, const fs::path& out) const {
@@ -343,12 +379,15 @@ int tune(int argc, char** argv) {
   const Network& network = find_network(s.net);
   s.net = network.name;
   require_consistent(s, network);
-  require_known(parse_space(s.space));
+  searched_space(s.space);
+  network.build(image_size(s.data), Head::study, s.dense_units);
   s.search.seed = s.seed;
   if (!s.weights.empty() && s.statistics == "auto")
     s.statistics = "moving";  // as `train` decides; a child's are not foreign weights
   s.data = fs::absolute(s.data).lexically_normal();
   if (!s.weights.empty() && s.weights != "imagenet") s.weights = fs::absolute(s.weights).lexically_normal();
+  if (!s.weights.empty() && !fs::exists(weights_file(s)))
+    fail(ExitCode::weights, "a weight file is missing", {.where = s.weights, .found = "no such file"});
   if (s.out.empty()) s.out = fmt::format("runs/tune-{}-{}", s.net, utc("%Y%m%d-%H%M%S"));
   s.out = fs::absolute(s.out).lexically_normal();
 

@@ -84,6 +84,54 @@ TEST(TuneTest, AStoppedSearchGoesOnInsideItsTrial) {
   for (std::size_t i = 0; i < trials.size(); ++i) EXPECT_EQ(trials[i]["id"], i + 1);
 }
 
+TEST(TuneTest, WholeNumbersOnALogarithmicScaleAreWhatIsTrained) {
+  const TemporaryFolder folder;
+  const std::string data = folder / "data", out = folder / "tuned";
+  write_small_pcam(data);
+  const Ended tuned = run(with(words(data, out, "batch-size=4..32:log"), {"--json"}));
+  ASSERT_EQ(tuned.code, 0) << tuned.err;
+  const Json result = Json::parse(tuned.out);
+  for (const Json& trial : result["trials"])
+    EXPECT_EQ(Json::parse(text_of(out + "/trials/000" + std::to_string(trial["id"].get<int>()) + "/result.json"))["batch_size"],
+              trial["values"]["batch-size"]);
+}
+
+TEST(TuneTest, WhatIsDamagedIsNamedOrMadeAgain) {
+  const TemporaryFolder folder;
+  const std::string data = folder / "data", out = folder / "tuned", list = out + "/trials.jsonl";
+  write_small_pcam(data);
+  const std::vector<std::string> search = with(words(data, out, "lr=1e-4..1e-2:log"), {"--json", "--resume"});
+  const Ended tuned = run(search);
+  ASSERT_EQ(tuned.code, 0) << tuned.err;
+  const std::vector<std::string> lines = lines_of(list);
+  ASSERT_EQ(lines.size(), 5u);
+  for (const std::string& second :
+       {std::string("{}"), std::string("null"), std::string("[]"), std::string("{\"id\": 2}"), lines[0], lines[2]}) {
+    write_text(list, lines[0] + "\n" + second + "\n");
+    const Ended refused = run(search);
+    EXPECT_EQ(refused.code, 3) << second;
+    EXPECT_NE(refused.err.find(list + ", line 2"), std::string::npos) << refused.err;
+  }
+  write_text(list, lines[0] + "\n");
+  const std::string result = text_of(out + "/trials/0002/result.json");
+  write_text(out + "/trials/0002/result.json", result.substr(0, 50));
+  const Ended again = run(search);
+  ASSERT_EQ(again.code, 0) << again.err;
+  EXPECT_EQ(Json::parse(text_of(out + "/trials/0002/result.json"))["test"], Json::parse(result)["test"]);
+  for (std::size_t i = 0; i < lines.size(); ++i)
+    EXPECT_EQ(Json::parse(again.out)["trials"][i]["score"], Json::parse(lines[i])["score"]);
+}
+
+TEST(TuneTest, ASearchWhoseSpaceIsUsedUpSaysSo) {
+  const TemporaryFolder folder;
+  const std::string data = folder / "data";
+  write_small_pcam(data);
+  const Ended tuned = run({"tune", "--net", "b6", "--data", data, "--device", "cpu", "--space", "lr=1e-3", "--max-epochs", "2",
+                           "--factor", "2", "--out", folder / "tuned"});
+  ASSERT_EQ(tuned.code, 0) << tuned.err;
+  EXPECT_NE(tuned.err.find("ends after 1 of 5 trials"), std::string::npos) << tuned.err;
+}
+
 TEST(TuneTest, BadInputIsOneMessageAndLosesNothing) {
   const TemporaryFolder folder;
   const std::string data = folder / "data", out = folder / "tuned";
@@ -91,6 +139,12 @@ TEST(TuneTest, BadInputIsOneMessageAndLosesNothing) {
   EXPECT_EQ(run(words(data, out, "")).code, 2) << "an empty space";
   EXPECT_EQ(run(words(data, out, "momentum=0.8|0.9")).code, 2);
   EXPECT_EQ(run({"tune", "--net", "b6", "--data", folder / "nowhere", "--out", out, "-q"}).code, 3);
+  EXPECT_EQ(run({"tune", "--net", "iv3", "--data", data, "--out", out, "-q"}).code, 2) << "too small an image";
+  EXPECT_EQ(run({"tune", "--net", "b6", "--data", data, "--weights", folder / "none.h5", "--out", out, "-q"}).code, 4);
+  for (const char* space : {"batch-size=0|16", "batch-size=8..64:0.5", "batch-size=16.5|32", "dense-units=1e9|8", "lr=-1|1e-3",
+                            "lr=0|1e-3", "batch-size=0.5..64:log"})
+    EXPECT_EQ(run(words(data, out, space)).code, 2) << space;
+  EXPECT_FALSE(std::filesystem::exists(out)) << "nothing is written that a second try would meet";
   const Ended unknown = run({"tune", "--net", "b6", "--data", data, "--iteration", "2"});
   EXPECT_EQ(unknown.code, 2);
   EXPECT_NE(unknown.err.find("--iterations"), std::string::npos) << unknown.err;
