@@ -88,7 +88,6 @@ void count_groups(std::span<const Record> records, Audit& audit) {
   for (const Record& record : records) {
     if (!record.group.empty()) ++groups[record.group][record.split][record.label];
   }
-  audit.groups_known = !groups.empty();
   for (const auto& [name, counts] : groups) {
     Audit::Group group{.name = name};
     for (std::size_t s = 0; s < counts.size(); ++s) {

@@ -57,13 +57,15 @@ struct Audit {
   std::array<Split, 3> splits;
   std::vector<Size> sizes;  // the most frequent first
   std::vector<Duplicates> duplicates;
-  bool groups_known = false;
   std::vector<Group> groups_across;  // in several splits
   std::vector<File> files;
   std::vector<std::string> notes;
 
   /// 0 where PCam's files are all gzipped still: then `files` is all that there is to say.
   std::int64_t images() const { return splits[0].images() + splits[1].images() + splits[2].images(); }
+  /// PCam's slides may be known of one split and not of another.
+  bool groups_known(std::size_t split) const { return splits[split].groups > 0; }
+  bool groups_known() const { return groups_known(0) && groups_known(1) && groups_known(2); }
   /// Images of `split` that `other` has too; without those of a single colour, which tell nothing of a patient.
   std::int64_t shared(std::size_t split, std::size_t other) const;
   /// Images or patients or slides are on both sides of a split.

@@ -24,8 +24,8 @@ std::string splits_text(const Audit& audit, std::string_view groups) {
     text +=
         fmt::format("{:<6} {:>10} {:>10} {:>10} {:>14} {:>8}  {:>9}  {:>12}\n", split_names[k], with_separators(split.images()),
                     with_separators(split.classes[0]), with_separators(split.classes[1]), with_separators(split.blank),
-                    with_separators(split.copies), audit.groups_known ? with_separators(split.groups) : "?",
-                    audit.groups_known ? with_separators(split.groups_of_one_class) : "?");
+                    with_separators(split.copies), audit.groups_known(k) ? with_separators(split.groups) : "?",
+                    audit.groups_known(k) ? with_separators(split.groups_of_one_class) : "?");
   }
   return text;
 }
@@ -66,14 +66,23 @@ std::string duplicates_text(const Audit& audit) {
 
 std::string groups_text(const Audit& audit, std::string_view groups) {
   constexpr std::size_t shown = 5;
-  if (!audit.groups_known) return fmt::format("{:<11} not known: the files _meta.csv are not in the folder\n", groups);
-  if (audit.groups_across.empty()) return fmt::format("{:<11} none is in two splits\n", groups);
+  std::string unknown;
+  for (std::size_t k = 0; k < split_names.size(); ++k)
+    if (!audit.groups_known(k)) unknown += fmt::format("{}{}", unknown.empty() ? "" : ", ", split_names[k]);
+  if (!unknown.empty()) {
+    const std::string_view file = audit.format == "pcam" ? ": the file _meta.csv is not in the folder" : "";
+    unknown = fmt::format("{:<11} not known of {}{}\n", groups, unknown, file);
+  }
+  const bool comparable = audit.groups_known(0) + audit.groups_known(1) + audit.groups_known(2) > 1;
+  if (!comparable) return unknown;
+  if (audit.groups_across.empty())
+    return unknown + fmt::format("{:<11} none is in two splits{}\n", groups, unknown.empty() ? "" : " of the others");
   std::string text = fmt::format("{:<11} {} in several splits:", groups, with_separators(std::ssize(audit.groups_across)));
   for (std::size_t i = 0; i < std::min(shown, audit.groups_across.size()); ++i) {
     const Audit::Group& group = audit.groups_across[i];
     text += fmt::format("{} {} ({}, {}, {})", i == 0 ? "" : ",", group.name, group.images[0], group.images[1], group.images[2]);
   }
-  return text + (audit.groups_across.size() > shown ? ", …\n" : "\n");
+  return unknown + text + (audit.groups_across.size() > shown ? ", …\n" : "\n");
 }
 
 std::string files_text(const Audit& audit) {
@@ -105,7 +114,7 @@ Json to_json(const Audit& audit) {
                               {"class_1", split.classes[1]},
                               {"single_colour", split.blank},
                               {"copies", split.copies}};
-    if (audit.groups_known) {
+    if (audit.groups_known(k)) {
       splits[split_names[k]]["groups"] = split.groups;
       splits[split_names[k]]["groups_of_one_class"] = split.groups_of_one_class;
     }
@@ -137,7 +146,7 @@ Json to_json(const Audit& audit) {
           {"sizes", sizes},
           {"shared", shared},
           {"duplicates", duplicates},
-          {"groups_known", audit.groups_known},
+          {"groups_known", audit.groups_known()},
           {"groups_across", groups},
           {"files", files},
           {"notes", audit.notes}};

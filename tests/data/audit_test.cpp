@@ -103,12 +103,12 @@ TEST_F(AuditTest, SlidesInSeveralSplitsAreNamed) {
   write_split(folder_.path(), "train", {patch(1, 0), patch(2, 1), patch(3, 0)});
   write_split(folder_.path(), "valid", {patch(4, 0), patch(5, 1)});
   write_split(folder_.path(), "test", {patch(6, 0), patch(7, 1)});
-  EXPECT_FALSE(audit(folder_.path()).groups_known);
+  EXPECT_FALSE(audit(folder_.path()).groups_known());
   write_meta("train", {"a", "a", "b"});
   write_meta("valid", {"c", "d"});
   write_meta("test", {"b", "e"});
   const Audit found = audit(folder_.path());
-  EXPECT_TRUE(found.groups_known);
+  EXPECT_TRUE(found.groups_known());
   EXPECT_EQ(found.splits[0].groups, 2);
   EXPECT_EQ(found.splits[0].groups_of_one_class, 1);
   ASSERT_EQ(found.groups_across.size(), 1u);

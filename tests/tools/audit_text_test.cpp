@@ -21,6 +21,19 @@ TEST(AuditTextTest, ASoundDataSetHasNothingToSay) {
   EXPECT_FALSE(to_json(sound())["splits"]["train"].contains("groups")) << "not known is not 0";
 }
 
+TEST(AuditTextTest, SlidesThatAreNotKnownOfOneSplitAreNotSaidToBeApart) {
+  Audit audit = sound();
+  audit.splits[0].groups = 20, audit.splits[1].groups = 5;
+  const std::string text = to_text(audit);
+  for (const char* part : {"slides      not known of test", "slides      none is in two splits of the others"})
+    EXPECT_NE(text.find(part), text.npos) << part << " in\n" << text;
+  EXPECT_EQ(to_json(audit)["groups_known"], false);
+  EXPECT_EQ(to_json(audit)["splits"]["train"]["groups"], 20);
+  EXPECT_FALSE(to_json(audit)["splits"]["test"].contains("groups"));
+  audit.splits[1].groups = 0;
+  EXPECT_EQ(to_text(audit).find("none is in two"), std::string::npos) << "one alone is not apart from anything";
+}
+
 TEST(AuditTextTest, AFileUnderAnothersNameIsToldFromADamagedOne) {
   Audit audit = sound();
   audit.files = {{.name = "valid_x.h5.gz", .md5 = "d8", .published_as = "test_x.h5.gz"},
@@ -41,7 +54,7 @@ TEST(AuditTextTest, WhereNothingIsUnpackedNoVerdictIsGiven) {
 
 TEST(AuditTextTest, LongListsAreCutAndJsonHoldsThemWhole) {
   Audit audit = sound();
-  audit.groups_known = true;
+  for (Audit::Split& split : audit.splits) split.groups = 20;
   Audit::Duplicates equal;
   for (int i = 0; i < 9; ++i) {
     equal.images.push_back({.split = i % 2 == 0 ? 0u : 2u, .id = std::to_string(i), .label = 1});
