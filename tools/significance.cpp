@@ -92,28 +92,36 @@ double mean_auc(std::span<const std::uint8_t> labels, Runs runs) {
 /// One run's images by score, from the highest: an AUC of images that count several times or not at all in one pass.
 class WeightedAuc {
  public:
-  WeightedAuc(std::span<const std::uint8_t> labels, std::span<const double> scores)
-      : labels_(labels), scores_(scores), order_(scores.size()) {
-    std::iota(order_.begin(), order_.end(), std::size_t{0});
-    std::ranges::sort(order_, std::greater(), [&](std::size_t i) { return scores[i]; });
+  /// `clusters`: of each image, by number.
+  WeightedAuc(std::span<const std::uint8_t> labels, std::span<const double> scores, std::span<const int> clusters) {
+    std::vector<std::size_t> order(scores.size());
+    std::iota(order.begin(), order.end(), std::size_t{0});
+    std::ranges::sort(order, std::greater(), [&](std::size_t i) { return scores[i]; });
+    for (std::size_t i = 0; i < order.size(); ++i) {
+      const bool last = i + 1 == order.size() || scores[order[i]] != scores[order[i + 1]];
+      images_.push_back({clusters[order[i]], labels[order[i]] != 0, last});
+    }
   }
 
-  double operator()(std::span<const int> clusters, std::span<const int> times, std::int64_t p, std::int64_t n) const {
-    std::int64_t twice_won = 0, below = n;
-    for (std::size_t i = 0; i < order_.size();) {
-      std::int64_t positives = 0, negatives = 0;
-      for (const double score = scores_[order_[i]]; i < order_.size() && scores_[order_[i]] == score; ++i)
-        (labels_[order_[i]] != 0 ? positives : negatives) += times[static_cast<std::size_t>(clusters[order_[i]])];
+  /// `times` each cluster counts, so that there are `p` positives and `n` negatives.
+  double operator()(std::span<const int> times, std::int64_t p, std::int64_t n) const {
+    std::int64_t twice_won = 0, below = n, positives = 0, negatives = 0;
+    for (const auto& [cluster, positive, last] : images_) {
+      (positive ? positives : negatives) += times[static_cast<std::size_t>(cluster)];
+      if (!last) continue;
       below -= negatives;
       twice_won += positives * (2 * below + negatives);
+      positives = negatives = 0;
     }
     return static_cast<double>(twice_won) / (2.0 * static_cast<double>(p) * static_cast<double>(n));
   }
 
  private:
-  std::span<const std::uint8_t> labels_;
-  std::span<const double> scores_;
-  std::vector<std::size_t> order_;
+  struct Image {
+    int cluster;
+    bool positive, last;  // of those with its score
+  };
+  std::vector<Image> images_;
 };
 
 }  // namespace
@@ -196,7 +204,7 @@ std::pair<double, double> clustered_auc_ci95(std::span<const std::uint8_t> label
   std::vector<Cluster> members;
   for (const auto& [name, cluster] : by_name) members.push_back(cluster);
   std::vector<WeightedAuc> curves;
-  for (const std::vector<double>& run : runs) curves.emplace_back(labels, run);
+  for (const std::vector<double>& run : runs) curves.emplace_back(labels, run, number_of);
 
   std::vector<double> areas;
   for (std::uint64_t word = 0; static_cast<int>(areas.size()) < draws;) {
@@ -209,7 +217,7 @@ std::pair<double, double> clustered_auc_ci95(std::span<const std::uint8_t> label
     }
     if (positives == 0 || negatives == 0) continue;
     double sum = 0;
-    for (const WeightedAuc& curve : curves) sum += curve(number_of, times, positives, negatives);
+    for (const WeightedAuc& curve : curves) sum += curve(times, positives, negatives);
     areas.push_back(sum / static_cast<double>(curves.size()));
   }
   std::sort(areas.begin(), areas.end());
