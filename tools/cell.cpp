@@ -12,7 +12,9 @@
 #include <chrono>
 #include <cstring>
 #include <fstream>
+#include <initializer_list>
 #include <thread>
+#include <utility>
 
 namespace microtome {
 namespace {
@@ -47,8 +49,25 @@ bool is_running(const fs::path& study, const Cell& cell) {
   return taken;
 }
 
-bool has_auc(const Json& verdict) {
-  return verdict.is_object() && verdict.contains("auc") && verdict["auc"].is_number();
+bool is_verdict(const Json& json) {
+  return std::ranges::all_of(std::array{"loss", "accuracy", "auc"},
+                             [&](const char* key) { return json.is_object() && json.contains(key) && json[key].is_number(); });
+}
+
+[[noreturn]] void fail_damaged(const fs::path& plan, const std::string& found) {
+  fail(ExitCode::data, "the list of the study's cells is damaged",
+       {.where = plan.string(),
+        .found = found,
+        .next = "take it away: the same command as before writes it again, and no cell is lost"});
+}
+
+/// Sets what a run's config.toml says of its options.
+void read_options(const fs::path& config, std::initializer_list<std::pair<std::string_view, std::string*>> options) {
+  std::ifstream file(config);
+  for (std::string line; std::getline(file, line);)
+    for (const auto& [name, value] : options)
+      if (const std::string begin = fmt::format("{} = \"", name); line.starts_with(begin) && line.ends_with('"'))
+        *value = line.substr(begin.size(), line.size() - begin.size() - 1);
 }
 
 }  // namespace
@@ -80,18 +99,21 @@ Plan read_plan(const fs::path& study) {
   if (!json)
     fail(ExitCode::data, "there is no study",
          {.where = study.string(), .expected = "cells.json", .next = "name its folder with --out"});
+  if (json->is_null()) fail_damaged(file, "no JSON document");
   try {
     Plan plan{.epochs = json->at("epochs"), .views = json->at("tta"), .cells = {}};
-    for (const Json& c : json->at("cells"))
+    for (const Json& c : json->at("cells")) {
+      const std::string parent = c.at("parent");
+      const auto is_parent = [&](const PlannedCell& before) { return before.cell.name() == parent; };
+      if (!parent.empty() && std::ranges::none_of(plan.cells, is_parent))
+        fail_damaged(file, fmt::format("a cell that begins with {}, which is not before it", parent));
       plan.cells.push_back(
           {.cell = {c.at("net"), c.at("data"), c.at("mode"), c.at("preprocess"), c.at("augment"), c.at("seed")},
-           .parent = c.at("parent")});
+           .parent = parent});
+    }
     return plan;
   } catch (const Json::exception& error) {
-    fail(ExitCode::data, "the list of the study's cells is damaged",
-         {.where = file.string(),
-          .found = error.what(),
-          .next = "take it away: the same command as before writes it again, and no cell is lost"});
+    fail_damaged(file, error.what());
   }
 }
 
@@ -137,8 +159,9 @@ Outcome read_cell(const fs::path& study, const PlannedCell& planned, bool views)
   Outcome outcome{.cell = planned.cell, .folder = study / "cells" / planned.cell.name()};
   outcome.epochs_done = epochs_done(outcome.folder);
   const std::optional<Json> result = read(outcome.folder / "result.json"), tta = read(outcome.folder / "tta.json");
-  const bool trained = result && result->contains("test") && has_auc((*result)["test"]);
-  const bool viewed = tta && has_auc(*tta);
+  const bool trained = result && result->contains("test") && is_verdict((*result)["test"]);
+  const bool viewed = tta && is_verdict(*tta);
+  read_options(outcome.folder / "config.toml", {{"split-by", &outcome.split_by}, {"statistics", &outcome.statistics}});
   if (trained) outcome.result = *result;
   if (viewed) outcome.tta = *tta;
   if (trained && (viewed || !views)) {

@@ -520,7 +520,10 @@ int study(int argc, char** argv) {
   if (s.job == "report") {
     read_plan(s.out);
     write_report_of(s.out);
-    fmt::print("report    {}\n", (fs::path(s.out) / "report.html").string());
+    if (s.json)
+      print(s, read_study(s.out), 0);
+    else
+      fmt::print("report    {}\n", (fs::path(s.out) / "report.html").string());
     return 0;
   }
   if (s.job == "resume") {

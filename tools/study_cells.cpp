@@ -22,21 +22,31 @@ TestScores read_test_scores(const std::filesystem::path& file) {
   return read;
 }
 
-std::optional<TestScores> scores_of(const Outcome& outcome, const char* name, std::vector<std::string>& notes) {
+/// Of the images that `verdict` is of.
+std::optional<TestScores> scores_of(const Outcome& outcome, const char* name, const Json& verdict,
+                                    std::vector<std::string>& notes) {
   const std::filesystem::path file = outcome.folder / name;
   if (!std::filesystem::exists(file)) return std::nullopt;
   try {
-    return read_test_scores(file);
+    TestScores read = read_test_scores(file);
+    if (const Json n = verdict.value("n", Json()); n.is_number() && n != read.scores.size())
+      fail(ExitCode::data, "it lacks test images, or is of others",
+           {.where = file.string(), .found = fmt::format("{} of {}", read.scores.size(), n.dump())});
+    return read;
   } catch (const Error& error) {
     notes.push_back(
-        fmt::format("{} is left out: {} ({}: {})", file.string(), error.what(), error.report().where, error.report().found));
+    std::string place = error.report().where;
+    if (place.starts_with(file.string())) place.erase(0, file.string().size());
+        fmt::format("{}/{}{} is left out: {} ({})", outcome.cell.name(), name, place, error.what(), error.report().found));
     return std::nullopt;
   }
 }
 
 std::optional<std::pair<double, double>> interval_of(const Json& verdict) {
   const auto found = verdict.find("auc_ci95");
-  if (found == verdict.end() || !found->is_array() || found->size() != 2) return std::nullopt;
+  if (found == verdict.end() || !found->is_array() || found->size() != 2 || !(*found)[0].is_number() ||
+      !(*found)[1].is_number())
+    return std::nullopt;
   return std::pair((*found)[0].get<double>(), (*found)[1].get<double>());
 }
 
@@ -51,11 +61,11 @@ std::optional<StudyRun> run_of(const Outcome& outcome, std::vector<std::string>&
                .auc = test.at("auc").get<double>(),
                .auc_ci95 = interval_of(test),
                .tta_auc = {},
-               .scores = scores_of(outcome, "scores.csv", notes),
+               .scores = scores_of(outcome, "scores.csv", test, notes),
                .tta_scores = {}};
   if (outcome.tta.is_object() && outcome.tta.contains("auc")) {
     run.tta_auc = outcome.tta["auc"].get<double>();
-    run.tta_scores = scores_of(outcome, "scores_tta.csv", notes);
+    run.tta_scores = scores_of(outcome, "scores_tta.csv", outcome.tta, notes);
   }
   return run;
 }

@@ -165,7 +165,7 @@ std::vector<int> deal(const StudyOptions& options, const std::vector<PlannedCell
   }
   std::vector<std::pair<std::string, double>> largest_first(costs.begin(), costs.end());
   std::ranges::stable_sort(largest_first, std::greater(), &std::pair<std::string, double>::second);
-  std::vector<double> load(static_cast<std::size_t>(shards));
+  std::vector<double> load(std::min(static_cast<std::size_t>(shards), costs.size()));  // the rest have nothing to do
   std::map<std::string, int> shard;
   for (const auto& [name, cost] : largest_first) {
     const auto least = std::ranges::min_element(load);

@@ -81,6 +81,9 @@ Arguments declare(TrainSettings& s) {
 
 /// Nothing is lost: a run begins where none has saved anything, unless it is to be resumed.
 void require_no_run(const RunFolder& folder) {
+  if (folder.has("cells") || folder.has("trials"))
+    fail(ExitCode::usage, "the output folder holds a study, or a search",
+         {.where = folder.path().string(), .next = "another --out"});
   if (!folder.has("last.checkpoint") && !folder.has("result.json")) return;
   const std::string path = folder.path().string();
   const bool finished = folder.has("result.json");

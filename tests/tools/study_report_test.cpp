@@ -258,7 +258,10 @@ TEST_F(StudyReportTest, ScoresThatCannotBeReadAreLeftOutAndNamed) {
   Outcome& outcome = add({"b6", "pcam", "full", "paper", "none", 0}, 0.9);
   write_text(outcome.folder / "scores.csv", "id,label,score\n0,2,0.5\n");
   const std::string markdown = written("report.md");
-  EXPECT_NE(markdown.find("scores.csv is left out: a line of the scores cannot be used"), std::string::npos) << markdown;
+  EXPECT_NE(markdown.find("pcam-b6-full-paper-none-0/scores.csv, line 2 is left out: a line of the scores cannot be used"),
+            std::string::npos)
+      << markdown;
+  EXPECT_EQ(markdown.find(folder_ / ""), std::string::npos) << "a path of the machine";
   EXPECT_NE(markdown.find("| B6 | 1 | 0.500 |"), std::string::npos) << "its result.json stands";
 }
 
@@ -317,6 +320,10 @@ TEST(PaperTest, ThePapersRowsAreOfOurNetworks) {
   EXPECT_EQ(paper_scores("idc").size(), 20u);
   for (const char* data : {"pcam", "idc"}) {
     std::set<std::pair<std::string_view, std::string_view>> rows;
+  write_scores(outcome.folder / "scores.csv", {seven_ninths.begin(), seven_ninths.end() - 1});
+  EXPECT_NE(written("report.md").find("scores.csv is left out: it lacks test images, or is of others (5 of 6)"),
+            std::string::npos)
+      << "cut short between two lines";
     for (const PaperScore& score : paper_scores(data)) {
       EXPECT_TRUE(paper_network(score.net)) << score.net;
       EXPECT_TRUE(rows.emplace(score.net, score.mode).second) << score.net << " twice";

@@ -78,6 +78,8 @@ TEST_F(StudyTest, CellsAreRunsTransferBeginsWithItsParentAndAReportLiesBeside) {
   const Ended status = run({"study", "status", "--out", out});
   EXPECT_EQ(status.code, 0);
   EXPECT_EQ(std::ranges::count(status.out, '\n'), 1 + 6) << status.out;
+  const Ended reported = run({"study", "report", "--out", out, "--json"});
+  EXPECT_EQ(Json::parse(reported.out), document);
   const Ended again = run({"study", "resume", "--out", out, "-q"});
   EXPECT_EQ(again.code, 0) << again.err;
   EXPECT_EQ(starts("pcam-b2-full-native-none-0"), 1) << "what is done is not done again";
@@ -94,6 +96,33 @@ TEST_F(StudyTest, DamagedResultsAreMadeAgain) {
   ASSERT_EQ(run({"study", "resume", "--out", out, "-q"}).code, 0);
   EXPECT_EQ(Json::parse(text_of(file(cell, "result.json")))["test"], Json::parse(result)["test"]);
   EXPECT_EQ(Json::parse(text_of(file(cell, "tta.json"))), tta);
+}
+
+TEST_F(StudyTest, WhatIsNoResultIsMadeAgainAndWhatIsNoPlanIsNamed) {
+  ASSERT_EQ(run(words({"--idc", idc, "--nets", "b2"})).code, 0);
+  const std::string cell = "idc-b2-full-paper-none-0", result = text_of(file(cell, "result.json"));
+  EXPECT_EQ(read_study(out)[0].split_by, "patient");
+  EXPECT_EQ(read_study(out)[0].statistics, "auto");
+  Json without_interval = Json::parse(result);
+  without_interval["test"]["auc_ci95"] = {nullptr, "high"};
+  write_text(file(cell, "result.json"), without_interval.dump());
+  EXPECT_EQ(run({"study", "report", "--out", out}).code, 0);
+  for (const char* damaged : {"[]", R"({"test": {"auc": 0.7}})", R"({"test": {"auc": 0.7, "accuracy": 0.5, "loss": null}})"}) {
+    write_text(file(cell, "result.json"), damaged);
+    EXPECT_EQ(statuses(), Words{"stopped"}) << damaged;
+    EXPECT_EQ(run({"study", "report", "--out", out}).code, 0) << damaged;
+  }
+  ASSERT_EQ(run({"study", "resume", "--out", out, "-q"}).code, 0);
+  EXPECT_EQ(Json::parse(text_of(file(cell, "result.json")))["test"], Json::parse(result)["test"]);
+
+  Json plan = Json::parse(text_of(out + "/cells.json"));
+  plan["cells"][0]["parent"] = "pcam-b2-full-native-none-0";
+  for (const std::string& damaged : {std::string(), std::string("{"), std::string("{\"epochs\": 1}"), plan.dump()}) {
+    write_text(out + "/cells.json", damaged);
+    const Ended status = run({"study", "status", "--out", out});
+    EXPECT_EQ(status.code, 3) << damaged;
+    EXPECT_NE(status.err.find("the list of the study's cells is damaged"), std::string::npos) << status.err;
+  }
 }
 
 TEST_F(StudyTest, AFailedCellSaysWhyAndTheOthersGoOn) {
@@ -161,6 +190,13 @@ TEST_F(StudyTest, ProcessesShareAFolderAndRunNoCellTwice) {
   EXPECT_TRUE(std::ranges::all_of(codes, [](int code) { return code == 0 || code == 9; })) << codes[0] << ", " << codes[1];
   EXPECT_EQ(statuses(), Words(6, "done"));
   for (const Outcome& o : read_study(out)) EXPECT_EQ(starts(o.cell.name()), 1) << o.cell.name();
+}
+
+TEST_F(StudyTest, ARunDoesNotBeginInAStudysFolder) {
+  ASSERT_EQ(run(words({"--idc", idc, "--nets", "b2"})).code, 0);
+  const std::string config = text_of(out + "/config.toml");
+  EXPECT_EQ(run({"train", "--net", "b2", "--data", idc, "--out", out, "-q"}).code, 2);
+  EXPECT_EQ(text_of(out + "/config.toml"), config);
 }
 
 TEST_F(StudyTest, AShardRunsItsShareAlone) {
