@@ -1,6 +1,7 @@
 #include "tools/study_cells.h"
 
 #include "engine/check.h"
+#include "nets/nets.h"
 #include "tools/scores.h"
 #include "tools/significance.h"
 
@@ -34,9 +35,9 @@ std::optional<TestScores> scores_of(const Outcome& outcome, const char* name, co
            {.where = file.string(), .found = fmt::format("{} of {}", read.scores.size(), n.dump())});
     return read;
   } catch (const Error& error) {
-    notes.push_back(
     std::string place = error.report().where;
     if (place.starts_with(file.string())) place.erase(0, file.string().size());
+    notes.push_back(
         fmt::format("{}/{}{} is left out: {} ({})", outcome.cell.name(), name, place, error.what(), error.report().found));
     return std::nullopt;
   }
@@ -115,6 +116,11 @@ Estimate estimate(std::span<const StudyRun> all) {
 
 }  // namespace
 
+bool has_published_base(std::string_view net) {
+  const auto found = std::ranges::find(networks(), net, &Network::name);
+  return found != networks().end() && found->top;
+}
+
 bool Arm::matches(const Arm& other) const {
   return data == other.data && net == other.net && mode == other.mode && preprocess == other.preprocess &&
          augment == other.augment;
@@ -185,7 +191,14 @@ std::pair<std::string, std::string> Study::preprocess_and_augment(std::string_vi
 }
 
 bool Study::is_main(const Arm& arm) const {
-  return std::pair(arm.preprocess, arm.augment) == preprocess_and_augment(arm.data);
+  const auto [preprocess, augment] = preprocess_and_augment(arm.data);
+  return arm.augment == augment && (arm.preprocess == preprocess || !has_published_base(arm.net));
+}
+
+const Arm* Study::main_arm(std::string_view data, std::string_view net, std::string_view mode) const {
+  const auto found =
+      std::ranges::find_if(arms_, [&](const Arm& a) { return a.data == data && a.net == net && a.mode == mode && is_main(a); });
+  return found == arms_.end() ? nullptr : &*found;
 }
 
 }  // namespace microtome

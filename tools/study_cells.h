@@ -60,6 +60,9 @@ struct ArmTest {
 };
 std::optional<ArmTest> compare(const Arm& a, const Arm& b);  // nothing where they share no seed
 
+/// To the others native preprocessing is the paper's.
+bool has_published_base(std::string_view net);
+
 class Study {
  public:
   /// Reads the scores of all cells that are done. What cannot be read is in notes().
@@ -76,6 +79,7 @@ class Study {
   /// How Tables 3 and 4 were run: as the paper where any cell of the data set was, else as its first cell.
   std::pair<std::string, std::string> preprocess_and_augment(std::string_view data) const;
   bool is_main(const Arm& arm) const;
+  const Arm* main_arm(std::string_view data, std::string_view net, std::string_view mode) const;
 
  private:
   std::span<const Outcome> outcomes_;

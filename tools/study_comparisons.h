@@ -9,7 +9,7 @@ namespace microtome {
 Section full_against_transfer(const Study& study);
 
 /// What pretrained bases gain from the pixels that they know; what the symmetries of tissue are worth, in training and in
-/// averaging; networks past the twelve stand in Tables 3 and 4.
+/// averaging; how networks past the twelve, which stand in Tables 3 and 4, compare with these.
 Section past_the_paper(const Study& study);
 
 /// What was done otherwise than in the paper, as far as it bears on these cells.

@@ -141,7 +141,7 @@ std::string auc_against_script(std::string_view what, std::string_view x_label, 
       "set xrange [{:.9g}:{:.9g}]\nset yrange [{:.6g}:{:.6g}]\n{}",
       frame.left / drawing_width, frame.right / drawing_width, 1 - frame.top / drawing_height,
       1 - frame.bottom / drawing_height, in_quotes(x_label), left, right, low, high,
-      logarithmic ? "set logscale x\nset xtics (2, 5, 10, 20, 50, 100, 200)\n" : "");
+      logarithmic ? "set logscale x\nset xtics (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200)\n" : "");
   for (const Label& label : labels)
     script += fmt::format("set label {} at screen {:.6f}, screen {:.6f} center front font ',12' textcolor rgb '{}'\n",
                           in_quotes(label.text), label.at.x / drawing_width, 1 - label.at.y / drawing_height, ink);
@@ -197,6 +197,11 @@ std::optional<double> printed_auc(std::string_view data, std::string_view net, s
   return std::nullopt;
 }
 
+std::optional<double> our_auc(const Study& study, std::string_view data, std::string_view net, std::string_view mode) {
+  const Arm* arm = study.main_arm(data, net, mode);
+  return arm && !arm->runs.empty() ? std::optional(arm->estimate.auc) : std::nullopt;
+}
+
 }  // namespace
 
 Section figure_3(const Study& study, std::string_view data) {
@@ -213,10 +218,9 @@ Section figure_3(const Study& study, std::string_view data) {
   std::vector<AucPoint> by_depth, by_size;
   bool ours = false;
   for (const Network& network : networks()) {
-    AucPoint point{.label = label_of(network.name), .ours = {}, .paper = printed_auc(data, network.name, "full")};
-    for (const Arm& arm : study.arms())
-      if (arm.data == data && arm.net == network.name && arm.mode == "full" && study.is_main(arm) && !arm.runs.empty())
-        point.ours = arm.estimate.auc;
+    const AucPoint point{.label = label_of(network.name),
+                         .ours = our_auc(study, data, network.name, "full"),
+                         .paper = printed_auc(data, network.name, "full")};
     if (!point.ours && !point.paper) continue;
     ours |= point.ours.has_value();
     const Graph graph = network.build(data == "idc" ? 50 : 96);
@@ -263,10 +267,7 @@ Section figure_4(const Study& study) {
       AucBox ours{mode, true, {}}, paper{mode, false, {}};
       for (const PaperNetwork& network : paper_networks()) {
         const std::optional<double> printed = printed_auc(data, network.net, mode);
-        std::optional<double> auc;
-        for (const Arm& arm : study.arms())
-          if (arm.data == data && arm.net == network.net && arm.mode == mode && study.is_main(arm) && !arm.runs.empty())
-            auc = arm.estimate.auc;
+        const std::optional<double> auc = our_auc(study, data, network.net, mode);
         if (auc) ours.values.push_back(*auc);
         if (printed) paper.values.push_back(*printed);
         if (auc || printed)
@@ -278,7 +279,7 @@ Section figure_4(const Study& study) {
     if (any) {
       section.figures.push_back({title_of_data(data), auc_boxes_script(fmt::format("boxes_{}", data), boxes), true});
     } else {
-      section.said.push_back(fmt::format("No network has been trained on {} yet.", title_of_data(data)));
+      section.said.push_back(fmt::format("None of the paper's networks has been trained on {} yet.", title_of_data(data)));
     }
   }
   section.said.push_back("A point is a network, the mean over its seeds; the box holds the middle half of them.");

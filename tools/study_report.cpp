@@ -1,7 +1,9 @@
 #include "tools/study_report.h"
 
 #include "engine/check.h"
+#include "nets/nets.h"
 #include "tools/html.h"
+#include "tools/paper.h"
 #include "tools/scores.h"
 #include "tools/study_comparisons.h"
 #include "tools/study_figures.h"
@@ -19,6 +21,23 @@
 namespace microtome {
 namespace {
 
+/// "6 of the paper's twelve networks, and P4M".
+std::string networks_text(const Study& study) {
+  std::vector<std::string> others;
+  for (const Network& network : networks()) {
+    const bool run = std::ranges::find(study.arms(), network.name, &Arm::net) != study.arms().end();
+    if (run && !paper_network(network.name)) others.push_back(label_of(network.name));
+  }
+  const auto of_paper = std::ranges::count_if(paper_networks(), [&](const PaperNetwork& n) {
+    return std::ranges::find(study.arms(), n.net, &Arm::net) != study.arms().end();
+  });
+  const std::string further = joined(others, " and ");
+  if (of_paper == 0) return further.empty() ? "No network" : fmt::format("{}, which the paper had not", further);
+  return fmt::format("{} twelve networks{}",
+                     of_paper == std::ssize(paper_networks()) ? "The paper's" : fmt::format("{} of the paper's", of_paper),
+                     further.empty() ? "" : ", and " + further);
+}
+
 StudyPage study_page(const Study& study) {
   const auto count = [&](CellStatus status) { return std::ranges::count(study.outcomes(), status, &Outcome::status); };
   const auto all = std::ssize(study.outcomes()), done = count(CellStatus::done), failed = count(CellStatus::failed);
@@ -26,7 +45,7 @@ StudyPage study_page(const Study& study) {
   for (const std::string& name : study.data_sets()) data.push_back(title_of_data(name));
   StudyPage page{
       .title = fmt::format("Convolutional networks on {}: the study", data.empty() ? "nothing yet" : joined(data, " and ")),
-      .lead = {},
+      .lead = fmt::format("{}, beside what arXiv 2108.13661 printed. For research; not for diagnosis.", networks_text(study)),
       .figures = {{"cells done", fmt::format("{} of {}", done, all)}},
       .facts = facts_of(study),
       .sections = {}};
@@ -35,10 +54,8 @@ StudyPage study_page(const Study& study) {
     for (const auto& [status, name] : {std::pair(CellStatus::failed, "failed"), std::pair(CellStatus::stopped, "stopped"),
                                        std::pair(CellStatus::running, "running"), std::pair(CellStatus::waiting, "waiting")})
       if (count(status) > 0) rest.push_back(fmt::format("{} {}", count(status), name));
-    page.lead = fmt::format("A partial study: {} of {} cells are done, {}. Everything below is of those that are done.", done,
-                            all, joined(rest, ", "));
-  } else {
-    page.lead = "Twelve networks, beside what arXiv 2108.13661 printed. For research; not for diagnosis.";
+    page.lead += fmt::format(" A partial study: {} of {} cells are done, {}. Everything below is of those that are done.", done,
+                             all, joined(rest, ", "));
   }
   if (failed > 0) page.figures.emplace_back("failed", fmt::format("{}", failed));
   if (const auto missing = all - done - failed; missing > 0)
@@ -125,14 +142,14 @@ table.study tr.between td { color: var(--ink); font-weight: 650; padding-top: 14
 section h3 { font-size: 16px; margin: 22px 0 8px; }
 section > p { margin: 0 0 8px; }
 p.soft { color: var(--soft); font-size: 14px; margin: 4px 0 0; }
-section .drawings { display: grid; grid-template-columns: repeat(auto-fit, minmax(430px, 1fr)); gap: 8px 24px; }
+section .drawings { display: grid; grid-template-columns: repeat(auto-fill, minmax(430px, 1fr)); gap: 8px 24px; }
 </style>
 )";
 
 std::string to_html(const Section& section) {
   std::string html = fmt::format("<section><h2>{}</h2>\n", escape(section.heading));
   for (const std::string& text : section.said) html += fmt::format("<p>{}</p>\n", escape(text));
-  html += section.figures.size() > 1 && section.figures[0].half ? "<div class=\"drawings\">" : "<div>";
+  html += !section.figures.empty() && section.figures[0].half ? "<div class=\"drawings\">" : "<div>";
   for (const Figure& figure : section.figures)
     html += fmt::format("<div><h3>{}</h3>{}</div>\n", escape(figure.heading), drawing(figure.script));
   html += "</div>\n";

@@ -101,6 +101,12 @@ std::string file_name(const std::string& path) {
   return file.has_parent_path() ? (file.parent_path().filename() / file.filename()).string() : path;
 }
 
+std::string replaced(std::string text, std::string_view what, std::string_view with) {
+  for (std::size_t at = 0; (at = text.find(what, at)) != std::string::npos; at += with.size())
+    text.replace(at, what.size(), with);
+  return text;
+}
+
 std::string status_text(const Outcome& outcome) {
   switch (outcome.status) {
     case CellStatus::waiting: return outcome.why.empty() ? "waiting" : "waits: " + outcome.why;
@@ -133,7 +139,7 @@ std::string to_text(const Value& value) {
 
 std::string label_of(std::string_view net) {
   const auto found = std::ranges::find(networks(), net, &Network::name);
-  if (found == networks().end() || !paper_network(net)) return std::string(net);
+  if (found == networks().end()) return std::string(net);
   std::string label(found->short_name);
   std::ranges::transform(label, label.begin(), [](unsigned char c) { return static_cast<char>(std::toupper(c)); });
   return label;
@@ -264,7 +270,9 @@ Section table_2(const Study& study) {
   for (const std::string& data : study.data_sets()) add_all(data, false);
   std::ranges::stable_sort(table.lines, {}, [](const Table::Line& l) { return l.group == "Not yet run here"; });
   table.notes.push_back(
-      "Training alone, without validation; the median over seeds. The paper timed PCam's 262,144 images, batch 32.");
+      "Training alone, without validation; the median over seeds. The paper timed PCam's 262,144 images. Its K80 column is "
+      "that "
+      "of its code's first version, with Keras 2.2.4 and, for IV3 in full, batches of 64.");
   if (scaled)
     table.notes.push_back(
         "Scaled: to 262,144 images from the images a second of a smaller data set; nothing of that size was run.");
@@ -306,7 +314,7 @@ Section table_3_or_4(const Study& study, std::string_view data) {
     for (const std::string& net : nets_in_order(study, data, mode)) {
       const auto rows = paper_scores(data);
       const auto paper = std::ranges::find_if(rows, [&](const PaperScore& s) { return s.net == net && s.mode == mode; });
-      const Arm* arm = study.arm({std::string(data), net, std::string(mode), preprocess, augment, {}, {}, {}});
+      const Arm* arm = study.main_arm(data, net, mode);
       if (paper == rows.end() && (!arm || arm->runs.empty())) continue;
       table.lines.push_back(score_line(arm, paper == rows.end() ? nullptr : &*paper, mode_title(mode), label_of(net)));
       note(arm);
@@ -381,6 +389,7 @@ std::vector<std::pair<std::string, std::string>> facts_of(const Study& study) {
                            text += fmt::format(", {} of {}, {} of them of class 1", text_of(verdict["n"]), name,
                                                text_of(verdict["positives"]));
                          }
+                         if (data == "idc" && !o.split_by.empty()) text += ", split by " + o.split_by;
                          return text;
                        }));
   }
@@ -395,8 +404,8 @@ std::vector<std::pair<std::string, std::string>> facts_of(const Study& study) {
     if (o.status != CellStatus::done || !o.result.contains("weights")) return "";
     std::string name = text_of(weights);
     if (name.empty()) return o.cell.mode + ": random";
-    name = file_name(name);
-    if (const auto at = name.find(o.cell.net); at != std::string::npos) name.replace(at, o.cell.net.size(), "<network>");
+    name = replaced(file_name(name), o.cell.net, "<network>");
+    name = replaced(name, fmt::format("-{}/", o.cell.seed), "-<seed>/");
     return fmt::format("{}: {}", o.cell.mode, name);
   });
   for (const auto& [key, what] : std::initializer_list<std::pair<const char*, const char*>>{{"epochs", "epochs"},

@@ -66,7 +66,7 @@ Section table_3_or_4(const Study& study, std::string_view data);
 Section cells_section(const Study& study);
 std::vector<std::pair<std::string, std::string>> facts_of(const Study& study);
 
-/// The paper's name for people: "RN50", "ENB0".
+/// A short name for people, the paper's where it has one: "RN50", "ENB0".
 std::string label_of(std::string_view net);
 std::string title_of_data(std::string_view data);  // "PCam"
 

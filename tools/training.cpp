@@ -31,13 +31,11 @@ bool keep_features(const TrainingSettings& s, const Graph& graph, Terminal& term
   return !varies;
 }
 
-/// Moving averages of momentum 0.99 look back some hundred steps. Where an epoch is not many times that, they describe networks
-/// long gone, and at first the initial 0 and 1. Given weights bring statistics of their own, which are to move as Keras moves
-/// them; unless they come from earlier epochs of the same run.
+/// Given weights bring statistics of their own, which are to move as Keras moves them; unless they come from earlier epochs of
+/// the same run.
 bool averages_would_trail(const TrainingSettings& s, const Dataset& data) {
-  constexpr int window = 100, many = 10;
   const bool ours = s.weights.empty() || s.first_epoch > 0;
-  return ours && data.train.shape.n / s.batch_size < many * window;
+  return ours && averages_trail(data.train.shape.n, s.batch_size);
 }
 
 FitOptions training_options(const TrainingSettings& s, const Network& network, const Graph& graph, const Dataset& data,
@@ -151,6 +149,11 @@ void require_consistent(const TrainingSettings& s, const Network& network) {
 std::filesystem::path weights_file(const TrainingSettings& s) {
   if (s.weights != "imagenet") return s.weights;
   return find_published(s.net, s.weights_folder.empty() ? keras_folder() : std::filesystem::path(s.weights_folder));
+}
+
+bool averages_trail(std::int64_t train_images, int batch_size) {
+  constexpr int window = 100, many = 10;
+  return train_images / batch_size < many * window;
 }
 
 Job::Job(const TrainingSettings& s, const Network& network, Backend& backend, Splits splits, Terminal& terminal)

@@ -32,6 +32,10 @@ void require_consistent(const TrainingSettings& settings, const Network& network
 
 std::filesystem::path weights_file(const TrainingSettings& settings);
 
+/// Moving averages of momentum 0.99 look back some hundred steps. Where an epoch is not many times that, they describe networks
+/// long gone, and at first the initial 0 and 1.
+bool averages_trail(std::int64_t train_images, int batch_size);
+
 /// What a run trains, and on what.
 struct Job {
   Dataset data;

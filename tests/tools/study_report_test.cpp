@@ -249,6 +249,63 @@ TEST_F(StudyReportTest, APartialStudySaysSo) {
   EXPECT_NE(html.find("No network has been fully trained on IDC yet."), std::string::npos);
 }
 
+TEST_F(StudyReportTest, TheLeadCountsTheNetworksThatAreThere) {
+  const auto lead = [&] { return lines_of(folder_ / "report/report.md")[2]; };
+  add({"p4m_densenet", "pcam", "full", "paper", "none", 0}, 0.9);
+  written("report.md");
+  EXPECT_TRUE(lead().starts_with("P4M, which the paper had not, beside")) << lead();
+  add({"b2", "pcam", "full", "paper", "none", 0}, 0.9);
+  add({"b2", "idc", "full", "paper", "none", 0}, 0.9);
+  written("report.md");
+  EXPECT_TRUE(lead().starts_with("1 of the paper's twelve networks, and P4M, beside")) << lead();
+  outcomes_.erase(outcomes_.begin());
+  for (const PaperNetwork& network : paper_networks()) outcomes_.push_back({.cell = {std::string(network.net), "idc", "full"}});
+  EXPECT_NE(written("report.html").find("The paper's twelve networks, beside"), std::string::npos) << lead();
+  EXPECT_NE(lead().find("A partial study: 2 of 14 cells are done"), std::string::npos) << lead();
+}
+
+TEST_F(StudyReportTest, ANetworkThatThePaperHadNotStandsBesideTheOthers) {
+  add({"p4m_densenet", "pcam", "full", "paper", "none", 0}, 1, perfect);
+  EXPECT_EQ(line(table_1(Study(outcomes_)).tables[0], {"P4M"})[3], "") << "no depth was printed";
+  EXPECT_NE(joined(figure_4(Study(outcomes_)).said, " ").find("None of the paper's networks has been trained on PCam"),
+            std::string::npos);
+  add({"b6", "pcam", "full", "paper", "none", 0}, 7 / 9.0, seven_ninths);
+  add({"resnet50", "pcam", "transfer", "paper", "none", 0}, 7 / 9.0, seven_ninths);
+  const Study study(outcomes_);
+  EXPECT_EQ(line(table_3_or_4(study, "pcam").tables[0], {"P4M, full, paper"})[6], "1.000");
+  EXPECT_NE(figure_3(study, "pcam").figures[1].script.find("set label 'P4M'"), std::string::npos);
+  const Table tests = past_the_paper(study).tables.back();
+  EXPECT_EQ(tests.key, "other_networks");
+  ASSERT_EQ(tests.lines.size(), 1u) << "full training alone";
+  const Texts first = line(tests, {"PCam", "P4M", "B6", "1", "1.000", "0.778", "0.2222"});
+  EXPECT_FALSE(first[10].empty()) << "p";
+}
+
+TEST_F(StudyReportTest, NetworksWithoutABaseStandInTheirRowsUnderEitherPreprocessing) {
+  add({"b6", "pcam", "full", "native", "none", 0}, 0.9);  // of native,paper the grid gives it the first
+  add({"resnet50", "pcam", "full", "native", "none", 0}, 0.8);
+  add({"resnet50", "pcam", "full", "paper", "none", 0}, 0.7);
+  const Study study(outcomes_);
+  const Table table = table_3_or_4(study, "pcam").tables[0];
+  EXPECT_EQ(line(table, {"B6"})[6], "0.900");
+  EXPECT_EQ(line(table, {"RN50"})[6], "");
+  EXPECT_EQ(line(table, {"RN50", "1"})[6], "0.700");
+  EXPECT_EQ(line(table, {"RN50, full, native"})[6], "0.800");
+  EXPECT_EQ(table.lines.size(), 23u);
+  EXPECT_EQ(line(table_2(study).tables[0], {"B6"})[3], "100");
+}
+
+TEST_F(StudyReportTest, BasesFromCellsAreNamedOnce) {
+  for (const std::uint64_t seed : {0, 1})
+    for (const std::string net : {"resnet50", "mobilenet"})
+      add({net, "pcam", "transfer", "native", "none", seed}, 0.9).result["weights"] =
+          fmt::format("/x/cells/idc-{0}-full-native-none-{1}/idc-{0}-base.weights.h5", net, seed);
+  const auto facts = facts_of(Study(outcomes_));
+  const auto weights = std::ranges::find(facts, "initial weights", &std::pair<std::string, std::string>::first);
+  ASSERT_NE(weights, facts.end());
+  EXPECT_EQ(weights->second, "transfer: idc-<network>-full-native-none-<seed>/idc-<network>-base.weights.h5");
+}
+
 TEST_F(StudyReportTest, AStudyWithNothingDoneIsAReportToo) {
   outcomes_.push_back({.cell = {"b2", "idc", "full", "paper", "none", 0}});
   EXPECT_NE(written("report.md").find("0 of 1 cells are done, 1 waiting"), std::string::npos);
@@ -263,6 +320,10 @@ TEST_F(StudyReportTest, ScoresThatCannotBeReadAreLeftOutAndNamed) {
       << markdown;
   EXPECT_EQ(markdown.find(folder_ / ""), std::string::npos) << "a path of the machine";
   EXPECT_NE(markdown.find("| B6 | 1 | 0.500 |"), std::string::npos) << "its result.json stands";
+  write_scores(outcome.folder / "scores.csv", {seven_ninths.begin(), seven_ninths.end() - 1});
+  EXPECT_NE(written("report.md").find("scores.csv is left out: it lacks test images, or is of others (5 of 6)"),
+            std::string::npos)
+      << "cut short between two lines";
 }
 
 TEST_F(StudyReportTest, ThePageNeedsNoNetworkAndTheTablesHoldItsFigures) {
@@ -306,9 +367,21 @@ TEST_F(StudyReportTest, WhatDiffersIsSaidOfTheseCellsAlone) {
   EXPECT_EQ(said().find("IDC is split"), std::string::npos);
   EXPECT_EQ(said().find("frozen bases"), std::string::npos);
   add({"resnet50", "idc", "transfer", "paper", "none", 0}, 0.9).result["weights"] = "/somewhere/pcam-resnet50/best.weights.h5";
-  outcomes_.back().result["split_by"] = "patient";
+  outcomes_.back().split_by = "patient";
   EXPECT_NE(said().find("IDC is split by patient"), std::string::npos);
   EXPECT_NE(said().find("are not ImageNet's"), std::string::npos);
+  EXPECT_EQ(said().find("Batch-norm"), std::string::npos);
+  outcomes_[0].result.update({{"weights", nullptr}, {"batch_size", 32}, {"parameters", 9}, {"trainable_parameters", 8}});
+  outcomes_[0].statistics = "auto";
+  EXPECT_NE(said().find("Batch-norm: where an epoch has less than 1,000 steps"), std::string::npos);
+  outcomes_[0].result["trainable_parameters"] = 9;
+  EXPECT_EQ(said().find("Batch-norm"), std::string::npos) << "it has none";
+  EXPECT_EQ(said().find("batches of 32"), std::string::npos);
+  outcomes_[0].result["batch_size"] = 64;
+  EXPECT_NE(said().find("batches of 32"), std::string::npos);
+  EXPECT_EQ(said().find("Native"), std::string::npos);
+  add({"resnet50", "idc", "full", "native", "none", 0}, 0.9);
+  EXPECT_NE(said().find("Native preprocessing feeds"), std::string::npos);
   const std::string html = written("report.html");
   EXPECT_NE(html.find("transfer: pcam-&lt;network&gt;/best.weights.h5"), std::string::npos);
   EXPECT_EQ(html.find("/somewhere"), std::string::npos) << "a path of the machine";
@@ -320,10 +393,6 @@ TEST(PaperTest, ThePapersRowsAreOfOurNetworks) {
   EXPECT_EQ(paper_scores("idc").size(), 20u);
   for (const char* data : {"pcam", "idc"}) {
     std::set<std::pair<std::string_view, std::string_view>> rows;
-  write_scores(outcome.folder / "scores.csv", {seven_ninths.begin(), seven_ninths.end() - 1});
-  EXPECT_NE(written("report.md").find("scores.csv is left out: it lacks test images, or is of others (5 of 6)"),
-            std::string::npos)
-      << "cut short between two lines";
     for (const PaperScore& score : paper_scores(data)) {
       EXPECT_TRUE(paper_network(score.net)) << score.net;
       EXPECT_TRUE(rows.emplace(score.net, score.mode).second) << score.net << " twice";
