@@ -1,7 +1,7 @@
 // Chains and whole networks as cases: what there is of them, that they do what the reference does, and that a check can fail.
-#include "bench/programs.h"
 #include "bench/chains.h"
 #include "bench/networks.h"
+#include "bench/programs.h"
 #include "kernels/backend.h"
 #include "nets/nets.h"
 
@@ -123,7 +123,8 @@ TEST(NetworksTest, AreCasesOfEachSizeThatTheyCanBeBuiltAt) {
   const std::vector<Case> cases = network_cases({96, 50}, {.precision = "f32", .batches = {32}}, *cpu);
   std::set<std::string> names;
   for (const Case& one : cases) EXPECT_TRUE(names.insert(one.name).second) << one.name;
-  EXPECT_EQ(std::count_if(names.begin(), names.end(), [](const std::string& name) { return name.find('@') == name.npos; }), 24);
+  const auto whole = [](const std::string& name) { return name.find('@') == name.npos; };
+  EXPECT_EQ(std::count_if(names.begin(), names.end(), whole), std::ssize(networks()) * 2) << "forward, and a step";
   EXPECT_TRUE(names.contains("network_step/resnet50/cpu/f32/n32"));
   EXPECT_TRUE(names.contains("network_forward/b2@50/cpu/f32/n32"));
   EXPECT_FALSE(names.contains("network_step/inception_v3@50/cpu/f32/n32")) << "its images must be larger";

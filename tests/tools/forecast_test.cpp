@@ -45,6 +45,8 @@ TEST(ForecastTest, EveryNetworkIsPlannedAndNarrowTensorsAndDeferralSpareBytes) {
     EXPECT_LT(narrow.bytes, 0.6 * applied.bytes) << network.name;
     if (network.name == "vgg19" || network.name == "b2") {
       EXPECT_EQ(narrow.bytes, deferred.bytes) << network.name << " has no batch-norm";
+    } else if (network.name == "p4m_densenet") {
+      EXPECT_LT(deferred.bytes, narrow.bytes) << "its batch-norms are read by 3x3 convolutions, or by concats that copy";
     } else {
       const bool few = network.name == "p4m_densenet";  // read under another shape, all but the last are applied
       EXPECT_LT(deferred.bytes, (few ? 1 : 0.95) * narrow.bytes) << network.name;
