@@ -1,4 +1,4 @@
-// Every op of the twelve networks, each pass of each distinct problem, chains of them and whole networks, beside what the
+// Every op of all networks, each pass of each distinct problem, chains of them and whole networks, beside what the
 // device can do at best.
 //   bench --device cuda:0 --precision bf16 [--batch 32,256] [Google Benchmark's]
 // Time is that of many instances recorded as one step and replayed, the median over --samples replays; cold cases run instances
@@ -18,13 +18,19 @@
 
 #include <benchmark/benchmark.h>
 #include <fmt/format.h>
+#include <nlohmann/json.hpp>
 
 #include <algorithm>
+#include <cerrno>
 #include <charconv>
+#include <cstring>
+#include <fstream>
 #include <iterator>
+#include <optional>
 #include <regex>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace microtome::bench {
@@ -40,8 +46,7 @@ struct Options {
 };
 
 Arguments declare(Options& o) {
-  Arguments arguments("bench",
-                      "Every op of the twelve networks beside the device's roofs: times, FLOP/s, bytes/s, checked first.",
+  Arguments arguments("bench", "Every op of all networks beside the device's roofs: times, FLOP/s, bytes/s, checked first.",
                       "[options] [--benchmark_…]",
                       {"bench --list", "bench --device cuda:0 --precision bf16 --benchmark_filter=conv_forward/resnet50:",
                        "bench --device cuda:0 --precision bf16 --benchmark_filter='/large|/cold' --benchmark_repetitions=5 "
@@ -53,7 +58,7 @@ Arguments declare(Options& o) {
                 {"f32", "tf32", "bf16"});
   arguments.add({.name = "batch", .letter = 'b', .placeholder = "N,N", .help = "batch sizes", .unit = "images"}, o.batches);
   arguments.add({.name = "size", .placeholder = "N,N", .help = "sides of the images", .unit = "pixels"}, o.sizes);
-  arguments.add({.name = "net", .placeholder = "NAME", .help = "what one network has, under the names it has for all twelve"},
+  arguments.add({.name = "net", .placeholder = "NAME", .help = "what one network has, under the names it has for all of them"},
                 o.net);
   arguments.add({.name = "samples", .help = "replays of a case, of which the median counts"}, o.samples, {1, 1'000'000});
   arguments.add({.name = "large-mb",
@@ -68,9 +73,10 @@ Arguments declare(Options& o) {
       o.at_least, {0.0, 10.0});
   arguments.heading("Instead of measuring");
   arguments.add_flag({.name = "list", .help = "count what there is to measure; needs no device"}, o.list);
-  arguments.add_flag({.name = "json", .help = "with --list: every problem, as JSON"}, o.json);
   arguments.add_flag({.name = "plans", .help = "the algorithm, or engine, knobs and workspace, that each convolution gets"},
                      o.plans);
+  arguments.heading("Output");
+  arguments.add_flag({.name = "json", .help = "print one JSON document on stdout"}, o.json);
   return arguments;
 }
 
@@ -97,6 +103,72 @@ int factor_bits(Precision precision) {
   return precision == Precision::bf16 ? 8 : precision == Precision::tf32 ? 11 : 24;
 }
 
+/// Google Benchmark's flags, as a call has them. Some that it does not understand end the program as if all were well.
+class Flags {
+ public:
+  /// One iteration is --samples replays; how many iterations there are is Google Benchmark's own affair, if asked for.
+  explicit Flags(char* program) : words_{program, "--benchmark_min_time=0"} {}
+
+  static bool is_one(std::string_view word) { return word.starts_with("--benchmark_"); }
+
+  void add(std::string word) { words_.push_back(std::move(word)); }
+
+  /// The last one's; empty for a flag without a value.
+  std::optional<std::string> value(std::string_view name) const {
+    for (auto word = words_.rbegin(); word != words_.rend(); ++word) {
+      const std::size_t equals = std::min(word->find('='), word->size());
+      if (word->substr(0, equals) == name) return word->substr(std::min(equals + 1, word->size()));
+    }
+    return std::nullopt;
+  }
+
+  bool lists() const {
+    const std::optional<std::string> said = value("--benchmark_list_tests");
+    return said && *said != "false" && *said != "0" && *said != "no";
+  }
+  bool prints_json() const { return value("--benchmark_format") == "json"; }
+  bool writes_json() const { return value("--benchmark_out") && value("--benchmark_out_format").value_or("json") == "json"; }
+
+  void require_sound() const {
+    for (const char* name : {"--benchmark_format", "--benchmark_out_format"}) {
+      const std::optional<std::string> form = value(name);
+      if (form && *form != "console" && *form != "json")  // in CSV all cases would need the same counters
+        refuse(name, "console or json", *form);
+    }
+    if (const auto times = value("--benchmark_repetitions"); times && times->starts_with('-'))
+      refuse("--benchmark_repetitions", "1 or more", *times);
+    if (const auto file = value("--benchmark_out"); file && file->empty()) refuse("--benchmark_out", "a file", "");
+    if (const auto counters = value("--benchmark_perf_counters"))
+      fail(ExitCode::machine, "bench reads no hardware counters",
+           {.found = *counters, .next = "perf stat -e EVENT, on a GPU profile --print-ncu ROW"});
+  }
+
+  /// Before anything is measured.
+  void require_writable() const {
+    const std::optional<std::string> file = value("--benchmark_out");
+    if (file && !std::ofstream(*file, std::ios::app))
+      fail(ExitCode::usage, "cannot write the results",
+           {.where = *file, .found = std::strerror(errno), .next = "another --benchmark_out"});
+  }
+
+  /// False where it has said what it does not understand.
+  bool hand_over() {
+    std::vector<char*> words;
+    for (std::string& word : words_) words.push_back(word.data());
+    int left = static_cast<int>(words.size());
+    benchmark::Initialize(&left, words.data());
+    return !benchmark::ReportUnrecognizedArguments(left, words.data());
+  }
+
+ private:
+  [[noreturn]] static void refuse(const std::string& name, const std::string& expected, const std::string& found) {
+    fail(ExitCode::usage, fmt::format("unknown value of {}", name),
+         {.expected = expected, .found = found, .next = "bench --help"});
+  }
+
+  std::vector<std::string> words_;
+};
+
 /// As Google Benchmark reads it.
 class Filter {
  public:
@@ -114,10 +186,21 @@ class Filter {
   std::regex regex_{"."};
 };
 
-/// Whether a name's second part speaks of the network: "chain_forward/resnet50:…", "network_step/resnet50@50/…".
-bool is_of(const std::string& name, const std::string& net) {
-  const std::string label = name.substr(name.find('/') + 1);
-  return label.starts_with(net) && (net.empty() || std::string_view("/:@").find(label[net.size()]) != std::string_view::npos);
+/// Whether a network has the case, at whatever size: "resnet50", "resnet50@50".
+bool is_of(const Case& one, const std::string& net) {
+  return net.empty() || std::any_of(one.uses.begin(), one.uses.end(),
+                                    [&](const auto& use) { return use.first.substr(0, use.first.find('@')) == net; });
+}
+
+/// What one network has, and in a list its rows alone.
+void keep(Problems& problems, const std::string& net, bool rows_too) {
+  const auto foreign = [&](const Problem::Where& where) { return where.first != net; };
+  std::erase_if(problems.all, [&](const Problem& problem) {
+    return std::all_of(problem.uses.begin(), problem.uses.end(), [&](const auto& use) { return foreign(use.first); });
+  });
+  if (!rows_too) return;
+  for (Problem& problem : problems.all) std::erase_if(problem.uses, [&](const auto& use) { return foreign(use.first); });
+  std::erase_if(problems.too_small, foreign);
 }
 
 void add_context(const Device& device, const Options& options, const Roofs& roofs) {
@@ -147,15 +230,18 @@ void add_context(const Device& device, const Options& options, const Roofs& roof
 int run(int argc, char** argv) {
   Options options;
   Arguments arguments = declare(options);
-  const auto is_google = [](const char* word) { return std::string_view(word).starts_with("--benchmark_"); };
-  // One iteration is --samples replays; how many iterations there are is Google Benchmark's own affair, if asked for.
-  std::string once = "--benchmark_min_time=0";
-  std::vector<char*> ours{argv[0]}, googles{argv[0], once.data()};
-  const auto asked = [&](std::string_view beginning) {
-    return std::any_of(googles.begin(), googles.end(),
-                       [=](const char* word) { return std::string_view(word).starts_with(beginning); });
-  };
-  for (int i = 1; i < argc; ++i) (is_google(argv[i]) ? googles : ours).push_back(argv[i]);
+  Flags flags(argv[0]);
+  std::vector<char*> ours{argv[0]};
+  for (int i = 1; i < argc; ++i) {
+    const std::string word = argv[i];
+    if (!Flags::is_one(word)) {
+      ours.push_back(argv[i]);
+      continue;
+    }
+    // Google Benchmark itself takes no value behind a space.
+    const bool separate = word.find('=') == std::string::npos && i + 1 < argc && argv[i + 1][0] != '-';
+    flags.add(separate ? word + "=" + argv[++i] : word);
+  }
   if (!arguments.parse(static_cast<int>(ours.size()), ours.data())) {
     fmt::print("\nGoogle Benchmark's\n");
     benchmark::PrintDefaultHelp();
@@ -163,16 +249,12 @@ int run(int argc, char** argv) {
   }
   options.judges = arguments.given("at-least");
   const std::vector<int> sizes = numbers("size", options.sizes, 4096), batches = numbers("batch", options.batches, 65536);
-  int left = static_cast<int>(googles.size());
-  benchmark::Initialize(&left, googles.data());
-  if (benchmark::ReportUnrecognizedArguments(left, googles.data())) return static_cast<int>(ExitCode::usage);
+  flags.require_sound();
+  if (!flags.hand_over()) return static_cast<int>(ExitCode::usage);
 
   Problems problems = enumerate(sizes);
   const std::string net(options.net.empty() ? "" : find_network(options.net).name);
-  if (!net.empty())
-    std::erase_if(problems.all, [&](const Problem& problem) {
-      return std::none_of(problem.uses.begin(), problem.uses.end(), [&](const auto& use) { return use.first.first == net; });
-    });
+  if (!net.empty()) keep(problems, net, options.list);
   if (options.list) {
     fmt::print("{}", options.json ? json(problems) : table(problems));
     return 0;
@@ -188,10 +270,10 @@ int run(int argc, char** argv) {
             .next = "bench --benchmark_list_tests"});
   };
   if (options.plans) {
-    const std::string found = plans(
+    const std::vector<Plan> found = plans(
         problems, batches, [&](const std::string& name) { return filter.passes(name); }, *backend);
     require_some(!found.empty(), "conv/resnet50:conv3_block2_2_conv/n64");
-    fmt::print("{}", found);
+    fmt::print("{}", options.json ? json(found) : table(found));
     return 0;
   }
 
@@ -199,20 +281,28 @@ int run(int argc, char** argv) {
   const Setting setting{options.precision, factor_bits(precision), batches, large_bytes};
   std::vector<Case> cases = op_cases(problems, setting, *backend);
   for (const auto& more : {chain_cases(sizes, setting, *backend), network_cases(sizes, setting, *backend)})
-    std::copy_if(more.begin(), more.end(), std::back_inserter(cases), [&](const Case& one) { return is_of(one.name, net); });
+    std::copy_if(more.begin(), more.end(), std::back_inserter(cases), [&](const Case& one) { return is_of(one, net); });
   std::erase_if(cases, [&](const Case& one) { return !filter.passes(one.name) || !one.exists(*backend); });
   require_some(!cases.empty(), "conv_forward/resnet50:conv3_block2_2_conv/cuda/bf16/n64");
-  const bool lists = asked("--benchmark_list_tests") && !asked("--benchmark_list_tests=false");
-  const Roofs roofs = lists ? Roofs{} : measure_roofs(*backend, large_bytes);
+  if (flags.lists()) {
+    auto names = nlohmann::json::array();
+    for (const Case& one : cases) {
+      names.push_back(one.name);
+      if (!options.json) fmt::print("{}\n", one.name);
+    }
+    if (options.json) fmt::print("{}\n", names.dump(2));
+    return 0;
+  }
+  flags.require_writable();
+  const Roofs roofs = measure_roofs(*backend, large_bytes);
   const Device device = backend->device();
   add_context(device, options, roofs);
 
   const std::string what =
       fmt::format("{}, {}, {}; commit {}", device.description, device.versions, options.precision, commit());
-  return run_cases(*backend, cases, roofs,
-                   {options.samples, options.at_least, options.judges, what,
-                    asked("--benchmark_out=") && (!asked("--benchmark_out_format=") || asked("--benchmark_out_format=json")),
-                    asked("--benchmark_format=json")});
+  return run_cases(
+      *backend, cases, roofs,
+      {options.samples, options.at_least, options.judges, what, flags.writes_json(), options.json || flags.prints_json()});
 }
 
 }  // namespace

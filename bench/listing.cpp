@@ -94,19 +94,31 @@ std::string json(const Problems& problems) {
   return Json{{"microtome_schema", "1"}, {"problems", all}, {"too_small", left_out}}.dump(2) + "\n";
 }
 
-std::string plans(const Problems& problems, const std::vector<int>& batches,
-                  const std::function<bool(const std::string&)>& wanted, Backend& backend) {
-  std::string text;
+std::vector<Plan> plans(const Problems& problems, const std::vector<int>& batches,
+                        const std::function<bool(const std::string&)>& wanted, Backend& backend) {
+  std::vector<Plan> found;
   for (const Problem& problem : problems.all) {
     if (!std::holds_alternative<Conv>(problem.kind)) continue;
     for (const int images : batches) {
       const std::string name =
           fmt::format("{}/{}/n{}{}", problem.op, problem.label, images, problem.deferred ? "/deferred" : "");
       if (!wanted(name)) continue;
-      if (const std::shared_ptr<Op> op = op_of(problem, images, backend)) text += fmt::format("{}: {}\n", name, op->describe());
+      if (const std::shared_ptr<Op> op = op_of(problem, images, backend)) found.push_back({name, op->describe()});
     }
   }
+  return found;
+}
+
+std::string table(const std::vector<Plan>& plans) {
+  std::string text;
+  for (const Plan& plan : plans) text += fmt::format("{}: {}\n", plan.name, plan.what);
   return text;
+}
+
+std::string json(const std::vector<Plan>& plans) {
+  Json all = Json::array();
+  for (const Plan& plan : plans) all.push_back({{"case", plan.name}, {"plan", plan.what}});
+  return Json{{"microtome_schema", "1"}, {"plans", all}}.dump(2) + "\n";
 }
 
 }  // namespace microtome::bench

@@ -121,19 +121,36 @@ class Runner {
   ExitCode failed_ = ExitCode::done;
 };
 
-/// Google Benchmark's own, without figures that JSON has no word for (the variation of counters that are 0), and without
-/// "/manual_time" behind every name.
+using Runs = std::vector<benchmark::BenchmarkReporter::Run>;
+
+/// Under the names that cases have: without "/manual_time" behind each.
+Runs plainly_named(Runs runs) {
+  for (auto& run : runs) run.run_name.time_type.clear();
+  return runs;
+}
+
+/// Google Benchmark's own, without figures that JSON has no word for (the variation of counters that are 0).
 class Json final : public benchmark::JSONReporter {
  public:
-  void ReportRuns(const std::vector<Run>& runs) override {
-    std::vector<Run> clean = runs;
+  void ReportRuns(const Runs& runs) override {
+    Runs clean = plainly_named(runs);
     for (Run& run : clean) {
-      run.run_name.time_type.clear();
       for (auto counter = run.counters.begin(); counter != run.counters.end();)
         counter = std::isfinite(counter->second.value) ? std::next(counter) : run.counters.erase(counter);
     }
     JSONReporter::ReportRuns(clean);
   }
+};
+
+/// Google Benchmark's table, as its flags want it.
+class Screen final : public benchmark::BenchmarkReporter {
+ public:
+  bool ReportContext(const Context& context) override { return table_.ReportContext(context); }
+  void ReportRuns(const Runs& runs) override { table_.ReportRuns(plainly_named(runs)); }
+  void Finalize() override { table_.Finalize(); }
+
+ private:
+  benchmark::BenchmarkReporter& table_ = *benchmark::CreateDefaultDisplayReporter();  // Google Benchmark's to free
 };
 
 }  // namespace
@@ -145,8 +162,10 @@ int run_cases(Backend& backend, const std::vector<Case>& cases, const Roofs& roo
         ->UseManualTime()
         ->Unit(benchmark::kMicrosecond);
   // Without a reporter of the caller's, Google Benchmark 1.7 frees one that it uses again in a second call.
-  Json file, screen;
-  benchmark::BenchmarkReporter* const display = running.prints_json ? &screen : benchmark::CreateDefaultDisplayReporter();
+  Json file, document;
+  Screen screen;
+  benchmark::BenchmarkReporter* display = &document;
+  if (!running.prints_json) display = &screen;
   benchmark::RunSpecifiedBenchmarks(display, running.writes_json ? &file : nullptr, ".");
   benchmark::ClearRegisteredBenchmarks();
   return runner.conclude();

@@ -14,7 +14,7 @@ struct Running {
   double at_least = 0.8;                          // of the copy rate, for cases that are judged
   bool judges = false;                            // or lists those below
   std::string what;                               // device, versions, commit: stands above the verdict
-  bool writes_json = false, prints_json = false;  // --benchmark_out, --benchmark_format
+  bool writes_json = false, prints_json = false;  // into --benchmark_out, on the screen
 };
 
 /// The program's exit code: 7 where a case differs from the reference, or is judged and too slow; that of the first case that

@@ -192,8 +192,8 @@ TEST(VerdictTest, ALargeCaseSlowerThanAskedForEndsWithSeven) {
 
 TEST(PlansTest, AConvolutionsEnginesAndWorkspacesAreSaid) {
   const std::unique_ptr<Backend> backend = make_host_cuda_backend(Precision::bf16, in_order);
-  const std::string text = plans(
-      enumerate({50}), {batch}, [](const std::string& name) { return name == "conv/b6@50:conv2d_1/n4"; }, *backend);
+  const std::string text = table(plans(
+      enumerate({50}), {batch}, [](const std::string& name) { return name == "conv/b6@50:conv2d_1/n4"; }, *backend));
   for (const char* part : {"conv/b6@50:conv2d_1/n4: forward cudnn engine ", ", backward_data cudnn engine ",
                            ", backward_filter cudnn engine ", " workspace "})
     EXPECT_NE(text.find(part), std::string::npos) << part << " in " << text;

@@ -29,6 +29,41 @@ TEST(BenchProgramTest, ListNeedsNoDevice) {
   EXPECT_GT(Json::parse(json.out).at("problems").size(), 500u);
 }
 
+TEST(BenchProgramTest, AListOfOneNetworkHasItsRowsAlone) {
+  const Ended list = run({"bench", "--list", "--net", "mobilenet", "--size", "96,50"});
+  EXPECT_TRUE(contains(list.out, "mobilenet@50 ") && contains(list.out, "mobilenet@96 ")) << list.out;
+  EXPECT_FALSE(contains(list.out, "resnet50@") || contains(list.out, "inception_v3@")) << list.out;
+}
+
+TEST(BenchProgramTest, ANameThatIsListedChoosesItsCase) {
+  const std::vector<std::string> words{"bench", "--device", "cpu", "--batch", "2", "--size", "50"};
+  const auto with = [&](std::vector<std::string> more) {
+    more.insert(more.begin(), words.begin(), words.end());
+    return run(more);
+  };
+  const Ended list = with({"--benchmark_list_tests", "--benchmark_filter=^loss_forward"});
+  EXPECT_EQ(list.code, 0) << list.err;
+  EXPECT_EQ(list.out, "loss_forward/b2@50:loss/cpu/f32/n2\n");
+  const Ended json =
+      with({"--json", "--samples", "2", "--large-mb", "1", "--benchmark_filter", "^loss_forward/b2@50:loss/cpu/f32/n2$"});
+  EXPECT_EQ(json.code, 0) << json.err;
+  EXPECT_EQ(Json::parse(json.out).at("benchmarks").at(0).at("name"), "loss_forward/b2@50:loss/cpu/f32/n2");
+  const Ended table = with({"--samples", "2", "--large-mb", "1", "--benchmark_filter=^loss_forward"});
+  EXPECT_TRUE(contains(table.out, "loss_forward/b2@50:loss/cpu/f32/n2 ")) << table.out;
+}
+
+TEST(BenchProgramTest, ANetworkHasTheChainsThatItSharesWithAnother) {
+  const Ended list = run({"bench", "--device", "cpu", "--batch", "2", "--size", "50", "--net", "densenet169", "--json",
+                          "--benchmark_list_tests", "--benchmark_filter=^chain_step|^network"});
+  ASSERT_EQ(list.code, 0) << list.err;
+  int shared = 0;
+  for (const std::string name : Json::parse(list.out)) {
+    shared += name.starts_with("chain_step/densenet121@50:");
+    EXPECT_TRUE(name.starts_with("chain") || contains(name, "/densenet169@50/")) << name;
+  }
+  EXPECT_GT(shared, 10);
+}
+
 TEST(BenchProgramTest, MistakesAreNamed) {
   expect_usage_error({"bench", "--devise", "cpu"}, "did you mean --device?");
   expect_usage_error({"bench", "--device", "tpu"}, "there is no such device");
@@ -37,6 +72,20 @@ TEST(BenchProgramTest, MistakesAreNamed) {
   expect_usage_error({"bench", "--device", "cpu", "--benchmark_filter=resnet51"}, "no case fits the filter");
   expect_usage_error({"bench", "--device", "cpu", "--benchmark_filter=("}, "no regular expression");
   expect_usage_error({"bench", "--benchmark_filtre=x"}, "benchmark_filtre");
+  expect_usage_error({"bench", "--net", "resnet5", "--list"}, "did you mean resnet50?");
+}
+
+TEST(BenchProgramTest, GoogleBenchmarksFlagsAreJudgedBeforeAnythingIsMeasured) {
+  expect_usage_error({"bench", "--benchmark_format=xml"}, "unknown value of --benchmark_format");
+  expect_usage_error({"bench", "--benchmark_out_format=csv", "--benchmark_out=x"}, "unknown value of --benchmark_out_format");
+  expect_usage_error({"bench", "--benchmark_repetitions=-3"}, "unknown value of --benchmark_repetitions");
+  expect_usage_error({"bench", "--benchmark_repetitions", "many"}, "benchmark_repetitions");
+  expect_usage_error({"bench", "--benchmark_out="}, "unknown value of --benchmark_out");
+  expect_usage_error({"bench", "--device", "cpu", "--size", "50", "--benchmark_filter=loss", "--benchmark_out=/nowhere/x.json"},
+                     "cannot write the results");
+  const Ended counters = run({"bench", "--benchmark_perf_counters=CYCLES"});
+  EXPECT_EQ(counters.code, 8);
+  EXPECT_TRUE(contains(counters.err, "no hardware counters")) << counters.err;
 }
 
 TEST(BenchProgramTest, HelpHasExamplesAndBothKindsOfFlags) {
@@ -73,6 +122,9 @@ TEST(BenchProgramTest, PlansAreSaidOfADeviceAndNotOfOneThatIsNotThere) {
   EXPECT_EQ(plans.code, 0) << plans.err;
   EXPECT_EQ(std::count(plans.out.begin(), plans.out.end(), '\n'), 6) << plans.out;
   EXPECT_TRUE(contains(plans.out, "conv/b6@50:conv2d/n2: forward ")) << plans.out.substr(0, 500);
+  const Ended json =
+      run({"bench", "--device", "cpu", "--plans", "--json", "--batch", "2", "--size", "50", "--benchmark_filter=/b6@50:"});
+  EXPECT_EQ(Json::parse(json.out).at("plans").size(), 6u);
   const Ended none = run({"bench", "--device", "cuda:77", "--plans"});
   EXPECT_EQ(none.code, 8);
   EXPECT_TRUE(contains(none.err, "there is no GPU cuda:77") || contains(none.err, "CUDA")) << none.err;
