@@ -135,6 +135,17 @@ Sampling sampling_of(const ProfileSettings& s, const Device& device) {
   return {.warm_up = s.warm_up, .steps = (s.steps + burst - 1) / burst * burst, .burst = burst};
 }
 
+/// A run's weights and report have the names that a profile's have.
+void require_free(const RunFolder& folder) {
+  if (folder.has("profile.json"))
+    fail(ExitCode::usage, "the output folder holds a profile", {.where = folder.path().string(), .next = "another --out"});
+  for (const char* file :
+       {"config.toml", "best.weights.h5", "last.checkpoint", "report.html", "layers.csv", "kernels.csv", "trace.json.gz"})
+    if (folder.has(file))
+      fail(ExitCode::usage, "the output folder holds a run, or files that a profile would overwrite",
+           {.where = (folder / file).string(), .next = "another --out"});
+}
+
 void write_files(const Profile& profile, const Measurement& measured, const RunFolder& folder) {
   if (!measured.examples.empty())
     folder.write("trace.json.gz", gzip(trace_events(measured.examples, profile.device["description"].get<std::string>())));
@@ -210,8 +221,7 @@ int profile(int argc, char** argv) {
   if (s.out.empty()) s.out = fmt::format("profiles/{}-{}", s.net, utc("%Y%m%d-%H%M%S"));
   Terminal terminal(s.verbosity());
   const RunFolder folder(s.out);
-  if (folder.has("profile.json"))
-    fail(ExitCode::usage, "the output folder holds a profile", {.where = s.out, .next = "another --out"});
+  require_free(folder);
   return run(s, network, folder, terminal);
 }
 

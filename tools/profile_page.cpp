@@ -300,7 +300,8 @@ std::string to_html(const Profile& p) {
   std::vector<std::pair<std::string, std::string>> figures{
       {"an epoch", fmt::format("{:.3g} s", p.epoch_seconds)},
       {"images a second", fmt::format("{:.0f}", p.epoch.images / p.epoch_seconds)},
-      {"a step", fmt::format("{:.4g} ms", p.untraced_ns * 1e-6)},
+      {"a step",
+       p.untraced_ns < 1e10 ? fmt::format("{:.4g} ms", p.untraced_ns * 1e-6) : fmt::format("{:.4g} s", p.untraced_ns * 1e-9)},
       {"tracing adds", fmt::format("{:+.1f}%", 100 * (p.traced_ns / p.untraced_ns - 1))}};
   if (!p.layers.empty()) figures.emplace_back("of a step named by row and pass", fmt::format("{:.2f}%", 100 * p.attributed));
   const std::pair<std::string, std::string> facts[] = {

@@ -39,7 +39,7 @@ class ProfileProgramTest : public testing::Test {
     out = (*folder / "profile").string();
     write_small_pcam(data);
     const Ended outcome = run({"profile", "--net", "b6", "--data", data, "--device", "cpu", "-b", "8", "--steps", "4",
-                                 "--warm-up", "2", "--json", "--out", out});
+                               "--warm-up", "2", "--json", "--out", out});
     ASSERT_EQ(outcome.code, 0) << outcome.err;
     printed = outcome.out;
     profile = Json::parse(printed);
@@ -171,7 +171,7 @@ TEST_F(ProfileProgramTest, ExplainShowsOneRowInFull) {
 
 TEST_F(ProfileProgramTest, TransferIsMeasuredOnKeptFeatures) {
   const Ended outcome = run({"profile", "--net", "mobilenet", "--data", data, "--device", "cpu", "-b", "4", "--mode",
-                               "transfer", "--steps", "2", "--warm-up", "1", "--json", "--out", fresh("transfer")});
+                             "transfer", "--steps", "2", "--warm-up", "1", "--json", "--out", fresh("transfer")});
   ASSERT_EQ(outcome.code, 0) << outcome.err;
   const Json transfer = Json::parse(outcome.out);
   EXPECT_EQ(transfer["run"]["features"], "kept");
