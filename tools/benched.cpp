@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <charconv>
 #include <cmath>
 #include <fstream>
 #include <map>
@@ -29,9 +30,17 @@ std::string machine_of(const std::string& name) {
 
 /// Problems have the names that they have among all sizes that were benched together.
 std::vector<int> sizes_of(const Results& results) {
+  const std::string& text = results.said("sizes");
   std::vector<int> sizes;
-  std::istringstream text(results.said("sizes"));
-  for (std::string size; std::getline(text, size, ',');) sizes.push_back(std::stoi(size));
+  std::istringstream words(text);
+  for (std::string word; std::getline(words, word, ',');) {
+    int size = 0;
+    const char* const end = word.data() + word.size();
+    if (const auto [rest, error] = std::from_chars(word.data(), end, size); error != std::errc{} || rest != end || size < 1)
+      fail(ExitCode::data, "the results do not say which images they are of",
+           {.where = results.file.string() + ", context, sizes", .expected = "numbers, as in 96,50", .found = text});
+    sizes.push_back(size);
+  }
   return sizes;
 }
 
@@ -85,6 +94,7 @@ MeasuredStep measured_step(const std::filesystem::path& folder) {
     if (const Json profile = read(folder / "profile.json"); !profile.is_discarded()) {
       const Json& run = profile.at("run");
       return {.net = run.at("net"),
+              .mode = run.at("mode"),
               .device = profile.at("device").at("name"),
               .precision = run.at("precision"),
               .side = run.at("image").at(0),
@@ -95,6 +105,7 @@ MeasuredStep measured_step(const std::filesystem::path& folder) {
       const int batch = run.at("batch_size");
       const double steps = std::ceil(run.at("train_images").get<double>() / batch);
       return {.net = run.at("net"),
+              .mode = run.at("mode"),
               .device = run.at("device"),
               .precision = run.at("precision"),
               .side = 0,

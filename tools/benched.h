@@ -25,7 +25,7 @@ BenchedStep benched_step(const Results& results, std::string_view net, int side,
 
 /// What a step took: of a profile's folder the untraced step, of a run's the mean of its epochs.
 struct MeasuredStep {
-  std::string net, device, precision;
+  std::string net, mode, device, precision;
   int side = 0, batch = 0;
   double seconds = 0;
 };

@@ -46,7 +46,7 @@ Arguments declare(ForecastSettings& s) {
   Arguments arguments(
       "profile forecast", "How long an epoch takes at least, by GPU datasheets, beside what the study measured.", "[options]",
       {"profile forecast", "profile forecast --net resnet50 --precision bf16 --plan deferred --batch-size 256"});
-  arguments.add({.name = "net", .placeholder = "NAME", .help = "one network; without it all twelve"}, s.net);
+  arguments.add({.name = "net", .placeholder = "NAME", .help = "one network; without it all of them"}, s.net);
   arguments.add({.name = "precision", .help = "of activations and products"}, s.precision, {"f32", "tf32", "bf16"});
   arguments.add({.name = "plan", .help = "batch-norms applied in passes of their own, or by what reads them"}, s.plan,
                 {"applied", "deferred"});
@@ -97,6 +97,15 @@ std::string cell(std::optional<double> seconds) {
 /// From a results file, beside what was measured.
 int forecast_benched(ForecastSettings s, const Arguments& arguments) {
   const Results results = read_results(s.bench);
+  if (arguments.given("plan"))
+    fail(ExitCode::usage, "--plan is of datasheets: what bench measures are batch-norms that are applied",
+         {.next = "leave out --plan or --bench"});
+  const auto require_benched = [&](const std::string& precision, const std::string& where) {
+    if (results.said("precision") != precision)
+      fail(ExitCode::usage, "the results are of another precision",
+           {.where = where, .expected = results.said("precision"), .found = precision});
+  };
+  if (arguments.given("precision")) require_benched(s.precision, s.bench);
   std::optional<MeasuredStep> measured;
   if (!s.measured.empty()) {
     measured = measured_step(s.measured);
@@ -110,6 +119,10 @@ int forecast_benched(ForecastSettings s, const Arguments& arguments) {
     require_same("batch-size", s.batch_size, measured->batch);
     require_same("precision", s.precision, measured->precision);
     if (measured->side > 0) require_same("size", s.size, measured->side);
+    require_benched(measured->precision, s.measured);
+    if (measured->mode != "full")
+      fail(ExitCode::usage, "a step that trains the head alone is not what is forecast",
+           {.where = s.measured, .expected = "--mode full", .found = "--mode " + measured->mode});
     if (results.said("device") != measured->device)
       fail(ExitCode::usage, "the bench and the measurement are of different devices",
            {.where = s.bench, .expected = measured->device, .found = results.said("device")});

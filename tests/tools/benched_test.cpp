@@ -55,8 +55,9 @@ TEST(BenchedTest, WhatIsMissingIsNamedAndNotCounted) {
 
 TEST(BenchedTest, AProfileAndARunSayWhatAStepTook) {
   const TemporaryFolder folder;
-  write_text(folder / "profile.json",
-             R"({"run": {"net": "b2", "precision": "f32", "image": [96, 96], "batch_size": 8}, "device": {"name": "cpu"},
+  write_text(
+      folder / "profile.json",
+      R"({"run": {"net": "b2", "mode": "full", "precision": "f32", "image": [96, 96], "batch_size": 8}, "device": {"name": "cpu"},
                  "distortion": {"untraced_ns_per_step": 2500000}})");
   const MeasuredStep profiled = measured_step(folder / "");
   EXPECT_EQ(profiled.net, "b2");
@@ -65,10 +66,24 @@ TEST(BenchedTest, AProfileAndARunSayWhatAStepTook) {
   const TemporaryFolder other;
   write_text(
       other / "result.json",
-      R"({"net": "b6", "device": "cpu", "precision": "f32", "batch_size": 8, "train_images": 20, "seconds_per_epoch": 6})");
+      R"({"net": "b6", "mode": "transfer", "device": "cpu", "precision": "f32", "batch_size": 8, "train_images": 20, "seconds_per_epoch": 6})");
   EXPECT_DOUBLE_EQ(measured_step(other / "").seconds, 2) << "three steps, the last one smaller";
+  EXPECT_EQ(measured_step(other / "").mode, "transfer");
   const TemporaryFolder neither;
   EXPECT_THROW(measured_step(neither / ""), Error);
+}
+
+TEST(BenchedTest, SizesThatAreNoNumbersAreTheFilesMistake) {
+  for (const char* sizes : {"96;50", "wide", "0", "99999999999999"}) {
+    Results results = everything(32);
+    results.context["sizes"] = sizes;
+    try {
+      benched_step(results, "b6", 96, 32);
+      ADD_FAILURE() << sizes;
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ExitCode::data) << sizes;
+    }
+  }
 }
 
 }  // namespace
