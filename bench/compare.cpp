@@ -16,6 +16,7 @@
 #include <map>
 #include <optional>
 #include <set>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -60,7 +61,8 @@ struct Differences {
     std::string what, before, after;
   };
   std::vector<One> list;
-  bool precision = false, batch = false, device = false;
+  bool precision = false, batch = false;
+  std::set<std::string> devices;  // as they stand in names, where they differ
 
   Differences(const Results& before, const Results& after) {
     for (const char* key : {"device", "device_description", "power_limit_watt"}) {
@@ -70,7 +72,8 @@ struct Differences {
     constexpr double alike = 1.03;
     const double a = clock_mhz(before), b = clock_mhz(after);
     if (a > b * alike || b > a * alike) list.push_back({"clocks", clock_text(a), clock_text(b)});
-    device = before.said("device") != after.said("device");
+    const std::string &was = before.said("device"), &is = after.said("device");
+    if (was != is) devices = {was.substr(0, was.find(':')), is.substr(0, is.find(':'))};
     precision = differ("precision", before, after, [](const BenchCase& one) { return one.precision; });
     batch =
         differ("batch", before, after, [](const BenchCase& one) { return one.batch > 0 ? fmt::format("{}", one.batch) : ""; });
@@ -104,13 +107,12 @@ Differences permitted(const Results& before, const Results& after, bool allow) {
 }
 
 /// A case's name without the segments in which the two files differ as a whole.
-std::string key_of(const BenchCase& one, const Results& results, const Differences& differences) {
+std::string key_of(const BenchCase& one, const Differences& differences) {
   std::string key = "/" + one.name + "/";
   const auto drop = [&](const std::string& segment) {
     if (const auto found = key.find("/" + segment + "/"); found != std::string::npos) key.erase(found, segment.size() + 1);
   };
-  const std::string& device = results.said("device");
-  if (differences.device) drop(device.substr(0, device.find(':')));
+  for (const std::string& device : differences.devices) drop(device);
   if (differences.precision) drop(one.precision);
   if (differences.batch && one.batch > 0) drop(fmt::format("n{}", one.batch));
   return key.substr(1, key.size() - 2);
@@ -126,7 +128,7 @@ struct Side {
 Side side_of(const Results& results, const Differences& differences) {
   Side side{results};
   for (const BenchCase& one : results.cases) {
-    const std::string key = key_of(one, results, differences);
+    const std::string key = key_of(one, differences);
     if (!side.cases.emplace(key, side.timings.size()).second)
       fail(ExitCode::usage, "several cases become the same",
            {.where = results.file.string(), .found = key, .next = "files of one device, precision and batch each"});
@@ -173,8 +175,7 @@ void add_totals(Side& side, const Side& before, const Side& after) {
 struct Outcome {
   std::vector<Comparison> cases, totals;
   NoiseFloor floor;
-  std::optional<double> gate;
-  std::vector<std::string> over_gate;
+  std::optional<Gate> gate;
   double typical = 1;  // the median ratio
 
   int count(Change change) const {
@@ -182,10 +183,27 @@ struct Outcome {
   }
 };
 
+std::size_t least_repetitions(const Results& results) {
+  std::size_t least = results.cases.front().seconds.size();
+  for (const BenchCase& one : results.cases) least = std::min(least, one.seconds.size());
+  return least;
+}
+
+/// Slower, or not right any more.
+Gate gate_of(std::span<const Comparison> comparisons, double share, const Results& before, const Results& after) {
+  Gate gate = microtome::gate_of(comparisons, share);
+  for (const std::string& name : after.failed)
+    if (std::find(before.failed.begin(), before.failed.end(), name) == before.failed.end()) gate.failed_by.push_back(name);
+  return gate;
+}
+
 Outcome compare_files(const Options& options, std::optional<double> gate, const Results& before, const Results& after) {
   const Differences differences = permitted(before, after, options.allow_different);
+  if (gate) {
+    for (const Results* results : {&before, &after})
+      require_enough_for_a_gate(least_repetitions(*results), results->file.string(), "bench with --benchmark_repetitions=10");
+  }
   Outcome outcome;
-  outcome.gate = gate;
   Side a = side_of(before, differences), b = side_of(after, differences);
   if (!options.floor[0].empty()) {
     const Results one = read_results(options.floor[0]), other = read_results(options.floor[1]);
@@ -201,9 +219,10 @@ Outcome compare_files(const Options& options, std::optional<double> gate, const 
   constexpr double usually_relevant = 0.05, least_relevant = 0.01;
   const double relevant = gate ? std::max(*gate, least_relevant) : usually_relevant;
   std::vector<double> ratios;
-  for (Comparison& one : compare(a.timings, b.timings, outcome.floor, relevant)) {
+  std::vector<Comparison> all = compare(a.timings, b.timings, outcome.floor, relevant);
+  if (gate) outcome.gate = gate_of(all, *gate, before, after);
+  for (Comparison& one : all) {
     const bool total = one.key.starts_with(total_prefix);
-    if (outcome.gate && one.change == Change::slower && one.ratio > 1 + *outcome.gate) outcome.over_gate.push_back(one.key);
     if (!total && one.before > 0 && one.after > 0) ratios.push_back(one.ratio);
     (total ? outcome.totals : outcome.cases).push_back(std::move(one));
   }
@@ -271,9 +290,7 @@ void print_text(const Outcome& outcome, const Results& before, const Results& af
     fmt::print("{}{} {}", change == Change::slower ? "" : ", ", outcome.count(change), name_of(change));
   fmt::print("; the median case changed by {}\n", change_text(outcome.typical));
   if (!all && outcome.count(Change::same) > 0) fmt::print("--all lists the SAME too\n");
-  if (!outcome.gate) return;
-  const std::string verdict = outcome.over_gate.empty() ? "passed" : fmt::format("failed by {}", outcome.over_gate.size());
-  fmt::print("gate {:.4g}%: {}\n", 100 * *outcome.gate, verdict);
+  if (outcome.gate) fmt::print("{}\n", outcome.gate->text());
 }
 
 nlohmann::ordered_json number(double value) {
@@ -310,7 +327,10 @@ void print_json(const Outcome& outcome, const Results& before, const Results& af
   json["cases"] = to_json(outcome.cases);
   json["totals"] = to_json(outcome.totals);
   if (outcome.gate)
-    json["gate"] = {{"threshold", *outcome.gate}, {"passed", outcome.over_gate.empty()}, {"failed_by", outcome.over_gate}};
+    json["gate"] = {{"threshold", outcome.gate->share},
+                    {"passed", outcome.gate->passed()},
+                    {"failed_by", outcome.gate->failed_by},
+                    {"undecided", outcome.gate->undecided}};
   fmt::print("{}\n", json.dump(2));
 }
 
@@ -332,8 +352,7 @@ void print_advice(const Outcome& outcome, const Results& before, const Results& 
     fmt::print(stderr,
                "compare: without --floor what differs from one run to the next of the same code may count as a change\n");
   for (const Results* results : {&before, &after}) {
-    std::size_t repetitions = results->cases.front().seconds.size();
-    for (const BenchCase& one : results->cases) repetitions = std::min(repetitions, one.seconds.size());
+    const std::size_t repetitions = least_repetitions(*results);
     const int needed = repetitions_needed(static_cast<int>(results->cases.size()));
     if (repetitions < static_cast<std::size_t>(needed))
       fmt::print(stderr, "compare: {} has {} repetitions; it takes {} to show one changed case among {}\n",
@@ -353,14 +372,16 @@ int compare_program(int argc, char** argv) {
       {.name = "before", .placeholder = "BEFORE.json", .help = "what bench --benchmark_out wrote", .required = true},
       options.before);
   arguments.add_positional(
-      {.name = "after", .placeholder = "AFTER.json", .help = "likewise, of another commit", .required = true}, options.after);
+      {.name = "after", .placeholder = "AFTER.json", .help = "what it wrote of another commit", .required = true},
+      options.after);
   arguments.add(
       {.name = "floor", .placeholder = "A1.json A2.json", .help = "two runs of one commit: what differs between them is noise"},
       options.floor);
-  arguments.add({.name = "gate",
-                 .placeholder = "P%",
-                 .help = "exit code 7 where a case or a network's total is SLOWER by more than this share"},
-                options.gate);
+  arguments.add(
+      {.name = "gate",
+       .placeholder = "P%",
+       .help = "exit code 7 where a case or a network's total is SLOWER by more than this share, or a case now fails"},
+      options.gate);
   arguments.add_flag({.name = "allow-different", .help = "compare devices, clocks, precisions or batches that differ"},
                      options.allow_different);
   arguments.heading("Output");
@@ -382,7 +403,7 @@ int compare_program(int argc, char** argv) {
   } else {
     print_text(outcome, before, after, options.all);
   }
-  return static_cast<int>(outcome.over_gate.empty() ? ExitCode::done : ExitCode::verdict);
+  return static_cast<int>(outcome.gate && !outcome.gate->passed() ? ExitCode::verdict : ExitCode::done);
 }
 
 }  // namespace

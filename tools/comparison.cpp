@@ -2,6 +2,8 @@
 
 #include "engine/check.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <charconv>
 #include <cmath>
@@ -216,6 +218,32 @@ int repetitions_needed(int cases) {
   int n = 1;
   while (2 * rank_distribution(static_cast<std::size_t>(n), static_cast<std::size_t>(n)).front() > false_alarms / cases) ++n;
   return n;
+}
+
+std::string Gate::text() const {
+  std::string text = fmt::format("gate {:.4g}%: ", 100 * share);
+  text += passed() ? "passed" : fmt::format("failed by {}", failed_by.size());
+  if (!undecided.empty()) text += fmt::format("; {} AMBIGUOUS may be slower by more", undecided.size());
+  return text;
+}
+
+Gate gate_of(std::span<const Comparison> comparisons, double share) {
+  Gate gate{.share = share};
+  for (const Comparison& c : comparisons) {
+    if (c.change == Change::slower && c.ratio > 1 + share) gate.failed_by.push_back(c.key);
+    if (c.change == Change::ambiguous && c.high > 1 + share) gate.undecided.push_back(c.key);
+  }
+  return gate;
+}
+
+void require_enough_for_a_gate(std::size_t repetitions, const std::string& where, const std::string& next) {
+  const int needed = repetitions_needed(1);
+  if (repetitions < static_cast<std::size_t>(needed))
+    fail(ExitCode::data, "too few repetitions for a gate: none of them could fail it",
+         {.where = where,
+          .expected = fmt::format("{} or more of each case", needed),
+          .found = fmt::format("{}", repetitions),
+          .next = next});
 }
 
 double share_of(const std::string& text) {

@@ -63,6 +63,21 @@ std::vector<Comparison> compare(std::span<const Timings> before, std::span<const
 /// The least number of repetitions on both sides that can show one changed case among so many.
 int repetitions_needed(int cases);
 
+/// Whether work may take so much longer and no more.
+struct Gate {
+  double share = 0;
+  std::vector<std::string> failed_by;  // keys: slower by more
+  std::vector<std::string> undecided;  // ambiguous, and it is not excluded that they are slower by more
+
+  bool passed() const { return failed_by.empty(); }
+  std::string text() const;  // "gate 5%: failed by 1"
+};
+
+Gate gate_of(std::span<const Comparison> comparisons, double share);
+
+/// Error(ExitCode::data) where a gate could not fail, whatever became slower; `where` is the file, `next` gets more.
+void require_enough_for_a_gate(std::size_t repetitions, const std::string& where, const std::string& next);
+
 /// 0.05 of "5%", as --gate has it; else Error(ExitCode::usage).
 double share_of(const std::string& text);
 

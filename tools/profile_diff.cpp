@@ -11,15 +11,36 @@
 #include <cerrno>
 #include <cmath>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
 
 namespace microtome {
 namespace {
 
 constexpr std::string_view whole_step = "(the step, untraced)", small_passes = "(passes under 0.5% of a step)";
 
-Json read_profile(std::filesystem::path file) {
-  if (std::filesystem::is_directory(file)) file /= "profile.json";
+/// What is compared of a profile.json.
+struct Side {
+  std::string file, net, commit, device;
+  std::map<std::string, std::string> setting;                         // what may not differ silently, as it stands there
+  double batch = 0, epoch_steps = 0, untraced_ns = 0, traced_ns = 0;  // of a step
+  std::vector<double> untraced_samples_ns;
+  struct Layer {
+    std::string key;  // "conv1_conv backward_data"
+    double ns = 0;
+    std::vector<double> traced_samples_ns;
+  };
+  std::vector<Layer> layers;
+  std::map<std::string, std::string> plans;  // by row
+};
+
+Json parse_profile(const std::filesystem::path& file) {
   std::ifstream stream(file);
   if (!stream) fail(ExitCode::data, "cannot read the profile", {.where = file.string(), .found = std::strerror(errno)});
   Json json;
@@ -35,86 +56,117 @@ Json read_profile(std::filesystem::path file) {
           .expected = std::string(profile_schema),
           .found = schema,
           .next = "profile again with this version"});
-  json["file"] = file.string();
   return json;
+}
+
+Side side_of(const Json& json) {
+  const Json &run = json.at("run"), &device = json.at("device"), &distortion = json.at("distortion");
+  Side side{.net = run.at("net"),
+            .commit = run.at("commit"),
+            .device = device.at("description"),
+            .batch = run.at("batch_size"),
+            .epoch_steps = json.at("method").at("epoch_steps"),
+            .untraced_ns = distortion.at("untraced_ns_per_step"),
+            .traced_ns = distortion.at("traced_ns_per_step"),
+            .untraced_samples_ns = distortion.at("untraced_samples_ns")};
+  for (const char* key : {"name", "description"}) side.setting[key] = device.at(key).dump();
+  for (const char* key : {"net", "mode", "image", "precision", "graph", "augment", "batch_size"})
+    side.setting[key] = run.at(key).dump();
+  for (const Json& layer : json.at("layers")) {
+    const std::string row = layer.at("row"), pass = layer.at("pass");
+    side.layers.push_back({.key = row.empty() ? pass : row + " " + pass,
+                           .ns = layer.at("ns_per_step"),
+                           .traced_samples_ns = layer.at("traced_samples_ns")});
+  }
+  for (const Json& plan : json.at("plans")) {
+    std::string& list = side.plans[plan.at("row")];
+    list += fmt::format("{}{}", list.empty() ? "" : ", ", plan.at("implementation").get<std::string>());
+  }
+  return side;
+}
+
+Side read_side(std::filesystem::path file) {
+  if (std::filesystem::is_directory(file)) file /= "profile.json";
+  const Json json = parse_profile(file);
+  const auto damaged = [&](const std::string& found) {
+    fail(ExitCode::data, "the profile is damaged",
+         {.where = file.string(), .expected = "what profile writes", .found = found, .next = "profile again"});
+  };
+  Side side;
+  try {
+    side = side_of(json);
+  } catch (const Json::exception& error) {
+    damaged(error.what());
+  }
+  side.file = file.string();
+  const auto positive = [](double value) { return value > 0; };
+  const auto negative = [](double value) { return value < 0; };
+  if (!positive(side.batch) || !positive(side.untraced_ns) || side.untraced_samples_ns.empty() ||
+      !std::all_of(side.untraced_samples_ns.begin(), side.untraced_samples_ns.end(), positive) ||
+      (!side.layers.empty() && !positive(side.traced_ns)) ||
+      std::any_of(side.layers.begin(), side.layers.end(), [&](const Side::Layer& layer) {
+        return std::any_of(layer.traced_samples_ns.begin(), layer.traced_samples_ns.end(), negative);
+      }))
+    damaged("steps that took no time, or less");
+  return side;
 }
 
 struct Differences {
   Report report;
   bool batch = false;
 
-  Differences(const Json& before, const Json& after) {
-    const auto differ = [&](const char* part, const char* key) {
-      const std::string a = before[part][key].dump(), b = after[part][key].dump();
-      if (a == b) return false;
+  Differences(const Side& before, const Side& after) {
+    for (const auto& [key, was] : before.setting) {
+      const std::string& is = after.setting.at(key);
+      if (was == is) continue;
       const auto add = [&](std::string& list, const std::string& value) {
         list += fmt::format("{}{} {}", list.empty() ? "" : "; ", key, value);
       };
-      add(report.expected, a), add(report.found, b);
-      return true;
-    };
-    for (const char* key : {"name", "description"}) differ("device", key);
-    for (const char* key : {"net", "mode", "image", "precision", "graph", "augment"}) differ("run", key);
-    batch = differ("run", "batch_size");
+      add(report.expected, was), add(report.found, is);
+      batch |= key == "batch_size";
+    }
   }
 };
 
 /// Seconds of an image where batches differ, else of a step; as untraced as what was traced can be.
-std::vector<Timings> timings_of(const Json& profile, const std::vector<std::string>& large, bool an_image) {
-  const double images = an_image ? profile["run"]["batch_size"].get<double>() : 1;
-  const double calls = profile["method"]["epoch_steps"].get<double>() * images;
-  const Json& distortion = profile["distortion"];
-  const double scale = distortion["untraced_ns_per_step"].get<double>() / distortion["traced_ns_per_step"].get<double>();
+std::vector<Timings> timings_of(const Side& side, const std::set<std::string>& large, bool an_image) {
+  const double images = an_image ? side.batch : 1, calls = side.epoch_steps * images;
   std::vector<Timings> all;
-  const auto add = [&](std::string key, const Json& samples_ns, double factor) {
-    Timings& timings = all.emplace_back(Timings{std::move(key), samples_ns.get<std::vector<double>>(), calls});
-    for (double& s : timings.seconds) s *= factor * 1e-9 / images;
+  const auto add = [&](const std::string& key, std::vector<double> samples_ns, double factor) {
+    std::erase(samples_ns, 0.0);  // steps that did without
+    if (samples_ns.empty()) return;
+    for (double& s : samples_ns) s *= factor * 1e-9 / images;
+    all.push_back({key, std::move(samples_ns), calls});
   };
-  add(std::string(whole_step), distortion["untraced_samples_ns"], 1);
-  Timings rest{std::string(small_passes), {}, calls};
-  for (const Json& layer : profile["layers"]) {
-    std::string key = layer["row"].get<std::string>();
-    key += fmt::format("{}{}", key.empty() ? "" : " ", layer["pass"].get<std::string>());
-    const bool alone = std::find(large.begin(), large.end(), key) != large.end();
-    add(key, layer["traced_samples_ns"], scale);
-    if (alone) continue;
-    const std::vector<double> small = std::move(all.back().seconds);
-    all.pop_back();
-    rest.seconds.resize(small.size());
-    for (std::size_t i = 0; i < small.size(); ++i) rest.seconds[i] += small[i];
+  add(std::string(whole_step), side.untraced_samples_ns, 1);
+  const double scale = side.untraced_ns / side.traced_ns;
+  std::vector<double> rest;
+  for (const Side::Layer& layer : side.layers) {
+    if (large.contains(layer.key)) {
+      add(layer.key, layer.traced_samples_ns, scale);
+      continue;
+    }
+    rest.resize(std::max(rest.size(), layer.traced_samples_ns.size()));
+    for (std::size_t i = 0; i < layer.traced_samples_ns.size(); ++i) rest[i] += layer.traced_samples_ns[i];
   }
-  if (!rest.seconds.empty()) all.push_back(std::move(rest));
+  add(std::string(small_passes), rest, scale);
   return all;
 }
 
 /// Those that take 0.5% of a step in either profile: of less, a change says little and costs less.
-std::vector<std::string> large_passes(const Json& before, const Json& after) {
-  std::vector<std::string> keys;
-  for (const Json* profile : {&before, &after}) {
-    const double step = (*profile)["distortion"]["untraced_ns_per_step"];
-    for (const Json& layer : (*profile)["layers"]) {
-      if (layer["ns_per_step"].get<double>() < 0.005 * step) continue;
-      const std::string row = layer["row"];
-      keys.push_back(fmt::format("{}{}{}", row, row.empty() ? "" : " ", layer["pass"].get<std::string>()));
-    }
-  }
+std::set<std::string> large_passes(const Side& before, const Side& after) {
+  std::set<std::string> keys;
+  for (const Side* side : {&before, &after})
+    for (const Side::Layer& layer : side->layers)
+      if (layer.ns >= 0.005 * side->untraced_ns) keys.insert(layer.key);
   return keys;
 }
 
 /// "conv1_conv: engine 34 -> engine 57"
-std::vector<std::string> changed_plans(const Json& before, const Json& after) {
-  const auto of = [](const Json& profile) {
-    std::map<std::string, std::string> plans;
-    for (const Json& plan : profile["plans"]) {
-      std::string& list = plans[plan["row"].get<std::string>()];
-      list += fmt::format("{}{}", list.empty() ? "" : ", ", plan["implementation"].get<std::string>());
-    }
-    return plans;
-  };
-  const std::map<std::string, std::string> then = of(before), now = of(after);
+std::vector<std::string> changed_plans(const Side& before, const Side& after) {
   std::vector<std::string> lines;
-  for (const auto& [row, plan] : then)
-    if (const auto found = now.find(row); found != now.end() && found->second != plan)
+  for (const auto& [row, plan] : before.plans)
+    if (const auto found = after.plans.find(row); found != after.plans.end() && found->second != plan)
       lines.push_back(fmt::format("{}: {} -> {}", row, plan, found->second));
   return lines;
 }
@@ -123,11 +175,10 @@ std::string time_text(double seconds) {
   return seconds > 0 ? fmt::format("{:.4f}", seconds * 1e3) : "-";
 }
 
-void print_text(const std::vector<Comparison>& rows, const Json& before, const Json& after, bool all) {
-  for (const Json* profile : {&before, &after})
-    fmt::print("{:<7} {}: {} on {}, commit {}\n", profile == &before ? "before" : "after",
-               (*profile)["file"].get<std::string>(), (*profile)["run"]["net"].get<std::string>(),
-               (*profile)["device"]["description"].get<std::string>(), (*profile)["run"]["commit"].get<std::string>());
+void print_text(const std::vector<Comparison>& rows, const Side& before, const Side& after, bool all) {
+  for (const Side* side : {&before, &after})
+    fmt::print("{:<7} {}: {} on {}, commit {}\n", side == &before ? "before" : "after", side->file, side->net, side->device,
+               side->commit);
   std::size_t width = 12;
   for (const Comparison& c : rows) width = std::max(width, c.key.size());
   fmt::print("\n{:<10} {:<{}} {:>11} {:>11} {:>9} {:>20} {:>11}\n", "", "row and pass", width, "before, ms", "after, ms",
@@ -144,9 +195,8 @@ void print_text(const std::vector<Comparison>& rows, const Json& before, const J
   for (const std::string& line : changed_plans(before, after)) fmt::print("plan       {}\n", line);
 }
 
-Json to_json(const std::vector<Comparison>& rows, const Json& before, const Json& after) {
-  Json json{
-      {"schema", "microtome.profile_diff.1"}, {"before", before["file"]}, {"after", after["file"]}, {"layers", Json::array()}};
+Json to_json(const std::vector<Comparison>& rows, const Side& before, const Side& after) {
+  Json json{{"schema", "microtome.profile_diff.1"}, {"before", before.file}, {"after", after.file}, {"layers", Json::array()}};
   for (const Comparison& c : rows)
     json["layers"].push_back({{"key", c.key},
                               {"class", name_of(c.change)},
@@ -171,7 +221,7 @@ int profile_diff(int argc, const char* const* argv) {
   arguments.add_positional(
       {.name = "before", .placeholder = "BEFORE", .help = "a profile's folder, or its profile.json", .required = true},
       before_path);
-  arguments.add_positional({.name = "after", .placeholder = "AFTER", .help = "likewise", .required = true}, after_path);
+  arguments.add_positional({.name = "after", .placeholder = "AFTER", .help = "a later one's", .required = true}, after_path);
   arguments.add({.name = "gate",
                  .placeholder = "P%",
                  .help = "exit code 7 where the step, or a pass of 0.5% of it or more, is SLOWER by more than this share"},
@@ -184,35 +234,43 @@ int profile_diff(int argc, const char* const* argv) {
   if (!arguments.parse(argc, argv)) return 0;
   arguments.require_all();
   const bool gated = arguments.given("gate");
-  const double gate = gated ? share_of(gate_text) : 0;
+  const double share = gated ? share_of(gate_text) : 0;
 
-  const Json before = read_profile(before_path), after = read_profile(after_path);
+  const Side before = read_side(before_path), after = read_side(after_path);
   Differences differences(before, after);
   if (!allow_different && !differences.report.found.empty()) {
-    differences.report.where = before["file"].get<std::string>() + " and " + after["file"].get<std::string>();
+    differences.report.where = before.file + " and " + after.file;
     differences.report.next = "--allow-different, if that is what you want to see";
     fail(ExitCode::usage, "these profiles are not of the same thing", differences.report);
   }
-  const std::vector<std::string> large = large_passes(before, after);
+  if (gated) {
+    for (const Side* side : {&before, &after})
+      require_enough_for_a_gate(side->untraced_samples_ns.size(), side->file, "profile with more --steps");
+  }
+  const std::set<std::string> large = large_passes(before, after);
   const std::vector<Timings> then = timings_of(before, large, differences.batch),
                              now = timings_of(after, large, differences.batch);
-  const std::vector<Comparison> rows = compare(then, now, {}, gated ? std::max(gate, 0.01) : 0.05);
+  const std::vector<Comparison> rows = compare(then, now, {}, gated ? std::max(share, 0.01) : 0.05);
   const int needed = repetitions_needed(static_cast<int>(rows.size())),
             have = static_cast<int>(std::min(then[0].seconds.size(), now[0].seconds.size()));
   if (have < needed)
     fmt::print(stderr, "profile: {} steps on either side; it takes {} to show one changed pass among {}\n", have, needed,
                rows.size());
-  const auto over = std::count_if(
-      rows.begin(), rows.end(), [&](const Comparison& c) { return gated && c.change == Change::slower && c.ratio > 1 + gate; });
+  std::optional<Gate> gate;
+  if (gated) gate = gate_of(rows, share);
   if (json) {
     Json document = to_json(rows, before, after);
-    if (gated) document["gate"] = {{"threshold", gate}, {"passed", over == 0}};
+    if (gate)
+      document["gate"] = {{"threshold", gate->share},
+                          {"passed", gate->passed()},
+                          {"failed_by", gate->failed_by},
+                          {"undecided", gate->undecided}};
     fmt::print("{}", to_text(document));
   } else {
     print_text(rows, before, after, all);
-    if (gated) fmt::print("gate {:.4g}%: {}\n", 100 * gate, over == 0 ? "passed" : fmt::format("failed by {}", over));
+    if (gate) fmt::print("{}\n", gate->text());
   }
-  return static_cast<int>(over == 0 ? ExitCode::done : ExitCode::verdict);
+  return static_cast<int>(gate && !gate->passed() ? ExitCode::verdict : ExitCode::done);
 }
 
 }  // namespace microtome

@@ -69,6 +69,8 @@ constexpr std::string_view not_counters[] = {
     "cpu_time"};
 
 Json parse_file(const std::filesystem::path& file) {
+  if (std::filesystem::is_directory(file))
+    fail(ExitCode::data, "cannot read the results", {.where = file.string(), .found = "a folder"});
   std::ifstream stream(file);
   if (!stream) fail(ExitCode::data, "cannot read the results", {.where = file.string(), .found = std::strerror(errno)});
   try {

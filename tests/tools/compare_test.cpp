@@ -87,6 +87,32 @@ TEST_F(CompareTest, TheGateFailsForWhatIsSlowerByMore) {
   EXPECT_EQ(gate["failed_by"], Json::array({"conv_forward/resnet50:conv2/cuda/bf16/n64"}));
 }
 
+TEST_F(CompareTest, AGateThatCouldNotFailIsRefusedAndWhatItCannotTellIsSaid) {
+  Bench few{.repetitions = 3}, slow = slower(2);
+  slow.repetitions = 3;
+  const std::string before = file("before.json", few), after = file("after.json", slow);
+  EXPECT_EQ(compare({before, after}).code, 0);
+  expect_refused(compare({before, after, "--gate", "5%"}), 3, "too few repetitions for a gate");
+  few.repetitions = slow.repetitions = 4;  // four show that all of the cases changed, and not that one did
+  const Ended outcome = compare({file("before.json", few), file("after.json", slow), "--gate", "5%"});
+  EXPECT_EQ(outcome.code, 0) << outcome.out;
+  EXPECT_NE(outcome.out.find("\ngate 5%: passed; 2 AMBIGUOUS may be slower by more\n"), std::string::npos) << outcome.out;
+}
+
+TEST_F(CompareTest, ACaseThatFailsNowFailsTheGate) {
+  const std::string good = Bench{}.json();
+  Json broken = Json::parse(good);
+  Json& entries = broken["benchmarks"];
+  const std::string name = "conv_forward/resnet50:conv2/cuda/bf16/n64";
+  for (Json& entry : entries)
+    if (entry["name"].get<std::string>().starts_with(name)) entry["error_occurred"] = true, entry["error_message"] = "wrong: 1";
+  const std::string before = file("before.json", good), after = file("after.json", broken.dump());
+  const Ended outcome = compare({before, after, "--gate", "5%", "--json"});
+  EXPECT_EQ(outcome.code, 7) << outcome.err;
+  EXPECT_EQ(Json::parse(outcome.out)["gate"]["failed_by"], Json::array({name}));
+  EXPECT_EQ(compare({after, after, "--gate", "5%"}).code, 0) << "it failed before";
+}
+
 TEST_F(CompareTest, EffectsAreSecondsOfAnEpochAndAddUpByNetwork) {
   const Ended outcome = compare({file("before.json", Bench{}), file("after.json", slower(1.5)), "--json"});
   const Json json = Json::parse(outcome.out), first = json["cases"][0], total = json["totals"][0];
@@ -118,7 +144,9 @@ TEST_F(CompareTest, WhatIsNotTheSameThingIsRefusedByName) {
   expect_refused(compare({before, precision}), 2, "precision f32");
   expect_refused(compare({before, batch}), 2, "batch 32");
   expect_refused(compare({before, before, "--floor", before, clocks}), 2, "clocks 1215 MHz");
-  for (const std::string& other : {device, clocks, precision, batch}) {
+  const std::string renamed =
+      file("renamed.json", std::regex_replace(Bench{}.json(), std::regex("\"cuda:0\""), "\"cpu\""));  // in the context alone
+  for (const std::string& other : {device, clocks, precision, batch, renamed}) {
     const Ended allowed = compare({before, other, "--allow-different", "--json"});
     EXPECT_EQ(allowed.code, 0) << allowed.err;
     for (const Json& one : Json::parse(allowed.out)["cases"]) EXPECT_TRUE(one.contains("change")) << one;
@@ -142,6 +170,7 @@ TEST_F(CompareTest, FilesThatCannotServeAreRefused) {
   expect_refused(compare({file("broken.json", "{\"context\": {"), good}), 3, "not JSON");
   expect_refused(compare({file("list.json", "[1, 2]"), good}), 3, "no results of a bench");
   expect_refused(compare({good, (folder / "absent.json").string()}), 3, "No such file");
+  expect_refused(compare({good, (folder / "").string()}), 3, "a folder");
   const std::string other = std::regex_replace(Bench{}.json(), std::regex("resnet50"), "vgg19");
   expect_refused(compare({good, file("other.json", other)}), 2, "no case in common");
 }

@@ -193,6 +193,17 @@ TEST_F(ProfileProgramTest, MistakesAreToldBeforeAnythingRuns) {
   EXPECT_TRUE(contains(again.err, "holds a profile")) << again.err;
 }
 
+TEST_F(ProfileProgramTest, ARunsFilesAreLeftAsTheyAre) {
+  for (const char* file : {"best.weights.h5", "last.checkpoint", "report.html", "config.toml"}) {
+    const TemporaryFolder own;
+    write_text(own / file, "a run's");
+    const Ended refused = profile_b6({"--steps", "4", "--warm-up", "1", "--out", (own / "").string()});
+    EXPECT_EQ(refused.code, 2) << refused.err;
+    EXPECT_TRUE(contains(refused.err, file) && contains(refused.err, "another --out")) << refused.err;
+    EXPECT_EQ(text_of(own / file), "a run's");
+  }
+}
+
 TEST_F(ProfileProgramTest, NsightsCommandsArePrintedAndNothingRuns) {
   const Ended nsys = profile_b6({"--print-nsys"});
   EXPECT_EQ(nsys.code, 0) << nsys.err;
@@ -267,6 +278,79 @@ TEST_F(ProfileProgramTest, DiffRefusesWhatIsNotTheSameThing) {
   EXPECT_EQ(run({"profile", "diff", out, fresh("list.json")}).code, 3);
   EXPECT_EQ(run({"profile", "diff", out, fresh("nothing")}).code, 3);
   EXPECT_EQ(run({"profile", "diff", out, out, "--gate", "nan%"}).code, 2);
+}
+
+TEST_F(ProfileProgramTest, DiffRefusesADamagedProfile) {
+  const auto refused = [&](const Json& damaged, const std::string& what) {
+    write_text(fresh("damaged.json"), damaged.dump());
+    const Ended outcome = run({"profile", "diff", out, fresh("damaged.json")});
+    EXPECT_EQ(outcome.code, 3) << what << ": " << outcome.err;
+    EXPECT_EQ(outcome.out, "");
+    EXPECT_TRUE(contains(outcome.err, "the profile is damaged") && contains(outcome.err, "damaged.json")) << outcome.err;
+  };
+  for (const char* part : {"run", "device", "method", "distortion", "layers", "plans"}) {
+    Json without = profile, odd = profile;
+    without.erase(part);
+    refused(without, std::string("without ") + part);
+    odd[part] = "text";
+    refused(odd, std::string("odd ") + part);
+  }
+  refused(Json{{"schema", "microtome.profile.1"}}, "empty");
+  Json timeless = profile;
+  timeless["distortion"]["untraced_samples_ns"] = Json::array();
+  refused(timeless, "no samples");
+  timeless["distortion"]["untraced_samples_ns"] = {1e6, 0.0};
+  refused(timeless, "no time");
+  timeless = profile;
+  timeless["layers"][0]["traced_samples_ns"][0] = -1.0;
+  refused(timeless, "less than no time");
+}
+
+TEST_F(ProfileProgramTest, APassThatSomeStepsDoWithoutIsComparedInThoseThatHaveIt) {
+  Json gappy = profile;
+  for (Json& layer : gappy["layers"]) layer["traced_samples_ns"][0] = 0.0;
+  write_text(fresh("gappy.json"), gappy.dump());
+  const Ended outcome = run({"profile", "diff", out, fresh("gappy.json")});
+  EXPECT_EQ(outcome.code, 0) << outcome.err;
+}
+
+TEST_F(ProfileProgramTest, AGateThatCouldNotFailIsRefused) {
+  Json few = profile;
+  few["distortion"]["untraced_samples_ns"] = {1e6, 1e6, 1e6};
+  write_text(fresh("few.json"), few.dump());
+  EXPECT_EQ(run({"profile", "diff", fresh("few.json"), fresh("few.json")}).code, 0);
+  const Ended outcome = run({"profile", "diff", fresh("few.json"), fresh("few.json"), "--gate", "5%"});
+  EXPECT_EQ(outcome.code, 3);
+  EXPECT_TRUE(contains(outcome.err, "too few repetitions for a gate")) << outcome.err;
+}
+
+TEST_F(ProfileProgramTest, AForecastIsComparedWithItsLikeAlone) {
+  Json bench{{"context", {{"microtome_schema", "1"}, {"device", "cpu"}, {"precision", "f32"}, {"sizes", "36"}}},
+             {"benchmarks", Json::array()}};
+  for (int i = 0; i < 2; ++i)
+    bench["benchmarks"].push_back({{"name", "loss_forward/b2@36:loss/cpu/f32/n8"}, {"real_time", 1.0}, {"time_unit", "us"}});
+  const std::string file = fresh("bench.json");
+  write_text(file, bench.dump());
+  const Ended same = run({"profile", "forecast", "--bench", file, "--measured", out, "--json"});
+  EXPECT_EQ(same.code, 0) << same.err;
+  EXPECT_EQ(Json::parse(same.out)["networks"][0]["net"], "b6");
+  const auto refused = [&](std::vector<std::string> words, const std::string& what) {
+    words.insert(words.begin(), {"profile", "forecast", "--bench", file});
+    const Ended outcome = run(words);
+    EXPECT_EQ(outcome.code, 2) << outcome.err;
+    EXPECT_TRUE(contains(outcome.err, what)) << outcome.err;
+  };
+  refused({"--precision", "bf16"}, "another precision");
+  refused({"--plan", "deferred"}, "--plan");
+  Json other = profile;
+  other["run"]["mode"] = "transfer";
+  fs::create_directory(fresh("head"));
+  write_text(fresh("head") + "/profile.json", other.dump());
+  refused({"--measured", fresh("head")}, "head alone");
+  other["run"]["mode"] = "full";
+  other["run"]["precision"] = "bf16";
+  write_text(fresh("head") + "/profile.json", other.dump());
+  refused({"--measured", fresh("head")}, "another precision");
 }
 
 TEST(ProfileTraceTest, ControlCharactersAndForeignBytesLeaveTheTraceReadable) {
