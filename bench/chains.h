@@ -1,4 +1,4 @@
-// Batch-norm, convolution, batch-norm: every distinct such chain of the twelve networks, with its activations, fused and not.
+// Batch-norm, convolution, batch-norm: every distinct such chain of the networks, with its activations, fused and not.
 #pragma once
 
 #include "bench/cases.h"

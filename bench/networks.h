@@ -1,4 +1,4 @@
-// The twelve networks as a whole: a forward pass as in validation, a training step.
+// The networks as a whole: a forward pass as in validation, a training step.
 #pragma once
 
 #include "bench/cases.h"

@@ -1,4 +1,4 @@
-// What the twelve networks ask of a backend, each distinct problem once: enumerated from the networks as the planner lowers
+// What all networks ask of a backend, each distinct problem once: enumerated from the networks as the planner lowers
 // them for training, never typed.
 #pragma once
 

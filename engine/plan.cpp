@@ -132,8 +132,8 @@ void fold_batch_norms(const Graph& graph, std::vector<PlannedOp>& ops) {
     const auto* norm = std::get_if<BatchNorm>(&op.kind);
     PlannedOp* before = norm ? producer(folded, op.inputs[0]) : nullptr;
     const bool linear = before && (is<Conv>(*before) || is<Dense>(*before)) && !before->norm;
-    const auto* read = linear ? std::get_if<Conv>(&before->kind) : nullptr;
-    const bool derived = read && read->p4m != P4m::none;
+    const auto* conv_before = linear ? std::get_if<Conv>(&before->kind) : nullptr;
+    const bool derived = conv_before && conv_before->p4m != P4m::none;
     const bool possible = linear && !derived && !norm->batch_statistics && fused_activation(before->kind) == Activation::none &&
                           readers[op.inputs[0]] == 1 && !is_trainable(graph, op.parameters) &&
                           !is_trainable(graph, before->parameters);
