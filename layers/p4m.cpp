@@ -20,7 +20,7 @@ Node convolved(Node image, P4m p4m, int maps, int kernel, const P4mConvOptions& 
   const int channels = image.shape().c;
   const double taps = kernel * kernel;
   const int w = image.graph->parameter("kernel", {maps, kernel, kernel, channels}, {kernel, kernel, channels, maps},
-                                       {o.init.rule, o.init.value, taps * channels, taps * maps});
+                                       {Initializer::Rule::he_normal, 0, taps * channels, taps * maps});
   const Window window = resolve(image.shape(), kernel, 1, o.padding);
   require(window.before == window.after && window.before.h == window.before.w, "p4m: a padding that differs from side to side");
   return as_maps(image.graph->op(Conv{.window = window, .p4m = p4m}, {image}, {w}));

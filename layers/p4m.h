@@ -10,12 +10,12 @@
 namespace microtome {
 
 struct P4mConvOptions {
-  Padding padding = valid;                         // alike on all sides, or symmetry is lost
-  Initializer init{Initializer::Rule::he_normal};  // of the kernel [He2015]; the layer fills in the fans
+  Padding padding = valid;  // alike on all sides, or symmetry is lost
   std::string name;
 };
 
-/// H W C, an image -> P 8Q maps: each filter in all eight symmetries [Cohen2016, sec. 6.1]. No bias.
+/// H W C, an image -> P 8Q maps: each filter in all eight symmetries [Cohen2016, sec. 6.1]. No bias; the kernel begins as in
+/// [He2015].
 Stage p4m_lift(int maps, int kernel, P4mConvOptions options = {});
 
 /// H 8W C -> P 8Q maps. No bias.

@@ -64,7 +64,8 @@ Arguments declare(StudySettings& s) {
                 s.seeds);
   arguments.add({.name = "preprocess",
                  .placeholder = "LIST",
-                 .help = "of paper, native: x / 255, or what the published base was trained on; networks without one have the first alone",
+                 .help = "of paper, native: x / 255, or what the published base was trained on; networks without one have "
+                         "the first alone",
                  .kept = Kept::fixed},
                 s.preprocess);
   arguments.add({.name = "augment",

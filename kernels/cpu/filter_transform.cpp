@@ -50,8 +50,7 @@ class CpuFilterTransform final : public FilterTransformOp {
             const P4mCell cell = p4m_moved(g, s.h, {row, column});
             const std::int64_t from = ((std::int64_t{k} * s.h + row) * s.w + column) * s.c;
             const std::int64_t to = (((std::int64_t{g} * s.n + k) * s.h + cell.row) * s.w + cell.column) * s.c;
-            for (int i = 0; i < runs; ++i)
-              f(from + std::int64_t{i} * each, g, to + (runs == 1 ? 0 : std::int64_t{p4m_product(g, i)} * each), each);
+            for (int i = 0; i < runs; ++i) f(from + i * each, g, to + p4m_channel(p4m_, g, s.c, i * each), each);
           }
   }
 
