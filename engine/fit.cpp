@@ -108,12 +108,12 @@ class Feed {
 
   std::vector<BatchMetrics> metrics(int done) const {
     std::vector<BatchMetrics> metrics(static_cast<std::size_t>(done));
-    model_.backend().read(metrics.data(), metrics_.data(), metrics.size() * sizeof(BatchMetrics));
+    if (done > 0) model_.backend().read(metrics.data(), metrics_.data(), metrics.size() * sizeof(BatchMetrics));
     return metrics;
   }
 
   void set_metrics(const std::vector<BatchMetrics>& metrics) {
-    model_.backend().write(metrics_.data(), metrics.data(), metrics.size() * sizeof(BatchMetrics));
+    if (!metrics.empty()) model_.backend().write(metrics_.data(), metrics.data(), metrics.size() * sizeof(BatchMetrics));
   }
 
   std::vector<float> scores() const {

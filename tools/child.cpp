@@ -1,6 +1,7 @@
 #include "tools/child.h"
 
 #include "engine/check.h"
+#include "tools/signals.h"
 
 #include <fcntl.h>
 #include <signal.h>
@@ -39,6 +40,7 @@ Child::Child(std::string_view program, const std::vector<std::string>& words, co
     if (getppid() != parent) _exit(1);  // it was too late for that
     dup2(results, 1);
     dup2(said, 2);
+    let_signals_through();
     execv(path.c_str(), arguments.data());
     _exit(127);
   }

@@ -2,52 +2,59 @@
 
 #include <unistd.h>
 
+#include <atomic>
 #include <csignal>
+#include <thread>
 
 namespace microtome {
 namespace {
 
-volatile std::sig_atomic_t stop = 0, checkpoint = 0, saving = 0;
+std::atomic<int> stop = 0;
+std::atomic<bool> checkpoint = false, saving = false;
 
-void on_stop(int signal) {
-  if (stop != 0 || saving == 0) _exit(128 + signal);
-  stop = signal;
+sigset_t signals() {
+  sigset_t set;
+  sigemptyset(&set);
+  for (const int signal : {SIGINT, SIGTERM, SIGUSR1}) sigaddset(&set, signal);
+  return set;
 }
 
-void on_checkpoint(int) {
-  checkpoint = 1;
-}
-
-void handle(int signal, void (*handler)(int)) {
-  struct sigaction action = {};
-  action.sa_handler = handler;
-  action.sa_flags = SA_RESTART;  // a write of a checkpoint must not fail half way
-  sigemptyset(&action.sa_mask);
-  sigaction(signal, &action, nullptr);
+void obey(int signal) {
+  if (signal == SIGUSR1) {
+    checkpoint = true;
+  } else {
+    if (stop != 0 || !saving) _exit(128 + signal);
+    stop = signal;
+  }
 }
 
 }  // namespace
 
 void listen_to_signals() {
-  handle(SIGINT, on_stop);
-  handle(SIGTERM, on_stop);
-  handle(SIGUSR1, on_checkpoint);
+  const sigset_t set = signals();
+  pthread_sigmask(SIG_BLOCK, &set, nullptr);
+  std::thread([set] {
+    for (int signal = 0; sigwait(&set, &signal) == 0;) obey(signal);
+  }).detach();
+}
+
+void let_signals_through() {
+  const sigset_t set = signals();
+  pthread_sigmask(SIG_UNBLOCK, &set, nullptr);
 }
 
 void begin_saving() {
-  saving = 1;
+  saving = true;
 }
 void end_saving() {
-  saving = 0;
+  saving = false;
 }
 int stop_signal() {
   return stop;
 }
 
 bool take_checkpoint_signal() {
-  const bool came = checkpoint != 0;
-  checkpoint = 0;
-  return came;
+  return checkpoint.exchange(false);
 }
 
 }  // namespace microtome

@@ -77,7 +77,8 @@ TEST_F(ResumeTest, TheSecondSignalEndsAtOnce) {
   ASSERT_TRUE(wait_until([&] { return fs::exists(fs::path(fresh("twice")) / "last.checkpoint"); }));
   process.send(SIGTERM);
   process.send(SIGTERM);
-  EXPECT_EQ(process.wait().code, 143);
+  const Ended ended = process.wait();
+  EXPECT_EQ(ended.code, 143) << ended.err;
 }
 
 TEST_F(ResumeTest, SavesWhenToldAndGoesOn) {
@@ -94,7 +95,8 @@ TEST_F(ResumeTest, SavesWhenToldAndGoesOn) {
   ASSERT_TRUE(wait_until([&] { return fs::exists(fs::path(out) / "last.checkpoint"); }));
   EXPECT_TRUE(wait_until(within_epoch));
   process.send(SIGTERM);
-  EXPECT_EQ(process.wait().code, 143);
+  const Ended ended = process.wait();
+  EXPECT_EQ(ended.code, 143) << ended.err;
 }
 
 TEST_F(ResumeTest, AFullDiskLeavesTheOldCheckpoint) {
