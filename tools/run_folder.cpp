@@ -41,7 +41,7 @@ RunFolder::RunFolder(std::filesystem::path folder) : folder_(std::move(folder)) 
          {.where = folder_.string(), .found = std::strerror(error), .next = "another --out"});
   };
   std::error_code error;
-  std::filesystem::create_directories(folder_, error);
+  made_ = std::filesystem::create_directories(folder_, error);
   if (error) cannot(error.value());
   const std::string lock = (folder_ / ".lock").string();
   lock_ = ::open(lock.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
@@ -56,6 +56,11 @@ RunFolder::RunFolder(std::filesystem::path folder) : folder_(std::move(folder)) 
 }
 
 RunFolder::~RunFolder() {
+  std::error_code error;
+  bool empty = made_;
+  for (std::filesystem::directory_iterator file(folder_, error); empty && !error && file != end(file); file.increment(error))
+    empty = file->path().filename() == ".lock";
+  if (empty && !error) std::filesystem::remove_all(folder_, error);
   ::close(lock_);
 }
 

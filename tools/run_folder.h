@@ -17,8 +17,8 @@ using Json = nlohmann::ordered_json;
 
 class RunFolder {
  public:
-  /// Makes the folder and locks it until the object goes. Throws Error(ExitCode::in_use) where another process has it,
-  /// Error(ExitCode::usage) where it cannot be written.
+  /// Makes the folder and locks it until the object goes; where nothing was written, a folder that was made goes with it.
+  /// Throws Error(ExitCode::in_use) where another process has it, Error(ExitCode::usage) where it cannot be written.
   explicit RunFolder(std::filesystem::path folder);
   ~RunFolder();
   RunFolder(const RunFolder&) = delete;
@@ -44,6 +44,7 @@ class RunFolder {
 
  private:
   std::filesystem::path folder_;
+  bool made_ = false;
   int lock_ = -1;
 };
 

@@ -404,6 +404,7 @@ int train(int argc, char** argv) {
   if (s.resume && std::filesystem::exists(std::filesystem::path(s.out) / "config.toml")) {
     arguments.read_config(std::filesystem::path(s.out) / "config.toml");
   }
+  if (s.resume && s.net.empty()) fail(ExitCode::usage, "there is no run to go on with", {.where = s.out, .found = "no config.toml"});
   arguments.require_all();
   const Network& network = find_network(s.net);
   s.net = network.name;

@@ -375,6 +375,8 @@ int tune(int argc, char** argv) {
   if (s.resume && s.out.empty()) fail(ExitCode::usage, "--resume needs --out", {.next = "tune --resume --out DIR"});
   const fs::path earlier = fs::path(s.out) / "config.toml";
   if (s.resume && fs::exists(earlier)) arguments.read_config(earlier);
+  if (s.resume && s.net.empty())
+    fail(ExitCode::usage, "there is no search to go on with", {.where = s.out, .found = "no config.toml"});
   arguments.require_all();
   const Network& network = find_network(s.net);
   s.net = network.name;

@@ -147,6 +147,15 @@ TEST_F(ResumeTest, WithoutACheckpointItBeginsAtTheBeginning) {
   expect_undisturbed(out);
 }
 
+TEST_F(ResumeTest, WhereNothingIsThereIsNothingToGoOnWith) {
+  for (const char* program : {"train", "tune"}) {
+    const Ended outcome = run({program, "--resume", "--out", fresh("nowhere")});
+    EXPECT_EQ(outcome.code, 2);
+    EXPECT_NE(outcome.err.find("to go on with"), std::string::npos) << outcome.err;
+    EXPECT_FALSE(fs::exists(fresh("nowhere")));
+  }
+}
+
 TEST_F(ResumeTest, ADamagedCheckpointIsRefused) {
   const std::string out = fresh("damaged");
   fs::copy(undisturbed, out);
