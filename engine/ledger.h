@@ -7,12 +7,9 @@
 #include <set>
 #include <string>
 #include <string_view>
-#include <utility>
 #include <vector>
 
 namespace microtome {
-
-using ScopeKey = std::pair<std::string_view, Pass>;  // Scope's, in an order
 
 struct Spent {
   double sum_ns = 0;    // of the pieces of work, however many ran side by side

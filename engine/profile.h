@@ -3,8 +3,10 @@
 
 #include <array>
 #include <cstdint>
+#include <map>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace microtome {
@@ -20,6 +22,8 @@ struct Scope {
   Pass pass = Pass::forward;
   bool operator==(const Scope&) const = default;
 };
+
+using ScopeKey = std::pair<std::string_view, Pass>;  // Scope's, in an order
 
 /// One piece of work.
 struct Activity {
@@ -54,6 +58,18 @@ class Trace {
   virtual ~Trace() = default;
   virtual void start() = 0;     // waits until the device is idle
   virtual Recorded stop() = 0;  // likewise
+};
+
+/// Reads hardware counters by row and pass. A device has few registers to count in, so that the same step is taken again and
+/// again, op by op, between start() and stop(). No trace may be there at the same time; it must not outlive the backend.
+class Counters {
+ public:
+  virtual ~Counters() = default;
+  virtual int steps() const = 0;  // that all of it takes; known after the first, 1 before
+  virtual void start() = 0;       // of a step; waits until the device is idle
+  virtual void stop() = 0;        // likewise
+  /// When all steps are done: of one, for each counter in the order asked for. NaN where nothing was counted.
+  virtual std::map<ScopeKey, std::vector<double>> values() const = 0;
 };
 
 /// For devices whose work is done when a call returns: the time between enter() and leave().

@@ -23,7 +23,7 @@ namespace {
 
 struct ProfileSettings : TrainingSettings {
   int steps = 20, warm_up = 8, top = 20;
-  std::string out, explain, print_ncu;
+  std::string out, explain, print_ncu, counters;
   bool json = false, print_nsys = false;
 };
 
@@ -51,6 +51,11 @@ Arguments declare(ProfileSettings& s) {
   arguments.add({.name = "top", .help = "lines of the tables that are sorted by seconds"}, s.top, {1, 10'000});
   arguments.add({.name = "explain", .placeholder = "ROW", .help = "print what is known of one row instead of the tables"},
                 s.explain);
+  arguments.add({.name = "counters",
+                 .placeholder = "NAME,NAME",
+                 .help = "hardware counters to read by row and pass, on a GPU: dram, l2, tensor, sm, occupancy, or names of "
+                         "Nsight Compute's"},
+                s.counters);
   arguments.add(
       {.name = "out",
        .letter = 'o',
@@ -155,7 +160,8 @@ void write_files(const Profile& profile, const Measurement& measured, const RunF
   folder.write("profile.json", to_text(to_json(profile)));
 }
 
-int run(const ProfileSettings& s, const Network& network, const RunFolder& folder, Terminal& terminal) {
+int run(const ProfileSettings& s, const Network& network, const std::vector<Counter>& counters, const RunFolder& folder,
+        Terminal& terminal) {
   const std::unique_ptr<Backend> backend = open_backend(s, terminal);
   Job job(s, network, *backend, Splits{.train = true, .valid = true}, terminal);
   require_trainable(job.data, job.options);
@@ -173,6 +179,13 @@ int run(const ProfileSettings& s, const Network& network, const RunFolder& folde
   const Roofs roofs = measure_roofs(*backend);
   Measurement measured = measure(job.model, data, job.options, sampling, folder.path(),
                                  [&](int done, int of) { terminal.progress("profiling", done, of, "steps"); });
+  if (!counters.empty()) {
+    std::vector<std::string> metrics;
+    for (const Counter& c : counters) metrics.push_back(c.metric);
+    measure_counters(
+        job.model, data, job.options, metrics, [&](int done, int of) { terminal.progress("counting", done, of, "steps"); },
+        measured);
+  }
   terminal.clear_progress();
   for (const char* file : {"best.weights.h5", "last.checkpoint"}) std::filesystem::remove(folder / file);
   measured.roofs = roofs;
@@ -193,7 +206,7 @@ int run(const ProfileSettings& s, const Network& network, const RunFolder& folde
                    {"features", s.mode == "full" ? Json() : Json(job.options.keep_features ? "kept" : "recomputed")},
                    {"features_seconds", features}};
   const Program& program = job.model.program(Mode::train, batch, job.options.keep_features ? Part::head : Part::whole);
-  const Profile profile = make_profile(measured, job.model, program, sampling, epoch, about);
+  const Profile profile = make_profile(measured, job.model, program, sampling, epoch, counters, about);
   write_files(profile, measured, folder);
   fmt::print("{}", s.json              ? to_text(to_json(profile))
                    : s.explain.empty() ? to_text(profile, s.top)
@@ -214,6 +227,7 @@ int profile(int argc, char** argv) {
   s.net = network.name;
   for (const std::string& row : {s.explain, s.print_ncu})
     if (!row.empty()) require_row(network, row);
+  const std::vector<Counter> counters = s.counters.empty() ? std::vector<Counter>() : counters_named(s.counters);
   if (s.print_nsys) return print_nsys(s, this_command(argc, argv));
   if (!s.print_ncu.empty()) return print_ncu(s, this_command(argc, argv));
   require_consistent(s, network);
@@ -222,7 +236,7 @@ int profile(int argc, char** argv) {
   Terminal terminal(s.verbosity());
   const RunFolder folder(s.out);
   require_free(folder);
-  return run(s, network, folder, terminal);
+  return run(s, network, counters, folder, terminal);
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <limits>
 
 namespace microtome {
 namespace {
@@ -104,6 +105,26 @@ class Sampler final : public FitObserver {
   Clock::time_point start_;
 };
 
+/// Whole steps, from one's end to the next's; an epoch's first is not counted.
+class CounterSampler final : public FitObserver {
+ public:
+  CounterSampler(Counters& counters, const std::function<void(int, int)>& progress)
+      : counters_(counters), progress_(progress) {}
+
+  void batch_end(int, int batch, int batches) override {
+    if (counting_) counters_.stop(), progress_(++done_, counters_.steps());
+    counting_ = batch < batches && !stop_requested();
+    if (counting_) counters_.start();
+  }
+  bool stop_requested() override { return done_ > 0 && done_ == counters_.steps(); }
+
+ private:
+  Counters& counters_;
+  const std::function<void(int, int)>& progress_;
+  bool counting_ = false;
+  int done_ = 0;
+};
+
 Images shortened(const Images& images, int count) {
   const int have = images.shape.n;
   const auto bytes = static_cast<std::size_t>(images.shape.count() / have);
@@ -157,6 +178,26 @@ Measurement measure(Model& model, const Dataset& data, const FitOptions& options
   Sampler sampler(model, sampling, folder, progress, measurement);
   measurement.features_seconds = fit(model, data, options, sampler).features_seconds;
   return measurement;
+}
+
+void measure_counters(Model& model, const Dataset& data, FitOptions options, const std::vector<std::string>& metrics,
+                      const std::function<void(int done, int of)>& progress, Measurement& measurement) {
+  const auto note = [&](const std::string& why) {
+    measurement.note += fmt::format("{}no counters: {}", measurement.note.empty() ? "" : "; ", why);
+  };
+  std::string why;
+  const std::unique_ptr<Counters> counters = model.backend().counters(metrics, why);
+  if (!counters) return note(why);
+  options.record = false;  // a recorded step is one call
+  options.first_epoch = 0, options.epochs = std::numeric_limits<int>::max();
+  CounterSampler sampler(*counters, progress);
+  try {
+    fit(model, data, options, sampler);
+    measurement.counted = counters->values();
+  } catch (const Error& error) {
+    if (error.code() != ExitCode::machine) throw;
+    note(error.what());
+  }
 }
 
 Roofs measure_roofs(Backend& backend) {

@@ -34,10 +34,11 @@ struct Measurement {
   std::map<std::string, KernelSpent> kernels;  // of all traced steps
   int unfinished = 0;
   std::uint64_t dropped = 0;
-  std::string note;                // Recorded's
-  std::vector<Recorded> examples;  // steps
-  EpochLedger epoch;               // of the short run
-  double features_seconds = 0;     // of a frozen base, kept
+  std::string note;                                 // Recorded's
+  std::vector<Recorded> examples;                   // steps
+  std::map<ScopeKey, std::vector<double>> counted;  // of a step, by counter: see measure_counters()
+  EpochLedger epoch;                                // of the short run
+  double features_seconds = 0;                      // of a frozen base, kept
   Roofs roofs;
 };
 
@@ -49,6 +50,11 @@ Dataset shortened(const Dataset& data, int train_images, int valid_images);
 /// saves.
 Measurement measure(Model& model, const Dataset& data, const FitOptions& options, const Sampling& sampling,
                     const std::filesystem::path& folder, const std::function<void(int done, int of)>& progress);
+
+/// Reads counters, by the vendor's names, into `measurement.counted`, or says in its note why it cannot, and what cures it.
+/// Trains on, op by op. Throws Error(ExitCode::usage) for a counter that the device does not have.
+void measure_counters(Model& model, const Dataset& data, FitOptions options, const std::vector<std::string>& metrics,
+                      const std::function<void(int done, int of)>& progress, Measurement& measurement);
 
 Roofs measure_roofs(Backend& backend);
 

@@ -224,6 +224,21 @@ std::string layers_section(const Profile& p) {
          "blank.</p></section>\n";
 }
 
+std::string counters_section(const Profile& p) {
+  if (p.counters.empty()) return "";
+  std::vector<LayerLine> lines = by_time(p);
+  lines.resize(std::min<std::size_t>(lines.size(), 30));
+  std::string html =
+      "<section><h2>Counters of a step</h2><table class=\"wide\"><tr><th>row and pass</th><th>ms a step</th><th>MB (A)</th>";
+  for (const Counter& c : p.counters) html += fmt::format("<th title=\"{}\">{}</th>", escape(c.metric), escape(heading(c)));
+  for (const LayerLine& l : lines) {
+    html += "</tr>\n<tr>" + cell(l.row.empty() ? std::string(name(l.pass)) : fmt::format("{} {}", l.row, name(l.pass))) +
+            number(l.ns * 1e-6, 3) + number(l.cost.bytes * 1e-6, 1);
+    for (const std::optional<double>& value : l.counted) html += cell(value ? fmt::format("{:.1f}", *value) : "");
+  }
+  return html + "</tr></table><p class=\"soft\">Counted by the device, in steps that ran op by op.</p></section>\n";
+}
+
 std::string kernels_section(const Profile& p) {
   if (p.kernels.empty()) return "";
   std::string html =
@@ -324,7 +339,7 @@ std::string to_html(const Profile& p) {
   const std::string roofline = roofline_script(p);
   if (!roofline.empty()) html += plot_section("Roofline", roofline);
   html += plot_section("Memory over a step", memory_script(p)) + "</div>\n";
-  if (!p.layers.empty()) html += layers_section(p) + kernels_section(p);
+  if (!p.layers.empty()) html += layers_section(p) + counters_section(p) + kernels_section(p);
   if (!p.layers.empty()) html += kinds_section(p) + rows_section(p);
   html += plans_section(p) + facts_section("Machine and method", facts);
   html +=

@@ -101,6 +101,10 @@ void add_layers(Profile& profile, const Measurement& measured, const Model& mode
       line.compute_bound = compute > memory;
       line.bound_ns = 1e9 * std::max(compute, memory);
     }
+    line.counted.resize(profile.counters.size());
+    if (const auto found = measured.counted.find(key); found != measured.counted.end())
+      for (std::size_t i = 0; i < line.counted.size(); ++i)
+        if (const double value = found->second[i]; std::isfinite(value)) line.counted[i] = profile.counters[i].scale * value;
     profile.layers.push_back(std::move(line));
   }
 }
@@ -316,6 +320,25 @@ std::string savings_text(const Profile& p, int top) {
   return text;
 }
 
+std::string counters_text(const Profile& p, int top) {
+  if (p.counters.empty()) return "";
+  std::vector<LayerLine> lines = by_time(p);
+  lines.resize(std::min<std::size_t>(lines.size(), static_cast<std::size_t>(top)));
+  std::size_t width = 12;
+  for (const LayerLine& l : lines) width = std::max(width, where(l).size());
+  std::string text =
+      fmt::format("\nCOUNTERS of a step, op by op, by time (A: analytic, at least; all else counted)\n{:<{}}{:>10}{:>10}",
+                  "row and pass", width, "ms a step", "MB (A)");
+  const auto column = [](const Counter& c) { return std::max<std::size_t>(14, heading(c).size() + 2); };
+  for (const Counter& c : p.counters) text += fmt::format("{:>{}}", heading(c), column(c));
+  for (const LayerLine& l : lines) {
+    text += fmt::format("\n{:<{}}{:>10.3f}{:>10}", where(l), width, l.ns * 1e-6, known(l.cost.bytes * 1e-6, 1));
+    for (std::size_t i = 0; i < p.counters.size(); ++i)
+      text += fmt::format("{:>{}}", l.counted[i] ? fmt::format("{:.1f}", *l.counted[i]) : "", column(p.counters[i]));
+  }
+  return text + "\n";
+}
+
 std::string kernels_text(const Profile& p, int top) {
   if (p.kernels.empty()) return "";
   std::string text = fmt::format("\n{:<64}{:>11}{:>8}{:>9}{:>9}{:>6}{:>9}{:>8}  {:<20}{}\n", "KERNELS", "s an epoch", "%",
@@ -391,6 +414,9 @@ std::string advice_text(const Profile& p) {
 
 Json json_of(const LayerLine& l, const Profile& p) {
   const auto number = [](double value) { return value > 0 ? Json(value) : Json(nullptr); };
+  Json counted = Json::object();
+  for (std::size_t i = 0; i < l.counted.size(); ++i)
+    counted[p.counters[i].name] = l.counted[i] ? Json(*l.counted[i] / p.counters[i].scale) : Json(nullptr);
   return {{"row", l.row},
           {"kind", l.kind},
           {"pass", name(l.pass)},
@@ -405,6 +431,7 @@ Json json_of(const LayerLine& l, const Profile& p) {
           {"bound", l.bound_ns > 0 ? Json(l.compute_bound ? "product" : "copy") : Json(nullptr)},
           {"bound_ns_per_step", number(l.bound_ns)},
           {"save_seconds_per_epoch", l.bound_ns > 0 ? Json(p.seconds(l.saving_ns())) : Json(nullptr)},
+          {"counters", counted},
           {"traced_samples_ns", l.samples_ns}};
 }
 
@@ -417,7 +444,7 @@ std::string csv_cell(std::string_view text) {
 }  // namespace
 
 Profile make_profile(const Measurement& measured, const Model& model, const Program& program, const Sampling& sampling,
-                     const Epoch& epoch, Json run) {
+                     const Epoch& epoch, const std::vector<Counter>& counters, Json run) {
   const Device device = model.backend().device();
   Profile p{.run = std::move(run),
             .device = {{"name", device.name},
@@ -433,6 +460,7 @@ Profile make_profile(const Measurement& measured, const Model& model, const Prog
             .dropped = measured.dropped,
             .unfinished = measured.unfinished,
             .note = measured.note,
+            .counters = measured.counted.empty() ? std::vector<Counter>() : counters,
             .plans = program.kernels(),
             .memory = program.memory()};
   for (const Row& row : model.graph().rows()) p.rows.push_back(row.name);
@@ -454,6 +482,12 @@ std::vector<LayerLine> by_saving(const Profile& profile) {
   std::stable_sort(lines.begin(), lines.end(), [](const LayerLine& a, const LayerLine& b) {
     return a.saving_ns() != b.saving_ns() ? a.saving_ns() > b.saving_ns() : a.ns > b.ns;
   });
+  return lines;
+}
+
+std::vector<LayerLine> by_time(const Profile& profile) {
+  std::vector<LayerLine> lines = profile.layers;
+  std::stable_sort(lines.begin(), lines.end(), [](const LayerLine& a, const LayerLine& b) { return a.ns > b.ns; });
   return lines;
 }
 
@@ -484,7 +518,8 @@ std::vector<std::size_t> memory_over_step(const ProgramMemory& memory) {
 
 std::string to_text(const Profile& p, int top) {
   std::string text = header_text(p) + ledger_text(p);
-  if (!p.layers.empty()) text += kinds_text(p) + rows_text(p) + savings_text(p, top) + kernels_text(p, top);
+  if (!p.layers.empty())
+    text += kinds_text(p) + rows_text(p) + savings_text(p, top) + counters_text(p, top) + kernels_text(p, top);
   return text + memory_text(p, std::min(top, 8)) + plans_text(p) + advice_text(p);
 }
 
@@ -502,6 +537,11 @@ std::string explain(const Profile& p, std::string_view row) {
     if (l.row == row)
       text += fmt::format("{:<{}}{:>10.3f} ms a step, 95% interval {:.3f} to {:.3f}\n", name(l.pass), width, l.ns * 1e-6,
                           l.low_ns * 1e-6, l.high_ns * 1e-6);
+  for (const LayerLine& l : p.layers)
+    for (std::size_t i = 0; l.row == row && i < l.counted.size(); ++i)
+      if (l.counted[i])
+        text += fmt::format("{:<{}}{:>10.3f} {}, {}\n", name(l.pass), width, *l.counted[i], p.counters[i].unit,
+                            p.counters[i].metric);
   for (const PlannedKernel& k : p.plans)
     if (p.rows[static_cast<std::size_t>(k.row)] == row) text += fmt::format("\nplan     {}\n", k.implementation);
   for (const ProgramMemory::Life& l : p.memory.lives)
@@ -536,6 +576,8 @@ Json to_json(const Profile& p) {
                               {"seconds", l.seconds},
                               {"share", l.seconds / p.epoch_seconds},
                               {"us_per_image", l.seconds / p.epoch.images * 1e6}});
+  json["counters"] = Json::array();
+  for (const Counter& c : p.counters) json["counters"].push_back({{"name", c.name}, {"metric", c.metric}});
   json["layers"] = Json::array();
   for (const LayerLine& l : p.layers) json["layers"].push_back(json_of(l, p));
   json["kernels"] = Json::array();
@@ -569,12 +611,18 @@ Json to_json(const Profile& p) {
 std::string layers_csv(const Profile& p) {
   std::string csv =
       "row,kind,pass,ns_per_step,low_ns,high_ns,seconds_per_epoch,calls_per_step,pieces_per_step,analytic_flop,analytic_bytes,"
-      "bound,save_seconds_per_epoch\n";
-  for (const LayerLine& l : p.layers)
-    csv += fmt::format("{},{},{},{:.9g},{:.9g},{:.9g},{:.9g},{},{:.9g},{},{},{},{}\n", l.row, l.kind, name(l.pass), l.ns,
+      "bound,save_seconds_per_epoch";
+  for (const Counter& c : p.counters) csv += "," + c.metric;
+  csv += "\n";
+  for (const LayerLine& l : p.layers) {
+    csv += fmt::format("{},{},{},{:.9g},{:.9g},{:.9g},{:.9g},{},{:.9g},{},{},{},{}", l.row, l.kind, name(l.pass), l.ns,
                        l.low_ns, l.high_ns, p.seconds(l.ns), known(l.calls, 0), l.pieces, known(l.cost.flop, 0),
                        known(l.cost.bytes, 0), l.bound_ns > 0 ? (l.compute_bound ? "product" : "copy") : "",
                        l.bound_ns > 0 ? fmt::format("{:.9g}", p.seconds(l.saving_ns())) : "");
+    for (std::size_t i = 0; i < p.counters.size(); ++i)
+      csv += l.counted[i] ? fmt::format(",{:.9g}", *l.counted[i] / p.counters[i].scale) : ",";
+    csv += "\n";
+  }
   return csv;
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "engine/cost.h"
+#include "tools/counters.h"
 #include "tools/profile_measure.h"
 #include "tools/run_folder.h"
 
@@ -35,7 +36,8 @@ struct LayerLine {
   Cost cost;                               // none where it says zero
   double bound_ns = 0;                     // what the cost takes at the roofs; 0 where these are not known
   bool compute_bound = false;
-  std::vector<double> samples_ns;  // as traced
+  std::vector<double> samples_ns;              // as traced
+  std::vector<std::optional<double>> counted;  // by the profile's counters, in their units
 
   double of_bound() const { return ns > 0 ? bound_ns / ns : 0; }
   double saving_ns() const { return bound_ns > 0 ? std::max(0.0, ns - bound_ns) : 0; }
@@ -67,6 +69,7 @@ struct Profile {
   std::string note;
   std::vector<LedgerLine> ledger;  // sums to epoch_seconds
   double epoch_seconds = 0;
+  std::vector<Counter> counters;  // that were read
   std::vector<LayerLine> layers;  // in the network's order
   std::vector<std::string> rows;  // all of the network's
   std::vector<KernelLine> kernels;
@@ -77,11 +80,12 @@ struct Profile {
   double seconds(double step_ns) const { return step_ns * 1e-9 * epoch.steps; }
 };
 
-/// `program`: of a training step.
+/// `program`: of a training step; `counters`: that `measured` was asked for.
 Profile make_profile(const Measurement& measured, const Model& model, const Program& program, const Sampling& sampling,
-                     const Epoch& epoch, Json run);
+                     const Epoch& epoch, const std::vector<Counter>& counters, Json run);
 
 std::vector<LayerLine> by_saving(const Profile& profile);  // the largest first
+std::vector<LayerLine> by_time(const Profile& profile);    // likewise
 
 /// A kind of row with all its passes.
 struct KindLine {

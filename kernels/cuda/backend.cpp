@@ -3,6 +3,7 @@
 
 #include "kernels/cuda/context.h"
 #include "kernels/cuda/conv.h"
+#include "kernels/cuda/counters.h"
 #include "kernels/cuda/dense.h"
 #include "kernels/cuda/nvtx.h"
 #include "kernels/cuda/ops.h"
@@ -122,13 +123,16 @@ class CudaBackend final : public Backend {
 
   void enter(const Scope& scope) override {
     push_range(scope);
-    if (trace_) trace_->enter(scope);
+    if (listener_) listener_->enter(scope);
   }
   void leave() override {
-    if (trace_) trace_->leave();
+    if (listener_) listener_->leave();
     pop_range();
   }
-  std::unique_ptr<Trace> trace() override { return make_trace(trace_); }
+  std::unique_ptr<Trace> trace() override { return make_trace(listener_); }
+  std::unique_ptr<Counters> counters(const std::vector<std::string>& metrics, std::string& why) override {
+    return make_counters(listener_, metrics, why);
+  }
 
   std::unique_ptr<Recording> record(std::function<void()> step) override {
     return std::make_unique<GraphRecording>(context_, plans_, step);
@@ -183,7 +187,7 @@ class CudaBackend final : public Backend {
   Context context_;
   Plans plans_;
   CublasHandle cublas_;
-  CudaTrace* trace_ = nullptr;
+  ScopeListener* listener_ = nullptr;
 };
 
 }  // namespace

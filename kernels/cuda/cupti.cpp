@@ -19,21 +19,22 @@ void* open_library(std::string& why) {
 
 }  // namespace
 
+void* find_in_cupti(const char* function, std::string& why) {
+  static void* library = nullptr;  // never closed: it has threads of its own
+  if (library == nullptr) library = open_library(why);
+  if (library == nullptr) return nullptr;
+  void* found = dlsym(library, function);
+  if (found == nullptr) why = fmt::format("CUPTI's library lacks {}: use that of a later CUDA", function);
+  return found;
+}
+
 const Cupti* find_cupti(std::string& why) {
   static Cupti table;
-  static void* library = nullptr;  // never closed: it has threads of its own
-  if (library != nullptr) return &table;
-  void* opened = open_library(why);
-  if (opened == nullptr) return nullptr;
-#define FIND(function)                                                                   \
-  table.function = reinterpret_cast<decltype(table.function)>(dlsym(opened, #function)); \
-  if (table.function == nullptr) {                                                       \
-    why = "CUPTI's library lacks " #function ": use that of CUDA 12.4 or later";         \
-    return nullptr;                                                                      \
-  }
+#define FIND(function)                                                                                                       \
+  if (table.function == nullptr) table.function = reinterpret_cast<decltype(table.function)>(find_in_cupti(#function, why)); \
+  if (table.function == nullptr) return nullptr;
   CUPTI_FUNCTIONS(FIND)
 #undef FIND
-  library = opened;
   return &table;
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cupti.h>
+#include <fmt/format.h>
 
 #include <string>
 
@@ -22,6 +23,22 @@ struct Cupti {
 
 /// Null with the reason in `why` where there is no such library.
 const Cupti* find_cupti(std::string& why);
+
+/// With what cures it, where something does.
+inline std::string reason(decltype(&::cuptiGetResultString) text_of, CUptiResult status) {
+  if (status == CUPTI_ERROR_MULTIPLE_SUBSCRIBERS_NOT_SUPPORTED)
+    return "another profiler has this process: rows and passes are ranges of the NVTX domain microtome there, around steps "
+           "that are not recorded (--graph off); to have them here, run without it";
+  if (status == CUPTI_ERROR_INSUFFICIENT_PRIVILEGES)
+    return "the driver lets no one but administrators profile: run as root, or load it with "
+           "NVreg_RestrictProfilingToAdminUsers=0";
+  const char* what = nullptr;
+  static_cast<void>(text_of(status, &what));
+  return fmt::format("CUPTI refuses: {}", what != nullptr ? what : "an error without a name");
+}
+
+/// A function of the library beyond those; null where that is too old for it.
+void* find_in_cupti(const char* function, std::string& why);
 
 /// The records' layouts that CUDA 12.4 has. Later ones only append to them, so that every CUPTI since writes these.
 using KernelRecord = CUpti_ActivityKernel9;

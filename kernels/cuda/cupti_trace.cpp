@@ -122,22 +122,9 @@ Collected::Record transfer(Activity::Kind kind, const char* name, const R& r) {
       .node = {r.graphNodeId, r.graphId}};
 }
 
-/// What cures it, where something does.
-std::string reason(const Cupti& cupti, CUptiResult status) {
-  if (status == CUPTI_ERROR_MULTIPLE_SUBSCRIBERS_NOT_SUPPORTED)
-    return "another profiler has this process: rows and passes are ranges of the NVTX domain microtome there, around steps "
-           "that are not recorded (--graph off); to have them here, run without it";
-  if (status == CUPTI_ERROR_INSUFFICIENT_PRIVILEGES)
-    return "the driver lets no one but administrators trace: run as root, or load it with "
-           "NVreg_RestrictProfilingToAdminUsers=0";
-  const char* what = nullptr;
-  static_cast<void>(cupti.cuptiGetResultString(status, &what));
-  return fmt::format("CUPTI refuses: {}", what != nullptr ? what : "an error without a name");
-}
-
 class CuptiTrace final : public CudaTrace {
  public:
-  CuptiTrace(CudaTrace*& slot, const Cupti& cupti) : slot_(slot), cupti_(cupti) {}
+  CuptiTrace(ScopeListener*& slot, const Cupti& cupti) : slot_(slot), cupti_(cupti) {}
   ~CuptiTrace() override {
     if (subscriber_ == nullptr) return;
     disable();
@@ -173,7 +160,7 @@ class CuptiTrace final : public CudaTrace {
     for (const Buffers::Filled& earlier : Buffers::all().filled()) Buffers::all().reuse(earlier);
     static_cast<void>(dropped());
     const CUptiResult status = enable();
-    note_ = status == CUPTI_SUCCESS ? "" : reason(cupti_, status);
+    note_ = status == CUPTI_SUCCESS ? "" : reason(cupti_.cuptiGetResultString, status);
     on_ = true;
     start_ns_ = now();
   }
@@ -283,7 +270,7 @@ class CuptiTrace final : public CudaTrace {
     }
   }
 
-  CudaTrace*& slot_;
+  ScopeListener*& slot_;
   const Cupti& cupti_;
   CUpti_SubscriberHandle subscriber_ = nullptr;
   bool on_ = false;
@@ -301,13 +288,13 @@ class CuptiTrace final : public CudaTrace {
 
 }  // namespace
 
-std::unique_ptr<CudaTrace> make_cupti_trace(CudaTrace*& slot, std::string& why) {
+std::unique_ptr<CudaTrace> make_cupti_trace(ScopeListener*& slot, std::string& why) {
   const Cupti* cupti = find_cupti(why);
   if (cupti == nullptr) return nullptr;
   auto trace = std::make_unique<CuptiTrace>(slot, *cupti);
   const CUptiResult status = trace->open();
   if (status == CUPTI_SUCCESS) return trace;
-  why = reason(*cupti, status);
+  why = reason(cupti->cuptiGetResultString, status);
   return nullptr;
 }
 

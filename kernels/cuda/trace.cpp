@@ -14,7 +14,7 @@ namespace {
 /// For a profiler outside: `nsys profile -c cudaProfilerApi` keeps what is between start and stop.
 class Bracket final : public CudaTrace {
  public:
-  Bracket(CudaTrace*& slot, std::string why) : slot_(slot), why_(std::move(why)) { slot_ = this; }
+  Bracket(ScopeListener*& slot, std::string why) : slot_(slot), why_(std::move(why)) { slot_ = this; }
   ~Bracket() override { slot_ = nullptr; }
 
   void start() override {
@@ -37,14 +37,14 @@ class Bracket final : public CudaTrace {
     return std::chrono::duration_cast<nanoseconds>(std::chrono::steady_clock::now().time_since_epoch()).count();
   }
 
-  CudaTrace*& slot_;
+  ScopeListener*& slot_;
   std::string why_;
   std::int64_t start_ns_ = 0;
 };
 
 }  // namespace
 
-std::unique_ptr<CudaTrace> make_trace(CudaTrace*& slot) {
+std::unique_ptr<CudaTrace> make_trace(ScopeListener*& slot) {
   std::string why;
   if (auto trace = make_cupti_trace(slot, why)) return trace;
   return std::make_unique<Bracket>(slot, std::move(why));

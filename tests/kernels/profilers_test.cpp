@@ -1,6 +1,8 @@
 // What profilers hear of us, and that CUPTI's library has what we ask of it: with the vendor's own headers and libraries, on
 // any machine that has the toolkit.
+#include "engine/check.h"
 #include "kernels/cuda/cupti.h"
+#include "kernels/cuda/cupti_counters.h"
 #include "kernels/cuda/nvtx.h"
 
 #include <gtest/gtest.h>
@@ -81,6 +83,65 @@ TEST(CuptiTest, TheToolkitsLibraryHasEveryFunction) {
   EXPECT_EQ(cupti->cuptiGetResultString(CUPTI_ERROR_MULTIPLE_SUBSCRIBERS_NOT_SUPPORTED, &text), CUPTI_SUCCESS);
   EXPECT_STREQ(text, "CUPTI_ERROR_MULTIPLE_SUBSCRIBERS_NOT_SUPPORTED");
 }
+
+#ifdef HAS_RANGE_PROFILER
+
+struct CounterPlanTest : testing::TestWithParam<const char*> {
+  void SetUp() override {
+    std::string why;
+    cupti = find_counter_functions(why);
+    ASSERT_NE(cupti, nullptr) << why;
+  }
+  const CounterFunctions* cupti = nullptr;
+};
+
+TEST_P(CounterPlanTest, TheChipHasWhatWeNameAndCountsMostOfItAtOnce) {
+  const std::vector<std::string> most{"dram__bytes.sum", "lts__t_bytes.sum",
+                                      "sm__pipe_tensor_cycles_active.avg.pct_of_peak_sustained_elapsed",
+                                      "sm__warps_active.avg.pct_of_peak_sustained_active", "gpu__time_duration.sum"};
+  const CounterPlan plan(*cupti, GetParam(), most);
+  EXPECT_EQ(plan.passes(), 1);
+  EXPECT_GT(plan.image().size(), 0u);
+  ASSERT_EQ(plan.metrics().size(), most.size());
+  EXPECT_EQ(plan.metrics()[0], most[0]);
+  std::vector<std::string> all = most;
+  all.push_back("sm__throughput.avg.pct_of_peak_sustained_elapsed");
+  EXPECT_GT(CounterPlan(*cupti, GetParam(), all).passes(), 1);
+}
+
+TEST_P(CounterPlanTest, AnUnknownCounterIsNamedWithWhatWasMeant) {
+  const auto refused = [&](const std::string& metric) -> std::string {
+    try {
+      CounterPlan(*cupti, GetParam(), {"dram__bytes.sum", metric});
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ExitCode::usage) << error.what();
+      EXPECT_NE(std::string(error.what()).find(metric), std::string::npos) << error.what();
+      return error.report().expected;
+    }
+    ADD_FAILURE() << metric << " was taken";
+    return "";
+  };
+  EXPECT_EQ(refused("dram__bytse.sum"), "did you mean dram__bytes.sum?");
+  EXPECT_EQ(refused("dram__bytes"), "did you mean dram__bytes.sum?");
+  EXPECT_EQ(refused("qqq__xx.sum"), "");
+}
+
+INSTANTIATE_TEST_SUITE_P(Chips, CounterPlanTest, testing::Values("GV100", "TU102", "GA100", "GH100", "GB100"),
+                         [](const auto& info) { return std::string(info.param); });
+
+TEST(CounterPlanOfNoChip, SaysSo) {
+  std::string why;
+  const CounterFunctions* cupti = find_counter_functions(why);
+  ASSERT_NE(cupti, nullptr) << why;
+  try {
+    CounterPlan(*cupti, "GX999", {"dram__bytes.sum"});
+    ADD_FAILURE() << "taken";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ExitCode::machine);
+  }
+}
+
+#endif
 
 }  // namespace
 }  // namespace microtome::cuda

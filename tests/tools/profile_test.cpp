@@ -169,6 +169,14 @@ TEST_F(ProfileProgramTest, ExplainShowsOneRowInFull) {
     EXPECT_TRUE(contains(outcome.out, part)) << part << " in\n" << outcome.out;
 }
 
+TEST_F(ProfileProgramTest, WhereNoCountersAreTheProfileSaysSoAndStands) {
+  const Ended outcome =
+      profile_b6({"-b", "4", "--steps", "2", "--warm-up", "1", "--counters", "dram", "--out", fresh("uncounted")});
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  EXPECT_TRUE(contains(outcome.err, "note: no counters: counters are read on a GPU")) << outcome.err;
+  EXPECT_TRUE(contains(outcome.out, "note     no counters") && contains(outcome.out, "LAYERS by")) << outcome.out;
+}
+
 TEST_F(ProfileProgramTest, TransferIsMeasuredOnKeptFeatures) {
   const Ended outcome = run({"profile", "--net", "mobilenet", "--data", data, "--device", "cpu", "-b", "4", "--mode",
                              "transfer", "--steps", "2", "--warm-up", "1", "--json", "--out", fresh("transfer")});
@@ -186,6 +194,13 @@ TEST_F(ProfileProgramTest, MistakesAreToldBeforeAnythingRuns) {
   const Ended row = profile_b6({"--explain", "conv2d_33"});
   EXPECT_EQ(row.code, 2);
   EXPECT_TRUE(contains(row.err, "b6 has no row \"conv2d_33\"") && contains(row.err, "did you mean conv2d_3?")) << row.err;
+  const Ended counter = profile_b6({"--counters", "dram,tensors"});
+  EXPECT_EQ(counter.code, 2);
+  EXPECT_TRUE(contains(counter.err, "there is no counter \"tensors\"") && contains(counter.err, "did you mean tensor?"))
+      << counter.err;
+  const std::string refused = fresh("refused");
+  EXPECT_EQ(profile_b6({"-b", "100", "--out", refused}).code, 2) << "more than there are images";
+  EXPECT_FALSE(fs::exists(refused)) << "it leaves no folder";
   const Ended missing = run({"profile", "--net", "b6", "--data", fresh("nothing")});
   EXPECT_EQ(missing.code, 3) << missing.err;
   const Ended again = profile_b6({"--out", out});

@@ -66,7 +66,7 @@ struct TraceTest : testing::Test {
                    "adam  update"};
 
   Watched device;
-  CudaTrace* slot = nullptr;
+  ScopeListener* slot = nullptr;
   std::unique_ptr<CudaTrace> made;
 };
 
