@@ -21,18 +21,19 @@ Stages:
   memcheck   the ops' tests under compute-sanitizer: accesses out of bounds                        [compute-sanitizer]
   racecheck  the same: races in shared memory                                                      [compute-sanitizer]
   gaps       the share of a step in which no kernel runs                                           [Python, nsys]
+  profile    the share of kernels' time that `profile` names by row and pass, counters, and steps foretold by `bench` [Python]
   peers      images/s and memory beside PyTorch, the share of the floors; hours   [Python with torch, torchvision, timm, h5py]
 Options:
   --tree DIR        a build tree or a packed folder [default: the folder above this script if packed, else its build/]
   --only A,B        these stages; --skip A,B all others
-  --python PYTHON   the interpreter of parity, gaps and peers [default python3]
+  --python PYTHON   the interpreter of parity, gaps, profile and peers [default python3]
   --out DIR         logs, results and summary.txt [default gpu-<date>]
   --device DEVICE   cuda:0, or cpu to try the stages themselves [default cuda:0; CUDA_VISIBLE_DEVICES chooses another GPU]
-  --networks A,B    of golden, parity, gaps and peers [default all twelve]
+  --networks A,B    of golden, parity, gaps, profile and peers [default all twelve]
   --batches A,B     of peers [default 32,256]
   --rounds N        of peers [default 3]
   --filter GLOB     of the tests under compute-sanitizer, as GoogleTest takes it [default: f32 and bf16, vendors' ops few]
-  --limit SECONDS   for every stage [default: 1200, kernels, sanitizers and gaps 3600, peers 6 hours]
+  --limit SECONDS   for every stage [default: 1200, kernels, sanitizers, gaps and profile 3600, peers 6 hours]
 
 Libraries: cuDNN 9 and cuBLASLt are found where the loader looks. Where they come from Python packages, add their folders:
     export LD_LIBRARY_PATH=$(echo SITE-PACKAGES/nvidia/*/lib | tr ' ' ':')
@@ -48,7 +49,7 @@ die() {
   exit "${2:-2}"
 }
 
-all_stages=(tests golden parity kernels memcheck racecheck gaps peers)
+all_stages=(tests golden parity kernels memcheck racecheck gaps profile peers)
 tree='' only='' skip='' python=python3 out='' device=cuda:0 networks='' batches='' rounds=3 limit='' pack=''
 filter='*cuda0_f32:*cuda0_bf16-*/ConvTest.CasesOf*:*/ConvTest.Random*:*/DenseTest.CasesOf*'
 while [ $# -gt 0 ]; do
@@ -72,7 +73,7 @@ for stage in ${only//,/ } ${skip//,/ }; do
   [[ " ${all_stages[*]} " == *" $stage "* ]] || die "no stage $stage; there are ${all_stages[*]}"
 done
 
-programs=(tools/train tools/synthesize tools/describe bench/bench tests/kernels/kernels_tests tests/nets/nets_tests)
+programs=(tools/train tools/profile tools/synthesize tools/describe bench/bench tests/kernels/kernels_tests tests/nets/nets_tests)
 
 # What every Linux has, and what comes with the driver or with CUDA, stays behind. The rest is seen by our programs alone, each
 # started by a script in its place: Python has libraries of its own under the same names.
@@ -94,7 +95,7 @@ SCRIPT
   ldd "${programs[@]/#/$tree/}" | awk '$3 ~ /^\// {print $3}' | sort -u |
     grep -vE '/(lib(c|m|dl|rt|pthread|resolv|gcc_s|stdc\+\+|cuda[^/]*|cudnn[^/]*|cublas[^/]*|nvrtc[^/]*)|ld-linux[^/]*)\.so' |
     while read -r library; do install -m 644 "$library" "$to/lib/"; done
-  install -m 755 "$here"/{gpu.sh,parity.py,gaps.py} "$to/bench/"
+  install -m 755 "$here"/{gpu.sh,parity.py,gaps.py,named.py} "$to/bench/"
   install -m 755 "$here"/peers/{compare,floors,roofs,train_torch}.py "$to/bench/peers/"
   install -m 644 "$here"/../tests/nets/golden/*.json "$to/tests/nets/golden/"
   echo "$to: $(du -sh "$to" | cut -f1)"
@@ -193,6 +194,14 @@ run_gaps() {
   "$python" "$here/gaps.py" --tools "$tree/tools" --device "$device" ${networks:+--networks "$networks"}
 }
 
+run_profile() {
+  need_program "$python" "see --python"
+  local options=(--precision bf16 --counters 'dram,l2,tensor,occupancy' --batch-size 256)
+  [ "$device" = cpu ] && options=(--precision f32 --batch-size 8 --steps 4)
+  "$python" "$here/named.py" --tools "$tree/tools" --bench "$tree/bench/bench" --device "$device" --out "$out/profiles" \
+    ${networks:+--networks "$networks"} "${options[@]}"
+}
+
 run_peers() {
   need_program "$python" "see --python"
   "$python" -c 'import torch, torchvision, timm, h5py' 2>/dev/null || skipped "$python lacks torch, torchvision, timm or h5py"
@@ -205,7 +214,7 @@ run_peers() {
 
 limit_of() {
   case $1 in
-    kernels | memcheck | racecheck | gaps) echo "${limit:-3600}" ;;
+    kernels | memcheck | racecheck | gaps | profile) echo "${limit:-3600}" ;;
     peers) echo "${limit:-21600}" ;;
     *) echo "${limit:-1200}" ;;
   esac

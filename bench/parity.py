@@ -49,6 +49,7 @@ def run(options, *command):
         raise Failed(f"took more than {options.time_limit:g} s") from None
     if done.returncode != 0:
         raise Failed((done.stderr.strip() or f"exit code {done.returncode}").replace("\n", " "))
+    return done.stdout
 
 
 def losses(options, net, data, folder, device, precision, graph):

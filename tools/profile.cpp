@@ -163,6 +163,10 @@ void write_files(const Profile& profile, const Measurement& measured, const RunF
 int run(const ProfileSettings& s, const Network& network, const std::vector<Counter>& counters, const RunFolder& folder,
         Terminal& terminal) {
   const std::unique_ptr<Backend> backend = open_backend(s, terminal);
+  std::vector<std::string> metrics;
+  for (const Counter& c : counters) metrics.push_back(c.metric);
+  std::string why;
+  if (!metrics.empty()) backend->counters(metrics, why);  // one that the device does not have is told before anything runs
   Job job(s, network, *backend, Splits{.train = true, .valid = true}, terminal);
   require_trainable(job.data, job.options);
   const Sampling sampling = sampling_of(s, backend->device());
@@ -179,13 +183,10 @@ int run(const ProfileSettings& s, const Network& network, const std::vector<Coun
   const Roofs roofs = measure_roofs(*backend);
   Measurement measured = measure(job.model, data, job.options, sampling, folder.path(),
                                  [&](int done, int of) { terminal.progress("profiling", done, of, "steps"); });
-  if (!counters.empty()) {
-    std::vector<std::string> metrics;
-    for (const Counter& c : counters) metrics.push_back(c.metric);
+  if (!metrics.empty())
     measure_counters(
         job.model, data, job.options, metrics, [&](int done, int of) { terminal.progress("counting", done, of, "steps"); },
         measured);
-  }
   terminal.clear_progress();
   for (const char* file : {"best.weights.h5", "last.checkpoint"}) std::filesystem::remove(folder / file);
   measured.roofs = roofs;

@@ -225,11 +225,7 @@ class CuptiRangeCounter final : public RangeCounter {
   static CUcontext current_context() {
     void* function = nullptr;
     cudaDriverEntryPointQueryResult found{};
-#if CUDART_VERSION >= 12050
     cuda::check(cudaGetDriverEntryPointByVersion("cuCtxGetCurrent", &function, 12000, cudaEnableDefault, &found));
-#else
-    cuda::check(cudaGetDriverEntryPoint("cuCtxGetCurrent", &function, cudaEnableDefault, &found));
-#endif
     require(found == cudaDriverEntryPointSuccess, "the driver has no cuCtxGetCurrent");
     CUcontext context = nullptr;
     reinterpret_cast<decltype(&cuCtxGetCurrent)>(function)(&context);
