@@ -211,9 +211,7 @@ std::string layers_section(const Profile& p) {
       "epoch</th><th>ms a step</th><th>GFLOP (A)</th>"
       "<th>MB (A)</th><th>GFLOP/s</th><th>GB/s</th><th>of its roof</th><th>saves, s</th></tr>\n";
   for (const LayerLine& l : lines) {
-    html +=
-        fmt::format("<tr>{}{}{}", cell(l.row.empty() ? std::string(name(l.pass)) : fmt::format("{} {}", l.row, name(l.pass))),
-                    number(p.seconds(l.ns), 3), number(l.ns * 1e-6, 3));
+    html += fmt::format("<tr>{}{}{}", cell(where(l)), number(p.seconds(l.ns), 3), number(l.ns * 1e-6, 3));
     html += number(l.cost.flop * 1e-9, 2) + number(l.cost.bytes * 1e-6, 1) + number(l.cost.flop / l.ns, 1) +
             number(l.cost.bytes / l.ns, 1);
     html += cell(l.bound_ns > 0 ? fmt::format("{:.0f}% of {}", 100 * l.of_bound(), l.compute_bound ? "product" : "copy") : "");
@@ -232,8 +230,7 @@ std::string counters_section(const Profile& p) {
       "<section><h2>Counters of a step</h2><table class=\"wide\"><tr><th>row and pass</th><th>ms a step</th><th>MB (A)</th>";
   for (const Counter& c : p.counters) html += fmt::format("<th title=\"{}\">{}</th>", escape(c.metric), escape(heading(c)));
   for (const LayerLine& l : lines) {
-    html += "</tr>\n<tr>" + cell(l.row.empty() ? std::string(name(l.pass)) : fmt::format("{} {}", l.row, name(l.pass))) +
-            number(l.ns * 1e-6, 3) + number(l.cost.bytes * 1e-6, 1);
+    html += "</tr>\n<tr>" + cell(where(l)) + number(l.ns * 1e-6, 3) + number(l.cost.bytes * 1e-6, 1);
     for (const std::optional<double>& value : l.counted) html += cell(value ? fmt::format("{:.1f}", *value) : "");
   }
   return html + "</tr></table><p class=\"soft\">Counted by the device, in steps that ran op by op.</p></section>\n";

@@ -37,10 +37,6 @@ bool is_backward(Pass pass) {
   return pass == Pass::backward || pass == Pass::backward_data || pass == Pass::backward_filter || pass == Pass::settle;
 }
 
-std::string where(const LayerLine& line) {
-  return line.row.empty() ? std::string(name(line.pass)) : fmt::format("{} {}", line.row, name(line.pass));
-}
-
 /// What a call costs at least, by row and pass, and how many calls there are of each in a step.
 struct StepCosts {
   std::map<ScopeKey, Cost> costs;
@@ -475,6 +471,10 @@ Profile make_profile(const Measurement& measured, const Model& model, const Prog
   add_kernels(p, measured);
   add_advice(p);
   return p;
+}
+
+std::string where(const LayerLine& line) {
+  return line.row.empty() ? std::string(name(line.pass)) : fmt::format("{} {}", line.row, name(line.pass));
 }
 
 std::vector<LayerLine> by_saving(const Profile& profile) {

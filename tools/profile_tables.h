@@ -84,6 +84,8 @@ struct Profile {
 Profile make_profile(const Measurement& measured, const Model& model, const Program& program, const Sampling& sampling,
                      const Epoch& epoch, const std::vector<Counter>& counters, Json run);
 
+std::string where(const LayerLine& line);  // "conv1_conv forward"
+
 std::vector<LayerLine> by_saving(const Profile& profile);  // the largest first
 std::vector<LayerLine> by_time(const Profile& profile);    // likewise
 

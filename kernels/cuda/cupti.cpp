@@ -19,20 +19,19 @@ void* open_library(std::string& why) {
 
 }  // namespace
 
-void* find_in_cupti(const char* function, std::string& why) {
+void* find_in_cupti(const char* name, std::string& why) {
   static void* library = nullptr;  // never closed: it has threads of its own
   if (library == nullptr) library = open_library(why);
   if (library == nullptr) return nullptr;
-  void* found = dlsym(library, function);
-  if (found == nullptr) why = fmt::format("CUPTI's library lacks {}: use that of a later CUDA", function);
+  void* found = dlsym(library, name);
+  if (found == nullptr) why = fmt::format("CUPTI's library lacks {}: use that of a later CUDA", name);
   return found;
 }
 
 const Cupti* find_cupti(std::string& why) {
   static Cupti table;
-#define FIND(function)                                                                                                       \
-  if (table.function == nullptr) table.function = reinterpret_cast<decltype(table.function)>(find_in_cupti(#function, why)); \
-  if (table.function == nullptr) return nullptr;
+#define FIND(function) \
+  if (!find_in_cupti(#function, table.function, why)) return nullptr;
   CUPTI_FUNCTIONS(FIND)
 #undef FIND
   return &table;

@@ -37,8 +37,15 @@ inline std::string reason(decltype(&::cuptiGetResultString) text_of, CUptiResult
   return fmt::format("CUPTI refuses: {}", what != nullptr ? what : "an error without a name");
 }
 
-/// A function of the library beyond those; null where that is too old for it.
-void* find_in_cupti(const char* function, std::string& why);
+/// A function of the library; null where that is missing or too old for it.
+void* find_in_cupti(const char* name, std::string& why);
+
+/// Into a table of them, once; false with the reason in `why` where there is none.
+template <class Function>
+bool find_in_cupti(const char* name, Function*& function, std::string& why) {
+  if (function == nullptr) function = reinterpret_cast<Function*>(find_in_cupti(name, why));
+  return function != nullptr;
+}
 
 /// The records' layouts that CUDA 12.4 has. Later ones only append to them, so that every CUPTI since writes these.
 using KernelRecord = CUpti_ActivityKernel9;

@@ -291,9 +291,8 @@ std::vector<double> CounterPlan::values(const std::vector<std::uint8_t>& counted
 
 const CounterFunctions* find_counter_functions(std::string& why) {
   static CounterFunctions table;
-#define FIND(function)                                                                                                       \
-  if (table.function == nullptr) table.function = reinterpret_cast<decltype(table.function)>(find_in_cupti(#function, why)); \
-  if (table.function == nullptr) return nullptr;
+#define FIND(function) \
+  if (!find_in_cupti(#function, table.function, why)) return nullptr;
   COUNTER_FUNCTIONS(FIND)
 #undef FIND
   return &table;

@@ -127,7 +127,7 @@ TEST_P(CounterPlanTest, AnUnknownCounterIsNamedWithWhatWasMeant) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Chips, CounterPlanTest, testing::Values("GV100", "TU102", "GA100", "GH100", "GB100"),
-                         [](const auto& info) { return std::string(info.param); });
+                         [](const auto& chip) { return std::string(chip.param); });
 
 TEST(CounterPlanOfNoChip, SaysSo) {
   std::string why;

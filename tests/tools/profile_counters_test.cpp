@@ -127,7 +127,9 @@ TEST_F(ProfileCountersTest, EachPassOfAStepIsCountedAndComesOutEverywhere) {
   ASSERT_EQ(p.counters.size(), 2u);
   for (const LayerLine& line : p.layers) {
     ASSERT_EQ(line.counted.size(), 2u) << line.row;
-    if (line.calls > 0) EXPECT_DOUBLE_EQ(line.counted[0].value_or(-1), line.calls) << line.row << ": a whole step, in MB";
+    if (line.calls > 0) {
+      EXPECT_DOUBLE_EQ(line.counted[0].value_or(-1), line.calls) << line.row << ": a whole step, in MB";
+    }
   }
   const std::string text = to_text(p, 5), row = explain(p, "conv2d"), page = to_html(p), csv = layers_csv(p);
   EXPECT_NE(text.find("COUNTERS of a step"), std::string::npos);
