@@ -82,17 +82,16 @@ Arguments declare(Options& o) {
 
 std::vector<int> numbers(const std::string& option, const std::string& text, int highest) {
   std::vector<int> values;
-  for (const char *at = text.data(), *end = at + text.size(); at < end;) {
+  for (const std::string& word : words_of(option, text)) {
     int value = 0;
-    const auto [next, error] = std::from_chars(at, end, value);
-    const bool separated = next == end || (*next == ',' && next + 1 != end);
-    if (error != std::errc{} || !separated || value < 1 || value > highest) break;
+    const char* const end = word.data() + word.size();
+    const auto [next, error] = std::from_chars(word.data(), end, value);
+    if (error != std::errc{} || next != end || value < 1 || value > highest)
+      fail(ExitCode::usage, fmt::format("--{} takes whole numbers, commas between", option),
+           {.expected = fmt::format("each from 1 to {}", highest), .found = word, .next = "bench --help"});
     values.push_back(value);
-    at = next == end ? end : next + 1;
-    if (at == end) return values;
   }
-  fail(ExitCode::usage, fmt::format("--{} takes whole numbers with commas between", option),
-       {.expected = fmt::format("each from 1 to {}", highest), .found = text, .next = "bench --help"});
+  return values;
 }
 
 Precision precision_named(const std::string& name) {
@@ -256,6 +255,9 @@ int run(int argc, char** argv) {
   const std::string net(options.net.empty() ? "" : find_network(options.net).name);
   if (!net.empty()) keep(problems, net, options.list);
   if (options.list) {
+    if (const std::string filter = benchmark::GetBenchmarkFilter(); !filter.empty())
+      fail(ExitCode::usage, "--list counts the cases of every device and takes no filter",
+           {.found = filter, .next = "bench --benchmark_list_tests --benchmark_filter=" + filter});
     fmt::print("{}", options.json ? json(problems) : table(problems));
     return 0;
   }

@@ -91,6 +91,22 @@ constexpr std::size_t help_columns = 100;
 
 }  // namespace
 
+std::vector<std::string> words_of(std::string_view option, std::string_view list) {
+  std::vector<std::string> words;
+  for (std::size_t begin = 0; begin <= list.size();) {
+    const std::size_t end = std::min(list.find(',', begin), list.size());
+    const std::string_view word = trim(list.substr(begin, end - begin));
+    if (word.empty())
+      fail(ExitCode::usage, fmt::format("--{} has an empty entry", option),
+           {.expected = "words, commas between", .found = std::string(list)});
+    if (std::ranges::find(words, word) != words.end())
+      fail(ExitCode::usage, fmt::format("--{} names the same twice", option), {.found = std::string(word)});
+    words.emplace_back(word);
+    begin = end + 1;
+  }
+  return words;
+}
+
 Arguments::Arguments(std::string program, std::string summary, std::string usage, std::vector<std::string> examples)
     : program_(std::move(program)), summary_(std::move(summary)), usage_(std::move(usage)), examples_(std::move(examples)) {}
 

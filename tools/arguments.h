@@ -34,6 +34,9 @@ struct Bounds {
   T lowest = std::numeric_limits<T>::lowest(), highest = std::numeric_limits<T>::max();
 };
 
+/// The words of an option's value "a, b,c". Throws Error(ExitCode::usage) where one is empty or comes twice.
+std::vector<std::string> words_of(std::string_view option, std::string_view list);
+
 class Arguments {
  public:
   /// `usage` is what stands behind the program's name: "pcam|idc --out DIR [options]".

@@ -2,6 +2,7 @@
 
 #include "engine/check.h"
 #include "engine/nearest.h"
+#include "tools/arguments.h"
 
 #include <fmt/format.h>
 
@@ -61,15 +62,13 @@ double value_of(const Word& word, std::string_view text) {
 
 Augment parse_augment(std::string_view text) {
   Augment augment;
-  for (std::size_t begin = 0; begin <= text.size();) {
-    const std::size_t end = std::min(text.find(',', begin), text.size());
-    const std::string_view part = text.substr(begin, end - begin);
+  for (const std::string& entry : words_of("augment", text)) {
+    const std::string_view part = entry;
     const std::size_t equals = std::min(part.find('='), part.size());
     const Word& word = find(part.substr(0, equals));
     if (word.unit.empty() && equals < part.size())
-      fail(ExitCode::usage, fmt::format("--augment {} takes no number", word.name), {.found = std::string(part)});
+      fail(ExitCode::usage, fmt::format("--augment {} takes no number", word.name), {.found = entry});
     word.apply(augment, word.unit.empty() ? 0 : value_of(word, part.substr(std::min(equals + 1, part.size()))));
-    begin = end + 1;
   }
   return augment;
 }

@@ -2,6 +2,7 @@
 
 #include "engine/check.h"
 #include "engine/nearest.h"
+#include "tools/arguments.h"
 
 #include <fmt/format.h>
 
@@ -40,13 +41,11 @@ std::string heading(const Counter& counter) {
 
 std::vector<Counter> counters_named(std::string_view list) {
   std::vector<Counter> counters;
-  for (std::size_t at = 0; at <= list.size();) {
-    const std::size_t comma = std::min(list.find(',', at), list.size());
-    Counter counter = counter_named(std::string(list.substr(at, comma - at)));
+  for (const std::string& name : words_of("counters", list)) {
+    Counter counter = counter_named(name);
     if (std::any_of(counters.begin(), counters.end(), [&](const Counter& c) { return c.metric == counter.metric; }))
       fail(ExitCode::usage, fmt::format("--counters names {} twice", counter.name));
     counters.push_back(std::move(counter));
-    at = comma + 1;
   }
   return counters;
 }

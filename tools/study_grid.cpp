@@ -2,6 +2,7 @@
 
 #include "engine/check.h"
 #include "nets/nets.h"
+#include "tools/arguments.h"
 #include "tools/paper.h"
 
 #include <algorithm>
@@ -11,27 +12,9 @@
 namespace microtome {
 namespace {
 
-/// The words between commas.
-std::vector<std::string> words_of(const std::string& option, const std::string& list) {
-  std::vector<std::string> words;
-  for (std::size_t begin = 0; begin <= list.size();) {
-    const std::size_t end = std::min(list.find(',', begin), list.size());
-    std::string word = list.substr(begin, end - begin);
-    word.erase(0, word.find_first_not_of(' '));
-    word.erase(word.find_last_not_of(' ') + 1);
-    if (word.empty())
-      fail(ExitCode::usage, fmt::format("--{} has an empty entry", option),
-           {.expected = "words, commas between", .found = list});
-    if (std::ranges::find(words, word) != words.end())
-      fail(ExitCode::usage, fmt::format("--{} names the same twice", option), {.found = word});
-    words.push_back(std::move(word));
-    begin = end + 1;
-  }
-  return words;
-}
-
-std::vector<std::string> words_of(const std::string& option, const std::string& list, const std::string& one,
-                                  const std::string& other) {
+/// Of two words, one or both.
+std::vector<std::string> one_or_both(const std::string& option, const std::string& list, const std::string& one,
+                                     const std::string& other) {
   std::vector<std::string> words = words_of(option, list);
   for (const std::string& word : words)
     if (word != one && word != other)
@@ -91,9 +74,9 @@ Cell parent_of(const Cell& cell) {
 
 Grid make_grid(const StudyOptions& options) {
   const std::vector<const Network*> nets = networks_of(options.nets);
-  const std::vector<std::string> modes = words_of("modes", options.modes, "full", "transfer");
-  const std::vector<std::string> preprocess = words_of("preprocess", options.preprocess, "paper", "native");
-  const std::vector<std::string> augment = words_of("augment", options.augment, "none", "d4");
+  const std::vector<std::string> modes = one_or_both("modes", options.modes, "full", "transfer");
+  const std::vector<std::string> preprocess = one_or_both("preprocess", options.preprocess, "paper", "native");
+  const std::vector<std::string> augment = one_or_both("augment", options.augment, "none", "d4");
   const std::vector<std::uint64_t> seeds = seeds_of(options.seeds);
   const std::vector<DataSet> sets = data_sets(options);
   if (sets.empty())

@@ -95,6 +95,56 @@ TEST(ChainsTest, AMistakenBackendIsFound) {
   EXPECT_NE(verdict.first.find("logit 0 is off by"), std::string::npos) << verdict.first;
 }
 
+/// Gives a bias the gradient of its first weight.
+class Confusing final : public Forwarding {
+ public:
+  using Forwarding::Forwarding;
+  std::unique_ptr<ConvOp> conv(const Conv& k, const Layout& x, const Layout& y) override {
+    std::unique_ptr<ConvOp> conv = Forwarding::conv(k, x, y);
+    return conv ? std::make_unique<Op>(*this, std::move(conv)) : nullptr;
+  }
+
+ private:
+  class Op final : public ConvOp {
+   public:
+    Op(Backend& backend, std::unique_ptr<ConvOp> conv) : backend_(backend), conv_(std::move(conv)) {}
+    int sum_rows() const override { return conv_->sum_rows(); }
+    Reads backward_reads() const override { return conv_->backward_reads(); }
+    std::string implementation() const override { return conv_->implementation(); }
+    void forward(const Tensor& x, const Deferred* deferred, const Tensor& w, const Tensor* b, const Tensor& y,
+                 const Tensor* statistics) override {
+      conv_->forward(x, deferred, w, b, y, statistics);
+    }
+    void backward_data(const Tensor& dy, const Tensor& w, const Deferred* deferred, const Tensor& dx, Write write) override {
+      conv_->backward_data(dy, w, deferred, dx, write);
+    }
+    void backward_filter(const Tensor& x, const Deferred* deferred, const Tensor& dy, const Tensor& dw, const Tensor* db,
+                         Write write) override {
+      conv_->backward_filter(x, deferred, dy, dw, db, write);
+      if (db) backend_.copy(db->data, dw.data, sizeof(float));
+    }
+    int statistics_rows() const override { return conv_->statistics_rows(); }
+
+   private:
+    Backend& backend_;
+    std::unique_ptr<ConvOp> conv_;
+  };
+};
+
+TEST(ChainsTest, ABiasBeforeABatchNormIsHeldToItsRounding) {
+  const std::vector<Chain> all = chains({96});
+  const auto last = std::ranges::find(all, "resnet50:conv2_block1_3_conv", &Chain::label);
+  ASSERT_NE(last, all.end());
+  ASSERT_TRUE(last->bias);
+  const std::unique_ptr<Backend> cpu = make_backend("cpu", Precision::f32);
+  const Verdict verdict = check(graph_of(*last), *cpu, Mode::train, 2);
+  EXPECT_EQ(verdict.wrong, 0u) << verdict.first;
+  Confusing confusing(*cpu);
+  const Verdict mistaken = check(graph_of(*last), confusing, Mode::train, 2);
+  EXPECT_GT(mistaken.wrong, 0u);
+  EXPECT_NE(mistaken.first.find("the gradient of conv/bias"), std::string::npos) << mistaken.first;
+}
+
 TEST(ChainsTest, AKindOfFusionIsACaseWhereTheBackendDoesSomethingElse) {
   const std::unique_ptr<Backend> cpu = make_backend("cpu", Precision::f32),
                                  reference = make_backend("reference", Precision::f32);
