@@ -35,7 +35,8 @@ Options:
   --filter GLOB     of the tests under compute-sanitizer, as GoogleTest takes it [default: f32 and bf16, vendors' ops few]
   --limit SECONDS   for every stage [default: 1200, kernels, sanitizers, gaps and profile 3600, peers 6 hours]
 
-Libraries: cuDNN 9 and cuBLASLt are found where the loader looks. Where they come from Python packages, add their folders:
+Libraries: cuDNN 9, cuBLASLt and NVRTC, with which cuDNN compiles its bf16 engines, are found where the loader looks. Where they
+come from Python packages, add their folders:
     export LD_LIBRARY_PATH=$(echo SITE-PACKAGES/nvidia/*/lib | tr ' ' ':')
 Build for the GPU's architecture (cmake finds it on the machine itself, else -DCMAKE_CUDA_ARCHITECTURES=90); for another
 machine's processor also -DMICROTOME_NATIVE=OFF.

@@ -25,7 +25,7 @@ class GraphRecording final : public Recording {
  public:
   GraphRecording(Context& context, Plans& plans, const std::function<void()>& step) : context_(context) {
     rehearse(context, plans, step);
-    check(cudaStreamSynchronize(context.stream()));
+    check(cudaDeviceSynchronize());  // lanes do not wait for each other in a rehearsal
     cudaGraph_t graph = capture(step);
     const cudaError_t status = cudaGraphInstantiate(&executable_, graph, 0);
     check_nothrow(cudaGraphDestroy(graph));

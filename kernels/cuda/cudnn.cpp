@@ -5,11 +5,15 @@
 
 namespace microtome::cuda {
 
-void check(cudnnStatus_t status, std::source_location at) {
-  if (status == CUDNN_STATUS_SUCCESS) return;
+std::string last_reason() {
   std::array<char, 512> reason{};
   cudnnGetLastErrorString(reason.data(), reason.size());
-  fail(ExitCode::machine, fmt::format("cuDNN: {}", cudnnGetErrorString(status)), {.found = reason.data()}, at);
+  return reason.data();
+}
+
+void check(cudnnStatus_t status, std::source_location at) {
+  if (status == CUDNN_STATUS_SUCCESS) return;
+  fail(ExitCode::machine, fmt::format("cuDNN: {}", cudnnGetErrorString(status)), {.found = last_reason()}, at);
 }
 
 void check_nothrow(cudnnStatus_t status, std::source_location at) noexcept {
@@ -79,7 +83,7 @@ TensorSpec spec_of(std::int64_t id, const Layout& layout, std::int64_t alignment
           .type = cudnn_type(layout.dtype),
           .dimensions = {s.n, s.c, s.h, s.w},
           .strides = {layout.strides.n, 1, layout.strides.h, layout.strides.w},
-          .alignment = alignment};
+          .alignment = std::max(alignment, static_cast<std::int64_t>(size_bytes(layout.dtype)))};
 }
 
 Descriptor device_properties(std::string_view json) {
@@ -112,6 +116,10 @@ void OperationGraph::pointwise(cudnnPointwiseMode_t mode, const Descriptor& x, c
   Descriptor& function = part(CUDNN_BACKEND_POINTWISE_DESCRIPTOR);
   function.set(CUDNN_ATTR_POINTWISE_MODE, CUDNN_TYPE_POINTWISE_MODE, 1, &mode);
   function.set(CUDNN_ATTR_POINTWISE_MATH_PREC, CUDNN_DATA_FLOAT);
+  if (mode == CUDNN_POINTWISE_RELU_FWD) {  // a NaN must reach the loss
+    const cudnnNanPropagation_t nan = CUDNN_PROPAGATE_NAN;
+    static_cast<void>(function.try_set(CUDNN_ATTR_POINTWISE_NAN_PROPAGATION, CUDNN_TYPE_NAN_PROPOGATION, &nan));  // deprecated
+  }
   function.finalize();
   Descriptor& step = part(CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR);
   step.set(CUDNN_ATTR_OPERATION_POINTWISE_PW_DESCRIPTOR, function);
@@ -148,9 +156,9 @@ bool is_acceptable(const Descriptor& engine, const EngineLimits& limits) {
                                          static_cast<std::int64_t>(notes.size()), notes.data());
   return std::none_of(notes.begin(), notes.begin() + count, [&](cudnnBackendNumericalNote_t note) {
     switch (note) {
-      case CUDNN_NUMERICAL_NOTE_TENSOR_CORE:
-      case CUDNN_NUMERICAL_NOTE_DOWN_CONVERT_INPUTS: return !limits.tensor_cores;
+      case CUDNN_NUMERICAL_NOTE_TENSOR_CORE: return !limits.tensor_cores;
       case CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC: return limits.deterministic;
+      case CUDNN_NUMERICAL_NOTE_DOWN_CONVERT_INPUTS:
       case CUDNN_NUMERICAL_NOTE_REDUCED_PRECISION_REDUCTION:
       case CUDNN_NUMERICAL_NOTE_FFT:
       case CUDNN_NUMERICAL_NOTE_WINOGRAD:

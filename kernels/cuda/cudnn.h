@@ -19,6 +19,9 @@
 
 namespace microtome::cuda {
 
+/// What cuDNN says of the last refusal of this thread's; may be empty.
+std::string last_reason();
+
 /// Throws Error(ExitCode::machine).
 void check(cudnnStatus_t status, std::source_location at = std::source_location::current());
 void check_nothrow(cudnnStatus_t status, std::source_location at = std::source_location::current()) noexcept;

@@ -14,6 +14,7 @@ namespace microtome::cuda {
 
 namespace {
 
+constexpr std::uint32_t even_bytes = 16;  // of which addresses are multiples where kernels may read vectors
 constexpr std::size_t workspace_bytes = std::size_t{32} << 20;  // what cuBLAS' documentation advises for Hopper
 
 cudaDataType_t cuda_type(DType type) {
@@ -35,19 +36,22 @@ MatrixLayout layout_of(const Matrix& m) {
   return MatrixLayout(raw);
 }
 
-/// d = op(a) op(b) + beta d, with a bias over d's rows and a relu where asked for.
+/// d = op(a) op(b) + beta d, with a bias over d's rows where there is one. No relu: cuBLASLt's makes 0 of NaN.
 class Product {
  public:
-  Product(cublasLtHandle_t handle, Precision precision, const Matrix& a, const Matrix& b, const Matrix& d,
-          std::uint32_t alignment, cublasLtEpilogue_t finish = CUBLASLT_EPILOGUE_DEFAULT)
-      : handle_(handle), finish_(finish), a_(layout_of(a)), b_(layout_of(b)), d_(layout_of(d)) {
+  Product(cublasLtHandle_t handle, Precision precision, const Matrix& a, const Matrix& b, const Matrix& d, bool even,
+          const Tensor* bias = nullptr)
+      : handle_(handle), adds_bias_(bias != nullptr), a_(layout_of(a)), b_(layout_of(b)), d_(layout_of(d)) {
     cublasLtMatmulDesc_t raw = nullptr;
     check(cublasLtMatmulDescCreate(&raw, precision == Precision::tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F,
                                    CUDA_R_32F));
     operation_ = MatmulDescriptor(raw);
     set(CUBLASLT_MATMUL_DESC_TRANSA, a.transposed ? CUBLAS_OP_T : CUBLAS_OP_N);
     set(CUBLASLT_MATMUL_DESC_TRANSB, b.transposed ? CUBLAS_OP_T : CUBLAS_OP_N);
-    set(CUBLASLT_MATMUL_DESC_EPILOGUE, finish);
+    if (adds_bias_) {
+      set(CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_BIAS);
+      set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, static_cast<const void*>(bias->data));
+    }
 
     cublasLtMatmulPreference_t preference = nullptr;
     check(cublasLtMatmulPreferenceCreate(&preference));
@@ -59,9 +63,13 @@ class Product {
     // Sums of partial products in the output's type would round bf16 more than once.
     limit(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
           static_cast<std::uint32_t>(CUBLASLT_REDUCTION_SCHEME_NONE | CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE));
-    for (const auto name : {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
-                            CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES})
-      limit(name, alignment);
+    const auto align = [&](cublasLtMatmulPreferenceAttributes_t name, const Matrix& m) {
+      limit(name, even ? even_bytes : static_cast<std::uint32_t>(size_bytes(m.type)));
+    };
+    align(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, a);
+    align(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, b);
+    align(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, d);
+    align(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, d);
     int count = 0;
     if (cublasLtMatmulAlgoGetHeuristic(handle, operation_.raw(), a_.raw(), b_.raw(), d_.raw(), d_.raw(), preference, 1,
                                        &choice_, &count) != CUBLAS_STATUS_SUCCESS)
@@ -71,17 +79,16 @@ class Product {
 
   bool is_possible() const { return possible_; }
 
-  /// In a rehearsal d is multiplied by beta and no more: enough to have the kernel loaded.
   void run(const Context& context, const void* a, const void* b, Write mode, void* d, void* workspace,
            const Tensor* bias = nullptr) {
     if (context.collecting()) return;
     if (bias != nullptr) set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, static_cast<const void*>(bias->data));
-    const float alpha = context.rehearsing() ? 0.0f : 1.0f, beta = mode == Write::accumulate ? 1.0f : 0.0f;
+    const float alpha = 1, beta = mode == Write::accumulate ? 1.0f : 0.0f;
     check(cublasLtMatmul(handle_, operation_.raw(), &alpha, a, a_.raw(), b, b_.raw(), &beta, d, d_.raw(), d, d_.raw(),
                          &choice_.algo, workspace, choice_.workspaceSize, context.stream()));
   }
 
-  bool adds_bias() const { return finish_ != CUBLASLT_EPILOGUE_DEFAULT; }
+  bool adds_bias() const { return adds_bias_; }
 
  private:
   template <class Value>
@@ -90,7 +97,7 @@ class Product {
   }
 
   cublasLtHandle_t handle_;
-  cublasLtEpilogue_t finish_;
+  bool adds_bias_;
   MatrixLayout a_, b_, d_;
   MatmulDescriptor operation_;
   cublasLtMatmulHeuristicResult_t choice_{};
@@ -119,10 +126,11 @@ class CublasDense final : public DenseOp {
       sum.data = scratch + workspace_bytes;
     }
     Product& product = planned(Pass::forward, {&x, &w, b, &sum}, {k, c, k, w.dtype}, {c, n, x.strides.n, x.dtype},
-                               {k, n, sum.strides.n, DType::f32});
-    product.run(context_, w.data, x.data, Write::overwrite, sum.data, scratch, product.adds_bias() ? b : nullptr);
-    const bool done = in_y_ && (product.adds_bias() || (b == nullptr && kind_.activation == Activation::none));
-    if (!done) epilogue(context_, sum, b, kind_.activation, y, Write::overwrite);
+                               {k, n, sum.strides.n, DType::f32}, b);
+    const Tensor* added = product.adds_bias() ? b : nullptr;
+    product.run(context_, w.data, x.data, Write::overwrite, sum.data, scratch, added);
+    const bool done = in_y_ && added == b && kind_.activation == Activation::none;
+    if (!done) epilogue(context_, sum, added == b ? nullptr : b, kind_.activation, y, Write::overwrite);
   }
 
   void backward_data(const Tensor& dy, const Tensor& w, const Tensor& dx, Write mode) override {
@@ -163,33 +171,31 @@ class CublasDense final : public DenseOp {
   }
 
   /// The product of a pass for addresses such as these; planned now if it was not yet.
-  Product& planned(Pass pass, std::initializer_list<const Tensor*> tensors, const Matrix& a, const Matrix& b, const Matrix& d) {
+  Product& planned(Pass pass, std::initializer_list<const Tensor*> tensors, const Matrix& a, const Matrix& b, const Matrix& d,
+                   const Tensor* bias = nullptr) {
     const bool even = std::all_of(tensors.begin(), tensors.end(), [](const Tensor* t) {
-      return t == nullptr || reinterpret_cast<std::uintptr_t>(t->data) % 16 == 0;
+      return t == nullptr || reinterpret_cast<std::uintptr_t>(t->data) % even_bytes == 0;
     });
-    const std::uint32_t alignment = even ? 16 : static_cast<std::uint32_t>(size_bytes(x_.dtype));
-    const auto found = products_.find({pass, alignment});
-    if (found != products_.end()) return found->second;
-    const bool bias = pass == Pass::forward && in_y_ && kind_.bias;
-    if (bias && (kind_.activation == Activation::none || kind_.activation == Activation::relu)) {
-      Product fused(handle_, context_.precision(), a, b, d, alignment,
-                    kind_.activation == Activation::relu ? CUBLASLT_EPILOGUE_RELU_BIAS : CUBLASLT_EPILOGUE_BIAS);
-      if (fused.is_possible()) return products_.emplace(std::pair{pass, alignment}, std::move(fused)).first->second;
+    const std::pair key{pass, even};
+    if (const auto found = products_.find(key); found != products_.end()) return found->second;
+    if (bias != nullptr && in_y_) {
+      Product fused(handle_, context_.precision(), a, b, d, even, bias);
+      if (fused.is_possible()) return products_.emplace(key, std::move(fused)).first->second;
     }
-    Product plain(handle_, context_.precision(), a, b, d, alignment);
+    Product plain(handle_, context_.precision(), a, b, d, even);
     if (!plain.is_possible()) {
       fail(ExitCode::machine, "cuBLASLt has no kernel for this matrix product",
            {.found = fmt::format("x {}, y {}, {}", to_string(x_.shape), to_string(y_.shape), name(x_.dtype))});
     }
-    return products_.emplace(std::pair{pass, alignment}, std::move(plain)).first->second;
+    return products_.emplace(key, std::move(plain)).first->second;
   }
 
   Context& context_;
   cublasLtHandle_t handle_;
   Dense kind_;
   Layout x_, y_;
-  bool in_y_ = false;  // the product goes straight into y
-  std::map<std::pair<Pass, std::uint32_t>, Product> products_;
+  bool in_y_ = false;                                  // the product goes straight into y
+  std::map<std::pair<Pass, bool>, Product> products_;  // by pass and whether addresses are even
 };
 
 }  // namespace

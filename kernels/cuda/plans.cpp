@@ -8,6 +8,7 @@
 #include <exception>
 #include <set>
 #include <thread>
+#include <utility>
 
 namespace microtome::cuda {
 
@@ -29,7 +30,8 @@ std::string machine_name() {
 
 struct Plans::Job {
   Ways ways;
-  std::vector<std::string> refused;  // keys of ways that have no engine
+  std::vector<std::string> refused;  // keys of ways that have no plan
+  std::string lost;                  // why none of the engines of such a way became one; empty where it has none anyway
   const Problem* way = nullptr;      // the first that has one
   std::vector<Plan> contenders;      // its plans
   bool timed = false;                // there is one contender, and nothing to find out
@@ -136,6 +138,8 @@ void Plans::prepare(Job& job, cudnnHandle_t handle) const {
       return;
     }
     job.refused.push_back(way.key);
+    if (!candidates(target, graph, way.limits, CUDNN_HEUR_MODE_A).empty())
+      job.lost = fmt::format("{} ({})", way.key, last_reason());
   }
 }
 
@@ -167,6 +171,11 @@ std::vector<Plan> Plans::contenders(const Target& target, const Problem& problem
 void Plans::settle(Job& job) {
   for (const std::string& key : job.refused) plans_.try_emplace(key);
   if (job.way == nullptr) return;
+  if (!job.lost.empty() && !std::exchange(warned_, true))
+    std::fprintf(stderr,
+                 "warning: cuDNN could build none of its engines for %s: a slower way runs, perhaps for others too. Engines that\n"
+                 "are compiled when they are asked for need NVRTC (libnvrtc, libnvrtc-builtins) where cuDNN finds it.\n",
+                 job.lost.c_str());
   std::size_t winner = 0;
   if (!job.timed) {
     try {

@@ -62,6 +62,7 @@ class Plans {
   PlanCache cache_;
   std::map<std::string, std::optional<Plan>> plans_;
   std::map<std::string, Ways> wanted_;  // by the key of the preferred way
+  bool warned_ = false;                 // that a way was lost
 };
 
 /// All that precedes a capture of `step`: it runs once to hand in the plans that it needs, then as a rehearsal with these.

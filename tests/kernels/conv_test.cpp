@@ -216,6 +216,28 @@ TEST_P(ConvTest, FusedActivationsMatchReference) {
       GTEST_SKIP() << "this backend fuses no activation into a convolution";
 }
 
+TEST_P(ConvTest, NanPassesThroughAFusedActivation) {
+  int fused = 0;
+  for (const auto& [in, out, kernel] : {std::tuple{8, 12, 3}, {32, 64, 3}, {32, 64, 1}}) {
+    for (const Activation activation : {Activation::relu, Activation::relu6, Activation::swish, Activation::sigmoid}) {
+      Case c = make_case({{2, 10, 9, in}}, out, {.kernel = kernel, .before = kernel / 2, .after = kernel / 2});
+      c.kind.activation = activation;
+      SCOPED_TRACE(describe(c));
+      Lab lab(backend(), GetParam().significand_bits, Fill::uniform);
+      const auto op = lab.backend().conv(c.kind, lab.activations(c.x), lab.activations(c.y));
+      if (!op) continue;
+      ++fused;
+      const std::vector<double> nothing(static_cast<std::size_t>(c.x.shape.count()), std::nan(""));
+      const Tensor x = lab.given("x", lab.activations(c.x), nothing), w = lab.input("w", lab.activations({filter_of(c)})),
+                   b = lab.input("b", lab.parameters({{1, 1, 1, out}}));
+      op->forward(x, nullptr, w, c.kind.bias ? &b : nullptr, lab.output("y", lab.activations(c.y)), nullptr);
+      const std::vector<Result> results = lab.results();
+      EXPECT_TRUE(std::ranges::all_of(results[0].values, [](double value) { return std::isnan(value); }));
+    }
+  }
+  if (fused == 0) GTEST_SKIP() << "this backend fuses no activation into a convolution";
+}
+
 /// As the network's input lies on a GPU in bf16: 3 channels, and room for 8.
 TEST_P(ConvTest, ZeroPaddedChannelsMatchReference) {
   const Shape own{2, 9, 11, 3}, padded{2, 9, 11, 8};

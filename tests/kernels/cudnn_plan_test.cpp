@@ -535,6 +535,31 @@ TEST(ConvWaysTest, AnImageWithRoomForEightChannelsIsTakenAsSuch) {
   EXPECT_EQ(ways(problem).front().x.shape.c, 3);
 }
 
+TEST(ConvWaysTest, ATensorLiesAtLeastAsItsTypeMust) {
+  const Descriptor properties = device_properties(text_of(std::string(DEVICES_FOLDER) + "/h200.json"));
+  const Layout layout{{4, 24, 24, 64}, DType::bf16};
+  for (const ConvPass pass : {ConvPass::forward, ConvPass::backward_data, ConvPass::backward_filter}) {
+    for (const bool adds : {false, true}) {
+      const bool forward = pass == ConvPass::forward;
+      if (adds && pass != ConvPass::backward_data) continue;
+      const ConvProblem uneven{.conv = {.window = {.kernel = 3, .before = 1, .after = 1}, .bias = forward},
+                               .x = layout,
+                               .y = layout,
+                               .precision = Precision::bf16,
+                               .pass = pass,
+                               .alignment = 2,
+                               .adds = adds};
+      std::size_t engines = 0;
+      for (const ConvProblem& way : ways(uneven)) {
+        const Problem problem = problem_of(way, false);
+        for (const cudnnBackendHeurMode_t mode : {CUDNN_HEUR_MODE_A, CUDNN_HEUR_MODE_FALLBACK})
+          engines += candidates({.properties = &properties}, problem.graph(), problem.limits, mode).size();
+      }
+      EXPECT_GT(engines, 0u) << static_cast<int>(pass) << (adds ? " adds" : "");
+    }
+  }
+}
+
 TEST(CudnnPlanLimitsTest, Float32StaysAwayFromTensorCores) {
   const Descriptor properties = device_properties(text_of(std::string(DEVICES_FOLDER) + "/h200.json"));
   const Layout layout{{32, 24, 24, 64}};

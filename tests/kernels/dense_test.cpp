@@ -89,6 +89,24 @@ TEST_P(DenseTest, FusedActivationsMatchReference) {
   if (fused == 0) GTEST_SKIP() << "this backend fuses no activation into a dense layer";
 }
 
+TEST_P(DenseTest, NanPassesThroughAFusedActivation) {
+  const Slice x{{8, 1, 1, 40}}, y{{8, 1, 1, 24}};
+  int fused = 0;
+  for (const Activation activation : {Activation::relu, Activation::relu6, Activation::swish, Activation::sigmoid}) {
+    Lab lab(backend(), GetParam().significand_bits, Fill::uniform);
+    const Case c{x, y, {.bias = true, .activation = activation}};
+    const auto op = lab.backend().dense(c.kind, lab.activations(x), lab.activations(y));
+    if (!op) continue;
+    ++fused;
+    const Tensor given = lab.given("x", lab.activations(x), std::vector(320, std::nan("")));
+    const Tensor w = lab.input("w", lab.activations({{1, 1, 40, 24}})), b = lab.input("b", lab.parameters({{1, 1, 1, 24}}));
+    op->forward(given, w, &b, lab.output("y", lab.activations(y)));
+    const std::vector<Result> results = lab.results();
+    for (const double value : results[0].values) EXPECT_TRUE(std::isnan(value)) << name(activation);
+  }
+  if (fused == 0) GTEST_SKIP() << "this backend fuses no activation into a dense layer";
+}
+
 TEST_P(DenseTest, RandomShapesMatchReference) {
   for_a_second([&](Dice& dice) {
     const int batch = dice.roll(1, 33);

@@ -99,7 +99,8 @@ cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t p
                                                     std::size_t bytes) {
   const std::size_t wanted = name == CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES ? sizeof(std::uint64_t) : sizeof(std::uint32_t);
   if (bytes != wanted) return CUBLAS_STATUS_INVALID_VALUE;
-  if (name >= CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES) std::memcpy(&preference->alignment, value, bytes);
+  if (name >= CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES)
+    std::memcpy(&preference->alignments.at(name - CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES), value, bytes);
   return CUBLAS_STATUS_SUCCESS;
 }
 
@@ -111,8 +112,13 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDe
   const bool shapes =
       rows(*a, m->transa) == d->rows && columns(*b, m->transb) == d->columns && columns(*a, m->transa) == rows(*b, m->transb);
   const bool types = a->type == b->type && (d->type == a->type || d->type == CUDA_R_32F);
-  if (!shapes || !types || wanted < 1) return CUBLAS_STATUS_NOT_SUPPORTED;
-  results[0] = {{preference->alignment}, 1024};
+  const auto may_lie = [&](std::size_t i, const HostMatrix& matrix) {
+    return preference->alignments[i] >= (matrix.type == CUDA_R_32F ? 4u : 2u);
+  };
+  const bool addresses = may_lie(0, *a) && may_lie(1, *b) && may_lie(2, *d) && may_lie(3, *d);
+  const bool whole = m->epilogue == CUBLASLT_EPILOGUE_DEFAULT || m->bias != nullptr;
+  if (!shapes || !types || !addresses || !whole || wanted < 1) return CUBLAS_STATUS_NOT_SUPPORTED;
+  results[0] = {{preference->alignments}, 1024};
   *found = 1;
   return CUBLAS_STATUS_SUCCESS;
 }
@@ -122,8 +128,9 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t m, const vo
                               const void* c, cublasLtMatrixLayout_t layout_c, void* d, cublasLtMatrixLayout_t layout_d,
                               const cublasLtMatmulAlgo_t* algorithm, void* workspace, std::size_t workspace_bytes,
                               cudaStream_t) {
-  for (const void* data : {a, b, c, static_cast<const void*>(d)})
-    if (reinterpret_cast<std::uintptr_t>(data) % algorithm->alignment != 0) return CUBLAS_STATUS_INVALID_VALUE;
+  const std::array<const void*, 4> matrices{a, b, c, d};
+  for (std::size_t i = 0; i < matrices.size(); ++i)
+    if (reinterpret_cast<std::uintptr_t>(matrices[i]) % algorithm->alignments[i] != 0) return CUBLAS_STATUS_INVALID_VALUE;
   if (workspace_bytes < 1024) return CUBLAS_STATUS_INVALID_VALUE;
   std::memset(workspace, 0xff, workspace_bytes);
   const float scale = *static_cast<const float*>(alpha), keep = *static_cast<const float*>(beta);
@@ -138,7 +145,6 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t m, const vo
       sum *= scale;
       if (keep != 0) sum += double{keep} * load(c, layout_c->type, place(*layout_c, CUBLAS_OP_N, row, column));
       if (m->epilogue != CUBLASLT_EPILOGUE_DEFAULT) sum += m->bias[row];
-      if (m->epilogue == CUBLASLT_EPILOGUE_RELU_BIAS && sum < 0) sum = 0;
       store(d, layout_d->type, place(*layout_d, CUBLAS_OP_N, row, column), static_cast<float>(sum));
     }
   }

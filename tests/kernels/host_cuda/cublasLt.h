@@ -4,6 +4,7 @@
 
 #include "kernels/host_cuda/cuda_runtime.h"
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 
@@ -11,7 +12,7 @@ enum cublasStatus_t { CUBLAS_STATUS_SUCCESS, CUBLAS_STATUS_INVALID_VALUE, CUBLAS
 enum cublasComputeType_t { CUBLAS_COMPUTE_32F, CUBLAS_COMPUTE_32F_FAST_TF32 };
 enum cublasOperation_t { CUBLAS_OP_N, CUBLAS_OP_T };
 enum cudaDataType_t { CUDA_R_32F, CUDA_R_16BF };
-enum cublasLtEpilogue_t { CUBLASLT_EPILOGUE_DEFAULT, CUBLASLT_EPILOGUE_BIAS, CUBLASLT_EPILOGUE_RELU_BIAS };
+enum cublasLtEpilogue_t { CUBLASLT_EPILOGUE_DEFAULT, CUBLASLT_EPILOGUE_BIAS };
 enum cublasLtReductionScheme_t { CUBLASLT_REDUCTION_SCHEME_NONE = 0, CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE = 2 };
 enum cublasLtMatmulDescAttributes_t {
   CUBLASLT_MATMUL_DESC_TRANSA,
@@ -40,7 +41,7 @@ struct HostMatrix {
   std::int64_t stride;
 };
 struct HostPreference {
-  std::uint32_t alignment = 256;  // cuBLASLt's default
+  std::array<std::uint32_t, 4> alignments{256, 256, 256, 256};  // of a, b, c, d; cuBLASLt's default
 };
 using cublasLtHandle_t = HostCublasLt*;
 using cublasLtMatmulDesc_t = HostMatmul*;
@@ -48,7 +49,7 @@ using cublasLtMatrixLayout_t = HostMatrix*;
 using cublasLtMatmulPreference_t = HostPreference*;
 
 struct cublasLtMatmulAlgo_t {
-  std::uint32_t alignment;
+  std::array<std::uint32_t, 4> alignments;
 };
 struct cublasLtMatmulHeuristicResult_t {
   cublasLtMatmulAlgo_t algo;

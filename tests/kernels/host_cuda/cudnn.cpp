@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstring>
 #include <map>
 #include <memory>
@@ -262,12 +263,14 @@ class Executor {
   cudnnStatus_t pointwise(const Bag& operation) {
     View x(operation.bag(CUDNN_ATTR_OPERATION_POINTWISE_XDESC)), y(operation.bag(CUDNN_ATTR_OPERATION_POINTWISE_YDESC));
     if (!find(x) || !find(y)) return refuse("no data for a pointwise operation");
-    const auto mode =
-        operation.bag(CUDNN_ATTR_OPERATION_POINTWISE_PW_DESCRIPTOR).one<cudnnPointwiseMode_t>(CUDNN_ATTR_POINTWISE_MODE);
+    const Bag& function = operation.bag(CUDNN_ATTR_OPERATION_POINTWISE_PW_DESCRIPTOR);
+    const auto mode = function.one<cudnnPointwiseMode_t>(CUDNN_ATTR_POINTWISE_MODE);
     if (mode == CUDNN_POINTWISE_RELU_FWD) {
+      const bool passes_nan = function.has(CUDNN_ATTR_POINTWISE_NAN_PROPAGATION) &&
+                              function.one<cudnnNanPropagation_t>(CUDNN_ATTR_POINTWISE_NAN_PROPAGATION) == CUDNN_PROPAGATE_NAN;
       each(y, [&](const std::array<std::int64_t, 4>& i, std::int64_t place) {
         const double value = x.load(x.broadcast(i));
-        y.store(place, value < 0 ? 0 : value);
+        y.store(place, value > 0 || (passes_nan && std::isnan(value)) ? value : 0);
       });
       return CUDNN_STATUS_SUCCESS;
     }
@@ -409,6 +412,10 @@ cudnnStatus_t cudnnBackendGetAttribute(cudnnBackendDescriptor_t descriptor, cudn
 
 cudnnStatus_t cudnnBackendFinalize(cudnnBackendDescriptor_t descriptor) {
   Bag& bag = *descriptor->bag;
+  if (bag.type == CUDNN_BACKEND_TENSOR_DESCRIPTOR) {
+    const View tensor(bag);
+    if (tensor.alignment < (tensor.type == CUDNN_DATA_FLOAT ? 4 : 2)) return refuse("an alignment below the type's");
+  }
   if (bag.type == CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR) {
     for (const auto& operation : bag.values.at(CUDNN_ATTR_OPERATIONGRAPH_OPS).bags) {
       if (operation->type == CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR) continue;

@@ -1,5 +1,6 @@
 // Which plan runs: choosing by times, the file that keeps what was chosen, and what is made before a capture.
 #include "engine/backend.h"
+#include "kernels/cuda/conv.h"
 #include "kernels/cuda/plan_cache.h"
 #include "kernels/cuda/tuner.h"
 #include "kernels/host_cuda/backend.h"
@@ -135,6 +136,29 @@ TEST_F(PlanFileTest, AFolderThatCannotBeWrittenCostsAWarning) {
   cache.save();
   EXPECT_NE(testing::internal::GetCapturedStderr().find(path_.string()), std::string::npos);
   EXPECT_NE(cache.find("key"), nullptr);
+}
+
+TEST(PlansTest, AWayThatIsLostIsSaidOnce) {
+  Context context(Precision::f32, {});
+  Plans plans(context);
+  const auto ways_of = [](int channels) {
+    const Layout x{{1, 4, 4, channels}};
+    Ways ways{problem_of({.conv = {.window = {.kernel = 3, .before = 1, .after = 1}}, .x = x, .y = x}, false)};
+    ways.push_back(ways.front());
+    ways.front().key = "narrow " + ways.front().key;
+    ways.front().limits.workspace_bytes = 1;  // what every engine exceeds
+    return ways;
+  };
+  const auto said = [&](const Ways& ways) {
+    testing::internal::CaptureStderr();
+    EXPECT_EQ(plans.find(ways).way, ways.size() - 1);
+    return testing::internal::GetCapturedStderr();
+  };
+  EXPECT_EQ(said({ways_of(16).back()}), "");
+  const std::string warning = said(ways_of(8));
+  EXPECT_NE(warning.find("narrow conv forward"), std::string::npos) << warning;
+  EXPECT_NE(warning.find("NVRTC"), std::string::npos) << warning;
+  EXPECT_EQ(said(ways_of(24)), "");
 }
 
 /// One convolution of ones, forward and perhaps backward.
