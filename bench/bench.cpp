@@ -15,6 +15,8 @@
 #include "kernels/backend.h"
 #include "tools/arguments.h"
 #include "tools/program.h"
+#include "tools/signals.h"
+#include "tools/terminal.h"
 
 #include <benchmark/benchmark.h>
 #include <fmt/format.h>
@@ -23,8 +25,10 @@
 #include <algorithm>
 #include <cerrno>
 #include <charconv>
+#include <cstdlib>
 #include <cstring>
 #include <fstream>
+#include <iostream>
 #include <iterator>
 #include <optional>
 #include <regex>
@@ -102,11 +106,33 @@ int factor_bits(Precision precision) {
   return precision == Precision::bf16 ? 8 : precision == Precision::tf32 ? 11 : 24;
 }
 
+/// Keys of the results' context that `add_context` sets.
+constexpr std::string_view own_context[] = {"microtome_schema",
+                                            "device",
+                                            "device_description",
+                                            "versions",
+                                            "compiler",
+                                            "commit",
+                                            "precision",
+                                            "sizes",
+                                            "roof_copy_bytes_per_second",
+                                            "roof_resident_copy_bytes_per_second",
+                                            "roof_product_flop_per_second",
+                                            "gpu_uuid",
+                                            "driver",
+                                            "sm_mhz",
+                                            "memory_mhz",
+                                            "power_limit_watt",
+                                            "temperature_celsius",
+                                            "throttle_reasons"};
+
 /// Google Benchmark's flags, as a call has them. Some that it does not understand end the program as if all were well.
 class Flags {
  public:
   /// One iteration is --samples replays; how many iterations there are is Google Benchmark's own affair, if asked for.
   explicit Flags(char* program) : words_{program, "--benchmark_min_time=0"} {}
+
+  int repetitions() const { return std::atoi(value("--benchmark_repetitions").value_or("1").c_str()); }
 
   static bool is_one(std::string_view word) { return word.starts_with("--benchmark_"); }
 
@@ -134,12 +160,32 @@ class Flags {
       if (form && *form != "console" && *form != "json")  // in CSV all cases would need the same counters
         refuse(name, "console or json", *form);
     }
-    if (const auto times = value("--benchmark_repetitions"); times && times->starts_with('-'))
+    if (const auto times = value("--benchmark_repetitions"); times && repetitions() < 1)
       refuse("--benchmark_repetitions", "1 or more", *times);
+    if (const auto context = value("--benchmark_context"))
+      for (const std::string& word : words_of("benchmark_context", *context)) {
+        const std::string key = word.substr(0, word.find('='));
+        if (std::ranges::find(own_context, key) != std::end(own_context))
+          fail(ExitCode::usage, "--benchmark_context names what bench says itself", {.found = key, .next = "another name"});
+      }
     if (const auto file = value("--benchmark_out"); file && file->empty()) refuse("--benchmark_out", "a file", "");
     if (const auto counters = value("--benchmark_perf_counters"))
       fail(ExitCode::machine, "bench reads no hardware counters",
            {.found = *counters, .next = "perf stat -e EVENT, on a GPU profile --print-ncu ROW"});
+  }
+
+  /// After everything is.
+  void require_written() const {
+    const std::optional<std::string> file = value("--benchmark_out");
+    const auto cannot = [](const std::string& where) {
+      fail(ExitCode::memory, "cannot write the results", {.where = where, .found = "the disk is full, or gone"});
+    };
+    if (!std::cout.flush()) cannot("standard output");
+    if (!file) return;
+    std::ifstream written(*file, std::ios::binary | std::ios::ate);
+    char last = 0;
+    for (auto at = written.tellg(); at > 0 && (last == 0 || last == '\n');) written.seekg(at -= 1).get(last);
+    if (!written || (writes_json() ? last != '}' : last == 0)) cannot(*file);
   }
 
   /// Before anything is measured.
@@ -152,6 +198,8 @@ class Flags {
 
   /// False where it has said what it does not understand.
   bool hand_over() {
+    // The repetitions of a case, one after another, would share what noise there is just then.
+    if (repetitions() > 1 && !value(interleaving)) words_.push_back(std::string(interleaving) + "=true");
     std::vector<char*> words;
     for (std::string& word : words_) words.push_back(word.data());
     int left = static_cast<int>(words.size());
@@ -165,6 +213,7 @@ class Flags {
          {.expected = expected, .found = found, .next = "bench --help"});
   }
 
+  static constexpr const char* interleaving = "--benchmark_enable_random_interleaving";
   std::vector<std::string> words_;
 };
 
@@ -203,7 +252,10 @@ void keep(Problems& problems, const std::string& net, bool rows_too) {
 }
 
 void add_context(const Device& device, const Options& options, const Roofs& roofs) {
-  const auto add = [](const std::string& key, const std::string& value) { benchmark::AddCustomContext(key, value); };
+  const auto add = [](const std::string& key, const std::string& value) {
+    require(std::ranges::find(own_context, key) != std::end(own_context), "bench: ", key, " is no key of our own");
+    benchmark::AddCustomContext(key, value);
+  };
   add("microtome_schema", "1");
   add("device", device.name);
   add("device_description", device.description);
@@ -227,6 +279,7 @@ void add_context(const Device& device, const Options& options, const Roofs& roof
 }
 
 int run(int argc, char** argv) {
+  listen_to_signals();
   Options options;
   Arguments arguments = declare(options);
   Flags flags(argv[0]);
@@ -284,7 +337,15 @@ int run(int argc, char** argv) {
   std::vector<Case> cases = op_cases(problems, setting, *backend);
   for (const auto& more : {chain_cases(sizes, setting, *backend), network_cases(sizes, setting, *backend)})
     std::copy_if(more.begin(), more.end(), std::back_inserter(cases), [&](const Case& one) { return is_of(one, net); });
-  std::erase_if(cases, [&](const Case& one) { return !filter.passes(one.name) || !one.exists(*backend); });
+  const auto exists = [&](const Case& one) {
+    try {
+      return one.exists(*backend);
+    } catch (const Error& error) {
+      if (error.code() != ExitCode::memory) throw;
+      return true;  // too large for this machine, which its run will say
+    }
+  };
+  std::erase_if(cases, [&](const Case& one) { return !filter.passes(one.name) || !exists(one); });
   require_some(!cases.empty(), "conv_forward/resnet50:conv3_block2_2_conv/cuda/bf16/n64");
   if (flags.lists()) {
     auto names = nlohmann::json::array();
@@ -302,9 +363,20 @@ int run(int argc, char** argv) {
 
   const std::string what =
       fmt::format("{}, {}, {}; commit {}", device.description, device.versions, options.precision, commit());
-  return run_cases(
-      *backend, cases, roofs,
-      {options.samples, options.at_least, options.judges, what, flags.writes_json(), options.json || flags.prints_json()});
+  Terminal terminal(Verbosity::normal);
+  begin_saving();
+  const int code = run_cases(*backend, cases, roofs,
+                             {.samples = options.samples,
+                              .at_least = options.at_least,
+                              .judges = options.judges,
+                              .what = what,
+                              .writes_json = flags.writes_json(),
+                              .prints_json = options.json || flags.prints_json(),
+                              .repetitions = flags.repetitions(),
+                              .progress = [&](int done, int all) { terminal.progress("measuring", done, all, "repetitions"); },
+                              .stop = [] { return stop_signal() != 0; }});
+  flags.require_written();
+  return stop_signal() != 0 ? 128 + stop_signal() : code;
 }
 
 }  // namespace

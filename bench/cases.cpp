@@ -22,7 +22,7 @@ struct OpPass {
 
   bool exists(Backend& backend) const { return accepted(problem, name, images, backend).has_value(); }
 
-  Prepared prepare(Backend& backend, bool cold, std::size_t large_bytes) const {
+  Prepared prepare(Backend& backend, bool checks, bool cold, std::size_t large_bytes) const {
     const Problem taken = accepted(problem, name, images, backend).value();
     const Filling filling = filling_of(taken, name, images, factor_bits);
     Prepared prepared;
@@ -37,7 +37,7 @@ struct OpPass {
     const auto first = add();
     prepared.instances.front()();
     backend.synchronize();
-    prepared.verdict = check(taken, name, *first);
+    if (checks) prepared.verdict = check(taken, name, *first);
     const std::size_t instances = cold ? large_bytes / std::max<std::size_t>(prepared.bytes, 1) + 2 : 1;
     while (prepared.instances.size() < std::min(instances, most_instances)) add();
     return prepared;
@@ -98,13 +98,14 @@ std::vector<Case> op_cases(const Problems& problems, const Setting& setting, Bac
   const auto put = [&](const Problem& problem, const std::string& pass_name, int images, const std::string& batch, bool judged,
                        bool cold) {
     const OpPass pass{problem, pass_name, images, setting.factor_bits};
-    cases.push_back({.name = fmt::format("{}_{}/{}/{}/{}/{}{}{}", problem.op, pass_name, problem.label, device,
-                                         setting.precision, batch, problem.deferred ? "/deferred" : "", cold ? "/cold" : ""),
-                     .uses = uses_of(problem),
-                     .cold = cold,
-                     .judged = judged,
-                     .exists = [pass](Backend& b) { return pass.exists(b); },
-                     .prepare = [pass, cold, large_bytes](Backend& b) { return pass.prepare(b, cold, large_bytes); }});
+    cases.push_back(
+        {.name = fmt::format("{}_{}/{}/{}/{}/{}{}{}", problem.op, pass_name, problem.label, device, setting.precision, batch,
+                             problem.deferred ? "/deferred" : "", cold ? "/cold" : ""),
+         .uses = uses_of(problem),
+         .cold = cold,
+         .judged = judged,
+         .exists = [pass](Backend& b) { return pass.exists(b); },
+         .prepare = [pass, cold, large_bytes](Backend& b, bool checks) { return pass.prepare(b, checks, cold, large_bytes); }});
   };
   std::map<std::string, const Problem*> of_variant;
   for (const Problem& problem : problems.all) {

@@ -33,7 +33,7 @@ struct Case {
   bool cold = false;
   bool judged = false;  // a memory-bound op on tensors larger than any cache, which has no excuse to be slower than a copy
   std::function<bool(Backend&)> exists;
-  std::function<Prepared(Backend&)> prepare;
+  std::function<Prepared(Backend&, bool checks)> prepare;
 };
 
 /// What cases are made for.

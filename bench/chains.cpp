@@ -161,11 +161,12 @@ std::vector<Case> chain_cases(const std::vector<int>& sizes, const Setting& sett
          {std::pair(Fusion::fused, "fused"), std::pair(Fusion::applied, "applied"), std::pair(Fusion::separate, "separate")}) {
       for (const bool step : {false, true}) {
         for (const int images : setting.batches) {
-          cases.push_back({.name = fmt::format("chain_{}/{}/{}/{}/{}/n{}", step ? "step" : "forward", chain.label, fusion_name,
-                                               device, setting.precision, images),
-                           .uses = chain.uses,
-                           .exists = [=](Backend& b) { return differs(chain, fusion, images, b); },
-                           .prepare = [=](Backend& b) { return prepare(chain, step, fusion, checked, images, b); }});
+          cases.push_back(
+              {.name = fmt::format("chain_{}/{}/{}/{}/{}/n{}", step ? "step" : "forward", chain.label, fusion_name, device,
+                                   setting.precision, images),
+               .uses = chain.uses,
+               .exists = [=](Backend& b) { return differs(chain, fusion, images, b); },
+               .prepare = [=](Backend& b, bool checks) { return prepare(chain, step, fusion, checked && checks, images, b); }});
         }
       }
     }

@@ -25,6 +25,7 @@ namespace {
 
 constexpr double epoch_images = 262'144;  // of PCam's training split
 constexpr std::string_view total_prefix = "total/";
+constexpr std::string_view every_batch = "/all";  // at a name's end: of an update, which knows no batch
 
 struct Options {
   std::string before, after, gate;
@@ -151,20 +152,43 @@ bool adds_up(const std::string& key) {
 /// precision, batch and cache, a repetition each, of the cases that `before` has too.
 void add_totals(Side& side, const Side& before, const Side& after) {
   std::map<std::string, Timings> totals;
+  const auto add = [&](const std::string& name, const std::vector<double>& seconds, double calls) {
+    Timings& total = totals.try_emplace(name, Timings{name, std::vector<double>(seconds.size()), 1}).first->second;
+    total.seconds.resize(std::min(total.seconds.size(), seconds.size()));
+    for (std::size_t r = 0; r < total.seconds.size(); ++r) total.seconds[r] += seconds[r] * calls;
+  };
+  std::set<int> batches;
+  for (const BenchCase& one : after.results.cases) batches.insert(one.batch);
+  struct Once {
+    std::string name;
+    std::vector<double> seconds;
+  };
+  std::vector<Once> once_a_step;
   for (const auto& [key, place] : side.cases) {
     const auto found = after.cases.find(key);
     if (found == after.cases.end() || !before.cases.contains(key) || !adds_up(key)) continue;
     const auto& counters = after.results.cases[found->second].counters;
     const double calls = after.timings[found->second].calls;
     const std::vector<double>& seconds = side.timings[place].seconds;
+    const auto uses = counters.find("uses");
+    if (uses == counters.end() || uses->second <= 0) continue;
+    const bool is_update = key.ends_with(every_batch);
+    if (calls == 0 && !is_update) continue;  // on a batch that no network has
     const std::size_t of_what = key.find('/', std::min(key.find('/'), key.size() - 1) + 1);
     for (auto use = counters.lower_bound("uses:"); use != counters.end() && use->first.starts_with("uses:"); ++use) {
       const std::string name =
           std::string(total_prefix) + use->first.substr(5) + (of_what < key.size() ? key.substr(of_what) : "");
-      Timings& total = totals.try_emplace(name, Timings{name, std::vector<double>(seconds.size()), 1}).first->second;
-      total.seconds.resize(std::min(total.seconds.size(), seconds.size()));
-      for (std::size_t r = 0; r < total.seconds.size(); ++r)
-        total.seconds[r] += seconds[r] * calls * use->second / counters.at("uses");
+      if (is_update) {
+        once_a_step.push_back({name.substr(0, name.size() - every_batch.size()), seconds});
+      } else {
+        add(name, seconds, calls * use->second / uses->second);
+      }
+    }
+  }
+  for (const auto& [name, seconds] : once_a_step) {
+    for (const int batch : batches) {
+      const std::string total = fmt::format("{}/n{}", name, batch);
+      if (totals.contains(total)) add(total, seconds, epoch_images / batch);
     }
   }
   for (auto& [name, total] : totals) side.timings.push_back(std::move(total));
@@ -334,15 +358,25 @@ void print_json(const Outcome& outcome, const Results& before, const Results& af
   fmt::print("{}\n", json.dump(2));
 }
 
+/// As RFC 4180 wants it.
+std::string csv_text(const std::string& text) {
+  if (text.find_first_of(",\"\n") == text.npos) return text;
+  std::string quoted = "\"";
+  for (const char c : text) quoted.append(c == '"' ? 2 : 1, c);
+  return quoted + "\"";
+}
+
 void print_csv(const Outcome& outcome) {
   fmt::print("class,case,before_s,after_s,change,low,high,floor,s_per_epoch\n");
+  const auto cell = [](bool known, double value) {
+    return known && std::isfinite(value) ? fmt::format(",{:.9g}", value) : ",";
+  };
   for (const auto* rows : {&outcome.cases, &outcome.totals}) {
     for (const Comparison& c : *rows) {
-      fmt::print("{},{},{:.9g},{:.9g}", name_of(c.change), c.key, c.before, c.after);
-      if (c.before > 0 && c.after > 0)
-        fmt::print(",{:.6g},{:.6g},{:.6g},{:.6g},{:.6g}\n", c.ratio - 1, c.low - 1, c.high - 1, c.floor, c.epoch_seconds);
-      else
-        fmt::print(",,,,,\n");
+      const bool both = c.before > 0 && c.after > 0;
+      fmt::print("{},{}{}{}{}{}{}{}{}\n", name_of(c.change), csv_text(c.key), cell(c.before > 0, c.before),
+                 cell(c.after > 0, c.after), cell(both, c.ratio - 1), cell(both, c.low - 1), cell(both, c.high - 1),
+                 cell(both, c.floor), cell(both && c.epoch_seconds != 0, c.epoch_seconds));
     }
   }
 }
@@ -380,7 +414,8 @@ int compare_program(int argc, char** argv) {
   arguments.add(
       {.name = "gate",
        .placeholder = "P%",
-       .help = "exit code 7 where a case or a network's total is SLOWER by more than this share, or a case now fails"},
+       .help = "exit code 7 where a case or a network's total is SLOWER, by this share or more as far as its interval goes, or "
+               "a case now fails"},
       options.gate);
   arguments.add_flag({.name = "allow-different", .help = "compare devices, clocks, precisions or batches that differ"},
                      options.allow_different);

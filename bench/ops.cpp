@@ -560,7 +560,8 @@ Filling filling_of(const Problem& problem, const std::string& pass, int images, 
   // Of a few values alone the variance may be next to nothing, and what it divides mostly rounding.
   constexpr int least_pixels = 64;
   if (std::holds_alternative<BatchNorm>(problem.kind))
-    while (period * problem.output.h * problem.output.w < least_pixels && images % (2 * period) == 0) period *= 2;
+    for (int more = period; more <= images && period * problem.output.h * problem.output.w < least_pixels; ++more)
+      if (images % more == 0) period = more;
   Filling filling{is_exact(problem) ? Fill::integers : Fill::uniform, factor_bits, images, period};
   // What becomes of an image depends on its place in the batch.
   if (std::holds_alternative<TakeBatch>(problem.kind) || std::holds_alternative<TakeLoss>(problem.kind))

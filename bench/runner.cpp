@@ -11,63 +11,83 @@
 #include <cmath>
 #include <cstdlib>
 #include <iterator>
+#include <map>
 #include <memory>
+#include <new>
+#include <source_location>
+#include <string>
+#include <vector>
 
 namespace microtome::bench {
 
 namespace {
 
-struct Row {
-  std::string name;
-  double share;  // of the copy rate
-};
+constexpr const char* stopped = "stopped";
+
+/// Google Benchmark 1.7 wants the same number of iterations of all repetitions, of those without a time too.
+void skip(benchmark::State& state, const std::string& why) {
+  for (auto _ : state) state.SetIterationTime(0);
+  state.SkipWithError(why.c_str());
+}
 
 /// All that is run, and what became of it.
 class Runner {
  public:
-  Runner(Backend& backend, const Roofs& roofs, const Running& running) : backend_(backend), roofs_(roofs), running_(running) {}
+  Runner(Backend& backend, const Roofs& roofs, const Running& running, int cases)
+      : backend_(backend), roofs_(roofs), running_(running), all_(cases) {}
 
   void measure(benchmark::State& state, const Case& one) {
+    if (running_.stop()) return skip(state, stopped);
     try {
       prepare(one);
-      const Verdict& verdict = prepared_.verdict;
+      const Verdict& verdict = verdicts_.at(one.name);
       if (verdict.wrong > 0)
-        return state.SkipWithError(fmt::format("wrong: {} of {} elements differ from the reference; the first, {}",
-                                               verdict.wrong, verdict.elements, verdict.first)
-                                       .c_str());
-      time(state, one);
+        skip(state, fmt::format("wrong: {} of {} elements differ from the reference; the first, {}", verdict.wrong,
+                                verdict.elements, verdict.first));
+      else
+        time(state, one, verdict);
     } catch (const Error& error) {
-      release();
-      if (failed_ == ExitCode::done) failed_ = error.code();
-      state.SkipWithError(to_text(error, "bench").c_str());
+      give_up(state, error);
+    } catch (const std::bad_alloc&) {
+      give_up(state, Error(ExitCode::memory, "out of memory", {.next = "a smaller --batch"}, std::source_location::current()));
     }
+    running_.progress(++done_, running_.repetitions * all_);
   }
+
+  const std::map<std::string, Verdict>& verdicts() const { return verdicts_; }
 
   /// Says what was judged.
   int conclude() {
     release();
     std::string slow;
-    for (const Row& row : rows_)
-      if (row.share < running_.at_least) slow += fmt::format("  {} {:.2f}\n", row.name, row.share);
+    for (const auto& [name, share] : shares_)
+      if (share < running_.at_least) slow += fmt::format("  {} {:.2f}\n", name, share);
     const double percent = 100 * running_.at_least;
-    if (!rows_.empty()) fmt::print(stderr, "\n{}; copy {:.0f} GB/s\n", running_.what, roofs_.copy * 1e-9);
-    if (!rows_.empty() && slow.empty())
+    if (!shares_.empty()) fmt::print(stderr, "\n{}; copy {:.0f} GB/s\n", running_.what, roofs_.copy * 1e-9);
+    if (!shares_.empty() && slow.empty())
       fmt::print(stderr, "Every large case moves its bytes at {:.0f}% of the copy rate or faster.\n", percent);
     if (!slow.empty()) fmt::print(stderr, "Large cases under {:.0f}% of the copy rate:\n{}", percent, slow);
-    if (wrong_cases_ > 0) fmt::print(stderr, "bench: cases that differ from the reference: {}\n", wrong_cases_);
-    if (wrong_cases_ > 0 || (running_.judges && !slow.empty())) return static_cast<int>(ExitCode::verdict);
+    const auto wrong = std::ranges::count_if(verdicts_, [](const auto& one) { return one.second.wrong > 0; });
+    if (wrong > 0) fmt::print(stderr, "bench: cases that differ from the reference: {}\n", wrong);
+    if (wrong > 0 || (running_.judges && !slow.empty())) return static_cast<int>(ExitCode::verdict);
     return static_cast<int>(failed_);
   }
 
  private:
-  /// A case's repetitions follow each other.
+  /// Unless the case was the last one too. The reference is asked once.
   void prepare(const Case& one) {
     if (current_ == &one) return;
     release();
-    prepared_ = one.prepare(backend_);
-    wrong_cases_ += prepared_.verdict.wrong > 0;
-    if (prepared_.verdict.wrong == 0) replay_ = std::make_unique<Replay>(backend_, prepared_.instances);
+    prepared_ = one.prepare(backend_, !verdicts_.contains(one.name));
+    const Verdict& verdict = verdicts_.try_emplace(one.name, prepared_.verdict).first->second;
+    if (verdict.wrong == 0) replay_ = std::make_unique<Replay>(backend_, prepared_.instances);
     current_ = &one;
+  }
+
+  void give_up(benchmark::State& state, const Error& error) {
+    release();
+    if (failed_ == ExitCode::done) failed_ = error.code();
+    skip(state, to_text(error, "bench"));
   }
 
   void release() {
@@ -76,7 +96,7 @@ class Runner {
     prepared_ = {};
   }
 
-  void time(benchmark::State& state, const Case& one) {
+  void time(benchmark::State& state, const Case& one, const Verdict& verdict) {
     std::vector<double> samples;
     for (auto _ : state) {
       samples.clear();
@@ -96,7 +116,7 @@ class Runner {
       uses += rows;
     }
     state.counters["uses"] = uses;
-    if (prepared_.verdict.elements > 0) state.counters["wrong"] = 0;
+    if (verdict.elements > 0) state.counters["wrong"] = 0;
     const auto [fastest, slowest] = std::minmax_element(samples.begin(), samples.end());
     state.counters["spread"] = (*slowest - *fastest) / seconds;
     if (const auto gpu = gpu_state(backend_.device().name)) {
@@ -106,8 +126,7 @@ class Runner {
     }
     state.SetLabel(prepared_.implementation);
     if (!one.judged) return;
-    if (!rows_.empty() && rows_.back().name == one.name) rows_.pop_back();  // of several repetitions the last
-    rows_.push_back({one.name, cost.bytes / seconds / roofs_.copy});
+    shares_[one.name] = cost.bytes / seconds / roofs_.copy;  // of several repetitions the last
   }
 
   Backend& backend_;
@@ -116,57 +135,76 @@ class Runner {
   const Case* current_ = nullptr;
   Prepared prepared_;
   std::unique_ptr<Replay> replay_;
-  std::vector<Row> rows_;
-  int wrong_cases_ = 0;
+  std::map<std::string, Verdict> verdicts_;
+  std::map<std::string, double> shares_;  // of the copy rate, of cases that are judged
+  int done_ = 0, all_;
   ExitCode failed_ = ExitCode::done;
 };
 
 using Runs = std::vector<benchmark::BenchmarkReporter::Run>;
 
-/// Under the names that cases have: without "/manual_time" behind each.
-Runs plainly_named(Runs runs) {
-  for (auto& run : runs) run.run_name.time_type.clear();
-  return runs;
-}
-
-/// Google Benchmark's own, without figures that JSON has no word for (the variation of counters that are 0).
-class Json final : public benchmark::JSONReporter {
+/// In the order of the cases, though they end in that of chance; under the names that cases have, without "/manual_time" behind
+/// each; without those that a stop left out.
+class Ordered final : public benchmark::BenchmarkReporter {
  public:
-  void ReportRuns(const Runs& runs) override {
-    Runs clean = plainly_named(runs);
-    for (Run& run : clean) {
-      for (auto counter = run.counters.begin(); counter != run.counters.end();)
-        counter = std::isfinite(counter->second.value) ? std::next(counter) : run.counters.erase(counter);
-    }
-    JSONReporter::ReportRuns(clean);
+  Ordered(benchmark::BenchmarkReporter& to, const std::vector<Case>& cases, const Runner& runner, bool waits)
+      : to_(to), runner_(runner), waits_(waits) {
+    for (std::size_t i = 0; i < cases.size(); ++i) places_.emplace(cases[i].name, i);
+    kept_.resize(cases.size());
   }
-};
 
-/// Google Benchmark's table, as its flags want it.
-class Screen final : public benchmark::BenchmarkReporter {
- public:
-  bool ReportContext(const Context& context) override { return table_.ReportContext(context); }
-  void ReportRuns(const Runs& runs) override { table_.ReportRuns(plainly_named(runs)); }
-  void Finalize() override { table_.Finalize(); }
+  bool ReportContext(const Context& context) override {
+    to_.SetOutputStream(&GetOutputStream());
+    to_.SetErrorStream(&GetErrorStream());
+    return to_.ReportContext(context);
+  }
+  void ReportRuns(const Runs& runs) override {
+    Runs clean;
+    for (Run run : runs) {
+      run.run_name.time_type.clear();
+      if (run.error_occurred && run.error_message == stopped) continue;
+      if (const auto verdict = runner_.verdicts().find(run.run_name.function_name);
+          verdict != runner_.verdicts().end() && verdict->second.wrong > 0)
+        run.counters["wrong"] = static_cast<double>(verdict->second.wrong);
+      // JSON has no word for some figures: the variation of counters that are 0.
+      std::erase_if(run.counters, [](const auto& counter) { return !std::isfinite(counter.second.value); });
+      clean.push_back(std::move(run));
+    }
+    if (clean.empty()) return;
+    const auto place = places_.find(clean.front().run_name.function_name);
+    if (!waits_ || place == places_.end()) return to_.ReportRuns(clean);
+    Runs& kept = kept_[place->second];  // repetitions, then their aggregates
+    kept.insert(kept.end(), std::make_move_iterator(clean.begin()), std::make_move_iterator(clean.end()));
+  }
+  void Finalize() override {
+    for (const Runs& runs : kept_)
+      if (!runs.empty()) to_.ReportRuns(runs);
+    to_.Finalize();
+  }
 
  private:
-  benchmark::BenchmarkReporter& table_ = *benchmark::CreateDefaultDisplayReporter();  // Google Benchmark's to free
+  benchmark::BenchmarkReporter& to_;
+  const Runner& runner_;
+  const bool waits_;
+  std::map<std::string, std::size_t> places_;
+  std::vector<Runs> kept_;
 };
 
 }  // namespace
 
 int run_cases(Backend& backend, const std::vector<Case>& cases, const Roofs& roofs, const Running& running) {
-  Runner runner(backend, roofs, running);
+  Runner runner(backend, roofs, running, static_cast<int>(cases.size()));
   for (const Case& one : cases)
     benchmark::RegisterBenchmark(one.name.c_str(), [&](benchmark::State& state) { runner.measure(state, one); })
         ->UseManualTime()
         ->Unit(benchmark::kMicrosecond);
   // Without a reporter of the caller's, Google Benchmark 1.7 frees one that it uses again in a second call.
-  Json file, document;
-  Screen screen;
-  benchmark::BenchmarkReporter* display = &document;
-  if (!running.prints_json) display = &screen;
-  benchmark::RunSpecifiedBenchmarks(display, running.writes_json ? &file : nullptr, ".");
+  benchmark::JSONReporter json_file, json_screen;
+  // Google Benchmark's table, as its flags want it, and its own to free.
+  benchmark::BenchmarkReporter& table = *benchmark::CreateDefaultDisplayReporter();
+  const bool waits = running.repetitions > 1;
+  Ordered file(json_file, cases, runner, waits), screen(running.prints_json ? json_screen : table, cases, runner, waits);
+  benchmark::RunSpecifiedBenchmarks(&screen, running.writes_json ? &file : nullptr, ".");
   benchmark::ClearRegisteredBenchmarks();
   return runner.conclude();
 }

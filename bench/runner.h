@@ -4,6 +4,7 @@
 #include "bench/cases.h"
 #include "bench/roofs.h"
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -15,10 +16,14 @@ struct Running {
   bool judges = false;                            // or lists those below
   std::string what;                               // device, versions, commit: stands above the verdict
   bool writes_json = false, prints_json = false;  // into --benchmark_out, on the screen
+  int repetitions = 1;                            // of each case; several are spread over the whole run
+  std::function<void(int done, int all)> progress = [](int, int) {};
+  std::function<bool()> stop = [] { return false; };  // asked before each repetition; those left out are in no result
 };
 
-/// The program's exit code: 7 where a case differs from the reference, or is judged and too slow; that of the first case that
-/// could not run; 0. Google Benchmark has been initialised.
+/// Repetitions of a case follow each other no more closely than chance has it, each on memory of its own: what differs from one
+/// to the next is then what would differ between two runs. The program's exit code: 7 where a case differs from the reference,
+/// or is judged and too slow; that of the first case that could not run; 0. Google Benchmark has been initialised.
 int run_cases(Backend& backend, const std::vector<Case>& cases, const Roofs& roofs, const Running& running);
 
 }  // namespace microtome::bench

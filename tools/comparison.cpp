@@ -228,10 +228,12 @@ std::string Gate::text() const {
 }
 
 Gate gate_of(std::span<const Comparison> comparisons, double share) {
+  constexpr double rounding = 1e-9;  // so that what is slower by just the share counts
   Gate gate{.share = share};
   for (const Comparison& c : comparisons) {
-    if (c.change == Change::slower && c.ratio > 1 + share) gate.failed_by.push_back(c.key);
-    if (c.change == Change::ambiguous && c.high > 1 + share) gate.undecided.push_back(c.key);
+    if (c.high < (1 + share) * (1 - rounding)) continue;
+    if (c.change == Change::slower) gate.failed_by.push_back(c.key);
+    if (c.change == Change::ambiguous) gate.undecided.push_back(c.key);
   }
   return gate;
 }

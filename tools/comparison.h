@@ -63,11 +63,12 @@ std::vector<Comparison> compare(std::span<const Timings> before, std::span<const
 /// The least number of repetitions on both sides that can show one changed case among so many.
 int repetitions_needed(int cases);
 
-/// Whether work may take so much longer and no more.
+/// Whether anything takes longer by a share, as far as its interval goes: half of all that are slower by just that share have a
+/// median below it.
 struct Gate {
   double share = 0;
-  std::vector<std::string> failed_by;  // keys: slower by more
-  std::vector<std::string> undecided;  // ambiguous, and it is not excluded that they are slower by more
+  std::vector<std::string> failed_by;  // keys: slower, and it is not excluded that by the share or more
+  std::vector<std::string> undecided;  // ambiguous, likewise
 
   bool passed() const { return failed_by.empty(); }
   std::string text() const;  // "gate 5%: failed by 1"

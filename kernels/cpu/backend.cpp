@@ -7,6 +7,7 @@
 #include <oneapi/dnnl/dnnl.h>
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
@@ -66,6 +67,15 @@ void flush_denormals() {
 #endif
 }
 
+void copy_by_threads(void* to, const void* from, std::size_t bytes) {
+  constexpr std::int64_t piece = 1 << 18;  // bytes, worth a thread
+  const auto count = static_cast<std::int64_t>(bytes);
+#pragma omp parallel for schedule(static) if (count > 2 * piece)
+  for (std::int64_t at = 0; at < count; at += piece)
+    std::memcpy(static_cast<std::byte*>(to) + at, static_cast<const std::byte*>(from) + at,
+                static_cast<std::size_t>(std::min(piece, count - at)));
+}
+
 class Cpu final : public Backend {
  public:
   Cpu() { flush_denormals(); }
@@ -93,7 +103,7 @@ class Cpu final : public Backend {
   void write(void* to, const void* host, std::size_t bytes) override { std::memcpy(to, host, bytes); }
   void read(void* host, const void* from, std::size_t bytes) override { std::memcpy(host, from, bytes); }
   void zero(void* data, std::size_t bytes) override { std::memset(data, 0, bytes); }
-  void copy(void* to, const void* from, std::size_t bytes) override { std::memcpy(to, from, bytes); }
+  void copy(void* to, const void* from, std::size_t bytes) override { copy_by_threads(to, from, bytes); }
   Buffer resident(const void* host, std::size_t bytes) override {
     return {const_cast<void*>(host), bytes, [](void*) noexcept {}};
   }

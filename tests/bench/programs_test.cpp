@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
+#include <fstream>
 
 namespace microtome {
 namespace {
@@ -52,6 +53,45 @@ TEST(BenchProgramTest, ANameThatIsListedChoosesItsCase) {
   EXPECT_TRUE(contains(table.out, "loss_forward/b2@50:loss/cpu/f32/n2 ")) << table.out;
 }
 
+TEST(BenchProgramTest, RepetitionsStandTogetherInTheOrderOfTheCases) {
+  const TemporaryFolder folder;
+  const std::string file = (folder / "results.json").string();
+  const Ended outcome =
+      run({"bench", "--device", "cpu", "--batch", "2", "--size", "50", "--samples", "1", "--large-mb", "1",
+           "--benchmark_filter=^(loss|dense)_.*/b2@50:.*/n2$", "--benchmark_repetitions=3", "--benchmark_out=" + file});
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  std::vector<std::string> names;
+  std::ifstream stream(file);
+  const Json results = Json::parse(stream);
+  for (const Json& one : results.at("benchmarks"))
+    if (one.at("run_type") == "iteration") names.push_back(one.at("name"));
+  const Ended list = run({"bench", "--device", "cpu", "--batch", "2", "--size", "50", "--benchmark_list_tests", "--json",
+                          "--benchmark_filter=^(loss|dense)_.*/b2@50:.*/n2$"});
+  std::vector<std::string> expected;
+  const Json listed = Json::parse(list.out);
+  for (const std::string name : listed) expected.insert(expected.end(), 3, name);
+  EXPECT_EQ(names, expected);
+}
+
+TEST(BenchProgramTest, WhatCannotBeWrittenEndsWithFive) {
+  const std::vector<std::string> words{"bench",
+                                       "--device",
+                                       "cpu",
+                                       "--batch",
+                                       "2",
+                                       "--size",
+                                       "50",
+                                       "--samples",
+                                       "1",
+                                       "--large-mb",
+                                       "1",
+                                       "--benchmark_filter=^loss_forward",
+                                       "--benchmark_out=/dev/full"};
+  const Ended outcome = run(words);
+  EXPECT_EQ(outcome.code, 5) << outcome.err;
+  EXPECT_TRUE(contains(outcome.err, "cannot write the results")) << outcome.err;
+}
+
 TEST(BenchProgramTest, ANetworkHasTheChainsThatItSharesWithAnother) {
   const Ended list = run({"bench", "--device", "cpu", "--batch", "2", "--size", "50", "--net", "densenet169", "--json",
                           "--benchmark_list_tests", "--benchmark_filter=^chain_step|^network"});
@@ -66,8 +106,11 @@ TEST(BenchProgramTest, ANetworkHasTheChainsThatItSharesWithAnother) {
 
 TEST(BenchProgramTest, MistakesAreNamed) {
   expect_usage_error({"bench", "--devise", "cpu"}, "did you mean --device?");
+  expect_usage_error({"bench", "--list", "--benchmark_filter=conv"}, "takes no filter");
+  expect_usage_error({"bench", "--benchmark_repetitions=0"}, "unknown value of --benchmark_repetitions");
+  expect_usage_error({"bench", "--benchmark_context=mine=1,device=foo"}, "names what bench says itself");
   expect_usage_error({"bench", "--device", "tpu"}, "there is no such device");
-  expect_usage_error({"bench", "--batch", "32,"}, "--batch takes whole numbers");
+  expect_usage_error({"bench", "--batch", "32,"}, "--batch has an empty entry");
   expect_usage_error({"bench", "--size", "96;50"}, "--size takes whole numbers");
   expect_usage_error({"bench", "--device", "cpu", "--benchmark_filter=resnet51"}, "no case fits the filter");
   expect_usage_error({"bench", "--device", "cpu", "--benchmark_filter=("}, "no regular expression");

@@ -127,6 +127,24 @@ TEST_F(CompareTest, EffectsAreSecondsOfAnEpochAndAddUpByNetwork) {
   EXPECT_EQ(csv.out.rfind("class,case,before_s,after_s,change,low,high,floor,s_per_epoch\nSLOWER,conv_forward/", 0), 0u);
 }
 
+TEST_F(CompareTest, AnUpdateCountsOnceAStepAndALargeCaseNever) {
+  Json json = Json::parse(Bench{}.json());
+  for (const auto& [name, time] :
+       {std::pair("adam_update/b2:update/cuda/bf16/all", 50.0), {"add_forward/b2:a,b/cuda/bf16/large", 9e3}})
+    for (int r = 0; r < 10; ++r)
+      json["benchmarks"].push_back(
+          {{"name", name}, {"real_time", time}, {"time_unit", "us"}, {"uses", 12.0}, {"uses:resnet50", 1.0}});
+  const std::string results = file("all.json", json.dump());
+  const Ended outcome = compare({results, results, "--json", "--gate", "5%"});
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  const Json totals = Json::parse(outcome.out)["totals"];
+  ASSERT_EQ(totals.size(), 1u) << totals;
+  const double steps = 262'144.0 / 64;
+  EXPECT_NEAR(totals[0]["before_seconds"], (700e-6 * 2 + 50e-6) * steps, 0.01 * 1400e-6 * steps);
+  const Ended csv = compare({results, results, "--csv"});
+  EXPECT_NE(csv.out.find("\nSAME,\"add_forward/b2:a,b/cuda/bf16/large\",0.009,0.009,0,0,0,0,\n"), std::string::npos) << csv.out;
+}
+
 TEST_F(CompareTest, RunsOfUnchangedCodeSayWhatIsNoise) {
   const std::string before = file("before.json", Bench{}), after = file("after.json", slower(1.08));
   const Ended outcome = compare({"--floor", before, after, before, after, "--gate", "5%"});

@@ -154,9 +154,10 @@ class Machine {
   std::exponential_distribution<> exponential_{2};
 };
 
-/// Means of many comparisons of 100 cases: unchanged ones that are called changed, and those found that were slowed down by 5%.
+/// Means of many comparisons of 100 cases: unchanged ones that are called changed, those found that were slowed down by 5%, and
+/// those that fail a gate of 5% for it; the share of unchanged comparisons that fail it.
 struct Rates {
-  double alarms = 0, found = 0;
+  double alarms = 0, found = 0, gated = 0, gate_alarms = 0;
 };
 
 Rates rates(double noise, double drift) {
@@ -168,8 +169,10 @@ Rates rates(double noise, double drift) {
     const NoiseFloor floor(one, other);
     for (const Comparison& c : compare(before, machine.run(), floor))
       mean.alarms += (c.change == Change::slower || c.change == Change::faster) / double{comparisons};
-    for (const Comparison& c : compare(before, machine.run(1.05), floor))
-      mean.found += (c.change == Change::slower) / double{comparisons};
+    const std::vector<Comparison> slowed = compare(before, machine.run(1.05), floor);
+    for (const Comparison& c : slowed) mean.found += (c.change == Change::slower) / double{comparisons};
+    mean.gated += static_cast<double>(gate_of(slowed, 0.05).failed_by.size()) / comparisons;
+    mean.gate_alarms += !gate_of(compare(before, machine.run(), floor), 0.05).passed() / double{comparisons};
   }
   return mean;
 }
@@ -178,6 +181,16 @@ TEST(ComparisonTest, OnAQuietMachineAtMostOneOfAHundredIsAFalseAlarmAndNinetyFiv
   const Rates r = rates(0.002, 0.002);
   EXPECT_LE(r.alarms, 1);
   EXPECT_GE(r.found, 95);
+  EXPECT_GE(r.gated, 45) << "of 100 cases that are slower by 5%";
+  EXPECT_LE(r.gate_alarms, 0.01) << "of comparisons";
+}
+
+TEST(ComparisonTest, WhatIsSlowerByJustTheShareFailsTheGate) {
+  const std::vector before{timings("case", times(1e-3, ten))}, after{timings("case", times(1.05e-3, ten))},
+      less{timings("case", times(1.04e-3, ten))};
+  EXPECT_FALSE(gate_of(compare(before, after, {}, 0.05), 0.05).passed());
+  EXPECT_TRUE(gate_of(compare(before, less, {}, 0.05), 0.05).passed()) << "more is excluded";
+  EXPECT_TRUE(gate_of(compare(after, before, {}, 0.05), 0.05).passed());
 }
 
 TEST(ComparisonTest, OnALoudMachineAtMostOneOfAHundredIsAFalseAlarm) {
