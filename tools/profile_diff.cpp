@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cmath>
 #include <cstring>
@@ -31,6 +32,7 @@ struct Side {
   std::map<std::string, std::string> setting;                         // what may not differ silently, as it stands there
   double batch = 0, epoch_steps = 0, untraced_ns = 0, traced_ns = 0;  // of a step
   std::vector<double> untraced_samples_ns;
+  int lost_records = 0;  // dropped by the device's buffers, or without an end
   struct Layer {
     std::string key;  // "conv1_conv backward_data"
     double ns = 0;
@@ -70,8 +72,9 @@ Side side_of(const Json& json) {
             .traced_ns = distortion.at("traced_ns_per_step"),
             .untraced_samples_ns = distortion.at("untraced_samples_ns")};
   for (const char* key : {"name", "description"}) side.setting[key] = device.at(key).dump();
-  for (const char* key : {"net", "mode", "image", "precision", "graph", "augment", "batch_size"})
+  for (const char* key : {"net", "mode", "image", "precision", "graph", "augment", "batch_size", "data_name"})
     side.setting[key] = run.at(key).dump();
+  for (const char* key : {"dropped_records", "unfinished_records"}) side.lost_records += json.at("method").at(key).get<int>();
   for (const Json& layer : json.at("layers")) {
     const std::string row = layer.at("row"), pass = layer.at("pass");
     side.layers.push_back({.key = row.empty() ? pass : row + " " + pass,
@@ -108,6 +111,9 @@ Side read_side(std::filesystem::path file) {
         return std::any_of(layer.traced_samples_ns.begin(), layer.traced_samples_ns.end(), negative);
       }))
     damaged("steps that took no time, or less");
+  std::set<std::string> keys;
+  for (const Side::Layer& layer : side.layers)
+    if (!keys.insert(layer.key).second) damaged(layer.key + " twice");
   return side;
 }
 
@@ -179,6 +185,10 @@ void print_text(const std::vector<Comparison>& rows, const Side& before, const S
   for (const Side* side : {&before, &after})
     fmt::print("{:<7} {}: {} on {}, commit {}\n", side == &before ? "before" : "after", side->file, side->net, side->device,
                side->commit);
+  for (const Side* side : {&before, &after})
+    if (side->lost_records > 0)
+      fmt::print("INCOMPLETE {}: {} records of the device's are lost, and what they said of passes\n", side->file,
+                 side->lost_records);
   std::size_t width = 12;
   for (const Comparison& c : rows) width = std::max(width, c.key.size());
   fmt::print("\n{:<10} {:<{}} {:>11} {:>11} {:>9} {:>20} {:>11}\n", "", "row and pass", width, "before, ms", "after, ms",
@@ -197,14 +207,19 @@ void print_text(const std::vector<Comparison>& rows, const Side& before, const S
 
 Json to_json(const std::vector<Comparison>& rows, const Side& before, const Side& after) {
   Json json{{"schema", "microtome.profile_diff.1"}, {"before", before.file}, {"after", after.file}, {"layers", Json::array()}};
-  for (const Comparison& c : rows)
+  for (const Comparison& c : rows) {
+    const bool both = c.before > 0 && c.after > 0;
+    const auto known = [](bool is_known, double value) { return is_known && std::isfinite(value) ? Json(value) : Json(); };
     json["layers"].push_back({{"key", c.key},
                               {"class", name_of(c.change)},
-                              {"before_seconds", c.before},
-                              {"after_seconds", c.after},
-                              {"change", c.ratio - 1},
-                              {"interval_95", {c.low - 1, std::isfinite(c.high) ? Json(c.high - 1) : Json(nullptr)}},
-                              {"seconds_per_epoch", c.epoch_seconds}});
+                              {"before_seconds", known(c.before > 0, c.before)},
+                              {"after_seconds", known(c.after > 0, c.after)},
+                              {"change", known(both, c.ratio - 1)},
+                              {"interval_95", {known(both, c.low - 1), known(both, c.high - 1)}},
+                              {"floor", known(both, c.floor)},
+                              {"seconds_per_epoch", known(both, c.epoch_seconds)}});
+  }
+  json["lost_records"] = {before.lost_records, after.lost_records};
   json["plans"] = changed_plans(before, after);
   return json;
 }
@@ -213,19 +228,26 @@ Json to_json(const std::vector<Comparison>& rows, const Side& before, const Side
 
 int profile_diff(int argc, const char* const* argv) {
   std::string before_path, after_path, gate_text;
+  std::array<std::string, 2> floor_paths;
   bool allow_different = false, all = false, json = false;
   Arguments arguments(
       "profile diff", "Show which passes of which rows have become slower or faster between two profiles.",
       "BEFORE AFTER [options]",
-      {"profile diff profiles/before profiles/after", "profile diff before/profile.json after/profile.json --gate 3%"});
+      {"profile diff profiles/before profiles/after", "profile diff before/profile.json after/profile.json --gate 3%",
+       "profile diff profiles/before profiles/after --floor profiles/same1 profiles/same2 --gate 3%"});
   arguments.add_positional(
       {.name = "before", .placeholder = "BEFORE", .help = "a profile's folder, or its profile.json", .required = true},
       before_path);
   arguments.add_positional({.name = "after", .placeholder = "AFTER", .help = "a later one's", .required = true}, after_path);
-  arguments.add({.name = "gate",
-                 .placeholder = "P%",
-                 .help = "exit code 7 where the step, or a pass of 0.5% of it or more, is SLOWER by more than this share"},
-                gate_text);
+  arguments.add(
+      {.name = "floor", .placeholder = "A1 A2", .help = "two profiles of one commit: what differs between them is noise"},
+      floor_paths);
+  arguments.add(
+      {.name = "gate",
+       .placeholder = "P%",
+       .help = "exit code 7 where the step, or a pass of 0.5% of it or more, is SLOWER, by this share or more as far as its "
+               "interval goes, or where a profile is INCOMPLETE"},
+      gate_text);
   arguments.add_flag(
       {.name = "allow-different", .help = "compare profiles of devices, networks, batches or options that differ"},
       allow_different);
@@ -237,12 +259,16 @@ int profile_diff(int argc, const char* const* argv) {
   const double share = gated ? share_of(gate_text) : 0;
 
   const Side before = read_side(before_path), after = read_side(after_path);
-  Differences differences(before, after);
-  if (!allow_different && !differences.report.found.empty()) {
-    differences.report.where = before.file + " and " + after.file;
-    differences.report.next = "--allow-different, if that is what you want to see";
-    fail(ExitCode::usage, "these profiles are not of the same thing", differences.report);
-  }
+  const auto compared = [&](const Side& one, const Side& other) {
+    Differences differences(one, other);
+    if (!allow_different && !differences.report.found.empty()) {
+      differences.report.where = one.file + " and " + other.file;
+      differences.report.next = "--allow-different, if that is what you want to see";
+      fail(ExitCode::usage, "these profiles are not of the same thing", differences.report);
+    }
+    return differences;
+  };
+  const Differences differences = compared(before, after);
   if (gated) {
     for (const Side* side : {&before, &after})
       require_enough_for_a_gate(side->untraced_samples_ns.size(), side->file, "profile with more --steps");
@@ -250,14 +276,28 @@ int profile_diff(int argc, const char* const* argv) {
   const std::set<std::string> large = large_passes(before, after);
   const std::vector<Timings> then = timings_of(before, large, differences.batch),
                              now = timings_of(after, large, differences.batch);
-  const std::vector<Comparison> rows = compare(then, now, {}, gated ? std::max(share, 0.01) : 0.05);
+  NoiseFloor floor;
+  if (arguments.given("floor")) {
+    const Side one = read_side(floor_paths[0]), other = read_side(floor_paths[1]);
+    compared(before, one);
+    compared(one, other);
+    floor = NoiseFloor(timings_of(one, large, differences.batch), timings_of(other, large, differences.batch));
+  } else {
+    fmt::print(stderr,
+               "profile: without --floor what differs from one profile to the next of the same code may count as a change\n");
+  }
+  const std::vector<Comparison> rows = compare(then, now, floor, gated ? std::max(share, 0.01) : 0.05);
   const int needed = repetitions_needed(static_cast<int>(rows.size())),
             have = static_cast<int>(std::min(then[0].seconds.size(), now[0].seconds.size()));
   if (have < needed)
     fmt::print(stderr, "profile: {} steps on either side; it takes {} to show one changed pass among {}\n", have, needed,
                rows.size());
   std::optional<Gate> gate;
-  if (gated) gate = gate_of(rows, share);
+  if (gated) {
+    gate = gate_of(rows, share);
+    for (const Side* side : {&before, &after})
+      if (side->lost_records > 0) gate->failed_by.push_back(side->file + ", INCOMPLETE");
+  }
   if (json) {
     Json document = to_json(rows, before, after);
     if (gate)

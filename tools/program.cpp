@@ -13,6 +13,17 @@
 #include <system_error>
 
 namespace microtome {
+namespace {
+
+/// What was printed did not get where it should.
+Error unwritten(int reason) {
+  return {ExitCode::memory,
+          "cannot write the results to standard output",
+          {.found = std::strerror(reason)},
+          std::source_location::current()};
+}
+
+}  // namespace
 
 int run_program(std::string_view name, const std::function<int()>& body) {
   // A file size limit then fails a write, which is reported like a full disk, instead of killing the process.
@@ -24,11 +35,12 @@ int run_program(std::string_view name, const std::function<int()>& body) {
     const int code = body();
     if (std::fflush(stdout) == 0) return code;
     if (errno == EPIPE) return reader_gone;
-    error = Error(ExitCode::memory, "cannot write the results to standard output", {.found = std::strerror(errno)},
-                  std::source_location::current());
+    error = unwritten(errno);
   } catch (const std::system_error& thrown) {
-    if (thrown.code().value() == EPIPE) return reader_gone;
-    error = Error(ExitCode::bug, thrown.what(), {}, std::source_location::current());
+    const int reason = thrown.code().value();
+    if (reason == EPIPE) return reader_gone;
+    error = reason == ENOSPC || reason == EFBIG ? unwritten(reason)
+                                                : Error(ExitCode::bug, thrown.what(), {}, std::source_location::current());
   } catch (const Error& thrown) {
     error = thrown;
   } catch (const std::bad_alloc&) {

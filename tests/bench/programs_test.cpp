@@ -92,6 +92,11 @@ TEST(BenchProgramTest, WhatCannotBeWrittenEndsWithFive) {
   EXPECT_TRUE(contains(outcome.err, "cannot write the results")) << outcome.err;
 }
 
+TEST(BenchProgramTest, ALongListThatCannotBePrintedEndsWithFive) {
+  const Ended outcome = run({"bench", "--list", "--json"}, 4096);
+  EXPECT_EQ(outcome.code, 5) << outcome.err;
+}
+
 TEST(BenchProgramTest, ANetworkHasTheChainsThatItSharesWithAnother) {
   const Ended list = run({"bench", "--device", "cpu", "--batch", "2", "--size", "50", "--net", "densenet169", "--json",
                           "--benchmark_list_tests", "--benchmark_filter=^chain_step|^network"});

@@ -266,6 +266,33 @@ TEST_F(ProfileProgramTest, DiffFindsTheRowThatBecameSlowerAndTheGateFails) {
   EXPECT_EQ(run({"profile", "diff", fresh("after.json"), fresh("before.json"), "--gate", "3%"}).code, 0) << "faster passes";
 }
 
+TEST_F(ProfileProgramTest, WhatTwoProfilesOfOneCommitDifferByIsNoChange) {
+  const auto with_step = [&](const char* name, double factor) {
+    Json other = profile;
+    for (Json& sample : other["distortion"]["untraced_samples_ns"]) sample = 1e6 * factor;
+    for (int i = 0; i < 16; ++i) other["distortion"]["untraced_samples_ns"].push_back(1e6 * factor * (1 + 0.001 * (i % 4)));
+    other["layers"] = Json::array();
+    write_text(fresh(name), other.dump());
+    return fresh(name);
+  };
+  const std::string before = with_step("before.json", 1), after = with_step("after.json", 1.1),
+                    same = with_step("same.json", 1.12);
+  EXPECT_EQ(run({"profile", "diff", before, after, "--gate", "5%"}).code, 7);
+  const Ended outcome = run({"profile", "diff", before, after, "--gate", "5%", "--floor", before, same});
+  EXPECT_EQ(outcome.code, 0) << outcome.out;
+}
+
+TEST_F(ProfileProgramTest, AProfileThatLostRecordsIsIncompleteAndFailsAGate) {
+  Json lossy = profile;
+  lossy["method"]["dropped_records"] = 500;
+  write_text(fresh("lossy.json"), lossy.dump());
+  const Ended shown = run({"profile", "diff", out, fresh("lossy.json")}),
+              gated = run({"profile", "diff", out, fresh("lossy.json"), "--gate", "3%"});
+  EXPECT_EQ(shown.code, 0) << shown.err;
+  EXPECT_TRUE(contains(shown.out, "INCOMPLETE")) << shown.out;
+  EXPECT_EQ(gated.code, 7) << gated.out;
+}
+
 TEST_F(ProfileProgramTest, DiffNamesAPlanThatChanged) {
   Json changed = profile;
   changed["plans"][0]["implementation"] = "another";
@@ -282,6 +309,10 @@ TEST_F(ProfileProgramTest, DiffRefusesWhatIsNotTheSameThing) {
   EXPECT_EQ(refused.code, 2);
   EXPECT_TRUE(contains(refused.err, "another machine") && contains(refused.err, "--allow-different")) << refused.err;
   EXPECT_EQ(run({"profile", "diff", out, fresh("other.json"), "--allow-different"}).code, 0);
+  other = profile;
+  other["run"]["data_name"] = "idc";
+  write_text(fresh("other.json"), other.dump());
+  EXPECT_EQ(run({"profile", "diff", out, fresh("other.json")}).code, 2) << "other data";
 
   Json old = profile;
   old["schema"] = "microtome.profile.0";
@@ -319,6 +350,9 @@ TEST_F(ProfileProgramTest, DiffRefusesADamagedProfile) {
   timeless = profile;
   timeless["layers"][0]["traced_samples_ns"][0] = -1.0;
   refused(timeless, "less than no time");
+  Json twice = profile;
+  twice["layers"].push_back(twice["layers"][0]);
+  refused(twice, "a pass twice");
 }
 
 TEST_F(ProfileProgramTest, APassThatSomeStepsDoWithoutIsComparedInThoseThatHaveIt) {
