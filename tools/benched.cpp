@@ -2,6 +2,7 @@
 
 #include "bench/problems.h"
 #include "engine/check.h"
+#include "tools/profile_tables.h"
 #include "tools/run_folder.h"
 
 #include <fmt/format.h>
@@ -28,20 +29,52 @@ std::string machine_of(const std::string& name) {
   return name.substr(device, name.find('/', precision) - device);
 }
 
+constexpr int smallest_image = 8, largest_image = 4096;
+
 /// Problems have the names that they have among all sizes that were benched together.
 std::vector<int> sizes_of(const Results& results) {
   const std::string& text = results.said("sizes");
+  const auto refuse = [&] {
+    fail(ExitCode::data, "the results do not say which images they are of",
+         {.where = results.file.string() + ", context, sizes",
+          .expected = fmt::format("numbers from {} to {}, as in 96,50", smallest_image, largest_image),
+          .found = text.empty() ? "none" : text});
+  };
   std::vector<int> sizes;
   std::istringstream words(text);
   for (std::string word; std::getline(words, word, ',');) {
     int size = 0;
     const char* const end = word.data() + word.size();
-    if (const auto [rest, error] = std::from_chars(word.data(), end, size); error != std::errc{} || rest != end || size < 1)
-      fail(ExitCode::data, "the results do not say which images they are of",
-           {.where = results.file.string() + ", context, sizes", .expected = "numbers, as in 96,50", .found = text});
+    const auto [rest, error] = std::from_chars(word.data(), end, size);
+    if (error != std::errc{} || rest != end || size < smallest_image || size > largest_image) refuse();
     sizes.push_back(size);
   }
+  if (sizes.empty()) refuse();
   return sizes;
+}
+
+/// A whole number as our programs write it.
+int whole_number(const Json& json, const std::filesystem::path& file, const std::string& what, int lowest, int highest) {
+  if (!json.is_number_integer() || json < lowest || json > highest)
+    fail(ExitCode::data, "what was measured is damaged",
+         {.where = fmt::format("{}, {}", file.string(), what),
+          .expected = fmt::format("a whole number from {} to {}", lowest, highest),
+          .found = json.dump()});
+  return json;
+}
+
+double time_of(const Json& json, const std::filesystem::path& file, const std::string& what, double longest) {
+  if (!json.is_number() || !(json.get<double>() > 0) || json.get<double>() > longest)
+    fail(ExitCode::data, "what was measured is damaged",
+         {.where = fmt::format("{}, {}", file.string(), what),
+          .expected = fmt::format("more than 0, at most {:g}", longest),
+          .found = json.dump()});
+  return json;
+}
+
+/// Of an image's height and width.
+int side_of(const Json& image, const std::filesystem::path& file) {
+  return whole_number(image.at(0), file, "image", smallest_image, largest_image);
 }
 
 }  // namespace
@@ -76,12 +109,6 @@ BenchedStep benched_step(const Results& results, std::string_view net, int side,
       }
     }
   }
-  if (step.measured == 0)
-    fail(ExitCode::data, fmt::format("the results have nothing of {} at {}x{} in batches of {}", net, side, side, batch),
-         {.where = results.file.string(),
-          .expected = step.missing.empty() ? "" : fmt::format("a case {}", step.missing.front()),
-          .next = fmt::format("bench --net {} --size {} --batch {} --benchmark_repetitions=5 --benchmark_out={}", net, side,
-                              batch, results.file.filename().string())});
   return step;
 }
 
@@ -90,27 +117,37 @@ MeasuredStep measured_step(const std::filesystem::path& folder) {
     std::ifstream in(file);
     return Json::parse(in, nullptr, false);
   };
+  constexpr int most_images = 1'000'000'000, largest_batch = 65536;
+  constexpr double longest_epoch = 1e9, longest_step_ns = 1e15;
   try {
-    if (const Json profile = read(folder / "profile.json"); !profile.is_discarded()) {
-      const Json& run = profile.at("run");
+    const std::filesystem::path profiled = folder / "profile.json", trained = folder / "result.json";
+    if (const Json profile = read(profiled); !profile.is_discarded()) {
+      if (const Json& schema = profile.at("schema"); schema != profile_schema)
+        fail(ExitCode::data, "the profile is of another schema",
+             {.where = profiled.string(),
+              .expected = std::string(profile_schema),
+              .found = schema.dump(),
+              .next = "profile again with this version"});
+      const Json &run = profile.at("run"), &step_ns = profile.at("distortion").at("untraced_ns_per_step");
       return {.net = run.at("net"),
               .mode = run.at("mode"),
               .device = profile.at("device").at("name"),
               .precision = run.at("precision"),
-              .side = run.at("image").at(0),
-              .batch = run.at("batch_size"),
-              .seconds = profile.at("distortion").at("untraced_ns_per_step").get<double>() * 1e-9};
+              .side = side_of(run.at("image"), profiled),
+              .batch = whole_number(run.at("batch_size"), profiled, "batch_size", 1, largest_batch),
+              .seconds = time_of(step_ns, profiled, "untraced_ns_per_step", longest_step_ns) * 1e-9};
     }
-    if (const Json run = read(folder / "result.json"); !run.is_discarded() && run.at("seconds_per_epoch") > 0) {
-      const int batch = run.at("batch_size");
-      const double steps = std::ceil(run.at("train_images").get<double>() / batch);
+    if (const Json run = read(trained); !run.is_discarded() && run.at("seconds_per_epoch") != 0) {
+      const int batch = whole_number(run.at("batch_size"), trained, "batch_size", 1, largest_batch);
+      const double images = whole_number(run.at("train_images"), trained, "train_images", 1, most_images);
       return {.net = run.at("net"),
               .mode = run.at("mode"),
               .device = run.at("device"),
               .precision = run.at("precision"),
-              .side = 0,
+              .side = run.contains("image") ? side_of(run["image"], trained) : 0,
               .batch = batch,
-              .seconds = run.at("seconds_per_epoch").get<double>() / steps};
+              .seconds = time_of(run.at("seconds_per_epoch"), trained, "seconds_per_epoch", longest_epoch) /
+                         std::ceil(images / batch)};
     }
   } catch (const Json::exception&) {
   }

@@ -94,6 +94,25 @@ std::string cell(std::optional<double> seconds) {
   return *seconds < 9.95 ? fmt::format("{:.2f}", *seconds) : fmt::format("{:.1f}", *seconds);
 }
 
+[[noreturn]] void fail_unbenched(const ForecastSettings& s, const BenchedStep& step) {
+  fail(ExitCode::data,
+       fmt::format("the results have nothing of {} at {}x{} in batches of {}", s.net, s.size, s.size, s.batch_size),
+       {.where = s.bench,
+        .expected = step.missing.empty() ? "" : fmt::format("a case {}", step.missing.front()),
+        .next = fmt::format("bench --net {} --size {} --batch {} --benchmark_repetitions=5 --benchmark_out=ANOTHER.json", s.net,
+                            s.size, s.batch_size)});
+}
+
+/// Names of cases for the one network that was asked for, else how many.
+std::string missing_text(const BenchedStep& step, const std::string& net, bool by_name) {
+  constexpr std::size_t shown = 10;
+  const std::size_t names = by_name ? std::min(step.missing.size(), shown) : 0;
+  std::string text;
+  for (std::size_t i = 0; i < names; ++i) text += fmt::format("  {}\n", step.missing[i]);
+  const std::size_t left = step.missing.size() - names;
+  return left == 0 ? text : text + fmt::format("  {}{} of {}\n", names > 0 ? "and " : "", left, net);
+}
+
 /// From a results file, beside what was measured.
 int forecast_benched(ForecastSettings s, const Arguments& arguments) {
   const Results results = read_results(s.bench);
@@ -118,7 +137,12 @@ int forecast_benched(ForecastSettings s, const Arguments& arguments) {
     require_same("net", s.net, measured->net);
     require_same("batch-size", s.batch_size, measured->batch);
     require_same("precision", s.precision, measured->precision);
-    if (measured->side > 0) require_same("size", s.size, measured->side);
+    if (measured->side > 0) {
+      require_same("size", s.size, measured->side);
+    } else if (!arguments.given("size")) {
+      fail(ExitCode::data, "the run does not say the size of its images",
+           {.where = s.measured, .expected = "image in result.json", .found = "none", .next = "name it: --size PIXELS"});
+    }
     require_benched(measured->precision, s.measured);
     if (measured->mode != "full")
       fail(ExitCode::usage, "a step that trains the head alone is not what is forecast",
@@ -140,27 +164,28 @@ int forecast_benched(ForecastSettings s, const Arguments& arguments) {
   for (const Subject& subject : subjects(s)) {
     if (subject.frozen_base) continue;
     const std::string name(subject.network->name);
-    BenchedStep step;
-    try {
-      step = benched_step(results, name, s.size, s.batch_size);
-    } catch (const Error&) {
-      if (!s.net.empty()) throw;
+    const BenchedStep step = benched_step(results, name, s.size, s.batch_size);
+    if (step.measured == 0) {
+      if (!s.net.empty()) fail_unbenched(s, step);
       continue;
     }
-    Json json = {{"net", name},           {"step_seconds", step.seconds},    {"epoch_seconds", step.seconds * steps},
-                 {"pieces", step.pieces}, {"pieces_benched", step.measured}, {"missing", step.missing}};
+    // A sum of some pieces foretells nothing.
+    const auto if_whole = [&](double value) { return step.whole() ? Json(value) : Json(nullptr); };
+    const auto text_if_whole = [&](const std::string& value) { return step.whole() ? value : "-"; };
+    Json json = {
+        {"net", name},           {"step_seconds", if_whole(step.seconds)}, {"epoch_seconds", if_whole(step.seconds * steps)},
+        {"pieces", step.pieces}, {"pieces_benched", step.measured},        {"missing", step.missing}};
     std::string beside = fmt::format("{:>12}{:>9}", "", "");
     if (measured) {
       const double error = step.seconds / measured->seconds - 1;
-      beside = fmt::format("{:>12.2f}{:>9}", measured->seconds * steps, fmt::format("{:+.1f}%", 100 * error));
+      beside = fmt::format("{:>12.2f}{:>9}", measured->seconds * steps, text_if_whole(fmt::format("{:+.1f}%", 100 * error)));
       json["measured_step_seconds"] = measured->seconds;
-      json["error"] = error;
+      json["error"] = if_whole(error);
     }
-    text += fmt::format("{:<20}{:>12.3f}{:>12.2f}{}{:>18}\n", name, step.seconds * 1e3, step.seconds * steps, beside,
+    text += fmt::format("{:<20}{:>12}{:>12}{}{:>18}\n", name, text_if_whole(fmt::format("{:.3f}", step.seconds * 1e3)),
+                        text_if_whole(fmt::format("{:.2f}", step.seconds * steps)), beside,
                         fmt::format("{} of {}", step.measured, step.pieces));
-    constexpr std::size_t shown = 10;
-    for (std::size_t i = 0; i < std::min(step.missing.size(), shown); ++i) missing += fmt::format("  {}\n", step.missing[i]);
-    if (step.missing.size() > shown) missing += fmt::format("  and {} more of {}\n", step.missing.size() - shown, name);
+    if (!step.whole()) missing += missing_text(step, name, !s.net.empty());
     document["networks"].push_back(std::move(json));
   }
   if (document["networks"].empty())

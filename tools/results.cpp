@@ -11,6 +11,7 @@
 #include <cmath>
 #include <cstring>
 #include <fstream>
+#include <utility>
 
 namespace microtome {
 namespace {
@@ -58,10 +59,13 @@ BenchCase named_case(const std::string& name) {
   return one;
 }
 
-double seconds_of(const Json& entry) {
+double seconds_of(const Json& entry, const std::string& where) {
   const double time = entry.at("real_time").get<double>();
   const std::string unit = entry.value("time_unit", "ns");
-  return time * (unit == "ns" ? 1e-9 : unit == "us" ? 1e-6 : unit == "ms" ? 1e-3 : 1);
+  for (const auto& [known, seconds] :
+       {std::pair("ns", 1e-9), std::pair("us", 1e-6), std::pair("ms", 1e-3), std::pair("s", 1.0)})
+    if (unit == known) return time * seconds;
+  fail(ExitCode::data, "a time is of an unknown unit", {.where = where, .expected = "ns, us, ms or s", .found = unit});
 }
 
 constexpr std::string_view not_counters[] = {
@@ -102,7 +106,7 @@ void read(const Json& json, Results& results) {
     const auto [place, fresh] = places.try_emplace(name, results.cases.size());
     if (fresh) results.cases.push_back(named_case(name));
     BenchCase& one = results.cases[place->second];
-    one.seconds.push_back(seconds_of(entry));
+    one.seconds.push_back(seconds_of(entry, results.file.string() + ", " + name));
     if (!(one.seconds.back() > 0) || !std::isfinite(one.seconds.back()))
       fail(ExitCode::data, "a time is not positive",
            {.where = results.file.string() + ", " + name, .found = fmt::format("{} s", one.seconds.back())});

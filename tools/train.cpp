@@ -365,6 +365,7 @@ int run(TrainSettings& s, const Arguments& arguments, const Network& network, co
       {"learning_rate", s.learning_rate},
       {"seed", s.seed},
       {"data", s.data},
+      {"image", {data.train.shape.h, data.train.shape.w}},
       {"train_images", data.train.shape.n},
       {"parameters", graph.parameter_count()},
       {"trainable_parameters", graph.parameter_count(true)},
