@@ -183,6 +183,9 @@ TEST_F(CompareTest, DifferentBatchesAreComparedByTheImage) {
 TEST_F(CompareTest, FilesThatCannotServeAreRefused) {
   const std::string good = file("good.json", Bench{});
   expect_refused(compare({good, file("schema.json", Bench{.schema = "2"})}), 3, "another schema");
+  Json odd = Json::parse(Bench{}.json());
+  odd["benchmarks"][0]["time_unit"] = "fortnight";
+  expect_refused(compare({good, file("unit.json", odd.dump())}), 3, "a time is of an unknown unit");
   expect_refused(compare({good, file("once.json", Bench{.repetitions = 1})}), 3, "were not repeated");
   expect_refused(compare({good, file("empty.json", Bench{.microseconds = {}})}), 3, "no measurements");
   expect_refused(compare({file("broken.json", "{\"context\": {"), good}), 3, "not JSON");
