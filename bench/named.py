@@ -72,7 +72,10 @@ def foretold(options, net, folder):
     forecast = json.loads(run(options, options.tools / "profile", "forecast", "--net", net, "--precision", options.precision,
                               "--batch-size", options.batch_size, "--bench", results, "--measured", folder / f"{net}-step",
                               "--json"))
-    return forecast["networks"][0]["error"]
+    network = forecast["networks"][0]
+    if network["error"] is None:
+        raise Failed(f"{len(network['missing'])} cases are not in the results, the first {network['missing'][0]}")
+    return network["error"]
 
 
 def judged(options, net, data, folder):
