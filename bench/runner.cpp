@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
+#include <exception>
 #include <iterator>
 #include <map>
 #include <memory>
@@ -24,9 +25,11 @@ namespace {
 
 constexpr const char* stopped = "stopped";
 
-/// Google Benchmark 1.7 wants the same number of iterations of all repetitions, of those without a time too.
-void skip(benchmark::State& state, const std::string& why) {
-  for (auto _ : state) state.SetIterationTime(0);
+/// Google Benchmark 1.7 wants the same number of iterations of all repetitions, of those without a time too, and one loop over
+/// them to its end.
+void skip(benchmark::State& state, const std::string& why, bool looped = false) {
+  if (!looped)
+    for (auto _ : state) state.SetIterationTime(0);
   state.SkipWithError(why.c_str());
 }
 
@@ -38,6 +41,7 @@ class Runner {
 
   void measure(benchmark::State& state, const Case& one) {
     if (running_.stop()) return skip(state, stopped);
+    looped_ = false;
     try {
       prepare(one);
       const Verdict& verdict = verdicts_.at(one.name);
@@ -87,7 +91,7 @@ class Runner {
   void give_up(benchmark::State& state, const Error& error) {
     release();
     if (failed_ == ExitCode::done) failed_ = error.code();
-    skip(state, to_text(error, "bench"));
+    skip(state, to_text(error, "bench"), looped_);
   }
 
   void release() {
@@ -98,11 +102,18 @@ class Runner {
 
   void time(benchmark::State& state, const Case& one, const Verdict& verdict) {
     std::vector<double> samples;
+    std::exception_ptr failure;
+    looped_ = true;
     for (auto _ : state) {
       samples.clear();
-      while (static_cast<int>(samples.size()) < running_.samples) samples.push_back(replay_->run());
-      state.SetIterationTime(median(samples));
+      try {
+        while (static_cast<int>(samples.size()) < running_.samples) samples.push_back(replay_->run());
+      } catch (...) {
+        failure = std::current_exception();
+      }
+      state.SetIterationTime(failure ? 0 : median(samples));
     }
+    if (failure) std::rethrow_exception(failure);
     const double seconds = median(samples);
     const Cost& cost = prepared_.cost;
     const bool resident = !one.cold && cost.bytes <= resident_bytes;
@@ -138,6 +149,7 @@ class Runner {
   std::map<std::string, Verdict> verdicts_;
   std::map<std::string, double> shares_;  // of the copy rate, of cases that are judged
   int done_ = 0, all_;
+  bool looped_ = false;  // over the iterations of the repetition at hand
   ExitCode failed_ = ExitCode::done;
 };
 

@@ -231,7 +231,7 @@ Gate gate_of(std::span<const Comparison> comparisons, double share) {
   constexpr double rounding = 1e-9;  // so that what is slower by just the share counts
   Gate gate{.share = share};
   for (const Comparison& c : comparisons) {
-    if (c.high < (1 + share) * (1 - rounding)) continue;
+    if (c.high * (1 + c.floor) < (1 + share) * (1 - rounding)) continue;
     if (c.change == Change::slower) gate.failed_by.push_back(c.key);
     if (c.change == Change::ambiguous) gate.undecided.push_back(c.key);
   }

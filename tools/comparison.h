@@ -63,8 +63,8 @@ std::vector<Comparison> compare(std::span<const Timings> before, std::span<const
 /// The least number of repetitions on both sides that can show one changed case among so many.
 int repetitions_needed(int cases);
 
-/// Whether anything takes longer by a share, as far as its interval goes: half of all that are slower by just that share have a
-/// median below it.
+/// Whether anything takes longer by a share, as far as its interval and the noise floor go: half of all that are slower by just
+/// that share have a median below it.
 struct Gate {
   double share = 0;
   std::vector<std::string> failed_by;  // keys: slower, and it is not excluded that by the share or more

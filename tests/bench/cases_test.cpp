@@ -3,6 +3,7 @@
 #include "bench/listing.h"
 #include "bench/machine.h"
 #include "bench/runner.h"
+#include "engine/check.h"
 #include "kernels/backend.h"
 #include "kernels/host_cuda/backend.h"
 #include "kernels/reference/reference.h"
@@ -213,6 +214,25 @@ TEST(RunnerTest, RepetitionsAreCheckedOnceAndAStopLeavesOutTheRest) {
   running.stop = [&] { return done == 1; };
   EXPECT_EQ(run_cases(backend, cases, {1e9, 1e9, 1e9}, running), 0);
   EXPECT_EQ(done, 1);
+}
+
+TEST(RunnerTest, ACaseThatFailsWhileItIsTimedLeavesTheOthers) {
+  Reference<double> backend;
+  std::vector<Case> cases = cases_of(backend);
+  cases.resize(2);
+  int runs = 0, done = 0;
+  cases[0].prepare = [&runs, prepare = cases[0].prepare](Backend& b, bool checked) {
+    Prepared prepared = prepare(b, checked);
+    prepared.instances = {[&runs, run = prepared.instances[0]] {
+      constexpr int before_it_is_timed = 1000;  // at most
+      if (++runs > before_it_is_timed) fail(ExitCode::machine, "the device is gone");
+      run();
+    }};
+    return prepared;
+  };
+  EXPECT_EQ(run_cases(backend, cases, {1e9, 1e9, 1e9}, {.samples = 2000, .progress = [&](int now, int) { done = now; }}),
+            static_cast<int>(ExitCode::machine));
+  EXPECT_EQ(done, 2);
 }
 
 TEST(VerdictTest, ALargeCaseSlowerThanAskedForEndsWithSeven) {
