@@ -30,7 +30,6 @@ TensorSpec virtual_like(const TensorSpec& spec, std::int64_t id) {
   TensorSpec result = spec;
   result.id = id;
   result.type = CUDNN_DATA_FLOAT;
-  result.alignment = std::max(result.alignment, static_cast<std::int64_t>(sizeof(float)));
   result.is_virtual = true;
   return result;
 }

@@ -71,10 +71,14 @@ cudnnDataType_t cudnn_type(DType type) {
   return type == DType::f32 ? CUDNN_DATA_FLOAT : CUDNN_DATA_BFLOAT16;
 }
 
+static std::int64_t element_bytes(const TensorSpec& spec) {
+  return spec.type == CUDNN_DATA_FLOAT ? 4 : 2;
+}
+
 std::size_t extent_bytes(const TensorSpec& spec) {
   std::int64_t elements = 1;
   for (std::size_t d = 0; d < spec.dimensions.size(); ++d) elements += (spec.dimensions[d] - 1) * spec.strides[d];
-  return static_cast<std::size_t>(elements) * (spec.type == CUDNN_DATA_FLOAT ? sizeof(float) : 2);
+  return static_cast<std::size_t>(elements * element_bytes(spec));
 }
 
 TensorSpec spec_of(std::int64_t id, const Layout& layout, std::int64_t alignment) {
@@ -83,7 +87,7 @@ TensorSpec spec_of(std::int64_t id, const Layout& layout, std::int64_t alignment
           .type = cudnn_type(layout.dtype),
           .dimensions = {s.n, s.c, s.h, s.w},
           .strides = {layout.strides.n, 1, layout.strides.h, layout.strides.w},
-          .alignment = std::max(alignment, static_cast<std::int64_t>(size_bytes(layout.dtype)))};
+          .alignment = alignment};
 }
 
 Descriptor device_properties(std::string_view json) {
@@ -104,7 +108,7 @@ const Descriptor& OperationGraph::tensor(const TensorSpec& spec) {
   tensor.set(CUDNN_ATTR_TENSOR_DATA_TYPE, spec.type);
   tensor.set(CUDNN_ATTR_TENSOR_DIMENSIONS, spec.dimensions);
   tensor.set(CUDNN_ATTR_TENSOR_STRIDES, spec.strides);
-  tensor.set(CUDNN_ATTR_TENSOR_BYTE_ALIGNMENT, spec.alignment);
+  tensor.set(CUDNN_ATTR_TENSOR_BYTE_ALIGNMENT, std::max<std::int64_t>(spec.alignment, element_bytes(spec)));  // less is refused
   tensor.set(CUDNN_ATTR_TENSOR_IS_VIRTUAL, spec.is_virtual);
   if (spec.by_value) tensor.set(CUDNN_ATTR_TENSOR_IS_BY_VALUE, true);
   tensor.finalize();
