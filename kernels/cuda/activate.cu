@@ -1,7 +1,7 @@
 // y = f(x); dx = f'(x) dy, with f' from y where y decides it.
 // Mapping: one thread for 16 bytes of neighbours. Traffic: forward reads x, writes y; backward reads dy and x or y, writes dx
 // (and reads it to accumulate). Numerics: float32, rounded once.
-#include "kernels/cuda/launch.h"
+#include "kernels/cuda/device/launch.h"
 #include "kernels/cuda/ops.h"
 #include "kernels/cuda/vector.h"
 #include "kernels/formulas/activation.h"

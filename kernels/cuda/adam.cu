@@ -2,7 +2,7 @@
 // Mapping: one thread for four neighbours, blocks striding over the array. Traffic a parameter: reads g m v w, writes m v w and
 // the narrow copy, 28 + 2 bytes. Numerics: float32, alpha once a block in double; nothing is written where the loss was not
 // finite.
-#include "kernels/cuda/launch.h"
+#include "kernels/cuda/device/launch.h"
 #include "kernels/cuda/ops.h"
 #include "kernels/cuda/vector.h"
 #include "kernels/formulas/adam.h"

@@ -3,7 +3,7 @@
 // chunk of pixels. Traffic: forward reads a and b, writes y; backward reads dy, and a deferred side's x, writes dx (and reads
 // it to accumulate). Numerics: float32, rounded once; sums in a fixed order.
 #include "kernels/cuda/deferred_tile.h"
-#include "kernels/cuda/launch.h"
+#include "kernels/cuda/device/launch.h"
 #include "kernels/cuda/ops.h"
 
 namespace microtome::cuda {

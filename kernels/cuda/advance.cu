@@ -1,5 +1,5 @@
 // The end of a step: where the loss was finite, ++batch, and ++step after an optimiser's. One thread.
-#include "kernels/cuda/launch.h"
+#include "kernels/cuda/device/launch.h"
 #include "kernels/cuda/ops.h"
 
 namespace microtome::cuda {

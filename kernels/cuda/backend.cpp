@@ -1,15 +1,15 @@
 // The CUDA backend: one device, one stream, cuDNN, cuBLASLt and our kernels behind engine/backend.h.
 #include "kernels/backend.h"
 
-#include "kernels/cuda/context.h"
 #include "kernels/cuda/conv.h"
-#include "kernels/cuda/counters.h"
 #include "kernels/cuda/dense.h"
-#include "kernels/cuda/nvtx.h"
+#include "kernels/cuda/device/context.h"
+#include "kernels/cuda/device/watch.h"
 #include "kernels/cuda/ops.h"
-#include "kernels/cuda/plans.h"
-#include "kernels/cuda/trace.h"
-#include "kernels/cuda/watch.h"
+#include "kernels/cuda/profiling/counters.h"
+#include "kernels/cuda/profiling/nvtx.h"
+#include "kernels/cuda/profiling/trace.h"
+#include "kernels/cuda/vendor/plans.h"
 
 #include <array>
 #include <exception>

@@ -5,7 +5,7 @@
 // twice and writes dx; settling reads x and dx and writes dx. Numerics: float32 within a block, double between blocks;
 // statistics.h.
 #include "kernels/cuda/deferred.h"
-#include "kernels/cuda/launch.h"
+#include "kernels/cuda/device/launch.h"
 #include "kernels/cuda/ops.h"
 #include "kernels/cuda/statistics.h"
 #include "kernels/cuda/tile.h"

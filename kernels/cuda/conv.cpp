@@ -5,7 +5,7 @@
 // their channels, and all else goes through tf32: its 11 bits hold bf16's 8, so that the products are the same.
 #include "kernels/cuda/conv.h"
 
-#include "kernels/cuda/context.h"
+#include "kernels/cuda/device/context.h"
 #include "kernels/cuda/linear.h"
 #include "kernels/cuda/ops.h"
 

@@ -3,7 +3,7 @@
 #pragma once
 
 #include "engine/backend.h"
-#include "kernels/cuda/plans.h"
+#include "kernels/cuda/vendor/plans.h"
 
 #include <memory>
 

@@ -1,8 +1,8 @@
 // Dense layers on cuBLASLt.
 #pragma once
 
-#include "kernels/cuda/context.h"
-#include "kernels/cuda/cublas.h"
+#include "kernels/cuda/device/context.h"
+#include "kernels/cuda/vendor/cublas.h"
 
 #include <memory>
 

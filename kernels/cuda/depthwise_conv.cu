@@ -5,7 +5,7 @@
 // tensor once, the cells under several outputs' windows again from L1 or L2. Numerics: float32, sums in a fixed order, rounded
 // once.
 #include "kernels/cuda/depthwise_strips.h"
-#include "kernels/cuda/launch.h"
+#include "kernels/cuda/device/launch.h"
 #include "kernels/cuda/linear.h"
 #include "kernels/cuda/ops.h"
 #include "kernels/cuda/tile.h"

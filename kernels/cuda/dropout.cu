@@ -4,7 +4,7 @@
 // chunk of pixels. Traffic: reads x, writes y (backward: dy, a deferred batch-norm's x, dx); nothing is stored, since the mask
 // is a function of the step. Numerics: float32, rounded once; sums in a fixed order.
 #include "kernels/cuda/deferred_tile.h"
-#include "kernels/cuda/launch.h"
+#include "kernels/cuda/device/launch.h"
 #include "kernels/cuda/ops.h"
 #include "kernels/formulas/dropout.h"
 

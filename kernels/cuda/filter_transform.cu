@@ -1,7 +1,7 @@
 // all[h K + k, r, s, c] = w[k, h^-1 (r, s), h^-1 c] for the eight symmetries h of p4m; dw the sum over the eight places.
 // Mapping: one thread for 16 bytes of a cell's channels of w, or of one map's channels, which finds all eight places. Traffic:
 // w and the filters once each. Numerics: forward exact; backward float32, g = 0 … 7 in order.
-#include "kernels/cuda/launch.h"
+#include "kernels/cuda/device/launch.h"
 #include "kernels/cuda/ops.h"
 #include "kernels/cuda/vector.h"
 #include "kernels/formulas/filter_transform.h"

@@ -3,7 +3,7 @@
 // what becomes of it. A packed x: one thread for V neighbours; one whose pixels lie further apart, as convolutions like them (3
 // channels of 8): one a pixel, zeros included. Traffic: reads the image once, four pixels for each of an image that is warped,
 // from the L1 cache; writes x once. Numerics: float32, rounded once.
-#include "kernels/cuda/launch.h"
+#include "kernels/cuda/device/launch.h"
 #include "kernels/cuda/ops.h"
 #include "kernels/cuda/vector.h"
 #include "kernels/formulas/augmentation.h"

@@ -3,7 +3,7 @@
 // Numerics: float32, results rounded once.
 #include "kernels/cuda/linear.h"
 
-#include "kernels/cuda/launch.h"
+#include "kernels/cuda/device/launch.h"
 #include "kernels/cuda/tile.h"
 #include "kernels/formulas/activation.h"
 

@@ -1,7 +1,7 @@
 // What convolutions and dense layers need besides a library's product.
 #pragma once
 
-#include "kernels/cuda/context.h"
+#include "kernels/cuda/device/context.h"
 
 namespace microtome::cuda {
 

@@ -1,7 +1,7 @@
 // Mean binary cross-entropy from logits, its metrics and its gradient (formulas/loss.h).
 // Mapping: forward one block, a thread for every 256th image; backward one thread an image. Traffic: z and y once.
 // Numerics: each image in float32, the sum in double, by a tree of fixed order.
-#include "kernels/cuda/launch.h"
+#include "kernels/cuda/device/launch.h"
 #include "kernels/cuda/ops.h"
 #include "kernels/cuda/vector.h"
 #include "kernels/formulas/loss.h"

@@ -4,7 +4,7 @@
 // Traffic: every tensor once (dx of a deferred batch-norm reads x beside dy), the gate from L1. Numerics: float32, sums in a
 // fixed order, rounded once.
 #include "kernels/cuda/deferred_tile.h"
-#include "kernels/cuda/launch.h"
+#include "kernels/cuda/device/launch.h"
 #include "kernels/cuda/ops.h"
 
 namespace microtome::cuda {

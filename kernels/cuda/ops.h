@@ -1,7 +1,7 @@
 // The factories behind Backend's, one a file; contracts as there. An op keeps a reference to its context.
 #pragma once
 
-#include "kernels/cuda/context.h"
+#include "kernels/cuda/device/context.h"
 
 #include <memory>
 

@@ -9,7 +9,7 @@
 // further 64 of x, and w for each tile; for dw a tile of partial results a block. Numerics: f(x) rounded to bf16 as a factor of
 // products, sums in float32 in a fixed order, rounded once.
 #include "kernels/cuda/deferred.h"
-#include "kernels/cuda/launch.h"
+#include "kernels/cuda/device/launch.h"
 #include "kernels/cuda/linear.h"
 #include "kernels/cuda/ops.h"
 #include "kernels/cuda/ptx.h"

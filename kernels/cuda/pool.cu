@@ -6,7 +6,7 @@
 // dy and mask likewise, and a deferred batch-norm's x, writes dx. The mask is the winner's place r S + s, or 255 where the relu
 // killed it. Numerics: float32, rounded once; sums in a fixed order.
 #include "kernels/cuda/deferred_tile.h"
-#include "kernels/cuda/launch.h"
+#include "kernels/cuda/device/launch.h"
 #include "kernels/cuda/ops.h"
 
 #include <algorithm>

@@ -1,5 +1,5 @@
 // Which row and pass a piece of a device's work is for, on recorded activity records: a table each.
-#include "kernels/cuda/attribution.h"
+#include "kernels/cuda/profiling/attribution.h"
 
 #include <gtest/gtest.h>
 

@@ -1,5 +1,5 @@
 // Counters by row and pass, of a device that is played: which ranges are counted when, and what becomes of their values.
-#include "kernels/cuda/counters.h"
+#include "kernels/cuda/profiling/counters.h"
 
 #include "engine/check.h"
 

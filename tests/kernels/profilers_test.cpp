@@ -1,9 +1,9 @@
 // What profilers hear of us, and that CUPTI's library has what we ask of it: with the vendor's own headers and libraries, on
 // any machine that has the toolkit.
 #include "engine/check.h"
-#include "kernels/cuda/cupti.h"
-#include "kernels/cuda/cupti_counters.h"
-#include "kernels/cuda/nvtx.h"
+#include "kernels/cuda/profiling/cupti.h"
+#include "kernels/cuda/profiling/cupti_counters.h"
+#include "kernels/cuda/profiling/nvtx.h"
 
 #include <gtest/gtest.h>
 

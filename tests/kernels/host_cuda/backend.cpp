@@ -1,10 +1,10 @@
 #include "kernels/host_cuda/backend.h"
 
-#include "kernels/cuda/context.h"
 #include "kernels/cuda/conv.h"
 #include "kernels/cuda/dense.h"
+#include "kernels/cuda/device/context.h"
 #include "kernels/cuda/ops.h"
-#include "kernels/cuda/plans.h"
+#include "kernels/cuda/vendor/plans.h"
 
 #include <cstring>
 

@@ -1,4 +1,4 @@
-#include "kernels/cuda/cupti.h"
+#include "kernels/cuda/profiling/cupti.h"
 
 #include "kernels/host_cuda/cuda_profiler_api.h"
 #include "kernels/host_cuda/watched.h"

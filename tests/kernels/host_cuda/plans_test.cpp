@@ -1,8 +1,8 @@
 // Which plan runs: choosing by times, the file that keeps what was chosen, and what is made before a capture.
 #include "engine/backend.h"
 #include "kernels/cuda/conv.h"
-#include "kernels/cuda/plan_cache.h"
-#include "kernels/cuda/tuner.h"
+#include "kernels/cuda/vendor/plan_cache.h"
+#include "kernels/cuda/vendor/tuner.h"
 #include "kernels/host_cuda/backend.h"
 
 #include <gtest/gtest.h>

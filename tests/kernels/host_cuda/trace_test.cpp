@@ -1,5 +1,5 @@
 // A trace through CUPTI, of a device that is played (watched.h).
-#include "kernels/cuda/trace.h"
+#include "kernels/cuda/profiling/trace.h"
 
 #include "engine/check.h"
 #include "kernels/host_cuda/watched.h"

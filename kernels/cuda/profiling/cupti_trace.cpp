@@ -3,10 +3,10 @@
 // A launch of a graph is one call, so that CUPTI's external correlation names only the launch. Hence two ways: a graph's node
 // is put down with the scope in force when it is captured and followed through its clones; a launch outside of graphs carries
 // its scope's number to its records.
-#include "kernels/cuda/attribution.h"
-#include "kernels/cuda/check.h"
-#include "kernels/cuda/cupti.h"
-#include "kernels/cuda/trace.h"
+#include "kernels/cuda/device/check.h"
+#include "kernels/cuda/profiling/attribution.h"
+#include "kernels/cuda/profiling/cupti.h"
+#include "kernels/cuda/profiling/trace.h"
 
 #include <cstring>
 #include <mutex>

@@ -3,7 +3,7 @@
 // Nobody has to trust it: a line that cannot be read is no line, and who reads one checks that its engine still builds.
 #pragma once
 
-#include "kernels/cuda/cudnn.h"
+#include "kernels/cuda/vendor/cudnn.h"
 
 #include <filesystem>
 #include <map>

@@ -1,4 +1,4 @@
-#include "kernels/cuda/trace.h"
+#include "kernels/cuda/profiling/trace.h"
 
 namespace microtome::cuda {
 

@@ -1,6 +1,6 @@
-#include "kernels/cuda/trace.h"
+#include "kernels/cuda/profiling/trace.h"
 
-#include "kernels/cuda/check.h"
+#include "kernels/cuda/device/check.h"
 
 #include <cuda_profiler_api.h>
 

@@ -1,7 +1,7 @@
 // The one way a kernel is launched: on the context's stream, under a name that an error repeats.
 #pragma once
 
-#include "kernels/cuda/context.h"
+#include "kernels/cuda/device/context.h"
 
 #include <string_view>
 

@@ -1,4 +1,4 @@
-#include "kernels/cuda/attribution.h"
+#include "kernels/cuda/profiling/attribution.h"
 
 #include <fmt/format.h>
 

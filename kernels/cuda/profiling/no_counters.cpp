@@ -1,4 +1,4 @@
-#include "kernels/cuda/counters.h"
+#include "kernels/cuda/profiling/counters.h"
 
 namespace microtome::cuda {
 

@@ -1,7 +1,7 @@
 // A copy into pinned memory, queued on the stream of the ops: between two steps, so that it is whole, and no wait for the host.
 // On a stream of its own it would come sooner, and race with the step that runs. The driver holds a bounded number of launches,
 // so news is late by that many steps at most.
-#include "kernels/cuda/watch.h"
+#include "kernels/cuda/device/watch.h"
 
 #include <cstring>
 #include <vector>

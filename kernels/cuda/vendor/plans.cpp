@@ -1,6 +1,6 @@
-#include "kernels/cuda/plans.h"
+#include "kernels/cuda/vendor/plans.h"
 
-#include "kernels/cuda/tuner.h"
+#include "kernels/cuda/vendor/tuner.h"
 
 #include <algorithm>
 #include <atomic>

@@ -1,11 +1,11 @@
 // Counting by CUPTI's range profiler: ranges are named by their numbers, and a window of them is run once a pass.
-#include "kernels/cuda/cupti_counters.h"
+#include "kernels/cuda/profiling/cupti_counters.h"
 
 #include "engine/check.h"
 #include "engine/nearest.h"
-#include "kernels/cuda/check.h"
-#include "kernels/cuda/counters.h"
-#include "kernels/cuda/cupti.h"
+#include "kernels/cuda/device/check.h"
+#include "kernels/cuda/profiling/counters.h"
+#include "kernels/cuda/profiling/cupti.h"
 
 #include <cupti_profiler_host.h>
 #include <cupti_profiler_target.h>

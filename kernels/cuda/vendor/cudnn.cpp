@@ -1,4 +1,4 @@
-#include "kernels/cuda/cudnn.h"
+#include "kernels/cuda/vendor/cudnn.h"
 
 #include <algorithm>
 #include <cstdio>

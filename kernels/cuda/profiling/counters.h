@@ -2,7 +2,7 @@
 #pragma once
 
 #include "engine/profile.h"
-#include "kernels/cuda/trace.h"
+#include "kernels/cuda/profiling/trace.h"
 
 #include <memory>
 #include <string>

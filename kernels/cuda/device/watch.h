@@ -1,7 +1,7 @@
 // Device memory as a host sees it that goes on queueing work: see engine/backend.h.
 #pragma once
 
-#include "kernels/cuda/context.h"
+#include "kernels/cuda/device/context.h"
 
 #include <cstddef>
 #include <memory>

@@ -1,4 +1,4 @@
-#include "kernels/cuda/cupti.h"
+#include "kernels/cuda/profiling/cupti.h"
 
 #include <fmt/format.h>
 

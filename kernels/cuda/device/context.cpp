@@ -1,4 +1,4 @@
-#include "kernels/cuda/context.h"
+#include "kernels/cuda/device/context.h"
 
 #include <utility>
 

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "kernels/backend.h"
-#include "kernels/cuda/check.h"
+#include "kernels/cuda/device/check.h"
 
 #include <cstddef>
 #include <vector>

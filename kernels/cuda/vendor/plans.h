@@ -2,9 +2,9 @@
 // Which of cuDNN's engines runs is its own first choice or, if asked for, what the tuner finds fastest on the device.
 #pragma once
 
-#include "kernels/cuda/context.h"
-#include "kernels/cuda/cudnn.h"
-#include "kernels/cuda/plan_cache.h"
+#include "kernels/cuda/device/context.h"
+#include "kernels/cuda/vendor/cudnn.h"
+#include "kernels/cuda/vendor/plan_cache.h"
 
 #include <functional>
 #include <map>

@@ -1,4 +1,4 @@
-#include "kernels/cuda/nvtx.h"
+#include "kernels/cuda/profiling/nvtx.h"
 
 #include <fmt/format.h>
 

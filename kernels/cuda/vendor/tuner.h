@@ -1,8 +1,8 @@
 // Which of several plans is fastest: choosing by times that somebody measures, and measuring them on the device.
 #pragma once
 
-#include "kernels/cuda/context.h"
-#include "kernels/cuda/cudnn.h"
+#include "kernels/cuda/device/context.h"
+#include "kernels/cuda/vendor/cudnn.h"
 
 #include <cstddef>
 #include <functional>

@@ -1,4 +1,4 @@
-#include "kernels/cuda/tuner.h"
+#include "kernels/cuda/vendor/tuner.h"
 
 #include <algorithm>
 #include <limits>
