@@ -13,10 +13,10 @@
 #include "bench/runner.h"
 #include "engine/check.h"
 #include "kernels/backend.h"
-#include "tools/arguments.h"
-#include "tools/program.h"
-#include "tools/signals.h"
-#include "tools/terminal.h"
+#include "tools/cli/arguments.h"
+#include "tools/cli/program.h"
+#include "tools/cli/signals.h"
+#include "tools/cli/terminal.h"
 
 #include <benchmark/benchmark.h>
 #include <fmt/format.h>

@@ -1,9 +1,9 @@
 // Which cases of a bench have become slower: two results files, what their differences cost an epoch, and a gate.
+#include "bench/results.h"
 #include "engine/check.h"
-#include "tools/arguments.h"
-#include "tools/comparison.h"
-#include "tools/program.h"
-#include "tools/results.h"
+#include "tools/cli/arguments.h"
+#include "tools/cli/program.h"
+#include "tools/statistics/timing_comparison.h"
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>

@@ -1,5 +1,7 @@
 #include "bench/declining.h"
 
+#include "engine/forwarding.h"
+
 namespace microtome::bench {
 namespace {
 

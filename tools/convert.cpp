@@ -4,10 +4,10 @@
 #include "data/weights.h"
 #include "engine/check.h"
 #include "nets/nets.h"
-#include "tools/arguments.h"
-#include "tools/program.h"
-#include "tools/settings.h"
-#include "tools/terminal.h"
+#include "tools/cli/arguments.h"
+#include "tools/cli/program.h"
+#include "tools/cli/terminal.h"
+#include "tools/options/common.h"
 
 #include <fmt/ranges.h>
 

@@ -1,10 +1,10 @@
 // Looks after data sets: `data verify` reads every image and says what is there; `data audit`, whether its figures can be
 // believed.
 #include "engine/check.h"
-#include "tools/audit_text.h"
-#include "tools/program.h"
-#include "tools/run_folder.h"
-#include "tools/settings.h"
+#include "tools/cli/program.h"
+#include "tools/cli/run_folder.h"
+#include "tools/options/common.h"
+#include "tools/report/audit.h"
 
 #include <algorithm>
 

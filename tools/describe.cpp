@@ -1,11 +1,11 @@
 // A network as the paper's table: a row a layer, with its output, parameters, multiply-accumulates and memory.
 #include "engine/check.h"
 #include "nets/nets.h"
-#include "tools/arguments.h"
-#include "tools/layer_counts.h"
-#include "tools/paper.h"
-#include "tools/program.h"
-#include "tools/settings.h"
+#include "tools/cli/arguments.h"
+#include "tools/cli/program.h"
+#include "tools/options/common.h"
+#include "tools/study/layer_counts.h"
+#include "tools/study/published_results.h"
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>

@@ -1,11 +1,11 @@
 // Loss, accuracy, AUC with its interval, ROC and confusion matrix: of weights on a split, or of a CSV of scores.
 #include "engine/check.h"
 #include "engine/model.h"
-#include "tools/program.h"
-#include "tools/run_folder.h"
-#include "tools/scores.h"
-#include "tools/settings.h"
-#include "tools/views.h"
+#include "engine/views.h"
+#include "tools/cli/program.h"
+#include "tools/cli/run_folder.h"
+#include "tools/options/common.h"
+#include "tools/statistics/classification.h"
 
 #include "data/file.h"
 

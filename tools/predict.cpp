@@ -2,11 +2,11 @@
 #include "data/file.h"
 #include "engine/check.h"
 #include "engine/model.h"
-#include "tools/program.h"
-#include "tools/run_folder.h"
-#include "tools/scores.h"
-#include "tools/settings.h"
-#include "tools/views.h"
+#include "engine/views.h"
+#include "tools/cli/program.h"
+#include "tools/cli/run_folder.h"
+#include "tools/options/common.h"
+#include "tools/statistics/classification.h"
 
 #include <span>
 

@@ -2,14 +2,14 @@
 #include "data/gzip.h"
 #include "engine/check.h"
 #include "engine/nearest.h"
-#include "tools/forecast.h"
-#include "tools/profile_diff.h"
-#include "tools/profile_measure.h"
-#include "tools/profile_page.h"
-#include "tools/profile_tables.h"
-#include "tools/profile_trace.h"
-#include "tools/program.h"
-#include "tools/training.h"
+#include "tools/cli/program.h"
+#include "tools/options/training.h"
+#include "tools/profile/chrome_trace.h"
+#include "tools/profile/diff.h"
+#include "tools/profile/forecast.h"
+#include "tools/profile/measure.h"
+#include "tools/profile/page.h"
+#include "tools/profile/profile.h"
 
 #include <fmt/format.h>
 

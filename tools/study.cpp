@@ -3,14 +3,14 @@
 #include "data/file.h"
 #include "data/weights.h"
 #include "engine/check.h"
-#include "tools/cell.h"
-#include "tools/child.h"
-#include "tools/program.h"
-#include "tools/run_folder.h"
-#include "tools/signals.h"
-#include "tools/study_grid.h"
-#include "tools/study_report.h"
-#include "tools/training.h"
+#include "tools/cli/child.h"
+#include "tools/cli/program.h"
+#include "tools/cli/run_folder.h"
+#include "tools/cli/signals.h"
+#include "tools/options/training.h"
+#include "tools/study/cell.h"
+#include "tools/study/grid.h"
+#include "tools/study/report.h"
 
 #include <fmt/format.h>
 

@@ -1,8 +1,8 @@
 // Writes a data set of synthetic tissue in PCam's or IDC's own format.
 #include "data/synthetic.h"
-#include "tools/arguments.h"
-#include "tools/program.h"
-#include "tools/terminal.h"
+#include "tools/cli/arguments.h"
+#include "tools/cli/program.h"
+#include "tools/cli/terminal.h"
 
 namespace microtome {
 namespace {

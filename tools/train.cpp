@@ -3,13 +3,13 @@
 #include "data/weights.h"
 #include "engine/check.h"
 #include "engine/model.h"
-#include "tools/memory.h"
-#include "tools/program.h"
-#include "tools/report.h"
-#include "tools/run_folder.h"
-#include "tools/settings.h"
-#include "tools/signals.h"
-#include "tools/training.h"
+#include "tools/cli/program.h"
+#include "tools/cli/run_folder.h"
+#include "tools/cli/signals.h"
+#include "tools/options/common.h"
+#include "tools/options/training.h"
+#include "tools/report/memory.h"
+#include "tools/report/run.h"
 
 #include <fmt/format.h>
 

@@ -1,13 +1,13 @@
 // Searches learning rate, batch size and dense units by Hyperband. Each trial is an ordinary run of `train` in a folder of its
 // own; what is kept of those that ended (trials.jsonl) says what comes next, so that a search can be stopped at any moment.
 #include "engine/check.h"
-#include "tools/child.h"
-#include "tools/html.h"
-#include "tools/hyperband.h"
-#include "tools/program.h"
-#include "tools/run_folder.h"
-#include "tools/signals.h"
-#include "tools/training.h"
+#include "tools/cli/child.h"
+#include "tools/cli/program.h"
+#include "tools/cli/run_folder.h"
+#include "tools/cli/signals.h"
+#include "tools/options/training.h"
+#include "tools/report/html.h"
+#include "tools/tune/hyperband.h"
 
 #include <fmt/format.h>
 

@@ -2,6 +2,7 @@
 #include "bench/chains.h"
 #include "bench/networks.h"
 #include "bench/programs.h"
+#include "engine/forwarding.h"
 #include "kernels/backend.h"
 #include "nets/nets.h"
 

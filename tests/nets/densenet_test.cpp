@@ -1,5 +1,5 @@
 // DenseNet's layers read one another's features, so that batch statistics of a channel are wanted many times and computed once.
-#include "bench/declining.h"
+#include "engine/forwarding.h"
 #include "engine/model.h"
 #include "kernels/backend.h"
 #include "nets/nets.h"
@@ -14,7 +14,7 @@ namespace microtome {
 namespace {
 
 /// A backend that notes over how many channels its batch-norms compute statistics.
-class CountingBackend final : public bench::Forwarding {
+class CountingBackend final : public Forwarding {
  public:
   using Forwarding::Forwarding;
   std::int64_t channels = 0;

@@ -1,7 +1,7 @@
 // What scripts and people rely on in `profile`: sums, files, exit codes and messages, seen from outside.
 #include "data/gzip.h"
 #include "tools/process.h"
-#include "tools/profile_trace.h"
+#include "tools/profile/chrome_trace.h"
 
 #include <gtest/gtest.h>
 

@@ -1,6 +1,6 @@
 #include "data/pcam.h"
-#include "tools/cell.h"
 #include "tools/process.h"
+#include "tools/study/cell.h"
 
 #include <gtest/gtest.h>
 

@@ -1,0 +1,87 @@
+#include "bench/estimate.h"
+
+#include "bench/problems.h"
+#include "engine/check.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+#include <map>
+#include <sstream>
+
+namespace microtome {
+namespace {
+
+double median(std::vector<double> values) {
+  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
+  std::nth_element(values.begin(), middle, values.end());
+  return *middle;
+}
+
+/// "cuda/bf16" of "conv_forward/resnet50:conv1_conv/cuda/bf16/n32".
+std::string machine_of(const std::string& name) {
+  const std::size_t label = name.find('/') + 1, device = name.find('/', label) + 1, precision = name.find('/', device) + 1;
+  return name.substr(device, name.find('/', precision) - device);
+}
+
+constexpr int smallest_image = 8, largest_image = 4096;
+
+/// Problems have the names that they have among all sizes that were benched together.
+std::vector<int> sizes_of(const Results& results) {
+  const std::string& text = results.said("sizes");
+  const auto refuse = [&] {
+    fail(ExitCode::data, "the results do not say which images they are of",
+         {.where = results.file.string() + ", context, sizes",
+          .expected = fmt::format("numbers from {} to {}, as in 96,50", smallest_image, largest_image),
+          .found = text.empty() ? "none" : text});
+  };
+  std::vector<int> sizes;
+  std::istringstream words(text);
+  for (std::string word; std::getline(words, word, ',');) {
+    int size = 0;
+    const char* const end = word.data() + word.size();
+    const auto [rest, error] = std::from_chars(word.data(), end, size);
+    if (error != std::errc{} || rest != end || size < smallest_image || size > largest_image) refuse();
+    sizes.push_back(size);
+  }
+  if (sizes.empty()) refuse();
+  return sizes;
+}
+
+}  // namespace
+
+BenchedStep benched_step(const Results& results, std::string_view net, int side, int batch) {
+  std::map<std::string, double> seconds;
+  for (const BenchCase& one : results.cases) seconds.emplace(one.name, median(one.seconds));
+  const std::string machine = machine_of(results.cases.front().name);
+
+  BenchedStep step;
+  for (const bench::Problem& problem : bench::enumerate(sizes_of(results)).all) {
+    const auto uses = problem.uses.find({std::string(net), side});
+    if (uses == problem.uses.end() || problem.deferred) continue;
+    const auto name = [&](const std::string& pass) {
+      const std::string images = problem.op == "adam" ? "all" : fmt::format("n{}", batch);
+      return fmt::format("{}_{}/{}/{}/{}", problem.op, pass, problem.label, machine, images);
+    };
+    std::vector<std::string> passes = bench::passes_of(problem);
+    if (problem.op == "depthwise_conv") {  // both gradients at once, or one by one: never all three
+      const bool at_once = seconds.contains(name("backward"));
+      std::erase_if(passes,
+                    [&](const std::string& pass) { return pass == "backward" ? !at_once : at_once && pass != "forward"; });
+    }
+    for (const std::string& pass : passes) {
+      const auto found = seconds.find(name(pass));
+      step.pieces += uses->second;
+      if (found == seconds.end()) {
+        step.missing.push_back(name(pass));
+      } else {
+        step.measured += uses->second;
+        step.seconds += uses->second * found->second;
+      }
+    }
+  }
+  return step;
+}
+
+}  // namespace microtome

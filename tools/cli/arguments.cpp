@@ -1,0 +1,429 @@
+#include "tools/cli/arguments.h"
+
+#include "engine/check.h"
+#include "engine/nearest.h"
+
+#include <fmt/format.h>
+#include <CLI/App.hpp>
+#include <CLI/Config.hpp>
+#include <CLI/Formatter.hpp>
+
+#include <algorithm>
+#include <cerrno>
+#include <charconv>
+#include <cmath>
+#include <cstring>
+#include <fstream>
+#include <iostream>
+
+namespace microtome {
+namespace {
+
+/// Numbers without regard to the locale; false unless all of `text` is one number.
+template <class T>
+bool parse_number(std::string_view text, T& value) {
+  if (!text.empty() && text.front() == '+') text.remove_prefix(1);
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  return error == std::errc() && end == text.data() + text.size();
+}
+
+std::string quote(const std::string& text) {
+  std::string quoted = "\"";
+  for (const char c : text) {
+    if (c == '"' || c == '\\') quoted += '\\';
+    if (c == '\n') {
+      quoted += "\\n";
+    } else {
+      quoted += c;
+    }
+  }
+  return quoted + '"';
+}
+
+std::string_view trim(std::string_view text) {
+  const auto first = text.find_first_not_of(" \t\r");
+  if (first == std::string_view::npos) return {};
+  return text.substr(first, text.find_last_not_of(" \t\r") - first + 1);
+}
+
+/// The value of a TOML line: a basic or literal string, or a bare word; behind it a comment at most. False where it is not
+/// that.
+bool unquote(std::string_view text, std::string& value) {
+  value.clear();
+  std::size_t i = 0;
+  if (!text.empty() && (text[0] == '"' || text[0] == '\'')) {
+    const char end = text[0];
+    for (i = 1; i < text.size() && text[i] != end; ++i) {
+      const bool escaped = end == '"' && text[i] == '\\' && i + 1 < text.size();
+      if (escaped) ++i;
+      value += escaped && text[i] == 'n' ? '\n' : text[i];
+    }
+    if (i == text.size()) return false;
+    ++i;
+  } else {
+    i = std::min(text.find('#'), text.size());
+    value = trim(text.substr(0, i));
+    if (value.empty()) return false;
+  }
+  const std::string_view rest = trim(text.substr(i));
+  return rest.empty() || rest.front() == '#';
+}
+
+std::string join(const std::vector<std::string>& words, std::string_view between) {
+  std::string text;
+  for (const std::string& word : words) text.append(text.empty() ? "" : between).append(word);
+  return text;
+}
+
+/// Breaks lines between words so that none is longer than `columns`; those after the first are indented.
+std::string wrap(std::string_view text, std::size_t columns, std::size_t indent) {
+  std::string wrapped;
+  while (text.size() > columns) {
+    std::size_t space = text.rfind(' ', columns);
+    if (space == std::string_view::npos) break;
+    wrapped.append(text.substr(0, space)).append("\n").append(indent, ' ');
+    text.remove_prefix(space + 1);
+  }
+  return wrapped.append(text);
+}
+
+constexpr std::size_t help_columns = 100;
+
+}  // namespace
+
+std::vector<std::string> words_of(std::string_view option, std::string_view list) {
+  std::vector<std::string> words;
+  for (std::size_t begin = 0; begin <= list.size();) {
+    const std::size_t end = std::min(list.find(',', begin), list.size());
+    const std::string_view word = trim(list.substr(begin, end - begin));
+    if (word.empty())
+      fail(ExitCode::usage, fmt::format("--{} has an empty entry", option),
+           {.expected = "words, commas between", .found = std::string(list)});
+    if (std::ranges::find(words, word) != words.end())
+      fail(ExitCode::usage, fmt::format("--{} names the same twice", option), {.found = std::string(word)});
+    words.emplace_back(word);
+    begin = end + 1;
+  }
+  return words;
+}
+
+Arguments::Arguments(std::string program, std::string summary, std::string usage, std::vector<std::string> examples)
+    : program_(std::move(program)), summary_(std::move(summary)), usage_(std::move(usage)), examples_(std::move(examples)) {}
+
+Arguments::Entry& Arguments::declare(Option option) {
+  Entry& entry = entries_.emplace_back();
+  entry.option = std::move(option);
+  entry.heading = heading_;
+  return entry;
+}
+
+void Arguments::add(Option option, std::string& value, std::vector<std::string> choices) {
+  Entry& entry = declare(std::move(option));
+  if (entry.option.placeholder.empty()) entry.option.placeholder = choices.empty() ? "TEXT" : join(choices, "|");
+  entry.preset = value;
+  entry.set = [this, name = entry.option.name, choices, &value](const std::string& text) {
+    if (!choices.empty() && std::find(choices.begin(), choices.end(), text) == choices.end()) {
+      fail_usage(fmt::format("unknown value of --{}", name), join(choices, ", "), text);
+    }
+    value = text;
+  };
+  entry.show = [&value] { return value; };
+}
+
+void Arguments::add(Option option, std::array<std::string, 2>& values) {
+  Entry& entry = declare(std::move(option));
+  entry.words = 2;
+  entry.set = [&values, next = 0u](const std::string& text) mutable { values[next++ % 2] = text; };
+  entry.show = [&values] { return join({values[0], values[1]}, " "); };
+}
+
+void Arguments::add(Option option, int& value, Bounds<int> bounds) {
+  Entry& entry = declare(std::move(option));
+  if (entry.option.placeholder.empty()) entry.option.placeholder = "N";
+  entry.preset = fmt::format("{}", value);
+  entry.range = bounds.highest == std::numeric_limits<int>::max() ? fmt::format("at least {}", bounds.lowest)
+                                                                  : fmt::format("{} to {}", bounds.lowest, bounds.highest);
+  entry.quoted = false;
+  entry.set = [this, name = entry.option.name, range = entry.range, bounds, &value](const std::string& text) {
+    int number = 0;
+    if (!parse_number(text, number) || number < bounds.lowest || number > bounds.highest) {
+      fail_usage(fmt::format("--{} takes a whole number", name), range, text);
+    }
+    value = number;
+  };
+  entry.show = [&value] { return fmt::format("{}", value); };
+}
+
+void Arguments::add(Option option, std::uint64_t& value) {
+  Entry& entry = declare(std::move(option));
+  if (entry.option.placeholder.empty()) entry.option.placeholder = "N";
+  entry.preset = fmt::format("{}", value);
+  entry.range = "0 to 2^64 - 1";
+  entry.quoted = false;
+  entry.set = [this, name = entry.option.name, &value](const std::string& text) {
+    std::uint64_t number = 0;
+    if (!parse_number(text, number)) fail_usage(fmt::format("--{} takes a whole number", name), "0 to 2^64 - 1", text);
+    value = number;
+  };
+  entry.show = [&value] { return fmt::format("{}", value); };
+}
+
+void Arguments::add(Option option, double& value, Bounds<double> bounds) {
+  Entry& entry = declare(std::move(option));
+  if (entry.option.placeholder.empty()) entry.option.placeholder = "X";
+  entry.preset = fmt::format("{}", value);
+  entry.range = bounds.highest == std::numeric_limits<double>::max() ? fmt::format("at least {}", bounds.lowest)
+                                                                     : fmt::format("{} to {}", bounds.lowest, bounds.highest);
+  entry.quoted = false;
+  entry.set = [this, name = entry.option.name, range = entry.range, bounds, &value](const std::string& text) {
+    double number = 0;
+    if (!parse_number(text, number) || !(number >= bounds.lowest && number <= bounds.highest)) {
+      fail_usage(fmt::format("--{} takes a number", name), range, text);
+    }
+    value = number;
+  };
+  entry.show = [&value] { return fmt::format("{}", value); };
+}
+
+void Arguments::add_flag(Option option, bool& value) {
+  Entry& entry = declare(std::move(option));
+  entry.takes_value = false;
+  entry.quoted = false;
+  entry.set = [this, name = entry.option.name, &value](const std::string& text) {
+    if (text != "true" && text != "false") fail_usage(fmt::format("--{} is on or off", name), "true or false", text);
+    value = text == "true";
+  };
+  entry.show = [&value] { return value ? "true" : "false"; };
+}
+
+void Arguments::add_switch(Option option, bool& value) {
+  Entry& entry = declare(std::move(option));
+  entry.option.placeholder = "on|off";
+  entry.preset = value ? "on" : "off";
+  entry.set = [this, name = entry.option.name, &value](const std::string& text) {
+    if (text != "on" && text != "off") fail_usage(fmt::format("unknown value of --{}", name), "on, off", text);
+    value = text == "on";
+  };
+  entry.show = [&value] { return value ? "on" : "off"; };
+}
+
+void Arguments::add_positional(Option option, std::string& value, std::vector<std::string> choices) {
+  add(std::move(option), value, std::move(choices));
+  entries_.back().positional = true;
+}
+
+void Arguments::fail_usage(const std::string& what, const std::string& expected, const std::string& found) const {
+  fail(ExitCode::usage, what, {.expected = expected, .found = found, .next = program_ + " --help"});
+}
+
+std::string Arguments::did_you_mean(std::string_view name, const std::vector<std::string>& names) const {
+  const std::string near = nearest(name, names);
+  return near.empty() ? program_ + " --help" : fmt::format("did you mean {}?", near);
+}
+
+Arguments::Entry* Arguments::find(std::string_view name) {
+  const auto entry = std::find_if(entries_.begin(), entries_.end(), [name](const Entry& e) { return e.option.name == name; });
+  return entry == entries_.end() ? nullptr : &*entry;
+}
+
+bool Arguments::given(std::string_view name) const {
+  return std::any_of(entries_.begin(), entries_.end(), [name](const Entry& e) { return e.option.name == name && e.given; });
+}
+
+void Arguments::assign(Entry& entry, const std::string& text) {
+  entry.set(text);
+  entry.given = true;
+}
+
+bool Arguments::parse(int argc, const char* const* argv) {
+  const bool has_config =
+      std::any_of(entries_.begin(), entries_.end(), [](const Entry& e) { return e.option.kept != Option::Kept::never; });
+  heading("Help");
+  if (has_config) {
+    add({.name = "config",
+         .letter = 'c',
+         .placeholder = "FILE",
+         .help = "read options from a config.toml; the command line wins"},
+        config_file_);
+  }
+  add_flag({.name = "help", .letter = 'h', .help = "print this and exit"}, help_);
+
+  CLI::App app;
+  app.set_help_flag();
+  app.allow_extras();
+  for (Entry& entry : entries_) {
+    std::string names = entry.positional ? entry.option.name : "--" + entry.option.name;
+    if (entry.option.letter != 0) names = fmt::format("-{},{}", entry.option.letter, names);
+    if (entry.words > 1) {
+      const auto each = [this, &entry](const std::vector<std::string>& words) {
+        for (const std::string& word : words) assign(entry, word);
+      };
+      app.add_option_function<std::vector<std::string>>(names, each)->expected(entry.words)->allow_extra_args(false);
+    } else if (entry.takes_value) {
+      app.add_option_function<std::string>(names, [this, &entry](const std::string& text) { assign(entry, text); })
+          ->take_last();
+    } else {
+      app.add_flag_callback(names, [this, &entry] { assign(entry, "true"); });
+    }
+  }
+  const bool wants_help = std::any_of(
+      argv + 1, argv + argc, [](const char* word) { return std::strcmp(word, "--help") == 0 || std::strcmp(word, "-h") == 0; });
+  if (wants_help) {
+    fmt::print("{}", help());
+    return false;
+  }
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ArgumentMismatch& error) {
+    const std::string_view what = error.what();  // "--net: 1 required TEXT missing"
+    const std::string_view name = what.substr(0, what.find(':'));
+    const Entry* entry = find(name.substr(name.find_first_not_of('-')));
+    const int words = entry != nullptr ? entry->words : 1;
+    fail_usage(fmt::format("{} needs {}", name, words == 1 ? "a value" : fmt::format("{} values", words)), "", "");
+  } catch (const CLI::ParseError& error) {
+    fail_usage(fmt::format("cannot read the command line: {}", error.what()), "", "");
+  }
+  if (!app.remaining().empty()) {
+    const std::string word = app.remaining().front();
+    if (word.rfind("-", 0) != 0) fail_usage(fmt::format("do not know what to do with \"{}\"", word), "", "");
+    std::vector<std::string> names;
+    for (const Entry& entry : entries_) {
+      if (!entry.positional) names.push_back("--" + entry.option.name);
+    }
+    const std::string name = word.substr(0, word.find('='));
+    fail(ExitCode::usage, fmt::format("unknown option {}", name), {.next = did_you_mean(name, names)});
+  }
+  if (!config_file_.empty()) read_config(config_file_);
+  return true;
+}
+
+std::vector<Arguments::Setting> Arguments::settings_of(const std::filesystem::path& file) {
+  std::ifstream stream(file);
+  if (!stream) {
+    fail(ExitCode::usage, "cannot read the configuration", {.where = file.string(), .found = std::strerror(errno)});
+  }
+  std::vector<Setting> settings;
+  std::string line;
+  for (int number = 1; std::getline(stream, line); ++number) {
+    const std::string_view text = trim(line);
+    if (text.empty() || text.front() == '#') continue;
+    const auto equals = text.find('=');
+    const std::string name(trim(text.substr(0, equals)));
+    const std::string where = fmt::format("{}, line {}", file.string(), number);
+    std::string value;
+    if (equals == std::string_view::npos || !unquote(trim(text.substr(equals + 1)), value)) {
+      fail(ExitCode::usage, "cannot read the configuration",
+           {.where = where, .expected = "name = value, or name = \"text\"", .found = std::string(text)});
+    }
+    Entry* entry = find(name);
+    if (entry == nullptr || entry->option.kept == Option::Kept::never) {
+      if (ignores_foreign_) continue;
+      std::vector<std::string> names;
+      for (const Entry& e : entries_) {
+        if (e.option.kept != Option::Kept::never) names.push_back(e.option.name);
+      }
+      fail(ExitCode::usage, fmt::format("unknown setting {}", name), {.where = where, .next = did_you_mean(name, names)});
+    }
+    settings.push_back({entry, value, number});
+  }
+  return settings;
+}
+
+void Arguments::read_config(const std::filesystem::path& file) {
+  for (const Setting& setting : settings_of(file)) {
+    if (setting.entry->given) continue;
+    try {
+      assign(*setting.entry, setting.text);
+    } catch (Error& error) {
+      error.within(fmt::format("{}, line {}", file.string(), setting.line));
+      throw;
+    }
+  }
+}
+
+std::string Arguments::line_of(const Entry& entry) {
+  const std::string value = entry.show();
+  return fmt::format("{} = {}\n", entry.option.name, entry.quoted ? quote(value) : value);
+}
+
+void Arguments::require_all() const {
+  for (const Entry& entry : entries_) {
+    if (!entry.option.required || entry.given) continue;
+    const std::string name = entry.positional ? entry.option.placeholder : "--" + entry.option.name;
+    fail(ExitCode::usage, fmt::format("{} is missing", name),
+         {.expected = entry.option.help, .next = examples_.empty() ? program_ + " --help" : examples_.front()});
+  }
+}
+
+std::string Arguments::config() const {
+  std::string text;
+  for (const Entry& entry : entries_) {
+    if (entry.option.kept != Option::Kept::never) text += line_of(entry);
+  }
+  return text;
+}
+
+std::string Arguments::fixed_config() const {
+  std::string text;
+  for (const Entry& entry : entries_) {
+    if (entry.option.kept == Option::Kept::fixed) text += line_of(entry);
+  }
+  return text;
+}
+
+void Arguments::require_same(const std::filesystem::path& config, std::string_view what) const {
+  std::ifstream file(config);
+  std::vector<std::string> begun;
+  for (std::string line; std::getline(file, line);) begun.push_back(line);
+  for (const Entry& entry : entries_) {
+    if (entry.option.kept != Option::Kept::fixed) continue;
+    const std::string& name = entry.option.name;
+    std::string now = line_of(entry);
+    now.pop_back();  // the line's end
+    if (std::find(begun.begin(), begun.end(), now) != begun.end()) continue;
+    const auto was = std::find_if(begun.begin(), begun.end(), [&](const std::string& l) { return l.starts_with(name + " "); });
+    fail(ExitCode::usage, fmt::format("--{} cannot change when {} is resumed", name, what),
+         {.where = config.string(),
+          .expected = was == begun.end() ? "" : *was,
+          .found = now,
+          .next = fmt::format("leave --{} as it was, or begin anew in another --out", name)});
+  }
+}
+
+std::string Arguments::help() const {
+  std::string text = fmt::format("{}\n\nExamples\n", summary_);
+  for (const std::string& example : examples_) text += fmt::format("  {}\n", example);
+  text += fmt::format("\nUsage\n  {} {}\n", program_, usage_);
+
+  std::vector<std::string> left;
+  std::size_t width = 0;
+  for (const Entry& entry : entries_) {
+    std::string names = entry.option.letter != 0 ? fmt::format("-{}, ", entry.option.letter) : "    ";
+    if (!entry.positional) names += "--" + entry.option.name;
+    if (entry.takes_value) names += (entry.positional ? "" : " ") + entry.option.placeholder;
+    width = std::max(width, names.size());
+    left.push_back(std::move(names));
+  }
+  std::string heading;
+  for (std::size_t i = 0; i < entries_.size(); ++i) {
+    const Entry& entry = entries_[i];
+    if (entry.heading != heading) {
+      heading = entry.heading;
+      text += fmt::format("\n{}\n", heading);
+    }
+    std::vector<std::string> facts;
+    if (entry.option.required) facts.push_back("required");
+    if (entry.takes_value && !entry.preset.empty()) {
+      facts.push_back(fmt::format("default {}{}{}", entry.preset, entry.option.unit.empty() ? "" : " ", entry.option.unit));
+    } else if (!entry.option.unit.empty()) {
+      facts.push_back(entry.option.unit);
+    }
+    if (!entry.range.empty()) facts.push_back(entry.range);
+    left[i].resize(width, ' ');
+    const std::string right = entry.option.help + (facts.empty() ? "" : " [" + join(facts, "; ") + "]");
+    text += fmt::format("  {}  {}\n", left[i], wrap(right, help_columns - 4 - width, 4 + width));
+  }
+  return text;
+}
+
+}  // namespace microtome

@@ -1,0 +1,188 @@
+#include "tools/options/common.h"
+
+#include "data/checkpoint.h"
+#include "data/weights.h"
+#include "engine/check.h"
+#include "kernels/backend.h"
+
+#include <fmt/format.h>
+
+#include <cstdlib>
+
+namespace microtome {
+
+Verbosity Settings::verbosity() const {
+  return quiet ? Verbosity::quiet : verbose ? Verbosity::verbose : Verbosity::normal;
+}
+
+std::string network_names() {
+  std::string names;
+  for (const Network& network : networks()) names += fmt::format("{}{}", names.empty() ? "" : ", ", network.name);
+  return names;
+}
+
+void add_network(Arguments& arguments, Settings& settings) {
+  arguments.add({.name = "net",
+                 .placeholder = "NAME",
+                 .help = "network: " + network_names(),
+                 .required = true,
+                 .kept = Option::Kept::fixed},
+                settings.net);
+  arguments.add({.name = "dense-units",
+                 .help = "of the dense layer before the logit, which tuning may have changed",
+                 .kept = Option::Kept::fixed},
+                settings.dense_units, {1, 65536});
+}
+
+void add_weights(Arguments& arguments, Settings& settings) {
+  arguments.add(
+      {.name = "weights", .placeholder = "FILE", .help = "Keras' .h5 or .weights.h5, or a checkpoint", .required = true},
+      settings.weights);
+}
+
+void add_preprocess(Arguments& arguments, Settings& settings) {
+  arguments.add({.name = "preprocess",
+                 .help = "paper: x / 255 for every network; native: what its published base was trained on (b2, b6, p4m_densenet: x / 255 too)",
+                 .kept = Option::Kept::fixed},
+                settings.preprocess, {"paper", "native"});
+}
+
+void add_tta(Arguments& arguments, std::string& tta, Option::Kept kept) {
+  arguments.add({.name = "tta",
+                 .help = "d4: score each image in the eight symmetries of the square, and average the probabilities",
+                 .kept = kept},
+                tta, {"none", "d4"});
+}
+
+void add_data(Arguments& arguments, Settings& settings) {
+  arguments.add({.name = "data",
+                 .placeholder = "DIR",
+                 .help = "PCam's six HDF5 files, or IDC's PATIENT/{0,1}/*.png",
+                 .required = true,
+                 .kept = Option::Kept::free},
+                settings.data);
+  add_split(arguments, settings);
+}
+
+void add_split(Arguments& arguments, Settings& settings) {
+  arguments.add({.name = "split-by",
+                 .help = "IDC names no splits: keep each patient's patches together, or deal single patches",
+                 .kept = Option::Kept::fixed},
+                settings.split_by, {"patient", "patch"});
+  arguments.add(
+      {.name = "split-seed", .help = "which patients, or patches, go to which split of IDC", .kept = Option::Kept::fixed},
+      settings.split_seed);
+}
+
+void add_machine(Arguments& arguments, Settings& settings) {
+  using Kept = Option::Kept;
+  arguments.add({.name = "device",
+                 .placeholder = "auto|cpu|cuda:N|reference",
+                 .help = "auto: cuda:0 where there is a GPU, else cpu; reference: slow loops in double",
+                 .kept = Kept::fixed},
+                settings.device);
+  arguments.add(
+      {.name = "precision", .help = "of activations and products; sums and weights stay float32", .kept = Kept::fixed},
+      settings.precision, {"f32", "tf32", "bf16"});
+  arguments.add_flag({.name = "deterministic",
+                      .help = "the same bits in every run on this GPU: without cuDNN's engines that sum in an order of chance, "
+                              "which may be the fastest. Our own kernels, and the CPU, repeat anyway",
+                      .kept = Kept::fixed},
+                     settings.deterministic);
+  arguments.add_switch(
+      {.name = "autotune",
+       .help = "on: cuDNN's engines are timed for each new shape, seconds to minutes once for each GPU, and what "
+               "was found is kept in MICROTOME_PLAN_CACHE or else in ~/.cache/microtome/plans.txt; off: its first "
+               "choice. Nothing on the CPU",
+       .kept = Kept::free},
+      settings.autotune);
+  arguments.add_switch({.name = "defer",
+                        .help = "on: batch-norms are applied by what reads them wherever a kernel of ours does that; off: to "
+                                "compare. Nothing on the CPU",
+                        .kept = Kept::fixed},
+                       settings.defer);
+  arguments.add({.name = "lanes",
+                 .help = "streams of the GPU that a network's branches and filter gradients share; 1: one kernel after another, "
+                         "with the same results. Nothing on the CPU",
+                 .kept = Kept::free},
+                settings.lanes, {1, 16});
+}
+
+void add_verbosity(Arguments& arguments, Settings& settings) {
+  arguments.add_flag({.name = "quiet", .letter = 'q', .help = "errors alone on stderr"}, settings.quiet);
+  arguments.add_flag({.name = "verbose", .letter = 'v', .help = "more messages on stderr"}, settings.verbose);
+}
+
+std::filesystem::path plan_cache_file() {
+  if (const char* file = std::getenv("MICROTOME_PLAN_CACHE")) return file;
+  const char *caches = std::getenv("XDG_CACHE_HOME"), *home = std::getenv("HOME");
+  if (caches && *caches) return std::filesystem::path(caches) / "microtome" / "plans.txt";
+  if (home && *home) return std::filesystem::path(home) / ".cache" / "microtome" / "plans.txt";
+  return {};
+}
+
+std::unique_ptr<Backend> open_backend(const Settings& settings, Terminal& terminal) {
+  const Precision precision = settings.precision == "bf16"   ? Precision::bf16
+                              : settings.precision == "tf32" ? Precision::tf32
+                                                             : Precision::f32;
+  std::unique_ptr<Backend> backend = make_backend(
+      settings.device, precision,
+      {.deterministic = settings.deterministic,
+       .autotune = settings.autotune,
+       .plan_cache = plan_cache_file(),
+       .defer = settings.defer,
+       .lanes = settings.lanes});
+  const Device device = backend->device();
+  terminal.say("device: {}, {} ({})", device.name, device.description, device.versions);
+  return backend;
+}
+
+LoadOptions load_options(const Settings& settings, Terminal& terminal) {
+  return {.split_by = settings.split_by == "patch" ? SplitBy::patch : SplitBy::patient,
+          .seed = settings.split_seed,
+          .progress = [&terminal](std::string_view what, std::int64_t done, std::int64_t of) {
+            terminal.progress(what, done, of);
+          }};
+}
+
+Dataset open_data(const Settings& settings, Splits splits, Terminal& terminal) {
+  LoadOptions options = load_options(settings, terminal);
+  options.train = splits.train;
+  options.valid = splits.valid;
+  options.test = splits.test;
+  Dataset data = load(settings.data, options);
+  terminal.clear_progress();
+  const auto say = [&terminal](std::string_view name, const Images& images) {
+    if (images.shape.n > 0) terminal.say("{}: {}", name, describe_images(images));
+  };
+  if (splits.train) say("train", data.train);
+  if (splits.valid) say("valid", data.valid);
+  if (splits.test) say("test", data.test);
+  for (const std::string& note : data.notes) terminal.say("note: {}", note);
+  return data;
+}
+
+std::vector<float> open_weights(const std::filesystem::path& file, const Network& network, const Graph& graph, Extent image,
+                                Terminal& terminal, std::span<const float> initial) {
+  if (is_checkpoint(file)) {
+    Checkpoint checkpoint = read_checkpoint(file);
+    require_network(checkpoint, file, network.name, image, graph.parameter_count());
+    return checkpoint.snapshot.weights.get();
+  }
+  LoadedWeights loaded = read_weights(file, graph, initial);
+  for (const std::string& note : loaded.notes) terminal.say("note: {}: {}", file.string(), note);
+  return std::move(loaded.values);
+}
+
+FitOptions fit_options(const Settings& settings, const Network& network) {
+  const Preprocessing how = settings.preprocess == "native" ? network.native : Preprocessing{};
+  return {.batch_size = settings.batch_size, .mean = how.mean, .divisor = how.divisor, .bgr = how.bgr};
+}
+
+Graph frozen(const Settings& settings, const Network& network, Extent image) {
+  Graph graph = network.build(image, Head::study, settings.dense_units);
+  graph.freeze();
+  return graph;
+}
+
+}  // namespace microtome

@@ -1,0 +1,72 @@
+// Options that several programs share, declared alike everywhere, and what they open.
+#pragma once
+
+#include "data/loader.h"
+#include "engine/backend.h"
+#include "engine/fit.h"
+#include "nets/nets.h"
+#include "tools/cli/arguments.h"
+#include "tools/cli/terminal.h"
+
+#include <array>
+#include <filesystem>
+#include <memory>
+#include <span>
+#include <string>
+
+namespace microtome {
+
+struct Settings {
+  std::string net, data, weights;
+  std::string preprocess = "paper", split_by = "patient";
+  std::uint64_t split_seed = 0;
+  std::string device = "auto", precision = "f32";
+  bool deterministic = false, autotune = true, defer = true;
+  int lanes = 5;
+  int dense_units = 256;  // [Bonnet2021]
+  int batch_size = 32;    // [Bonnet2021]
+  bool quiet = false, verbose = false;
+
+  Verbosity verbosity() const;
+};
+
+void add_network(Arguments& arguments, Settings& settings);
+void add_weights(Arguments& arguments, Settings& settings);  // required: what a network is judged with
+void add_preprocess(Arguments& arguments, Settings& settings);
+void add_data(Arguments& arguments, Settings& settings);
+void add_split(Arguments& arguments, Settings& settings);  // as add_data, but for the folder
+void add_machine(Arguments& arguments, Settings& settings);
+void add_verbosity(Arguments& arguments, Settings& settings);
+
+/// --tta, for programs that judge or score.
+void add_tta(Arguments& arguments, std::string& tta, Option::Kept kept = Option::Kept::never);
+
+/// "b2|b6|…", for help texts.
+std::string network_names();
+
+/// Where what --autotune on has timed is kept from run to run: MICROTOME_PLAN_CACHE; without it, in XDG_CACHE_HOME or ~/.cache.
+/// Empty, which is nowhere, where the variable is or there is no home.
+std::filesystem::path plan_cache_file();
+
+/// On `device`; says on `terminal` what it is.
+std::unique_ptr<Backend> open_backend(const Settings& settings, Terminal& terminal);
+
+/// The splits asked for, with a progress bar; says on `terminal` what was read, and the loader's notes.
+struct Splits {
+  bool train = false, valid = false, test = false;
+};
+Dataset open_data(const Settings& settings, Splits splits, Terminal& terminal);
+LoadOptions load_options(const Settings& settings, Terminal& terminal);
+
+/// In the order of Model::weights(), from a Keras file or a checkpoint; says what was odd. Where `initial` says what becomes of
+/// the head, a Keras file of the base alone will do.
+std::vector<float> open_weights(const std::filesystem::path& file, const Network& network, const Graph& graph, Extent image,
+                                Terminal& terminal, std::span<const float> initial = {});
+
+/// Batch size, and how pixels become numbers.
+FitOptions fit_options(const Settings& settings, const Network& network);
+
+/// For programs that train nothing: frozen, so that nothing is allocated for training and batch-norms fold into convolutions.
+Graph frozen(const Settings& settings, const Network& network, Extent image);
+
+}  // namespace microtome

@@ -1,0 +1,14 @@
+// train --memory-plan: where the memory of a run would go, for people and for scripts.
+#pragma once
+
+#include "engine/memory_plan.h"
+#include "tools/cli/run_folder.h"
+
+#include <string>
+
+namespace microtome {
+
+std::string to_text(const MemoryPlan& plan, int batch_size);
+Json to_json(const MemoryPlan& plan, int batch_size);
+
+}  // namespace microtome

@@ -1,0 +1,203 @@
+#include "tools/study/cell.h"
+
+#include "data/file.h"
+#include "engine/check.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <cstring>
+#include <fstream>
+#include <initializer_list>
+#include <thread>
+#include <utility>
+
+namespace microtome {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::array<std::string_view, 5> status_names{"waiting", "running", "stopped", "failed", "done"};
+
+void write(const fs::path& file, const Json& document, std::string_view what) {
+  const std::string text = to_text(document);
+  const Bytes part = std::as_bytes(std::span(text.data(), text.size()));
+  write_whole(file, {&part, 1}, what);
+}
+
+/// Nothing where there is no file; null where it is no document.
+std::optional<Json> read(const fs::path& file) {
+  std::ifstream stream(file);
+  if (!stream) return std::nullopt;
+  Json document = Json::parse(stream, nullptr, false);
+  return document.is_object() ? document : Json();
+}
+
+fs::path lock_of(const fs::path& study, const Cell& cell) {
+  return study / "cells" / (cell.name() + ".lock");
+}
+
+bool is_running(const fs::path& study, const Cell& cell) {
+  const int file = ::open(lock_of(study, cell).c_str(), O_RDONLY | O_CLOEXEC);
+  if (file < 0) return false;
+  const bool taken = flock(file, LOCK_SH | LOCK_NB) != 0;
+  ::close(file);
+  return taken;
+}
+
+bool is_verdict(const Json& json) {
+  return std::ranges::all_of(std::array{"loss", "accuracy", "auc"},
+                             [&](const char* key) { return json.is_object() && json.contains(key) && json[key].is_number(); });
+}
+
+[[noreturn]] void fail_damaged(const fs::path& plan, const std::string& found) {
+  fail(ExitCode::data, "the list of the study's cells is damaged",
+       {.where = plan.string(),
+        .found = found,
+        .next = "take it away: the same command as before writes it again, and no cell is lost"});
+}
+
+/// Sets what a run's config.toml says of its options.
+void read_options(const fs::path& config, std::initializer_list<std::pair<std::string_view, std::string*>> options) {
+  std::ifstream file(config);
+  for (std::string line; std::getline(file, line);)
+    for (const auto& [name, value] : options)
+      if (const std::string begin = fmt::format("{} = \"", name); line.starts_with(begin) && line.ends_with('"'))
+        *value = line.substr(begin.size(), line.size() - begin.size() - 1);
+}
+
+}  // namespace
+
+std::string Cell::name() const {
+  return fmt::format("{}-{}-{}-{}-{}-{}", data, net, mode, preprocess, augment, seed);
+}
+
+std::string_view name_of(CellStatus status) {
+  return status_names[static_cast<std::size_t>(status)];
+}
+
+void write_plan(const fs::path& study, const Plan& plan) {
+  Json cells = Json::array();
+  for (const auto& [cell, parent] : plan.cells)
+    cells.push_back({{"data", cell.data},
+                     {"net", cell.net},
+                     {"mode", cell.mode},
+                     {"preprocess", cell.preprocess},
+                     {"augment", cell.augment},
+                     {"seed", cell.seed},
+                     {"parent", parent}});
+  write(study / "cells.json", {{"epochs", plan.epochs}, {"tta", plan.views}, {"cells", cells}}, "list of cells");
+}
+
+Plan read_plan(const fs::path& study) {
+  const fs::path file = study / "cells.json";
+  const std::optional<Json> json = read(file);
+  if (!json)
+    fail(ExitCode::data, "there is no study",
+         {.where = study.string(), .expected = "cells.json", .next = "name its folder with --out"});
+  if (json->is_null()) fail_damaged(file, "no JSON document");
+  try {
+    Plan plan{.epochs = json->at("epochs"), .views = json->at("tta"), .cells = {}};
+    for (const Json& c : json->at("cells")) {
+      const std::string parent = c.at("parent");
+      const auto is_parent = [&](const PlannedCell& before) { return before.cell.name() == parent; };
+      if (!parent.empty() && std::ranges::none_of(plan.cells, is_parent))
+        fail_damaged(file, fmt::format("a cell that begins with {}, which is not before it", parent));
+      plan.cells.push_back(
+          {.cell = {c.at("net"), c.at("data"), c.at("mode"), c.at("preprocess"), c.at("augment"), c.at("seed")},
+           .parent = parent});
+    }
+    return plan;
+  } catch (const Json::exception& error) {
+    fail_damaged(file, error.what());
+  }
+}
+
+CellLock::CellLock(const fs::path& study, const Cell& cell) {
+  const fs::path path = lock_of(study, cell);
+  const int file = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+  if (file < 0)
+    fail(ExitCode::usage, "cannot write to the study's folder", {.where = path.string(), .found = std::strerror(errno)});
+  constexpr int looks = 10;
+  for (int i = 0; i < looks; ++i) {
+    if (flock(file, LOCK_EX | LOCK_NB) == 0) {
+      file_ = file;
+      return;
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  ::close(file);
+}
+
+CellLock::~CellLock() {
+  if (file_ >= 0) ::close(file_);
+}
+
+void write_failure(const fs::path& cell, const Failure& failure) {
+  write(cell / "failed.json", {{"exit_code", failure.exit_code}, {"what", failure.what}}, "cell's failure");
+}
+
+std::optional<Failure> read_failure(const fs::path& cell) {
+  const std::optional<Json> json = read(cell / "failed.json");
+  if (!json) return std::nullopt;
+  if (json->is_null()) return Failure{.exit_code = static_cast<int>(ExitCode::data), .what = "failed.json is damaged"};
+  return Failure{.exit_code = json->value("exit_code", 1), .what = json->value("what", "")};
+}
+
+int epochs_done(const fs::path& cell) {
+  std::ifstream file(cell / "metrics.csv");
+  int lines = 0;
+  for (std::string line; std::getline(file, line);) ++lines;
+  return std::max(lines - 1, 0);
+}
+
+Outcome read_cell(const fs::path& study, const PlannedCell& planned, bool views) {
+  Outcome outcome{.cell = planned.cell, .folder = study / "cells" / planned.cell.name()};
+  outcome.epochs_done = epochs_done(outcome.folder);
+  const std::optional<Json> result = read(outcome.folder / "result.json"), tta = read(outcome.folder / "tta.json");
+  const bool trained = result && result->contains("test") && is_verdict((*result)["test"]);
+  const bool viewed = tta && is_verdict(*tta);
+  read_options(outcome.folder / "config.toml", {{"split-by", &outcome.split_by}, {"statistics", &outcome.statistics}});
+  if (trained) outcome.result = *result;
+  if (viewed) outcome.tta = *tta;
+  if (trained && (viewed || !views)) {
+    outcome.status = CellStatus::done;
+  } else if (const std::optional<Failure> failure = read_failure(outcome.folder)) {
+    outcome.status = CellStatus::failed;
+    outcome.why = failure->what;
+  } else if (fs::exists(outcome.folder / "config.toml")) {
+    outcome.status = CellStatus::stopped;
+    if (result && !trained) outcome.why = "result.json is damaged";
+    if (tta && !viewed) outcome.why = "tta.json is damaged";
+  }
+  return outcome;
+}
+
+std::vector<Outcome> read_study(const fs::path& folder) {
+  const Plan plan = read_plan(folder);
+  std::vector<Outcome> outcomes;
+  for (const PlannedCell& planned : plan.cells) {
+    Outcome outcome = read_cell(folder, planned, plan.views);
+    if (outcome.status != CellStatus::done && is_running(folder, planned.cell)) {
+      outcome.status = CellStatus::running;
+      outcome.why.clear();
+    }
+    if (!planned.parent.empty() && outcome.status == CellStatus::waiting) {
+      const auto parent = std::ranges::find(outcomes, planned.parent, [](const Outcome& o) { return o.cell.name(); });
+      require(parent != outcomes.end(), "study: ", planned.parent, " comes after its child");
+      if (parent->status == CellStatus::failed) outcome.status = CellStatus::failed;
+      if (parent->status == CellStatus::failed)
+        outcome.why = fmt::format("{} failed, whose weights it begins with", planned.parent);
+      else if (parent->status != CellStatus::done)
+        outcome.why = fmt::format("{} comes first", planned.parent);
+    }
+    outcomes.push_back(std::move(outcome));
+  }
+  return outcomes;
+}
+
+}  // namespace microtome

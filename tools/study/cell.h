@@ -1,0 +1,92 @@
+// A cell of the study: one network trained one way on one data set from one seed. Its folder is an ordinary run's, with
+// evaluate's verdict by eight views beside it where that was asked for.
+#pragma once
+
+#include "tools/cli/run_folder.h"
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace microtome {
+
+struct Cell {
+  std::string net;         // "resnet50"
+  std::string data;        // "pcam" or "idc"
+  std::string mode;        // "full" or "transfer"
+  std::string preprocess;  // "paper" or "native"
+  std::string augment;     // "none" or "d4"
+  std::uint64_t seed = 0;
+
+  /// Its folder's, below cells/: "pcam-resnet50-transfer-paper-none-0".
+  std::string name() const;
+  bool operator==(const Cell&) const = default;
+};
+
+struct PlannedCell {
+  Cell cell;
+  std::string parent;  // the name of the cell whose best weights this one begins with; empty: there is none
+  bool operator==(const PlannedCell&) const = default;
+};
+
+/// cells.json: what is to be run, in the order in which one process would. A parent comes before its children.
+struct Plan {
+  int epochs = 0;
+  bool views = false;  // each cell is judged by eight views too
+  std::vector<PlannedCell> cells;
+  bool operator==(const Plan&) const = default;
+};
+void write_plan(const std::filesystem::path& study, const Plan& plan);
+/// Throws Error(ExitCode::data) where there is no study.
+Plan read_plan(const std::filesystem::path& study);
+
+/// Held by the process that runs a cell, until the object goes.
+class CellLock {
+ public:
+  /// Looks for a moment; another process may only be looking too.
+  CellLock(const std::filesystem::path& study, const Cell& cell);
+  ~CellLock();
+  CellLock(const CellLock&) = delete;
+
+  bool held() const { return file_ >= 0; }
+
+ private:
+  int file_ = -1;
+};
+
+/// Why a cell failed: failed.json in its folder.
+struct Failure {
+  int exit_code = 0;  // its program's
+  std::string what;
+};
+void write_failure(const std::filesystem::path& cell, const Failure& failure);
+std::optional<Failure> read_failure(const std::filesystem::path& cell);
+
+enum class CellStatus { waiting, running, stopped, failed, done };
+std::string_view name_of(CellStatus status);
+
+/// What a cell's folder says of it.
+struct Outcome {
+  Cell cell;
+  CellStatus status = CellStatus::waiting;
+  std::string why;  // it failed, or waits
+  int epochs_done = 0;
+  std::string split_by, statistics;  // options of a cell that has begun, from its config.toml
+  Json result, tta;  // result.json and tta.json where the cell is done and has them, else null
+  std::filesystem::path folder;
+};
+
+int epochs_done(const std::filesystem::path& cell);
+
+/// Whether a process runs it now is not looked at.
+Outcome read_cell(const std::filesystem::path& study, const PlannedCell& planned, bool views);
+
+/// The cells of the study in `folder`, in the order in which one process would run them. Throws Error(ExitCode::data) where
+/// there is no study. A cell whose result.json or tta.json is damaged is a stopped one: these are made again.
+std::vector<Outcome> read_study(const std::filesystem::path& folder);
+
+}  // namespace microtome
