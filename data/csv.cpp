@@ -1,29 +1,45 @@
 #include "data/csv.h"
 
 #include <algorithm>
+#include <cstddef>
+#include <utility>
 
 namespace microtome {
+namespace {
 
-std::vector<std::string_view> csv_fields(std::string_view line) {
-  if (!line.empty() && line.back() == '\r') line.remove_suffix(1);
-  std::vector<std::string_view> fields;
-  for (std::size_t begin = 0; begin <= line.size();) {
-    const std::size_t closing =
-        line.substr(begin).starts_with('"') ? line.find('"', begin + 1) : begin;  // a path may hold commas
-    const std::size_t end = std::min(line.find(',', std::min(closing, line.size())), line.size());
-    std::string_view field = line.substr(begin, end - begin);
-    while (!field.empty() && (field.front() == ' ' || field.front() == '"')) field.remove_prefix(1);
-    while (!field.empty() && (field.back() == ' ' || field.back() == '"')) field.remove_suffix(1);
-    fields.push_back(field);
-    begin = end + 1;
+std::string_view trimmed(std::string_view text) {
+  while (text.starts_with(' ')) text.remove_prefix(1);
+  while (text.ends_with(' ')) text.remove_suffix(1);
+  return text;
+}
+
+}  // namespace
+
+std::vector<std::string> csv_fields(std::string_view line) {
+  if (line.ends_with('\r')) line.remove_suffix(1);
+  std::vector<std::string> fields;
+  for (std::size_t at = 0; at <= line.size();) {
+    std::string field;
+    if (const std::size_t quote = line.find_first_not_of(' ', at); quote != line.npos && line[quote] == '"') {
+      for (at = quote + 1; at < line.size(); ++at) {
+        if (line[at] == '"' && !line.substr(at + 1).starts_with('"')) break;
+        if (line[at] == '"') ++at;
+        field += line[at];
+      }
+      at = std::min(at + 1, line.size());
+    }
+    const std::size_t end = std::min(line.find(',', at), line.size());
+    field += trimmed(line.substr(at, end - at));
+    fields.push_back(std::move(field));
+    at = end + 1;
   }
   return fields;
 }
 
-std::string csv_field(const std::string& text) {
-  if (text.find_first_of(",\"\n\r") == std::string::npos) return text;
+std::string csv_field(std::string_view text) {
+  if (text.find_first_of(",\"\n\r") == text.npos && text == trimmed(text)) return std::string(text);
   std::string quoted = "\"";
-  for (const char c : text) quoted += c == '"' ? std::string("\"\"") : std::string(1, c);
+  for (const char c : text) quoted.append(c == '"' ? 2 : 1, c);
   return quoted + '"';
 }
 

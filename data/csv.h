@@ -1,4 +1,4 @@
-// Lines of CSV files: commas between fields, quotes around those that hold one.
+// Lines of CSV files: commas between fields, quotes around those that hold one (RFC 4180).
 #pragma once
 
 #include <string>
@@ -7,10 +7,12 @@
 
 namespace microtome {
 
-/// The line's fields without the blanks and quotes around them; views into it.
-std::vector<std::string_view> csv_fields(std::string_view line);
+/// The line's fields: without the blanks around them, and of a quoted one what stands between its quotes, where "" is one
+/// quote.
+std::vector<std::string> csv_fields(std::string_view line);
 
-/// A field as it is written, quoted where it must be.
-std::string csv_field(const std::string& text);
+/// A field as it is written, quoted where it must be. csv_fields() gives it back, but for one with a line break: that is no
+/// line.
+std::string csv_field(std::string_view text);
 
 }  // namespace microtome

@@ -176,7 +176,7 @@ std::vector<std::string> read_slides(const fs::path& path, std::size_t images) {
     return text.substr(begin, end - begin);
   };
   const std::string_view header = next_line();
-  const std::vector<std::string_view> columns = csv_fields(header);
+  const std::vector<std::string> columns = csv_fields(header);
   const auto wsi = static_cast<std::size_t>(std::ranges::find(columns, "wsi") - columns.begin());
   const auto refuse = [&](const char* what, const std::string& where, const std::string& expected, std::string_view found) {
     fail(ExitCode::data, what,
@@ -188,12 +188,12 @@ std::vector<std::string> read_slides(const fs::path& path, std::size_t images) {
   if (wsi == columns.size()) refuse("the patches' origins lack a column", path.string() + ", line 1", "a column wsi", header);
   std::vector<std::string> slides;
   for (std::string_view line = next_line(); !line.empty(); line = next_line()) {
-    const std::vector<std::string_view> fields = csv_fields(line);
+    const std::vector<std::string> fields = csv_fields(line);
     if (fields.size() != columns.size() || fields[wsi].empty()) {
       refuse("a line of the patches' origins cannot be used", fmt::format("{}, line {}", path.string(), slides.size() + 2),
              fmt::format("{} fields, and a slide's name under wsi", columns.size()), line);
     }
-    slides.emplace_back(fields[wsi]);
+    slides.push_back(fields[wsi]);
   }
   if (slides.size() != images) {
     refuse("the patches' origins and the labels differ in number", path.string(), fmt::format("{} lines, one a label", images),

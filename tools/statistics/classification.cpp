@@ -116,8 +116,7 @@ LabelledScores read_scores(const std::filesystem::path& file) {
   };
   next_line();
   if (line.starts_with("\xef\xbb\xbf")) line.erase(0, 3);  // with which spreadsheets begin a file
-  const std::vector<std::string_view> names = csv_fields(line);
-  const std::vector<std::string> header(names.begin(), names.end());
+  const std::vector<std::string> header = csv_fields(line);
   const auto column = [&](std::string_view name) -> std::optional<std::size_t> {
     const auto found = std::ranges::find(header, name);
     return found == header.end() ? std::nullopt : std::optional<std::size_t>(found - header.begin());
@@ -131,9 +130,9 @@ LabelledScores read_scores(const std::filesystem::path& file) {
 
   LabelledScores result;
   for (int row = 2; next_line(); ++row) {
-    const std::vector<std::string_view> fields = csv_fields(line);
+    const std::vector<std::string> fields = csv_fields(line);
     if (fields.size() == 1 && fields[0].empty()) continue;
-    const auto field = [&](std::size_t at) { return at < fields.size() ? fields[at] : std::string_view(); };
+    const auto field = [&](std::size_t at) { return at < fields.size() ? std::string_view(fields[at]) : std::string_view(); };
     const std::optional<double> label = number(field(*label_column)), score = number(field(*score_column));
     if (!label || !score || (*label != 0 && *label != 1) || !(*score >= 0 && *score <= 1)) {
       fail(ExitCode::data, "a line of the scores cannot be used",

@@ -63,8 +63,8 @@ TEST(ScoresTest, WhatIsWrittenComesBack) {
   const TemporaryFolder folder;
   const Images images{.shape = {3, 1, 1, 3},
                       .labels = {1, 0, 0},
-                      .ids = {"p,1/1/a.png", "p,1/0/b.png", "q/0/c.png"},
-                      .groups = {"p,1", "p,1", "q"}};
+                      .ids = {"p,1/1/a.png", "p,1/0/5\" b.png", "q/0/c.png"},
+                      .groups = {"p,1", "p,1", "the \"q\""}};
   const std::vector<float> scores{0.1f, 1e-20f, 0.99999994f};
   write_text(folder / "scores.csv", scores_csv(images, scores));
   const LabelledScores read = read_scores(folder / "scores.csv");
