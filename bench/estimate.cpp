@@ -2,6 +2,7 @@
 
 #include "bench/problems.h"
 #include "engine/check.h"
+#include "engine/median.h"
 
 #include <fmt/format.h>
 
@@ -12,12 +13,6 @@
 
 namespace microtome {
 namespace {
-
-double median(std::vector<double> values) {
-  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
-  std::nth_element(values.begin(), middle, values.end());
-  return *middle;
-}
 
 /// "cuda/bf16" of "conv_forward/resnet50:conv1_conv/cuda/bf16/n32".
 std::string machine_of(const std::string& name) {

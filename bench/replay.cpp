@@ -36,10 +36,4 @@ std::unique_ptr<Recording> Replay::record(std::size_t count) {
   return recording;
 }
 
-double median(std::vector<double> values) {
-  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
-  std::nth_element(values.begin(), middle, values.end());
-  return *middle;
-}
-
 }  // namespace microtome::bench

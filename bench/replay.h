@@ -27,6 +27,4 @@ class Replay {
   std::unique_ptr<Recording> recording_;
 };
 
-double median(std::vector<double> values);
-
 }  // namespace microtome::bench

@@ -3,6 +3,7 @@
 #include "bench/machine.h"
 #include "bench/replay.h"
 #include "engine/check.h"
+#include "engine/median.h"
 
 #include <benchmark/benchmark.h>
 #include <fmt/format.h>

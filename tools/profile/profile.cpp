@@ -1,5 +1,6 @@
 #include "tools/profile/profile.h"
 
+#include "engine/median.h"
 #include "tools/cli/terminal.h"
 
 #include <fmt/format.h>
@@ -12,13 +13,6 @@
 
 namespace microtome {
 namespace {
-
-double median(std::vector<double> values) {
-  if (values.empty()) return 0;
-  std::sort(values.begin(), values.end());
-  const std::size_t n = values.size();
-  return n % 2 == 1 ? values[n / 2] : (values[n / 2 - 1] + values[n / 2]) / 2;
-}
 
 double sum(const std::vector<double>& values) {
   return std::accumulate(values.begin(), values.end(), 0.0);

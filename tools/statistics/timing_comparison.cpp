@@ -1,6 +1,7 @@
 #include "tools/statistics/timing_comparison.h"
 
 #include "engine/check.h"
+#include "engine/median.h"
 
 #include <fmt/format.h>
 
@@ -25,10 +26,6 @@ double quantile(std::vector<double> values, double share) {
   const auto below = static_cast<std::size_t>(place);
   const std::size_t above = std::min(below + 1, values.size() - 1);
   return std::lerp(values[below], values[above], place - static_cast<double>(below));
-}
-
-double median(const std::vector<double>& values) {
-  return quantile(values, 0.5);
 }
 
 /// log(after / before) of every pair of repetitions, ascending.

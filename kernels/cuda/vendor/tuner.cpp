@@ -1,5 +1,7 @@
 #include "kernels/cuda/vendor/tuner.h"
 
+#include "engine/median.h"
+
 #include <algorithm>
 #include <limits>
 #include <numeric>
@@ -11,12 +13,6 @@ namespace {
 constexpr int rounds = 12;          // the first loads modules, and is not counted
 constexpr int probation = 3;        // counted rounds before anyone may drop out
 constexpr double far_behind = 1.2;  // times the best
-
-double median(std::vector<double> values) {
-  const auto middle = values.begin() + static_cast<std::ptrdiff_t>(values.size() / 2);
-  std::nth_element(values.begin(), middle, values.end());
-  return *middle;
-}
 
 struct Times {
   std::vector<double> cold, warm;
