@@ -46,12 +46,12 @@ std::vector<int> sizes_of(const Results& results) {
 
 }  // namespace
 
-BenchedStep benched_step(const Results& results, std::string_view net, int side, int batch) {
+StepEstimate estimate_step(const Results& results, std::string_view net, int side, int batch) {
   std::map<std::string, double> seconds;
   for (const BenchCase& one : results.cases) seconds.emplace(one.name, median(one.seconds));
   const std::string machine = machine_of(results.cases.front().name);
 
-  BenchedStep step;
+  StepEstimate step;
   for (const bench::Problem& problem : bench::enumerate(sizes_of(results)).all) {
     const auto uses = problem.uses.find({std::string(net), side});
     if (uses == problem.uses.end() || problem.deferred) continue;

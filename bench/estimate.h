@@ -11,7 +11,7 @@ namespace microtome {
 
 /// A training step whose batch-norms are all applied, one op after another on caches as its own last call left them. No gaps,
 /// no lanes side by side.
-struct BenchedStep {
+struct StepEstimate {
   double seconds = 0;
   int pieces = 0;  // of work, those missing too
   int measured = 0;
@@ -21,6 +21,6 @@ struct BenchedStep {
 };
 
 /// Of a file of one device and one precision. Error(ExitCode::data) where it does not say which images it is of.
-BenchedStep benched_step(const Results& results, std::string_view net, int side, int batch);
+StepEstimate estimate_step(const Results& results, std::string_view net, int side, int batch);
 
 }  // namespace microtome

@@ -1,8 +1,8 @@
 // Looks after data sets: `data verify` reads every image and says what is there; `data audit`, whether its figures can be
 // believed.
 #include "engine/check.h"
+#include "tools/cli/json.h"
 #include "tools/cli/program.h"
-#include "tools/cli/run_folder.h"
 #include "tools/options/common.h"
 #include "tools/report/audit.h"
 

@@ -5,6 +5,7 @@
 #include "tools/cli/program.h"
 #include "tools/cli/run_folder.h"
 #include "tools/options/common.h"
+#include "tools/report/scores.h"
 #include "tools/statistics/classification.h"
 
 #include "data/file.h"

@@ -3,10 +3,10 @@
 #include "engine/check.h"
 #include "engine/model.h"
 #include "engine/views.h"
+#include "tools/cli/json.h"
 #include "tools/cli/program.h"
-#include "tools/cli/run_folder.h"
 #include "tools/options/common.h"
-#include "tools/statistics/classification.h"
+#include "tools/report/scores.h"
 
 #include <span>
 

@@ -3,13 +3,16 @@
 #include "engine/check.h"
 #include "engine/nearest.h"
 #include "tools/cli/program.h"
+#include "tools/cli/run_folder.h"
 #include "tools/options/training.h"
 #include "tools/profile/chrome_trace.h"
 #include "tools/profile/diff.h"
+#include "tools/profile/export.h"
 #include "tools/profile/forecast.h"
 #include "tools/profile/measure.h"
 #include "tools/profile/page.h"
 #include "tools/profile/profile.h"
+#include "tools/profile/text.h"
 
 #include <fmt/format.h>
 

@@ -366,17 +366,9 @@ class Runner {
 
   /// False where we were told to stop.
   bool wait(Child& child, const PlannedCell& planned) {
-    while (child.running()) {
-      if (stop_signal() != 0) {
-        child.send(SIGTERM);
-        child.wait();
-        return false;
-      }
-      show(planned);
-      std::this_thread::sleep_for(std::chrono::milliseconds(100));
-    }
-    terminal_.clear_progress();
-    return true;
+    const bool ended = child.wait_unless_stopped([&] { show(planned); });
+    if (ended) terminal_.clear_progress();
+    return ended;
   }
 
   bool fail_cell(const fs::path& folder, const std::string& program, int code) {

@@ -10,6 +10,7 @@
 #include "tools/options/training.h"
 #include "tools/report/memory.h"
 #include "tools/report/run.h"
+#include "tools/report/scores.h"
 
 #include <fmt/format.h>
 

@@ -15,7 +15,6 @@
 #include <cmath>
 #include <csignal>
 #include <fstream>
-#include <thread>
 
 namespace microtome {
 namespace {
@@ -252,15 +251,7 @@ class Search {
     trial.score = validation_accuracy(out);
     if (!trial.score) {
       Child train("train", {"--config", (folder_ / name).string(), "--out", out.string(), "--resume", "-q"}, out / "train.log");
-      while (train.running()) {
-        if (stop_signal() != 0) {
-          train.send(SIGTERM);
-          train.wait();
-          return std::nullopt;
-        }
-        show(trial, out);
-        std::this_thread::sleep_for(std::chrono::milliseconds(100));
-      }
+      if (!train.wait_unless_stopped([&] { show(trial, out); })) return std::nullopt;
       terminal_.clear_progress();
       if (const int code = train.wait(); code != 0) return failure(trial, code, out);
       trial.score = validation_accuracy(out);

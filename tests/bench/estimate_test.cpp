@@ -25,39 +25,39 @@ Results everything(int batch) {
   return results;
 }
 
-TEST(BenchedTest, AStepIsTheSumOfItsPiecesEachAsOftenAsTheNetworkHasIt) {
+TEST(EstimateTest, AStepIsTheSumOfItsPiecesEachAsOftenAsTheNetworkHasIt) {
   const Results results = everything(32);
   // By hand: gather, loss twice, Adam; of 2 convolutions and 2 dense layers three passes each, but for the image's gradient;
   // two poolings with a relu before or behind them, and one relu, both ways.
-  const BenchedStep b2 = benched_step(results, "b2", 96, 32);
+  const StepEstimate b2 = estimate_step(results, "b2", 96, 32);
   EXPECT_EQ(b2.measured, b2.pieces);
   EXPECT_NEAR(b2.seconds, 1e-3 * b2.pieces, 1e-9) << "the median of the repetitions";
   EXPECT_TRUE(b2.missing.empty());
   EXPECT_GE(b2.pieces, 4 + 11 + 4);
-  const BenchedStep resnet = benched_step(results, "resnet50", 50, 32);
+  const StepEstimate resnet = estimate_step(results, "resnet50", 50, 32);
   EXPECT_TRUE(resnet.missing.empty());
   EXPECT_GT(resnet.pieces, 53 * 3 - 1 + 53 * 2 + 16 * 2) << "convolutions, batch-norms, joins";
 }
 
-TEST(BenchedTest, WhatIsMissingIsNamedAndNotCounted) {
+TEST(EstimateTest, WhatIsMissingIsNamedAndNotCounted) {
   Results results = everything(32);
-  const BenchedStep whole = benched_step(results, "b6", 96, 32);
+  const StepEstimate whole = estimate_step(results, "b6", 96, 32);
   std::erase_if(results.cases, [](const BenchCase& one) { return one.name.starts_with("adam_update/b6"); });
-  const BenchedStep less = benched_step(results, "b6", 96, 32);
+  const StepEstimate less = estimate_step(results, "b6", 96, 32);
   EXPECT_EQ(less.missing, std::vector<std::string>{"adam_update/b6:update/cpu/f32/all"});
   EXPECT_EQ(less.measured, whole.measured - 1);
   EXPECT_NEAR(less.seconds, whole.seconds - 1e-3, 1e-9);
   EXPECT_FALSE(less.whole());
   EXPECT_TRUE(whole.whole());
-  EXPECT_EQ(benched_step(results, "b6", 96, 64).measured, 0) << "another batch was never benched";
+  EXPECT_EQ(estimate_step(results, "b6", 96, 64).measured, 0) << "another batch was never benched";
 }
 
-TEST(BenchedTest, SizesThatAreNoNumbersAreTheFilesMistake) {
+TEST(EstimateTest, SizesThatAreNoNumbersAreTheFilesMistake) {
   for (const char* sizes : {"96;50", "wide", "0,50", "7", "4097", "2000000000", "99999999999999", ""}) {
     Results results = everything(32);
     results.context["sizes"] = sizes;
     try {
-      benched_step(results, "b6", 96, 32);
+      estimate_step(results, "b6", 96, 32);
       ADD_FAILURE() << sizes;
     } catch (const Error& error) {
       EXPECT_EQ(error.code(), ExitCode::data) << sizes;

@@ -11,9 +11,11 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <cstring>
 #include <fstream>
 #include <sstream>
+#include <thread>
 
 namespace microtome {
 
@@ -67,6 +69,19 @@ void Child::send(int signal) const {
 int Child::wait() {
   reap(0);
   return code_;
+}
+
+bool Child::wait_unless_stopped(const std::function<void()>& meanwhile) {
+  while (running()) {
+    if (stop_signal() != 0) {
+      send(SIGTERM);
+      wait();
+      return false;
+    }
+    meanwhile();
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  }
+  return true;
 }
 
 void Child::reap(int options) {

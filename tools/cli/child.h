@@ -4,6 +4,7 @@
 #include <sys/types.h>
 
 #include <filesystem>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -23,6 +24,9 @@ class Child {
   void send(int signal) const;
   /// Its exit code, 128 + N where signal N ended it. Waits.
   int wait();
+  /// Waits likewise, calling `meanwhile` ten times a second. False where a signal has told us to stop (see signals.h): so was the
+  /// child then, and has ended.
+  bool wait_unless_stopped(const std::function<void()>& meanwhile);
 
  private:
   void reap(int options);

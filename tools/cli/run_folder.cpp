@@ -123,10 +123,6 @@ void RunFolder::write_roc(std::span<const RocPoint> points) const {
   write("roc.csv", roc_csv(points));
 }
 
-std::string to_text(const Json& document) {
-  return document.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
-}
-
 std::string roc_csv(std::span<const RocPoint> points) {
   std::string text = "false_positive_rate,true_positive_rate,threshold\n";
   for (const RocPoint& p : points) {

@@ -3,8 +3,7 @@
 
 #include "engine/fit.h"
 #include "engine/metrics.h"
-
-#include <nlohmann/json.hpp>
+#include "tools/cli/json.h"
 
 #include <filesystem>
 #include <span>
@@ -12,8 +11,6 @@
 #include <string_view>
 
 namespace microtome {
-
-using Json = nlohmann::ordered_json;
 
 class RunFolder {
  public:
@@ -50,9 +47,6 @@ class RunFolder {
 
 /// The present time, as strftime writes it.
 std::string utc(const char* format);
-
-/// A document for people and scripts; bytes of a path that are no UTF-8 are replaced.
-std::string to_text(const Json& document);
 
 std::string roc_csv(std::span<const RocPoint> points);
 

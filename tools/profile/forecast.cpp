@@ -5,7 +5,7 @@
 #include "engine/model.h"
 #include "kernels/planning_backend.h"
 #include "tools/cli/arguments.h"
-#include "tools/cli/run_folder.h"
+#include "tools/cli/json.h"
 #include "tools/cli/terminal.h"
 #include "tools/options/common.h"
 #include "tools/profile/measured_step.h"
@@ -95,7 +95,7 @@ std::string cell(std::optional<double> seconds) {
   return *seconds < 9.95 ? fmt::format("{:.2f}", *seconds) : fmt::format("{:.1f}", *seconds);
 }
 
-[[noreturn]] void fail_unbenched(const ForecastSettings& s, const BenchedStep& step) {
+[[noreturn]] void fail_unbenched(const ForecastSettings& s, const StepEstimate& step) {
   fail(ExitCode::data,
        fmt::format("the results have nothing of {} at {}x{} in batches of {}", s.net, s.size, s.size, s.batch_size),
        {.where = s.bench,
@@ -105,7 +105,7 @@ std::string cell(std::optional<double> seconds) {
 }
 
 /// Names of cases for the one network that was asked for, else how many.
-std::string missing_text(const BenchedStep& step, const std::string& net, bool by_name) {
+std::string missing_text(const StepEstimate& step, const std::string& net, bool by_name) {
   constexpr std::size_t shown = 10;
   const std::size_t names = by_name ? std::min(step.missing.size(), shown) : 0;
   std::string text;
@@ -165,7 +165,7 @@ int forecast_benched(ForecastSettings s, const Arguments& arguments) {
   for (const Subject& subject : subjects(s)) {
     if (subject.frozen_base) continue;
     const std::string name(subject.network->name);
-    const BenchedStep step = benched_step(results, name, s.size, s.batch_size);
+    const StepEstimate step = estimate_step(results, name, s.size, s.batch_size);
     if (step.measured == 0) {
       if (!s.net.empty()) fail_unbenched(s, step);
       continue;

@@ -1,8 +1,8 @@
-// What a measured run says, worked out to an epoch of its data: tables for people, JSON and CSV for scripts.
+// What a measured run says, worked out to an epoch of its data.
 #pragma once
 
 #include "engine/cost.h"
-#include "tools/cli/run_folder.h"
+#include "tools/cli/json.h"
 #include "tools/profile/counter_presets.h"
 #include "tools/profile/measure.h"
 
@@ -101,11 +101,5 @@ std::vector<KindLine> by_kind(const Profile& profile);
 
 /// Bytes of the arena in use at each moment of a step, by row and whether gradients.
 std::vector<std::size_t> memory_over_step(const ProgramMemory& memory);
-
-std::string to_text(const Profile& profile, int top);
-std::string explain(const Profile& profile, std::string_view row);
-Json to_json(const Profile& profile);
-std::string layers_csv(const Profile& profile);
-std::string kernels_csv(const Profile& profile);
 
 }  // namespace microtome

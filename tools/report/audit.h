@@ -2,7 +2,7 @@
 #pragma once
 
 #include "data/audit.h"
-#include "tools/cli/run_folder.h"
+#include "tools/cli/json.h"
 
 #include <string>
 

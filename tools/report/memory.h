@@ -2,7 +2,7 @@
 #pragma once
 
 #include "engine/memory_plan.h"
-#include "tools/cli/run_folder.h"
+#include "tools/cli/json.h"
 
 #include <string>
 

@@ -7,7 +7,6 @@
 #include <nlohmann/json.hpp>
 
 #include <cstdint>
-#include <filesystem>
 #include <optional>
 #include <span>
 #include <string>
@@ -39,21 +38,6 @@ nlohmann::ordered_json to_json(std::span<const RocPoint> roc);  // [[fpr, tpr, t
 
 /// Lines for people.
 std::string to_text(const Verdict& verdict);
-
-/// A CSV file with the columns `label` (0 or 1) and `score` (0 to 1), in any order, among others; ids and groups (patients,
-/// slides) where it has `id` and `group`, else empty. Throws Error(ExitCode::data) naming the line.
-struct LabelledScores {
-  std::vector<std::uint8_t> labels;
-  std::vector<double> scores;
-  std::vector<std::string> ids, groups;
-};
-LabelledScores read_scores(const std::filesystem::path& file);
-
-/// What read_scores() reads back: id,label,score,group.
-std::string scores_csv(const Images& images, std::span<const float> scores);
-
-/// As the column `id` of a CSV file has it: a path, or the image's index.
-std::string id_field(const Images& images, std::size_t index);
 
 /// From 0 on in order of first sight, equal where names are; a number of its own for each empty name.
 std::vector<int> numbered(std::span<const std::string> groups);

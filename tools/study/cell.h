@@ -2,7 +2,7 @@
 // evaluate's verdict by eight views beside it where that was asked for.
 #pragma once
 
-#include "tools/cli/run_folder.h"
+#include "tools/cli/json.h"
 
 #include <cstdint>
 #include <filesystem>

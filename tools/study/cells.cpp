@@ -2,6 +2,7 @@
 
 #include "engine/check.h"
 #include "nets/nets.h"
+#include "tools/report/scores.h"
 #include "tools/statistics/classification.h"
 #include "tools/statistics/significance.h"
 

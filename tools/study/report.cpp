@@ -4,7 +4,6 @@
 #include "nets/nets.h"
 #include "tools/cli/terminal.h"
 #include "tools/report/html.h"
-#include "tools/statistics/classification.h"
 #include "tools/study/comparisons.h"
 #include "tools/study/figures.h"
 #include "tools/study/published_results.h"

@@ -6,8 +6,9 @@
 #include "nets/nets.h"
 #include "tools/options/training.h"
 #include "tools/process.h"
+#include "tools/profile/export.h"
 #include "tools/profile/page.h"
-#include "tools/profile/profile.h"
+#include "tools/profile/text.h"
 
 #include <gtest/gtest.h>
 
