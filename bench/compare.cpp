@@ -290,7 +290,7 @@ void print_row(const Comparison& c, std::size_t width) {
 
 void print_table(const std::string& title, const std::vector<Comparison>& rows, bool all) {
   std::size_t width = title.size();
-  const auto shown = [&](const Comparison& c) { return all || c.change != Change::same; };
+  const auto shown = [&](const Comparison& c) { return all || c.change != Change::unchanged; };
   if (std::none_of(rows.begin(), rows.end(), shown)) return;
   for (const Comparison& c : rows) width = std::max(width, shown(c) ? c.key.size() : 0);
   fmt::print("\n{:<10} {} {:>10} {:>10} {:>8} {:>18} {:>7} {:>9}\n", "", padded(title, width), "before", "after", "change",
@@ -310,10 +310,10 @@ void print_text(const Outcome& outcome, const Results& before, const Results& af
   print_table("case", outcome.cases, all);
   print_table("seconds an epoch", outcome.totals, true);
   fmt::print("\n");
-  for (const Change change : {Change::slower, Change::faster, Change::ambiguous, Change::same, Change::appeared, Change::gone})
+  for (const Change change : {Change::slower, Change::faster, Change::ambiguous, Change::unchanged, Change::appeared, Change::gone})
     fmt::print("{}{} {}", change == Change::slower ? "" : ", ", outcome.count(change), name_of(change));
   fmt::print("; the median case changed by {}\n", change_text(outcome.typical));
-  if (!all && outcome.count(Change::same) > 0) fmt::print("--all lists the SAME too\n");
+  if (!all && outcome.count(Change::unchanged) > 0) fmt::print("--all lists the SAME too\n");
   if (outcome.gate) fmt::print("{}\n", outcome.gate->text());
 }
 

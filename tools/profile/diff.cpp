@@ -194,7 +194,7 @@ void print_text(const std::vector<Comparison>& rows, const Side& before, const S
   fmt::print("\n{:<10} {:<{}} {:>11} {:>11} {:>9} {:>20} {:>11}\n", "", "row and pass", width, "before, ms", "after, ms",
              "change", "95% interval", "s an epoch");
   for (const Comparison& c : rows) {
-    if (!all && c.change == Change::same && c.key != whole_step) continue;
+    if (!all && c.change == Change::unchanged && c.key != whole_step) continue;
     fmt::print("{:<10} {:<{}} {:>11} {:>11}", name_of(c.change), c.key, width, time_text(c.before), time_text(c.after));
     if (c.before > 0 && c.after > 0)
       fmt::print(" {:>+8.1f}% {:>20} {:>+11.4f}", 100 * (c.ratio - 1),

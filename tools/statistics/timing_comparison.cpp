@@ -116,7 +116,7 @@ double threshold(std::vector<double> chances) {
 Change judge(const Sampled& s, double floor, bool by_chance, double relevant) {
   if (std::abs(s.shift) > floor && !by_chance) return s.shift > 0 ? Change::slower : Change::faster;
   const bool excluded = std::max(-s.low, s.high) < std::log1p(relevant);
-  return excluded ? Change::same : Change::ambiguous;
+  return excluded ? Change::unchanged : Change::ambiguous;
 }
 
 using ByKey = std::map<std::string_view, const Timings*>;
@@ -135,7 +135,7 @@ ByKey by_key(std::span<const Timings> all) {
 
 std::string_view name_of(Change change) {
   switch (change) {
-    case Change::same: return "SAME";
+    case Change::unchanged: return "SAME";
     case Change::faster: return "FASTER";
     case Change::slower: return "SLOWER";
     case Change::ambiguous: return "AMBIGUOUS";

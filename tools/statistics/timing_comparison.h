@@ -19,15 +19,15 @@ struct Timings {
   double calls = 0;             // an epoch; 0 where nobody knows
 };
 
-/// slower, faster: beyond the noise floor, and not by chance. same: neither, and a change that matters is excluded. ambiguous:
-/// the repetitions leave open whether there is one. appeared, gone: on one side alone.
-enum class Change { same, faster, slower, ambiguous, appeared, gone };
+/// slower, faster: beyond the noise floor, and not by chance. unchanged: neither, and a change that matters is excluded.
+/// ambiguous: the repetitions leave open whether there is one. appeared, gone: on one side alone.
+enum class Change { unchanged, faster, slower, ambiguous, appeared, gone };
 
 std::string_view name_of(Change change);  // "SAME"
 
 struct Comparison {
   std::string key;
-  Change change = Change::same;
+  Change change = Change::unchanged;
   double before = 0, after = 0;                                    // median seconds of a call; 0 where there is none
   double ratio = 1;                                                // of after to before
   double low = 0, high = std::numeric_limits<double>::infinity();  // the ratio's interval, of 95%

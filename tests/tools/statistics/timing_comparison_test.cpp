@@ -29,7 +29,7 @@ std::vector<double> times(double factor, std::vector<double> seconds) {
 TEST(ComparisonTest, EachClassHasItsCase) {
   EXPECT_EQ(compare_one(ten, times(1.05, ten)).change, Change::slower);
   EXPECT_EQ(compare_one(ten, times(0.95, ten)).change, Change::faster);
-  EXPECT_EQ(compare_one(ten, times(1.001, ten)).change, Change::same);
+  EXPECT_EQ(compare_one(ten, times(1.001, ten)).change, Change::unchanged);
   EXPECT_EQ(compare_one(ten, {80, 130, 90, 120, 100, 100, 110, 95, 105, 85}).change, Change::ambiguous);
   const std::vector before{timings("left", ten), timings("stayed", ten)}, after{timings("stayed", ten), timings("came", ten)};
   const std::vector<Comparison> both = compare(before, after);
@@ -71,14 +71,14 @@ TEST(ComparisonTest, ManyCasesAskForMoreEvidence) {
 
 TEST(ComparisonTest, EqualRepetitionsAreNoEvidence) {
   const std::vector<double> counts(10, 1000.0);
-  EXPECT_EQ(compare_one(counts, counts).change, Change::same);
+  EXPECT_EQ(compare_one(counts, counts).change, Change::unchanged);
   EXPECT_EQ(compare_one(counts, std::vector<double>(10, 1001.0)).change, Change::slower);
 }
 
 TEST(ComparisonTest, AnOutlierOfHoursChangesNothing) {
   std::vector<double> disturbed = ten;
   disturbed[3] = 1e5;
-  EXPECT_EQ(compare_one(ten, disturbed).change, Change::same);
+  EXPECT_EQ(compare_one(ten, disturbed).change, Change::unchanged);
   EXPECT_EQ(compare_one(disturbed, times(1.05, ten)).change, Change::slower);
 }
 
@@ -86,7 +86,7 @@ TEST(ComparisonTest, WhatUnchangedCodeDoesIsNoChange) {
   const std::vector one{timings("shaky", ten), timings("calm", ten)};
   const std::vector other{timings("shaky", times(1.04, ten)), timings("calm", ten)};
   EXPECT_EQ(compare(one, other).front().change, Change::slower);
-  EXPECT_EQ(compare(one, other, NoiseFloor(one, other)).front().change, Change::same);
+  EXPECT_EQ(compare(one, other, NoiseFloor(one, other)).front().change, Change::unchanged);
 }
 
 TEST(ComparisonTest, AShakyCaseHasAFloorOfItsOwn) {
