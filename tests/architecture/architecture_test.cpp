@@ -214,13 +214,13 @@ TEST(ArchitectureTest, EveryHeaderIsGuardedOnce) {
 
 TEST(ArchitectureTest, EveryCitationStandsInTheBibliography) {
   const std::regex citation(R"(\[([A-Z][A-Za-z]+[12][0-9]{3})[\],])");
-  std::string readme;
-  for (const std::string& line : lines_of(source_dir / "README.md")) readme += line + "\n";
+  std::string bibliography;
+  for (const std::string& line : lines_of(source_dir / "nets/README.md")) bibliography += line + "\n";
   int found = 0;
   for (const fs::path& file : sources()) {
     for (const std::string& line : lines_of(file)) {
       for (std::sregex_iterator match(line.begin(), line.end(), citation), end; match != end; ++match, ++found) {
-        EXPECT_NE(readme.find("\n- [" + (*match)[1].str() + "] "), std::string::npos) << (*match)[1] << " in " << file;
+        EXPECT_NE(bibliography.find("\n- [" + (*match)[1].str() + "] "), std::string::npos) << (*match)[1] << " in " << file;
       }
     }
   }
