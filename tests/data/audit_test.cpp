@@ -2,7 +2,6 @@
 
 #include "data/digest.h"
 #include "data/files.h"
-#include "data/idc.h"
 #include "data/png.h"
 #include "data/support.h"
 
@@ -54,7 +53,7 @@ TEST_F(AuditTest, EqualImagesAreFoundWithinAndAcrossSplits) {
   write_split(folder_.path(), "valid", {patch(4, 0), patch(5, 1)});
   write_split(folder_.path(), "test", {patch(6, 0), patch(2, 1), patch(5, 0)});
   const Audit found = audit(folder_.path());
-  EXPECT_EQ(found.format, "pcam");
+  EXPECT_EQ(found.format->name, "pcam");
   ASSERT_EQ(found.duplicates.size(), 2u);
   const Audit::Duplicates& four = found.duplicates[0];
   ASSERT_EQ(four.images.size(), 4u);
@@ -153,7 +152,7 @@ TEST_F(AuditTest, PatchesDealtSinglyPutPatientsOnBothSides) {
     for (int i = 0; i < 20; ++i) write_png_patch(folder_.path(), std::to_string(100 + patient), i % 2, 20 * patient + i);
   }
   const Audit apart = audit(folder_.path());
-  EXPECT_EQ(apart.format, "idc");
+  EXPECT_EQ(apart.format->name, "idc");
   EXPECT_TRUE(apart.groups_across.empty());
   EXPECT_FALSE(apart.leaks());
   const Audit dealt = audit(folder_.path(), {.split_by = SplitBy::patch});

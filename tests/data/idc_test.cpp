@@ -1,6 +1,5 @@
-#include "data/idc.h"
-
 #include "data/files.h"
+#include "data/loader.h"
 #include "data/png.h"
 #include "data/support.h"
 

@@ -16,11 +16,11 @@ void write_image(const std::filesystem::path& file, Extent size, int colour) {
 TEST(LoaderTest, RecognisesBothDataSetsAndSaysWhatElseItFound) {
   const TemporaryFolder pcam, idc, other, empty;
   write_pcam(pcam.path());
-  EXPECT_EQ(recognise(pcam.path()), DataFormat::pcam);
+  EXPECT_EQ(recognise(pcam.path()).name, "pcam");
   std::filesystem::rename(pcam / pcam_file_name("train", 'x'), pcam / (pcam_file_name("train", 'x') + ".gz"));
-  EXPECT_EQ(recognise(pcam.path()), DataFormat::pcam);
+  EXPECT_EQ(recognise(pcam.path()).name, "pcam");
   write_image(idc / "8863/0/a.png", 50, 1);
-  EXPECT_EQ(recognise(idc.path()), DataFormat::idc);
+  EXPECT_EQ(recognise(idc.path()).name, "idc");
   write_bytes(other / "notes.txt", {'a'});
   expect_refusal(
       [&] { recognise(other.path()); }, ExitCode::data,

@@ -1,6 +1,7 @@
 #include "data/pcam.h"
 
 #include "data/files.h"
+#include "data/loader.h"
 #include "data/support.h"
 
 #include <map>
