@@ -52,24 +52,32 @@ void add_notes(const Oddities& oddities, Extent canvas, std::vector<std::string>
            "converted to 8-bit RGB (from a palette, grey, 16 bits, or transparency over white)");
 }
 
-Images load_png_images(const fs::path& path, const LoadOptions& options) {
-  const bool folder = fs::is_directory(path);
+Images load_png_images(const fs::path& path, const LoadOptions& options, std::vector<std::string>& notes) {
+  std::error_code ignored;
+  const bool folder = fs::is_directory(path, ignored);
   std::vector<std::string> paths;
   if (folder) {
-    for (const fs::path& file : walk(path).files) {
+    const Tree tree = walk(path);
+    for (const fs::path& file : tree.files) {
       if (is_png_name(file)) paths.push_back(file.string());
     }
-    if (paths.empty())
+    add_notes(tree, notes);
+    if (paths.empty()) {
+      std::string found = fmt::format("{} other files", tree.files.size());
+      for (const std::string& note : notes) found += "; " + note;
       fail(ExitCode::data, "a folder holds no images",
-           {.where = path.string(), .expected = "PNG files, or name one HDF5 file"});
+           {.where = path.string(), .expected = "PNG files, or name one HDF5 file", .found = found});
+    }
   } else {
     paths.push_back(path.string());
   }
   const fs::path root = folder ? path : fs::path();
   Oddities oddities;
-  if (options.image) return decode(root, paths, *options.image, 1, options, "reading images", oddities);
-  const Extent first = read_png(folder ? root / paths[0] : path, largest_image).size;
-  return decode(root, paths, first, first, options, "reading images", oddities);
+  const Extent first = options.image ? Extent(1) : read_png(folder ? root / paths[0] : path, largest_image).size;
+  const Extent canvas = options.image.value_or(first);
+  Images images = decode(root, paths, canvas, first, options, "reading images", oddities);
+  add_notes(oddities, canvas, notes);
+  return images;
 }
 
 }  // namespace microtome

@@ -26,6 +26,6 @@ Images decode(const std::filesystem::path& folder, const std::vector<std::string
 void add_notes(const Oddities& oddities, Extent canvas, std::vector<std::string>& notes);
 
 /// A PNG file, or all PNG files below a folder; see load_images().
-Images load_png_images(const std::filesystem::path& path, const LoadOptions& options);
+Images load_png_images(const std::filesystem::path& path, const LoadOptions& options, std::vector<std::string>& notes);
 
 }  // namespace microtome

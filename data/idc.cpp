@@ -1,6 +1,5 @@
 // IDC [Janowczyk2016]: PATIENT/{0,1}/PATIENT_idx5_xX_yY_classC.png, RGB, 50 x 50, smaller at a slide's edge. The archive on
-// Kaggle holds the tree twice: a second file of the same patient, class and name is left out. Symbolic links, devices and
-// pipes below the folder are not opened. Palette, grey, alpha (over white) and 16 bits become 8-bit RGB and are counted.
+// Kaggle holds the tree twice: a second file of the same patient, class and name is left out. Palette, grey, alpha (over white) and 16 bits become 8-bit RGB and are counted.
 #include "data/checks.h"
 #include "data/decode.h"
 #include "data/format.h"
@@ -82,7 +81,7 @@ std::vector<Patch> find_patches(const fs::path& folder, const LoadOptions& optio
   add_note(notes, odd_names, "file name is", "file names are",
        "not of the form PATIENT_idx5_xX_yY_classC.png; the folder's class counts");
   add_note(notes, other, "other file", "other files", "left out");
-  add_note(notes, tree.links, "symbolic link", "symbolic links", "not followed");
+  add_notes(tree, notes);
   deal(patches, options, folder, notes);
   return patches;
 }

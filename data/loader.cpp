@@ -6,6 +6,7 @@
 #include "engine/check.h"
 
 #include <algorithm>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -15,19 +16,35 @@ namespace fs = std::filesystem;
 
 namespace {
 
-/// A folder's first few names, for messages.
-std::string listing(const fs::path& folder) {
+/// The first few of sorted names.
+std::string listed(std::vector<std::string> names) {
   constexpr std::size_t shown = 6;
-  std::vector<std::string> names;
-  std::error_code failure;
-  for (const fs::directory_entry& entry : fs::directory_iterator(folder, failure))
-    names.push_back(entry.path().filename().string());
-  if (failure) return failure.message();
-  if (names.empty()) return "an empty folder";
   std::ranges::sort(names);
   std::string text;
   for (std::size_t i = 0; i < std::min(shown, names.size()); ++i) text += fmt::format("{}{}", i == 0 ? "" : ", ", names[i]);
   if (names.size() > shown) text += fmt::format(" and {} more", names.size() - shown);
+  return text;
+}
+
+/// For a message: the folder's first few names, where images lie below it, and what was not looked at.
+std::string contents(const fs::path& folder) {
+  std::vector<std::string> names;
+  std::error_code failure;
+  fs::directory_iterator entry(folder, failure);
+  for (; !failure && entry != fs::directory_iterator(); entry.increment(failure))
+    names.push_back(entry->path().filename().string());
+  if (failure) return failure.message();
+  if (names.empty()) return "an empty folder";
+  std::string text = listed(names);
+  const Tree tree = walk(folder);
+  std::set<std::string> with_images;
+  for (const fs::path& file : tree.files) {
+    if (is_png_name(file)) with_images.insert(file.has_parent_path() ? file.parent_path().string() : ".");
+  }
+  if (!with_images.empty()) text += "; PNG files in " + listed({with_images.begin(), with_images.end()});
+  std::vector<std::string> notes;
+  add_notes(tree, notes);
+  for (const std::string& note : notes) text += "; " + note;
   return text;
 }
 
@@ -50,7 +67,7 @@ const Format& recognise(const fs::path& path) {
   fail(ExitCode::data, "a folder holds no data set that is known here",
        {.where = path.string(),
         .expected = layouts(),
-        .found = listing(path),
+        .found = contents(path),
         .next = "name the folder that holds the files themselves"});
 }
 
@@ -65,7 +82,7 @@ Extent image_size(const fs::path& path, const LoadOptions& options) {
   return recognise(path).image_size(path, options);
 }
 
-Images load_images(const fs::path& path, const LoadOptions& options) {
+Images load_images(const fs::path& path, const LoadOptions& options, std::vector<std::string>& notes) {
   std::error_code failure;
   const fs::file_status status = fs::status(path, failure);
   if (!fs::exists(status)) {
@@ -73,7 +90,7 @@ Images load_images(const fs::path& path, const LoadOptions& options) {
     fail(ExitCode::data, "there are no images",
          {.where = path.string(), .found = missing ? "no such file or folder" : failure.message()});
   }
-  if (fs::is_directory(status) || is_png_name(path)) return load_png_images(path, options);
+  if (fs::is_directory(status) || is_png_name(path)) return load_png_images(path, options, notes);
   const std::string ending = path.extension().string();
   if (ending == ".h5" || ending == ".hdf5") return load_hdf5_images(path, options);
   fail(ExitCode::data, "images of this kind are not read",

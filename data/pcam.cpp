@@ -49,15 +49,25 @@ constexpr std::array<std::pair<const char*, const char*>, 9> published_digests{
 /// Says what a user can do about a file that is not there or still gzipped.
 void require_file(const fs::path& file) {
   const fs::path packed = file.string() + ".gz";
-  if (!fs::exists(file)) {
-    if (fs::exists(packed)) {
+  std::error_code failure, ignored;
+  const fs::file_status status = fs::status(file, failure);
+  if (!fs::exists(status)) {
+    if (fs::exists(packed, ignored)) {
       fail(ExitCode::data, "a file is still gzipped",
            {.where = packed.string(), .expected = file.filename().string(), .next = fmt::format("gunzip {}", packed.string())});
     }
+    if (fs::is_symlink(fs::symlink_status(file, ignored))) {
+      fail(ExitCode::data, "a symbolic link leads nowhere",
+           {.where = file.string(),
+            .found = fmt::format("{}: {}", fs::read_symlink(file, ignored).string(), failure.message()),
+            .next = "get what it leads to, or link to where that lies"});
+    }
     fail(ExitCode::data, "a file is missing",
-         {.where = file.string(), .next = "get it from PCam's download page; all six belong into one folder"});
+         {.where = file.string(),
+          .found = status.type() == fs::file_type::not_found ? "" : failure.message(),
+          .next = "get it from PCam's download page; all six belong into one folder"});
   }
-  if (!fs::is_regular_file(file)) fail(ExitCode::data, "a file is no regular file", {.where = file.string()});
+  if (!fs::is_regular_file(status)) fail(ExitCode::data, "a file is no regular file", {.where = file.string()});
   char begin[2] = {};
   std::ifstream(file, std::ios::binary).read(begin, sizeof begin);
   if (begin[0] == '\x1f' && begin[1] == '\x8b') {
@@ -304,7 +314,11 @@ Images load_labels(const fs::path& folder, std::string_view split) {
   Images images;
   images.labels = read_labels(folder / pcam_file_name(split, 'y'), split);
   const fs::path meta = folder / pcam_meta_name(split);
-  if (fs::exists(meta)) images.groups = read_slides(meta, images.labels.size());
+  std::error_code ignored;
+  if (fs::exists(fs::symlink_status(meta, ignored))) {
+    require_file(meta);
+    images.groups = read_slides(meta, images.labels.size());
+  }
   return images;
 }
 
@@ -395,7 +409,8 @@ Extent image_size(const fs::path& folder, const LoadOptions&) {
 std::vector<PublishedDigest> compare_digests(const fs::path& folder) {
   std::vector<PublishedDigest> files;
   for (const auto& [name, unused] : published_digests) {
-    if (!fs::exists(folder / name)) continue;
+    std::error_code ignored;
+    if (!fs::exists(folder / name, ignored)) continue;
     const std::string digest = md5(folder / name);
     files.push_back({.name = name, .md5 = digest, .published_as = published_pcam_name(digest)});
   }
@@ -404,7 +419,8 @@ std::vector<PublishedDigest> compare_digests(const fs::path& folder) {
 
 bool any_unpacked(const fs::path& folder) {
   return std::ranges::any_of(split_names, [&](const char* split) {
-    return fs::exists(folder / pcam_file_name(split, 'x')) || fs::exists(folder / pcam_file_name(split, 'y'));
+    std::error_code ignored;
+    return fs::exists(folder / pcam_file_name(split, 'x'), ignored) || fs::exists(folder / pcam_file_name(split, 'y'), ignored);
   });
 }
 

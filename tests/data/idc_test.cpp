@@ -44,6 +44,10 @@ std::string all(const std::vector<std::string>& notes) {
   return text;
 }
 
+int images_in(const Dataset& data) {
+  return static_cast<int>(data.train.ids.size() + data.valid.ids.size() + data.test.ids.size());
+}
+
 class IdcTest : public testing::Test {
  protected:
   TemporaryFolder folder_;
@@ -165,23 +169,80 @@ TEST_F(IdcTest, TheTreeThatKaggleHoldsTwiceIsReadOnce) {
 TEST_F(IdcTest, WhatIsNoPatchIsLeftOutAndCounted) {
   write_tree(folder_.path(), 6);
   const Dataset before = load(folder_.path());
-  const TemporaryFolder outside;
-  write_tree(outside.path(), 1);
-  std::filesystem::create_directory_symlink(outside.path() / "100", folder_ / "999");
-  std::filesystem::create_symlink(outside.path() / "100/0/100_idx5_x1_y51_class0.png",
-                                  folder_ / "100/0/100_idx5_x9_y9_class0.png");
-  std::filesystem::create_directory_symlink(folder_.path(), folder_ / "100/loop");
   ASSERT_EQ(::mkfifo((folder_ / "100/0/100_idx5_x7_y7_class0.png").c_str(), 0600), 0);
   write_bytes(folder_ / "README.txt", {'a'});
   std::filesystem::copy_file(folder_ / "100/0/100_idx5_x1_y51_class0.png", folder_ / "overview.png");
   std::filesystem::copy_file(folder_ / "100/0/100_idx5_x1_y51_class0.png", folder_ / "101/0/own name\n\xff.PNG");
   const Dataset data = load(folder_.path());
-  EXPECT_TRUE(has_note(data.notes, "3 symbolic links not followed")) << all(data.notes);
   EXPECT_TRUE(has_note(data.notes, "2 other files left out")) << all(data.notes);
   EXPECT_TRUE(has_note(data.notes, "1 PNG file left out: not in a folder PATIENT/0 or PATIENT/1")) << all(data.notes);
   EXPECT_TRUE(has_note(data.notes, "1 file name is not of the form")) << all(data.notes);
-  EXPECT_EQ(data.train.shape.n + data.valid.shape.n + data.test.shape.n,
-            before.train.shape.n + before.valid.shape.n + before.test.shape.n + 1);
+  EXPECT_EQ(images_in(data), images_in(before) + 1);
+}
+
+TEST_F(IdcTest, WhatSystemsLeaveBehindIsLeftOutAndCounted) {
+  write_tree(folder_.path(), 6);
+  const Dataset before = load(folder_.path());
+  const std::vector<char> apple_double{'\0', '\5', '\x16', '\7', '\0', '\2', '\0', '\0'};
+  std::filesystem::create_directories(folder_ / "__MACOSX/100/0");
+  write_bytes(folder_ / "__MACOSX/100/0/._100_idx5_x1_y51_class0.png", apple_double);
+  write_bytes(folder_ / "100/0/._100_idx5_x1_y51_class0.png", apple_double);
+  for (const char* name : {".DS_Store", "100/Thumbs.db", "100/0/desktop.ini"}) write_bytes(folder_ / name, {'x'});
+  std::filesystem::create_directory(folder_ / ".ipynb_checkpoints");
+  std::filesystem::copy(folder_ / "100", folder_ / ".ipynb_checkpoints/100", std::filesystem::copy_options::recursive);
+  const Dataset data = load(folder_.path());
+  EXPECT_TRUE(has_note(data.notes, "6 hidden files or folders left out (.DS_Store, …)")) << all(data.notes);
+  EXPECT_EQ(data.notes.size(), before.notes.size() + 1) << all(data.notes);
+  EXPECT_EQ(data.train.ids, before.train.ids);
+  EXPECT_EQ(data.test.pixels, before.test.pixels);
+}
+
+TEST_F(IdcTest, LinksReadAsWhatTheyLeadTo) {
+  const TemporaryFolder store;
+  write_tree(store.path(), 6);
+  const Dataset copied = load(store.path());
+  for (int p = 100; p < 105; ++p)
+    std::filesystem::create_directory_symlink(store / std::to_string(p), folder_ / std::to_string(p));
+  for (const char* label : {"0", "1"}) {
+    std::filesystem::create_directories(folder_ / "105" / label);
+    for (const auto& entry : std::filesystem::directory_iterator(store / "105" / label))
+      std::filesystem::create_symlink(entry.path(), folder_ / "105" / label / entry.path().filename());
+  }
+  const Dataset data = load(folder_.path());
+  EXPECT_EQ(data.train.ids, copied.train.ids);
+  EXPECT_EQ(data.train.pixels, copied.train.pixels);
+  EXPECT_EQ(data.test.groups, copied.test.groups);
+  EXPECT_TRUE(has_note(data.notes, "18 symbolic links followed (100 -> " + (store / "100").string() + ", …)")) << all(data.notes);
+}
+
+TEST_F(IdcTest, EveryFolderIsReadOnceHoweverLinksLead) {
+  write_tree(folder_.path(), 6);
+  const Dataset before = load(folder_.path());
+  std::filesystem::create_directory_symlink(folder_.path(), folder_ / "100/loop");
+  std::filesystem::create_directory_symlink("/", folder_ / "100/everything");
+  std::filesystem::create_directory_symlink("100", folder_ / "099");  // before the folder itself in the order of names
+  std::filesystem::create_symlink("itself", folder_ / "itself");
+  std::filesystem::create_symlink("not/there.png", folder_ / "100/0/100_idx5_x9_y9_class0.png");
+  const Dataset data = load(folder_.path());
+  EXPECT_EQ(data.train.ids, before.train.ids);
+  EXPECT_EQ(data.valid.ids, before.valid.ids);
+  EXPECT_EQ(data.test.ids, before.test.ids);
+  EXPECT_TRUE(has_note(data.notes, "3 symbolic links left out, to folders that are read already or hold this one (099 is 100, …)"))
+      << all(data.notes);
+  EXPECT_TRUE(has_note(data.notes, "2 symbolic links left out, leading nowhere (100/0/100_idx5_x9_y9_class0.png -> not/there.png, …)"))
+      << all(data.notes);
+}
+
+TEST_F(IdcTest, AFolderThatMayNotBeListedIsNamed) {
+  if (::geteuid() == 0) GTEST_SKIP() << "root may list every folder";
+  write_tree(folder_.path(), 6);
+  std::filesystem::permissions(folder_ / "103/1", std::filesystem::perms::none);
+  expect_refusal([&] { load(folder_.path()); }, ExitCode::data,
+                 {"a folder cannot be listed", (folder_ / "103/1").string(), "Permission denied"});
+  const TemporaryFolder subset;
+  std::filesystem::create_directory_symlink(folder_ / "103/1/inner", subset / "100");
+  expect_refusal([&] { load(subset.path()); }, ExitCode::data, {(subset / "100").string(), "Permission denied"});
+  std::filesystem::permissions(folder_ / "103/1", std::filesystem::perms::owner_all);
 }
 
 TEST_F(IdcTest, WrongTreesAreRefused) {
