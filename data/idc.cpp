@@ -1,5 +1,7 @@
 // IDC [Janowczyk2016]: PATIENT/{0,1}/PATIENT_idx5_xX_yY_classC.png, RGB, 50 x 50, smaller at a slide's edge. The archive on
-// Kaggle holds the tree twice: a second file of the same patient, class and name is left out. Palette, grey, alpha (over white) and 16 bits become 8-bit RGB and are counted.
+// Kaggle holds the tree twice: a second file of the same patient, class and name is left out. Tutorials deal its patches into
+// SPLIT/{0,1}/, the patient in the name alone: folders that say a split are believed, whoever is in several. Palette, grey,
+// alpha (over white) and 16 bits become 8-bit RGB and are counted.
 #include "data/checks.h"
 #include "data/decode.h"
 #include "data/format.h"
@@ -12,11 +14,13 @@
 
 #include <algorithm>
 #include <array>
+#include <map>
 #include <optional>
 #include <set>
 #include <string>
 #include <tuple>
 #include <utility>
+#include <vector>
 
 namespace microtome {
 
@@ -26,11 +30,99 @@ namespace {
 
 constexpr Extent idc_image = 50;
 
+std::optional<std::uint8_t> class_of(std::string_view folder) {
+  if (folder == "0") return std::uint8_t{0};
+  if (folder == "1") return std::uint8_t{1};
+  return {};
+}
+
+/// "8863" of "8863_idx5_x51_y1251_class0.png"; empty where the name is of another form.
+std::string patient_in_name(std::string_view name) {
+  const std::size_t end = name.rfind("_idx");
+  if (end == name.npos) return {};
+  std::string_view rest = name.substr(end);
+  for (const std::string_view key : {"_idx", "_x", "_y"}) {
+    if (!rest.starts_with(key)) return {};
+    rest.remove_prefix(key.size());
+    const std::size_t digits = std::min(rest.find_first_not_of("0123456789"), rest.size());
+    if (digits == 0) return {};
+    rest.remove_prefix(digits);
+  }
+  return std::string(name.substr(0, end));
+}
+
+/// Where the class stands in the path of a folder of images: last, or before the patient where a split's folder is there too.
+std::optional<std::size_t> class_at(const Parts& parts) {
+  const bool in_split = std::ranges::any_of(parts, [](const std::string& part) { return split_word(part).has_value(); });
+  if (!in_split) return parts.size() > 1 && class_of(parts.back()) ? std::optional(parts.size() - 1) : std::nullopt;
+  int others = 0;
+  for (std::size_t i = parts.size(); i-- > 0;) {
+    if (split_word(parts[i])) continue;
+    if (class_of(parts[i])) return i;
+    if (++others > 1) break;
+  }
+  return {};
+}
+
+Parts parts_of(const fs::path& folder) {
+  Parts parts;
+  for (const fs::path& part : folder) parts.push_back(part.string());
+  return parts;
+}
+
 bool recognise(const fs::path& folder) {
-  return any_file(folder, [](const fs::path& path) {
-    const fs::path label = path.parent_path().filename();
-    return is_png_name(path) && (label == "0" || label == "1") && path.parent_path().has_parent_path();
-  });
+  return any_file(folder, [](const fs::path& path) { return is_png_name(path) && class_at(parts_of(path.parent_path())); });
+}
+
+/// What the path of a folder of images says of them all.
+struct Place {
+  Parts parts;
+  std::uint8_t label = 0;
+  std::size_t split = 0;
+  std::string patient;
+};
+
+struct PngFile {
+  const fs::path* path;
+  std::size_t place;
+};
+
+struct Listing {
+  std::vector<Place> places;   // with a class
+  std::vector<PngFile> files;  // in these, in the order of paths
+  std::int64_t unlabelled = 0, others = 0;
+};
+
+Listing list(const Tree& tree) {
+  constexpr std::size_t none = -1;
+  Listing listing;
+  std::map<fs::path, std::size_t> known;
+  auto last = known.end();
+  for (const fs::path& path : tree.files) {
+    if (!is_png_name(path)) {
+      ++listing.others;
+      continue;
+    }
+    fs::path folder = path.parent_path();
+    if (last == known.end() || last->first != folder) {
+      const auto [place, is_new] = known.emplace(std::move(folder), none);
+      last = place;
+      if (is_new) {
+        Parts parts = parts_of(place->first);
+        if (const auto at = class_at(parts)) {
+          place->second = listing.places.size();
+          const std::uint8_t label = *class_of(parts[*at]);
+          listing.places.push_back({.parts = std::move(parts), .label = label, .patient = {}});
+        }
+      }
+    }
+    if (last->second == none) {
+      ++listing.unlabelled;
+    } else {
+      listing.files.push_back({&path, last->second});
+    }
+  }
+  return listing;
 }
 
 /// "…_class1.png" says 1; nothing where the name is of another form.
@@ -42,48 +134,159 @@ std::optional<std::uint8_t> class_in_name(std::string_view name) {
   return {};
 }
 
-/// Every patch below the folder, each once, in the order of paths, and the split that it belongs to; no file is opened.
-std::vector<Patch> find_patches(const fs::path& folder, const LoadOptions& options, std::vector<std::string>& notes) {
-  const Tree tree = walk(folder);
+/// Links to folders that are read under another name could hide that two splits are one.
+void require_splits_apart(const Tree& tree, const fs::path& root) {
+  const auto split_in = [](const fs::path& path) -> std::optional<std::size_t> {
+    for (const std::string& part : parts_of(path)) {
+      if (const auto word = split_word(part); word && word->sure) return word->split;
+    }
+    return {};
+  };
+  for (const auto& [link, listed_as] : tree.repeated) {
+    const auto split = split_in(link);
+    if (!split || split == split_in(listed_as)) continue;
+    fail(ExitCode::data, "a split's folder is a link to what is read under another name",
+         {.where = (root / link).string(),
+          .expected = "images of its own",
+          .found = fmt::format("those of {}", listed_as.string()),
+          .next = "take the link out of the folder, or name the folder of links alone with --data"});
+  }
+}
+
+/// Sets splits, and patients where folders below these are theirs.
+void read_splits(std::vector<Place>& places, const SplitFolders& splits) {
+  for (std::size_t i = 0; i < places.size(); ++i) {
+    Place& place = places[i];
+    const SplitFolders::Found& found = *splits.found[i];
+    const std::size_t label_at = *class_at(place.parts);
+    place.split = found.split;
+    for (std::size_t part = found.at + 1; part < place.parts.size(); ++part) {
+      const std::string& name = place.parts[part];
+      if (part != label_at && !split_word(name) && !is_filler(name)) place.patient = name;
+    }
+  }
+}
+
+/// Sets patients by the folders above the classes'. True where file names say that these are no patients': one holds several,
+/// or several hold one.
+bool read_patients(Listing& listing, std::vector<std::string>& notes) {
+  for (Place& place : listing.places) place.patient = place.parts[place.parts.size() - 2];
+  std::map<std::string, std::string> named_in, folder_of;
+  for (const PngFile& file : listing.files) {
+    const std::string named = patient_in_name(file.path->filename().string());
+    if (named.empty()) continue;
+    const std::string& folder = listing.places[file.place].patient;
+    const std::string& other = named_in.emplace(folder, named).first->second;
+    const std::string& elsewhere = folder_of.emplace(named, folder).first->second;
+    if (other == named && elsewhere == folder) continue;
+    notes.push_back("patients as file names say, not folders: " +
+                    (other != named ? fmt::format("{} holds {} and {}", folder, other, named)
+                                    : fmt::format("{} is in {} and {}", named, elsewhere, folder)));
+    return true;
+  }
+  return false;
+}
+
+/// Splits without a folder of their own are dealt from training's; without one for training, there are no such.
+void deal_the_rest(std::vector<Patch>& patches, const SplitFolders& splits, const LoadOptions& options, const fs::path& root,
+                   std::vector<std::string>& notes) {
+  std::vector<std::size_t> targets;
+  std::string as_said, missing;
+  bool wanted = false;
+  for (std::size_t s = 0; s < split_count; ++s) {
+    if (splits.has(s)) as_said += fmt::format("{}{} to {}", as_said.empty() ? "" : ", ", splits.names[s], split_names[s]);
+    if (splits.has(s) && s != 0) continue;
+    targets.push_back(s);
+    wanted |= options.wanted()[s];
+    if (s != 0) missing += fmt::format("{}{}", missing.empty() ? "" : " and ", split_names[s]);
+  }
+  const bool dealt = splits.has(0) && targets.size() > 1;
+  notes.push_back(fmt::format("splits as folders say: {}; {}", as_said,
+                              dealt ? fmt::format("none says {}, dealt from {}", missing, splits.names[0])
+                                    : "--split-by and --split-seed change nothing"));
+  if (dealt && wanted) deal(patches, targets, options, root, notes);
+}
+
+/// What folders that say splits, and file names, leave open.
+void note_patients(const std::vector<Patch>& patches, std::vector<std::string>& notes) {
+  std::map<std::string_view, std::set<std::size_t>> splits_of;
+  std::int64_t unknown = 0;
+  for (const Patch& patch : patches) {
+    if (patch.patient.empty()) {
+      ++unknown;
+    } else {
+      splits_of[patch.patient].insert(patch.split);
+    }
+  }
+  add_note(notes, unknown, "patch is", "patches are",
+           "of patients unknown: file names of another form, and no folder a patient");
+  add_note(notes, std::ranges::count_if(splits_of, [](const auto& pair) { return pair.second.size() > 1; }), "patient is",
+           "patients are", "in several splits: `data audit` names them");
+}
+
+struct Found {
   std::vector<Patch> patches;
-  std::set<std::tuple<std::string, std::uint8_t, std::string>> seen;
-  std::int64_t repeated = 0, other = tree.others, unlabelled = 0, odd_names = 0;
-  for (const fs::path& path : tree.files) {
-    if (!is_png_name(path)) {
-      ++other;
-      continue;
-    }
-    const std::string folder_name = path.parent_path().filename().string();
-    const std::string patient = path.parent_path().parent_path().filename().string();
-    if ((folder_name != "0" && folder_name != "1") || patient.empty()) {
-      ++unlabelled;
-      continue;
-    }
-    const std::uint8_t label = folder_name == "1" ? 1 : 0;
-    const std::string name = path.filename().string();
+  bool split_folders = false;
+};
+
+/// Every patch below the folder, each once, in the order of paths, and the split that it belongs to; no file is opened.
+Found find_patches(const fs::path& folder, const LoadOptions& options, std::vector<std::string>& notes) {
+  const Tree tree = walk(folder);
+  Listing listing = list(tree);
+  std::vector<Parts> parts;
+  for (const Place& place : listing.places) parts.push_back(place.parts);
+  const auto is_class = [](std::string_view part) { return class_of(part).has_value(); };
+  const SplitFolders splits = find_split_folders(parts, is_class, folder, notes);
+  bool names_count = true;
+  require_splits_apart(tree, folder);
+  if (splits.any()) {
+    read_splits(listing.places, splits);
+  } else {
+    listing.unlabelled += static_cast<std::int64_t>(
+        std::erase_if(listing.files, [&](const PngFile& file) { return !class_of(listing.places[file.place].parts.back()); }));
+    names_count = read_patients(listing, notes);
+  }
+
+  Found found{.patches = {}, .split_folders = splits.any()};
+  std::set<std::tuple<std::size_t, std::string, std::uint8_t, std::string>> seen;
+  std::int64_t repeated = 0, odd_names = 0;
+  for (const PngFile& file : listing.files) {
+    const Place& place = listing.places[file.place];
+    std::string name = file.path->filename().string();
     const std::optional<std::uint8_t> named = class_in_name(name);
-    if (named && *named != label) {
+    if (named && *named != place.label) {
       fail(ExitCode::data, "a patch's name and folder disagree on its class",
-           {.where = (folder / path).string(),
-            .expected = fmt::format("class {}, as its folder says", label),
+           {.where = (folder / *file.path).string(),
+            .expected = fmt::format("class {}, as its folder says", place.label),
             .found = fmt::format("class {} in its name", *named),
             .next = "move it to the folder of its class, or rename it"});
     }
     odd_names += !named;
-    if (seen.emplace(patient, label, name).second)
-      patches.push_back({.path = path.string(), .patient = patient, .label = label});
-    else
+    std::string patient = names_count ? patient_in_name(name) : "";
+    if (patient.empty()) patient = place.patient;
+    // Of unknown patients, equal names tell nothing.
+    if (patient.empty() || seen.emplace(place.split, patient, place.label, std::move(name)).second) {
+      found.patches.push_back(
+          {.path = file.path->string(), .patient = std::move(patient), .label = place.label, .split = place.split});
+    } else {
       ++repeated;
+    }
   }
   add_note(notes, repeated, "file", "files",
-       "left out: of the same patient, class and name as another (Kaggle's archive holds the tree twice)");
-  add_note(notes, unlabelled, "PNG file", "PNG files", "left out: not in a folder PATIENT/0 or PATIENT/1");
+           "left out: of the same patient, class and name as another (Kaggle's archive holds the tree twice)");
+  add_note(notes, listing.unlabelled, "PNG file", "PNG files",
+           fmt::format("left out: not in a folder {0}/0 or {0}/1", splits.any() ? "SPLIT" : "PATIENT"));
   add_note(notes, odd_names, "file name is", "file names are",
-       "not of the form PATIENT_idx5_xX_yY_classC.png; the folder's class counts");
-  add_note(notes, other, "other file", "other files", "left out");
+           "not of the form PATIENT_idx5_xX_yY_classC.png; the folder's class counts");
+  add_note(notes, listing.others + tree.others, "other file", "other files", "left out");
   add_notes(tree, notes);
-  deal(patches, options, folder, notes);
-  return patches;
+  if (splits.any()) {
+    deal_the_rest(found.patches, splits, options, folder, notes);
+    note_patients(found.patches, notes);
+  } else {
+    deal(found.patches, std::array<std::size_t, split_count>{0, 1, 2}, options, folder, notes);
+  }
+  return found;
 }
 
 Extent image_size(const fs::path&, const LoadOptions& options) {
@@ -92,7 +295,7 @@ Extent image_size(const fs::path&, const LoadOptions& options) {
 
 Dataset load(const fs::path& folder, const LoadOptions& options) {
   Dataset data;
-  const std::vector<Patch> patches = find_patches(folder, options, data.notes);
+  const Found found = find_patches(folder, options, data.notes);
   const Extent canvas = image_size(folder, options);
   Oddities oddities;
   struct Part {
@@ -104,15 +307,18 @@ Dataset load(const fs::path& folder, const LoadOptions& options) {
       {{"train", options.train, data.train}, {"valid", options.valid, data.valid}, {"test", options.test, data.test}}};
   // All labels before any pixel: what is wrong with them should not wait for the decoding.
   std::array<std::vector<std::string>, split_count> paths;
-  for (const Patch& patch : patches) {
+  for (const Patch& patch : found.patches) {
     paths[patch.split].push_back(patch.path);
     parts[patch.split].images.labels.push_back(patch.label);
     parts[patch.split].images.groups.push_back(patch.patient);
   }
+  const char* next = found.split_folders
+                         ? "put images of both classes into the folder of every split"
+                         : "add patients with both classes, or deal them otherwise: another --split-seed, or --split-by patch";
   for (const Part& part : parts) {
-    if (part.wanted)
-      require_both_classes(part.images, part.name, folder.string(),
-                           "add patients with both classes, or deal them otherwise: another --split-seed, or --split-by patch");
+    if (part.wanted) require_both_classes(part.images, part.name, folder.string(), next);
+    std::vector<std::string>& groups = part.images.groups;
+    if (std::ranges::find(groups, "") != groups.end()) groups.clear();  // known of all images, or not known
   }
   for (std::size_t s = 0; s < split_count; ++s) {
     const Images known = std::exchange(parts[s].images, {});
@@ -127,7 +333,7 @@ Dataset load(const fs::path& folder, const LoadOptions& options) {
 
 Inspection inspect(const fs::path& folder, const LoadOptions& options) {
   Inspection found;
-  for (const Patch& patch : find_patches(folder, options, found.notes))
+  for (const Patch& patch : find_patches(folder, options, found.notes).patches)
     found.images.push_back({.split = patch.split, .label = patch.label, .id = patch.path, .group = patch.patient});
   const auto look = [&](std::int64_t i) {
     Inspected& image = found.images[static_cast<std::size_t>(i)];
@@ -146,7 +352,7 @@ Inspection inspect(const fs::path& folder, const LoadOptions& options) {
 namespace format {
 
 extern const Format idc{.name = "idc",
-                        .layout = "IDC's tree (PATIENT/0/*.png, PATIENT/1/*.png)",
+                        .layout = "IDC's tree (PATIENT/0/*.png, PATIENT/1/*.png; also SPLIT/0/*.png, SPLIT/1/*.png)",
                         .groups = "patients",
                         .groups_unknown = "neither folders nor file names say them",
                         .files_remark = "",

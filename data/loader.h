@@ -22,8 +22,8 @@ Extent image_size(const std::filesystem::path& path, const LoadOptions& options 
 
 /// Images to score: an HDF5 file with the dataset "x", a PNG file, or a folder of PNG files (searched in depth, in the order
 /// of their paths). No labels; ids are paths relative to the folder, a PNG's own path, or empty for HDF5.
-/// Of options, `image`, `threads` and `progress` count; without `image` every PNG must be of the first one's size. What was left
-/// out, padded or converted is added to `notes`.
+/// Of options, `image`, `threads` and `progress` count; without `image` every PNG must be of the first one's size. What was
+/// left out, padded or converted is added to `notes`.
 Images load_images(const std::filesystem::path& path, const LoadOptions& options, std::vector<std::string>& notes);
 
 }  // namespace microtome

@@ -78,26 +78,28 @@ TEST(LoaderTest, WhatSystemsLeaveAmongImagesToScoreIsSaid) {
   std::vector<std::string> notes;
   const Images images = load_images(folder.path(), {.image = Extent{50}}, notes);
   EXPECT_EQ(images.ids, (std::vector<std::string>{"a.png", "b.png"}));
-  EXPECT_EQ(notes, (std::vector<std::string>{"1 hidden file or folder left out (._a.png)",
-                                             "1 symbolic link followed (b.png -> " + (outside / "b.png").string() + ")",
-                                             "1 symbolic link left out, leading nowhere (c.png -> " +
-                                                 (outside / "none.png").string() + ")",
-                                             "1 patch smaller than 50x50: padded with white below and on the right"}));
+  EXPECT_EQ(notes, (std::vector<std::string>{
+                       "1 hidden file or folder left out (._a.png)",
+                       "1 symbolic link followed (b.png -> " + (outside / "b.png").string() + ")",
+                       "1 symbolic link left out, leading nowhere (c.png -> " + (outside / "none.png").string() + ")",
+                       "1 patch smaller than 50x50: padded with white below and on the right"}));
 }
 
 TEST(LoaderTest, LinksThatGoRoundAreNamedNotThrown) {
   const TemporaryFolder folder;
   std::filesystem::create_symlink("b", folder / "a");
   std::filesystem::create_symlink("a", folder / "b");
-  for (const auto& call : {std::function<void()>([&] { load(folder / "a"); }), std::function<void()>([&] { image_size(folder / "a"); }),
-                           std::function<void()>([&] { images_to_score(folder / "a"); })})
+  for (const auto& call :
+       {std::function<void()>([&] { load(folder / "a"); }), std::function<void()>([&] { image_size(folder / "a"); }),
+        std::function<void()>([&] { images_to_score(folder / "a"); })})
     expect_refusal(call, ExitCode::data, {(folder / "a").string(), "Too many levels of symbolic links"});
   expect_refusal([&] { load(folder.path()); }, ExitCode::data, {"2 symbolic links left out, leading nowhere (a -> b, …)"});
 }
 
 TEST(LoaderTest, FoldersWithImagesButWithoutClassesAreNamed) {
   const TemporaryFolder folder;
-  for (const char* name : {"train/benign/a.png", "train/malignant/a.png", "test/benign/a.png"}) write_image(folder / name, 50, 1);
+  for (const char* name : {"train/benign/a.png", "train/malignant/a.png", "test/benign/a.png"})
+    write_image(folder / name, 50, 1);
   expect_refusal([&] { load(folder.path()); }, ExitCode::data,
                  {"test, train; PNG files in test/benign, train/benign, train/malignant"});
 }
