@@ -54,9 +54,10 @@ const Format& recognise(const fs::path& path) {
   std::error_code failure;
   const fs::file_status status = fs::status(path, failure);
   if (!fs::exists(status)) {
-    fail(ExitCode::data, "the data folder is missing",
+    const bool missing = status.type() == fs::file_type::not_found;
+    fail(ExitCode::data, missing ? "the data folder is missing" : "the data folder cannot be reached",
          {.where = path.string(),
-          .found = status.type() == fs::file_type::not_found ? "" : failure.message(),
+          .found = missing ? "" : failure.message(),
           .next = "name the folder that holds the data set"});
   }
   for (const Format* format : formats()) {

@@ -159,8 +159,11 @@ std::string to_text(const Audit& audit) {
   std::string text =
       splits_text(audit, groups) + sizes + "\n" + duplicates_text(audit) + groups_text(audit, groups) + files_text(audit);
   for (const std::string& note : audit.notes) text += fmt::format("note        {}\n", note);
-  return text + (audit.leaks() ? "LEAKS: what a network is tested on is not apart from what it learns from\n"
-                               : "no leak found between the splits\n");
+  if (audit.leaks()) return text + "LEAKS: what a network is tested on is not apart from what it learns from\n";
+  return text +
+         (audit.groups_known()
+              ? "no leak found between the splits\n"
+              : fmt::format("no leak found between the splits as far as images tell: {} are not known of all\n", groups));
 }
 
 }  // namespace microtome
