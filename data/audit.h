@@ -3,7 +3,7 @@
 // whether files are the published ones. Images are read one by one and remembered by their SHA-256.
 #pragma once
 
-#include "data/loader.h"
+#include "data/format.h"
 
 #include <array>
 #include <cstdint>
@@ -13,8 +13,6 @@
 #include <vector>
 
 namespace microtome {
-
-constexpr std::array<const char*, 3> split_names{"train", "valid", "test"};
 
 struct Audit {
   struct Split {
@@ -47,23 +45,18 @@ struct Audit {
     std::string name;
     std::array<std::int64_t, 3> images{};  // in each split
   };
-  /// A file that PCam's authors publish a digest of.
-  struct File {
-    std::string name, md5;
-    std::string published_as;  // the name that this digest was published for; empty: none
-  };
 
-  std::string format;  // "pcam" or "idc"
+  const Format* format = nullptr;
   std::array<Split, 3> splits;
   std::vector<Size> sizes;  // the most frequent first
   std::vector<Duplicates> duplicates;
   std::vector<Group> groups_across;  // in several splits
-  std::vector<File> files;
+  std::vector<PublishedDigest> files;
   std::vector<std::string> notes;
 
-  /// 0 where PCam's files are all gzipped still: then `files` is all that there is to say.
+  /// 0 where the files are all packed still: then `files` is all that there is to say.
   std::int64_t images() const { return splits[0].images() + splits[1].images() + splits[2].images(); }
-  /// PCam's slides may be known of one split and not of another.
+  /// Slides may be known of one split and not of another.
   bool groups_known(std::size_t split) const { return splits[split].groups > 0; }
   bool groups_known() const { return groups_known(0) && groups_known(1) && groups_known(2); }
   /// Images of `split` that `other` has too; without those of a single colour, which tell nothing of a patient.
@@ -72,10 +65,7 @@ struct Audit {
   bool leaks() const;
 };
 
-/// The file that PCam's authors offer with this MD5 digest; empty: none.
-std::string published_pcam_name(std::string_view md5);
-
 /// Throws as load(), but for a split without one of the classes, which the audit shows.
-Audit audit(const std::filesystem::path& folder, const LoadOptions& options = {});
+Audit audit(const std::filesystem::path& path, const LoadOptions& options = {});
 
 }  // namespace microtome

@@ -52,4 +52,9 @@ void require_both_classes(const Images& images, std::string_view split, const st
         .next = next});
 }
 
+void add_note(std::vector<std::string>& notes, std::int64_t count, std::string_view one, std::string_view many,
+              std::string_view what) {
+  if (count > 0) notes.push_back(fmt::format("{} {} {}", count, count == 1 ? one : many, what));
+}
+
 }  // namespace microtome

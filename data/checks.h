@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace microtome {
 
@@ -17,5 +18,9 @@ void require_memory(std::int64_t bytes, const std::string& where);
 
 /// Throws Error(ExitCode::data) for a split without images or with one class alone; `next` is what helps.
 void require_both_classes(const Images& images, std::string_view split, const std::string& where, const std::string& next);
+
+/// "12 patches left out" where there are any.
+void add_note(std::vector<std::string>& notes, std::int64_t count, std::string_view one, std::string_view many,
+              std::string_view what);
 
 }  // namespace microtome

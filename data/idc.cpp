@@ -1,23 +1,26 @@
-#include "data/idc.h"
-
+// IDC [Janowczyk2016]: PATIENT/{0,1}/PATIENT_idx5_xX_yY_classC.png, RGB, 50 x 50, smaller at a slide's edge. The archive on
+// Kaggle holds the tree twice: a second file of the same patient, class and name is left out. Tutorials deal its patches into
+// SPLIT/{0,1}/, the patient in the name alone: folders that say a split are believed, whoever is in several. Palette, grey,
+// alpha (over white) and 16 bits become 8-bit RGB and are counted.
 #include "data/checks.h"
+#include "data/decode.h"
+#include "data/format.h"
 #include "data/parallel.h"
 #include "data/png.h"
+#include "data/split.h"
+#include "data/synthetic.h"
 #include "data/tree.h"
 #include "engine/check.h"
-#include "engine/random.h"
 
 #include <algorithm>
 #include <array>
-#include <atomic>
-#include <cmath>
-#include <cstring>
 #include <map>
-#include <numeric>
+#include <optional>
 #include <set>
 #include <string>
 #include <tuple>
 #include <utility>
+#include <vector>
 
 namespace microtome {
 
@@ -26,14 +29,100 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr Extent idc_image = 50;
-constexpr Extent largest_image = 4096;  // where nothing else says how large an image may be
-constexpr std::uint8_t white = 255;
-constexpr std::size_t splits = 3;  // train, valid, test
 
-/// "12 patches were …" where there are any.
-void note(std::vector<std::string>& notes, std::int64_t count, std::string_view one, std::string_view many,
-          std::string_view what) {
-  if (count > 0) notes.push_back(fmt::format("{} {} {}", count, count == 1 ? one : many, what));
+std::optional<std::uint8_t> class_of(std::string_view folder) {
+  if (folder == "0") return std::uint8_t{0};
+  if (folder == "1") return std::uint8_t{1};
+  return {};
+}
+
+/// "8863" of "8863_idx5_x51_y1251_class0.png"; empty where the name is of another form.
+std::string patient_in_name(std::string_view name) {
+  const std::size_t end = name.rfind("_idx");
+  if (end == name.npos) return {};
+  std::string_view rest = name.substr(end);
+  for (const std::string_view key : {"_idx", "_x", "_y"}) {
+    if (!rest.starts_with(key)) return {};
+    rest.remove_prefix(key.size());
+    const std::size_t digits = std::min(rest.find_first_not_of("0123456789"), rest.size());
+    if (digits == 0) return {};
+    rest.remove_prefix(digits);
+  }
+  return std::string(name.substr(0, end));
+}
+
+/// Where the class stands in the path of a folder of images: last, or before the patient where a split's folder is there too.
+std::optional<std::size_t> class_at(const Parts& parts) {
+  const bool in_split = std::ranges::any_of(parts, [](const std::string& part) { return split_word(part).has_value(); });
+  if (!in_split) return parts.size() > 1 && class_of(parts.back()) ? std::optional(parts.size() - 1) : std::nullopt;
+  int others = 0;
+  for (std::size_t i = parts.size(); i-- > 0;) {
+    if (split_word(parts[i])) continue;
+    if (class_of(parts[i])) return i;
+    if (++others > 1) break;
+  }
+  return {};
+}
+
+Parts parts_of(const fs::path& folder) {
+  Parts parts;
+  for (const fs::path& part : folder) parts.push_back(part.string());
+  return parts;
+}
+
+bool recognise(const fs::path& folder) {
+  return any_file(folder, [](const fs::path& path) { return is_png_name(path) && class_at(parts_of(path.parent_path())); });
+}
+
+/// What the path of a folder of images says of them all.
+struct Place {
+  Parts parts;
+  std::uint8_t label = 0;
+  std::size_t split = 0;
+  std::string patient;
+};
+
+struct PngFile {
+  const fs::path* path;
+  std::size_t place;
+};
+
+struct Listing {
+  std::vector<Place> places;   // with a class
+  std::vector<PngFile> files;  // in these, in the order of paths
+  std::int64_t unlabelled = 0, others = 0;
+};
+
+Listing list(const Tree& tree) {
+  constexpr std::size_t none = -1;
+  Listing listing;
+  std::map<fs::path, std::size_t> known;
+  auto last = known.end();
+  for (const fs::path& path : tree.files) {
+    if (!is_png_name(path)) {
+      ++listing.others;
+      continue;
+    }
+    fs::path folder = path.parent_path();
+    if (last == known.end() || last->first != folder) {
+      const auto [place, is_new] = known.emplace(std::move(folder), none);
+      last = place;
+      if (is_new) {
+        Parts parts = parts_of(place->first);
+        if (const auto at = class_at(parts)) {
+          place->second = listing.places.size();
+          const std::uint8_t label = *class_of(parts[*at]);
+          listing.places.push_back({.parts = std::move(parts), .label = label, .patient = {}});
+        }
+      }
+    }
+    if (last->second == none) {
+      ++listing.unlabelled;
+    } else {
+      listing.files.push_back({&path, last->second});
+    }
+  }
+  return listing;
 }
 
 /// "…_class1.png" says 1; nothing where the name is of another form.
@@ -45,235 +134,235 @@ std::optional<std::uint8_t> class_in_name(std::string_view name) {
   return {};
 }
 
-/// Each once, without its split.
-std::vector<IdcPatch> find_patches(const fs::path& folder, std::vector<std::string>& notes) {
+/// Links to folders that are read under another name could hide that two splits are one.
+void require_splits_apart(const Tree& tree, const fs::path& root) {
+  const auto split_in = [](const fs::path& path) -> std::optional<std::size_t> {
+    for (const std::string& part : parts_of(path)) {
+      if (const auto word = split_word(part); word && word->sure) return word->split;
+    }
+    return {};
+  };
+  for (const auto& [link, listed_as] : tree.repeated) {
+    const auto split = split_in(link);
+    if (!split || split == split_in(listed_as)) continue;
+    fail(ExitCode::data, "a split's folder is a link to what is read under another name",
+         {.where = (root / link).string(),
+          .expected = "images of its own",
+          .found = fmt::format("those of {}", listed_as.string()),
+          .next = "take the link out of the folder, or name the folder of links alone with --data"});
+  }
+}
+
+/// Sets splits, and patients where folders below these are theirs.
+void read_splits(std::vector<Place>& places, const SplitFolders& splits) {
+  for (std::size_t i = 0; i < places.size(); ++i) {
+    Place& place = places[i];
+    const SplitFolders::Found& found = *splits.found[i];
+    const std::size_t label_at = *class_at(place.parts);
+    place.split = found.split;
+    for (std::size_t part = found.at + 1; part < place.parts.size(); ++part) {
+      const std::string& name = place.parts[part];
+      if (part != label_at && !split_word(name) && !is_filler(name)) place.patient = name;
+    }
+  }
+}
+
+/// Sets patients by the folders above the classes'. True where file names say that these are no patients': one holds several,
+/// or several hold one.
+bool read_patients(Listing& listing, std::vector<std::string>& notes) {
+  for (Place& place : listing.places) place.patient = place.parts[place.parts.size() - 2];
+  std::map<std::string, std::string> named_in, folder_of;
+  for (const PngFile& file : listing.files) {
+    const std::string named = patient_in_name(file.path->filename().string());
+    if (named.empty()) continue;
+    const std::string& folder = listing.places[file.place].patient;
+    const std::string& other = named_in.emplace(folder, named).first->second;
+    const std::string& elsewhere = folder_of.emplace(named, folder).first->second;
+    if (other == named && elsewhere == folder) continue;
+    notes.push_back("patients as file names say, not folders: " +
+                    (other != named ? fmt::format("{} holds {} and {}", folder, other, named)
+                                    : fmt::format("{} is in {} and {}", named, elsewhere, folder)));
+    return true;
+  }
+  return false;
+}
+
+/// Splits without a folder of their own are dealt from training's; without one for training, there are no such.
+void deal_the_rest(std::vector<Patch>& patches, const SplitFolders& splits, const LoadOptions& options, const fs::path& root,
+                   std::vector<std::string>& notes) {
+  std::vector<std::size_t> targets;
+  std::string as_said, missing;
+  bool wanted = false;
+  for (std::size_t s = 0; s < split_count; ++s) {
+    if (splits.has(s)) as_said += fmt::format("{}{} to {}", as_said.empty() ? "" : ", ", splits.names[s], split_names[s]);
+    if (splits.has(s) && s != 0) continue;
+    targets.push_back(s);
+    wanted |= options.wanted()[s];
+    if (s != 0) missing += fmt::format("{}{}", missing.empty() ? "" : " and ", split_names[s]);
+  }
+  const bool dealt = splits.has(0) && targets.size() > 1;
+  notes.push_back(fmt::format("splits as folders say: {}; {}", as_said,
+                              dealt ? fmt::format("none says {}, dealt from {}", missing, splits.names[0])
+                                    : "--split-by and --split-seed change nothing"));
+  if (dealt && wanted) deal(patches, targets, options, root, notes);
+}
+
+/// What folders that say splits, and file names, leave open.
+void note_patients(const std::vector<Patch>& patches, std::vector<std::string>& notes) {
+  std::map<std::string_view, std::set<std::size_t>> splits_of;
+  std::int64_t unknown = 0;
+  for (const Patch& patch : patches) {
+    if (patch.patient.empty()) {
+      ++unknown;
+    } else {
+      splits_of[patch.patient].insert(patch.split);
+    }
+  }
+  add_note(notes, unknown, "patch is", "patches are",
+           "of patients unknown: file names of another form, and no folder a patient");
+  add_note(notes, std::ranges::count_if(splits_of, [](const auto& pair) { return pair.second.size() > 1; }), "patient is",
+           "patients are", "in several splits: `data audit` names them");
+}
+
+struct Found {
+  std::vector<Patch> patches;
+  bool split_folders = false;
+};
+
+/// Every patch below the folder, each once, in the order of paths, and the split that it belongs to; no file is opened.
+Found find_patches(const fs::path& folder, const LoadOptions& options, std::vector<std::string>& notes) {
   const Tree tree = walk(folder);
-  std::vector<IdcPatch> patches;
-  std::set<std::tuple<std::string, std::uint8_t, std::string>> seen;
-  std::int64_t repeated = 0, other = tree.others, unlabelled = 0, odd_names = 0;
-  for (const fs::path& path : tree.files) {
-    if (!is_png_name(path)) {
-      ++other;
-      continue;
-    }
-    const std::string folder_name = path.parent_path().filename().string();
-    const std::string patient = path.parent_path().parent_path().filename().string();
-    if ((folder_name != "0" && folder_name != "1") || patient.empty()) {
-      ++unlabelled;
-      continue;
-    }
-    const std::uint8_t label = folder_name == "1" ? 1 : 0;
-    const std::string name = path.filename().string();
+  Listing listing = list(tree);
+  std::vector<Parts> parts;
+  for (const Place& place : listing.places) parts.push_back(place.parts);
+  const auto is_class = [](std::string_view part) { return class_of(part).has_value(); };
+  const SplitFolders splits = find_split_folders(parts, is_class, folder, notes);
+  bool names_count = true;
+  require_splits_apart(tree, folder);
+  if (splits.any()) {
+    read_splits(listing.places, splits);
+  } else {
+    listing.unlabelled += static_cast<std::int64_t>(
+        std::erase_if(listing.files, [&](const PngFile& file) { return !class_of(listing.places[file.place].parts.back()); }));
+    names_count = read_patients(listing, notes);
+  }
+
+  Found found{.patches = {}, .split_folders = splits.any()};
+  std::set<std::tuple<std::size_t, std::string, std::uint8_t, std::string>> seen;
+  std::int64_t repeated = 0, odd_names = 0;
+  for (const PngFile& file : listing.files) {
+    const Place& place = listing.places[file.place];
+    std::string name = file.path->filename().string();
     const std::optional<std::uint8_t> named = class_in_name(name);
-    if (named && *named != label) {
+    if (named && *named != place.label) {
       fail(ExitCode::data, "a patch's name and folder disagree on its class",
-           {.where = (folder / path).string(),
-            .expected = fmt::format("class {}, as its folder says", label),
+           {.where = (folder / *file.path).string(),
+            .expected = fmt::format("class {}, as its folder says", place.label),
             .found = fmt::format("class {} in its name", *named),
             .next = "move it to the folder of its class, or rename it"});
     }
     odd_names += !named;
-    if (seen.emplace(patient, label, name).second)
-      patches.push_back({.path = path.string(), .patient = patient, .label = label});
-    else
+    std::string patient = names_count ? patient_in_name(name) : "";
+    if (patient.empty()) patient = place.patient;
+    // Of unknown patients, equal names tell nothing.
+    if (patient.empty() || seen.emplace(place.split, patient, place.label, std::move(name)).second) {
+      found.patches.push_back(
+          {.path = file.path->string(), .patient = std::move(patient), .label = place.label, .split = place.split});
+    } else {
       ++repeated;
-  }
-  note(notes, repeated, "file", "files",
-       "left out: of the same patient, class and name as another (Kaggle's archive holds the tree twice)");
-  note(notes, unlabelled, "PNG file", "PNG files", "left out: not in a folder PATIENT/0 or PATIENT/1");
-  note(notes, odd_names, "file name is", "file names are",
-       "not of the form PATIENT_idx5_xX_yY_classC.png; the folder's class counts");
-  note(notes, other, "other file", "other files", "left out");
-  note(notes, tree.links, "symbolic link", "symbolic links", "not followed");
-  return patches;
-}
-
-/// 0 … count - 1 in an order that depends on seed and `stream` alone.
-std::vector<std::size_t> shuffled(std::size_t count, std::uint64_t seed, std::uint64_t stream) {
-  std::vector<std::pair<std::uint64_t, std::size_t>> keyed(count);
-  for (std::size_t i = 0; i < count; ++i) {
-    const std::array<std::uint32_t, 4> words = philox(seed, stream, i);
-    keyed[i] = {(std::uint64_t{words[0]} << 32) | words[1], i};
-  }
-  std::ranges::sort(keyed);
-  std::vector<std::size_t> order(count);
-  std::ranges::transform(keyed, order.begin(), &std::pair<std::uint64_t, std::size_t>::second);
-  return order;
-}
-
-std::array<double, splits> shares(const LoadOptions& options) {
-  const std::array<double, splits> share{1 - options.valid_share - options.test_share, options.valid_share, options.test_share};
-  require(std::ranges::all_of(share, [](double s) { return s > 0 && s < 1; }),
-          "idc: every split needs a share between 0 and 1");
-  return share;
-}
-
-/// Patients in random order, each to the split that lacks most of what the patient has, class by class [Sechidis2011]: shares
-/// of patches and of classes both come out about right, and no patient is in two splits.
-void split_by_patient(std::vector<IdcPatch>& patches, const LoadOptions& options, const fs::path& folder,
-                      std::vector<std::string>& notes) {
-  std::map<std::string, std::array<double, 2>> counts;
-  std::array<double, 2> total{};
-  for (const IdcPatch& patch : patches) ++counts[patch.patient][patch.label], ++total[patch.label];
-  if (counts.size() < splits) {
-    fail(ExitCode::data, "too few patients to keep them apart",
-         {.where = folder.string(),
-          .expected = "3 patients or more",
-          .found = fmt::format("{}", counts.size()),
-          .next = "add patients, or --split-by patch"});
-  }
-
-  const std::array<double, splits> share = shares(options);
-  std::array<std::array<double, 2>, splits> lacking{};
-  for (std::size_t s = 0; s < splits; ++s) {
-    for (std::size_t c = 0; c < 2; ++c) lacking[s][c] = 1;  // of what it should have
-  }
-  std::vector<const std::pair<const std::string, std::array<double, 2>>*> patients;
-  for (const auto& patient : counts) patients.push_back(&patient);
-  std::map<std::string_view, std::size_t> split_of;
-  std::array<int, splits> sizes{};
-  for (const std::size_t i : shuffled(patients.size(), options.seed, stream::split)) {
-    const auto& [name, has] = *patients[i];
-    std::array<double, splits> gain{};
-    for (std::size_t s = 0; s < splits; ++s) {
-      for (std::size_t c = 0; c < 2; ++c) gain[s] += total[c] > 0 ? has[c] / total[c] * lacking[s][c] : 0;
     }
-    const std::size_t best = static_cast<std::size_t>(std::ranges::max_element(gain) - gain.begin());
-    for (std::size_t c = 0; c < 2; ++c) lacking[best][c] -= total[c] > 0 ? has[c] / (share[best] * total[c]) : 0;
-    split_of[name] = best;
-    ++sizes[best];
   }
-  for (IdcPatch& patch : patches) patch.split = split_of.at(patch.patient);
-  notes.push_back(fmt::format("split by patient with seed {}: {} patients to train, {} to validate, {} to test", options.seed,
-                              sizes[0], sizes[1], sizes[2]));
-}
-
-void split_by_patch(std::vector<IdcPatch>& patches, const LoadOptions& options, std::vector<std::string>& notes) {
-  const std::array<double, splits> share = shares(options);
-  for (std::uint64_t label = 0; label < 2; ++label) {
-    std::vector<std::size_t> members;
-    for (std::size_t i = 0; i < patches.size(); ++i) {
-      if (patches[i].label == label) members.push_back(i);
-    }
-    const auto part = [&](double of) {
-      return std::max<std::size_t>(1, std::llround(of * static_cast<double>(members.size())));
-    };
-    const std::size_t test = part(share[2]), test_and_valid = test + part(share[1]);
-    const std::vector<std::size_t> order = shuffled(members.size(), options.seed, stream::split + 1 + label);
-    for (std::size_t i = 0; i < order.size(); ++i) patches[members[order[i]]].split = i < test ? 2 : i < test_and_valid ? 1 : 0;
-  }
-  notes.push_back(fmt::format("split by patch with seed {}: patches of one patient are in several splits", options.seed));
-}
-
-struct Oddities {
-  std::atomic<std::int64_t> padded = 0, converted = 0;
-};
-
-/// Decodes `paths` below `folder` onto white canvases of one size; labels are the caller's.
-Images decode(const fs::path& folder, const std::vector<std::string>& paths, Extent canvas, Extent smallest,
-              const LoadOptions& options, const std::string& doing, Oddities& oddities) {
-  Images images;
-  images.shape = {static_cast<int>(paths.size()), canvas.h, canvas.w, 3};
-  require_memory(images.shape.count(), folder.string());
-  images.pixels.assign(static_cast<std::size_t>(images.shape.count()), white);
-  images.ids = paths;
-  const std::size_t row = static_cast<std::size_t>(canvas.w) * 3, image = row * static_cast<std::size_t>(canvas.h);
-  const auto body = [&](std::int64_t i) {
-    const fs::path file =
-        folder.empty() ? fs::path(paths[static_cast<std::size_t>(i)]) : folder / paths[static_cast<std::size_t>(i)];
-    const PngImage png = read_png(file, canvas);
-    if (png.size.h < smallest.h || png.size.w < smallest.w) {
-      fail(ExitCode::data, "images differ in size",
-           {.where = file.string(),
-            .expected = fmt::format("{} x {}, as the first one", smallest.h, smallest.w),
-            .found = fmt::format("{} x {}", png.size.h, png.size.w)});
-    }
-    if (png.size != canvas) ++oddities.padded;
-    if (png.converted) ++oddities.converted;
-    const std::size_t width = static_cast<std::size_t>(png.size.w) * 3;
-    std::uint8_t* to = images.pixels.data() + static_cast<std::size_t>(i) * image;
-    for (std::size_t y = 0; y < static_cast<std::size_t>(png.size.h); ++y)
-      std::memcpy(to + y * row, png.pixels.data() + y * width, width);
-  };
-  const auto progress = [&](std::int64_t done) {
-    if (options.progress) options.progress(doing, done, images.shape.n);
-  };
-  for_each_index(images.shape.n, options.threads, body, progress);
-  return images;
-}
-
-}  // namespace
-
-std::vector<IdcPatch> find_idc_patches(const fs::path& folder, const LoadOptions& options, std::vector<std::string>& notes) {
-  std::vector<IdcPatch> patches = find_patches(folder, notes);
-  if (options.split_by == SplitBy::patient) {
-    split_by_patient(patches, options, folder, notes);
+  add_note(notes, repeated, "file", "files",
+           "left out: of the same patient, class and name as another (Kaggle's archive holds the tree twice)");
+  add_note(notes, listing.unlabelled, "PNG file", "PNG files",
+           fmt::format("left out: not in a folder {0}/0 or {0}/1", splits.any() ? "SPLIT" : "PATIENT"));
+  add_note(notes, odd_names, "file name is", "file names are",
+           "not of the form PATIENT_idx5_xX_yY_classC.png; the folder's class counts");
+  add_note(notes, listing.others + tree.others, "other file", "other files", "left out");
+  add_notes(tree, notes);
+  if (splits.any()) {
+    deal_the_rest(found.patches, splits, options, folder, notes);
+    note_patients(found.patches, notes);
   } else {
-    split_by_patch(patches, options, notes);
+    deal(found.patches, std::array<std::size_t, split_count>{0, 1, 2}, options, folder, notes);
   }
-  return patches;
+  return found;
 }
 
-Extent idc_image_size(const LoadOptions& options) {
+Extent image_size(const fs::path&, const LoadOptions& options) {
   return options.image.value_or(idc_image);
 }
 
-Dataset load_idc(const fs::path& folder, const LoadOptions& options) {
-  Dataset data{.name = "idc"};
-  const std::vector<IdcPatch> patches = find_idc_patches(folder, options, data.notes);
-  const Extent canvas = idc_image_size(options);
+Dataset load(const fs::path& folder, const LoadOptions& options) {
+  Dataset data;
+  const Found found = find_patches(folder, options, data.notes);
+  const Extent canvas = image_size(folder, options);
   Oddities oddities;
   struct Part {
     std::string_view name;
     bool wanted;
     Images& images;
   };
-  const std::array<Part, splits> parts{
+  const std::array<Part, split_count> parts{
       {{"train", options.train, data.train}, {"valid", options.valid, data.valid}, {"test", options.test, data.test}}};
   // All labels before any pixel: what is wrong with them should not wait for the decoding.
-  std::array<std::vector<std::string>, splits> paths;
-  for (const IdcPatch& patch : patches) {
+  std::array<std::vector<std::string>, split_count> paths;
+  for (const Patch& patch : found.patches) {
     paths[patch.split].push_back(patch.path);
     parts[patch.split].images.labels.push_back(patch.label);
     parts[patch.split].images.groups.push_back(patch.patient);
   }
+  const char* next = found.split_folders
+                         ? "put images of both classes into the folder of every split"
+                         : "add patients with both classes, or deal them otherwise: another --split-seed, or --split-by patch";
   for (const Part& part : parts) {
-    if (part.wanted)
-      require_both_classes(part.images, part.name, folder.string(),
-                           "add patients with both classes, or deal them otherwise: another --split-seed, or --split-by patch");
+    if (part.wanted) require_both_classes(part.images, part.name, folder.string(), next);
+    std::vector<std::string>& groups = part.images.groups;
+    if (std::ranges::find(groups, "") != groups.end()) groups.clear();  // known of all images, or not known
   }
-  for (std::size_t s = 0; s < splits; ++s) {
+  for (std::size_t s = 0; s < split_count; ++s) {
     const Images known = std::exchange(parts[s].images, {});
     if (!parts[s].wanted) continue;
     parts[s].images = decode(folder, paths[s], canvas, 1, options, fmt::format("reading {}", parts[s].name), oddities);
     parts[s].images.labels = known.labels;
     parts[s].images.groups = known.groups;
   }
-  note(data.notes, oddities.padded, "patch", "patches",
-       fmt::format("smaller than {}x{}: padded with white below and on the right", canvas.h, canvas.w));
-  note(data.notes, oddities.converted, "patch", "patches",
-       "converted to 8-bit RGB (from a palette, grey, 16 bits, or transparency over white)");
+  add_notes(oddities, canvas, data.notes);
   return data;
 }
 
-Images load_png_images(const fs::path& path, const LoadOptions& options) {
-  const bool folder = fs::is_directory(path);
-  std::vector<std::string> paths;
-  if (folder) {
-    for (const fs::path& file : walk(path).files) {
-      if (is_png_name(file)) paths.push_back(file.string());
-    }
-    if (paths.empty())
-      fail(ExitCode::data, "a folder holds no images",
-           {.where = path.string(), .expected = "PNG files, or name one HDF5 file"});
-  } else {
-    paths.push_back(path.string());
-  }
-  const fs::path root = folder ? path : fs::path();
-  Oddities oddities;
-  if (options.image) return decode(root, paths, *options.image, 1, options, "reading images", oddities);
-  const Extent first = read_png(folder ? root / paths[0] : path, largest_image).size;
-  return decode(root, paths, first, first, options, "reading images", oddities);
+Inspection inspect(const fs::path& folder, const LoadOptions& options) {
+  Inspection found;
+  for (const Patch& patch : find_patches(folder, options, found.notes).patches)
+    found.images.push_back({.split = patch.split, .label = patch.label, .id = patch.path, .group = patch.patient});
+  const auto look = [&](std::int64_t i) {
+    Inspected& image = found.images[static_cast<std::size_t>(i)];
+    const PngImage png = read_png(folder / image.id, largest_image);
+    image.look_at(png.size, png.pixels);
+  };
+  const auto count = static_cast<std::int64_t>(found.images.size());
+  for_each_index(count, options.threads, look, [&](std::int64_t done) {
+    if (options.progress) options.progress("reading patches", done, count);
+  });
+  return found;
 }
+
+}  // namespace
+
+namespace format {
+
+extern const Format idc{.name = "idc",
+                        .layout = "IDC's tree (PATIENT/0/*.png, PATIENT/1/*.png; also SPLIT/0/*.png, SPLIT/1/*.png)",
+                        .groups = "patients",
+                        .groups_unknown = "neither folders nor file names say them",
+                        .files_remark = "",
+                        .synthetic = "IDC's tree of 50x50 PNG files",
+                        .recognise = recognise,
+                        .image_size = image_size,
+                        .load = load,
+                        .inspect = inspect,
+                        .synthesize = synthesize_idc};
+
+}  // namespace format
 
 }  // namespace microtome

@@ -1,12 +1,12 @@
 #include "data/loader.h"
 
-#include "data/idc.h"
+#include "data/decode.h"
 #include "data/pcam.h"
 #include "data/tree.h"
 #include "engine/check.h"
 
 #include <algorithm>
-#include <array>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -16,17 +16,9 @@ namespace fs = std::filesystem;
 
 namespace {
 
-constexpr std::string_view pcam_prefix = "camelyonpatch_level_2_split_";
-
-/// A folder's first few names, for messages.
-std::string listing(const fs::path& folder) {
+/// The first few of sorted names.
+std::string listed(std::vector<std::string> names) {
   constexpr std::size_t shown = 6;
-  std::vector<std::string> names;
-  std::error_code failure;
-  for (const fs::directory_entry& entry : fs::directory_iterator(folder, failure))
-    names.push_back(entry.path().filename().string());
-  if (failure) return failure.message();
-  if (names.empty()) return "an empty folder";
   std::ranges::sort(names);
   std::string text;
   for (std::size_t i = 0; i < std::min(shown, names.size()); ++i) text += fmt::format("{}{}", i == 0 ? "" : ", ", names[i]);
@@ -34,54 +26,72 @@ std::string listing(const fs::path& folder) {
   return text;
 }
 
-bool holds_pcam(const fs::path& folder) {
-  std::error_code ignored;
-  for (const fs::directory_entry& entry : fs::directory_iterator(folder, ignored)) {
-    if (entry.path().filename().string().starts_with(pcam_prefix)) return true;
-  }
-  return false;
-}
-
-bool holds_idc(const fs::path& folder) {
+/// For a message: the folder's first few names, where images lie below it, and what was not looked at.
+std::string contents(const fs::path& folder) {
+  std::vector<std::string> names;
+  std::error_code failure;
+  fs::directory_iterator entry(folder, failure);
+  for (; !failure && entry != fs::directory_iterator(); entry.increment(failure))
+    names.push_back(entry->path().filename().string());
+  if (failure) return failure.message();
+  if (names.empty()) return "an empty folder";
+  std::string text = listed(names);
   const Tree tree = walk(folder);
-  return std::ranges::any_of(tree.files, [](const fs::path& path) {
-    const fs::path label = path.parent_path().filename();
-    return is_png_name(path) && (label == "0" || label == "1") && path.parent_path().has_parent_path();
-  });
+  std::set<std::string> with_images;
+  for (const fs::path& file : tree.files) {
+    if (is_png_name(file)) with_images.insert(file.has_parent_path() ? file.parent_path().string() : ".");
+  }
+  if (!with_images.empty()) text += "; PNG files in " + listed({with_images.begin(), with_images.end()});
+  std::vector<std::string> notes;
+  add_notes(tree, notes);
+  for (const std::string& note : notes) text += "; " + note;
+  return text;
 }
 
 }  // namespace
 
-DataFormat recognise(const fs::path& folder) {
+const Format& recognise(const fs::path& path) {
   std::error_code failure;
-  const fs::file_status status = fs::status(folder, failure);
-  if (!fs::exists(status))
-    fail(ExitCode::data, "the data folder is missing",
-         {.where = folder.string(), .next = "name the folder that holds the data set"});
+  const fs::file_status status = fs::status(path, failure);
+  if (!fs::exists(status)) {
+    const bool missing = status.type() == fs::file_type::not_found;
+    fail(ExitCode::data, missing ? "the data folder is missing" : "the data folder cannot be reached",
+         {.where = path.string(),
+          .found = missing ? "" : failure.message(),
+          .next = "name the folder that holds the data set"});
+  }
+  for (const Format* format : formats()) {
+    if (format->recognise(path)) return *format;
+  }
   if (!fs::is_directory(status))
-    fail(ExitCode::data, "the data set is no folder", {.where = folder.string(), .next = "name the folder that holds it"});
-  if (holds_pcam(folder)) return DataFormat::pcam;
-  if (holds_idc(folder)) return DataFormat::idc;
+    fail(ExitCode::data, "the data set is no folder", {.where = path.string(), .next = "name the folder that holds it"});
   fail(ExitCode::data, "a folder holds no data set that is known here",
-       {.where = folder.string(),
-        .expected = fmt::format("PCam's six files ({}, …) or IDC's tree (PATIENT/0/*.png, PATIENT/1/*.png)",
-                                pcam_file_name("train", 'x')),
-        .found = listing(folder),
+       {.where = path.string(),
+        .expected = layouts(),
+        .found = contents(path),
         .next = "name the folder that holds the files themselves"});
 }
 
-Dataset load(const fs::path& folder, const LoadOptions& options) {
-  return recognise(folder) == DataFormat::pcam ? load_pcam(folder, options) : load_idc(folder, options);
+Dataset load(const fs::path& path, const LoadOptions& options) {
+  const Format& format = recognise(path);
+  Dataset data = format.load(path, options);
+  data.name = format.name;
+  return data;
 }
 
-Extent image_size(const fs::path& folder, const LoadOptions& options) {
-  return recognise(folder) == DataFormat::pcam ? pcam_image_size(folder) : idc_image_size(options);
+Extent image_size(const fs::path& path, const LoadOptions& options) {
+  return recognise(path).image_size(path, options);
 }
 
-Images load_images(const fs::path& path, const LoadOptions& options) {
-  if (!fs::exists(path))
-    fail(ExitCode::data, "there are no images", {.where = path.string(), .found = "no such file or folder"});
-  if (fs::is_directory(path) || is_png_name(path)) return load_png_images(path, options);
+Images load_images(const fs::path& path, const LoadOptions& options, std::vector<std::string>& notes) {
+  std::error_code failure;
+  const fs::file_status status = fs::status(path, failure);
+  if (!fs::exists(status)) {
+    const bool missing = status.type() == fs::file_type::not_found;
+    fail(ExitCode::data, "there are no images",
+         {.where = path.string(), .found = missing ? "no such file or folder" : failure.message()});
+  }
+  if (fs::is_directory(status) || is_png_name(path)) return load_png_images(path, options, notes);
   const std::string ending = path.extension().string();
   if (ending == ".h5" || ending == ".hdf5") return load_hdf5_images(path, options);
   fail(ExitCode::data, "images of this kind are not read",

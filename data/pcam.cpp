@@ -2,17 +2,22 @@
 
 #include "data/checks.h"
 #include "data/csv.h"
+#include "data/digest.h"
 #include "data/file.h"
 #include "data/hdf5.h"
 #include "data/sandbox.h"
+#include "data/synthetic.h"
+#include "engine/check.h"
 
 #include <fcntl.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <climits>
 #include <fstream>
+#include <functional>
 #include <system_error>
 #include <utility>
 #include <vector>
@@ -25,20 +30,44 @@ namespace {
 
 constexpr hsize_t piece_bytes = 4 << 20;     // read at once, about
 constexpr hsize_t largest_piece = 64 << 20;  // where one chunk spans that many images
+constexpr std::string_view prefix = "camelyonpatch_level_2_split_";
 constexpr const char* wanted_images = "uint8 (N, 96, 96, 3)";
+
+/// The MD5 digests of what PCam's authors offer for download. Their own page prints those of valid beside test, and the other
+/// way round.
+constexpr std::array<std::pair<const char*, const char*>, 9> published_digests{
+    {{"camelyonpatch_level_2_split_train_x.h5.gz", "1571f514728f59376b705fc836ff4b63"},
+     {"camelyonpatch_level_2_split_train_y.h5.gz", "35c2d7259d906cfc8143347bb8e05be7"},
+     {"camelyonpatch_level_2_split_train_meta.csv", "5a3dd671e465cfd74b5b822125e65b0a"},
+     {"camelyonpatch_level_2_split_valid_x.h5.gz", "d5b63470df7cfa627aeec8b9dc0c066e"},
+     {"camelyonpatch_level_2_split_valid_y.h5.gz", "2b85f58b927af9964a4c15b8f7e8f179"},
+     {"camelyonpatch_level_2_split_valid_meta.csv", "67589e00a4a37ec317f2d1932c7502ca"},
+     {"camelyonpatch_level_2_split_test_x.h5.gz", "d8c2d60d490dbd479f8199bdfa0cf6ec"},
+     {"camelyonpatch_level_2_split_test_y.h5.gz", "60a7035772fbdb7f34eb86d4420cf66a"},
+     {"camelyonpatch_level_2_split_test_meta.csv", "3455fd69135b66734e1008f3af684566"}}};
 
 /// Says what a user can do about a file that is not there or still gzipped.
 void require_file(const fs::path& file) {
   const fs::path packed = file.string() + ".gz";
-  if (!fs::exists(file)) {
-    if (fs::exists(packed)) {
+  std::error_code failure, ignored;
+  const fs::file_status status = fs::status(file, failure);
+  if (!fs::exists(status)) {
+    if (fs::exists(packed, ignored)) {
       fail(ExitCode::data, "a file is still gzipped",
            {.where = packed.string(), .expected = file.filename().string(), .next = fmt::format("gunzip {}", packed.string())});
     }
+    if (fs::is_symlink(fs::symlink_status(file, ignored))) {
+      fail(ExitCode::data, "a symbolic link leads nowhere",
+           {.where = file.string(),
+            .found = fmt::format("{}: {}", fs::read_symlink(file, ignored).string(), failure.message()),
+            .next = "get what it leads to, or link to where that lies"});
+    }
     fail(ExitCode::data, "a file is missing",
-         {.where = file.string(), .next = "get it from PCam's download page; all six belong into one folder"});
+         {.where = file.string(),
+          .found = status.type() == fs::file_type::not_found ? "" : failure.message(),
+          .next = "get it from PCam's download page; all six belong into one folder"});
   }
-  if (!fs::is_regular_file(file)) fail(ExitCode::data, "a file is no regular file", {.where = file.string()});
+  if (!fs::is_regular_file(status)) fail(ExitCode::data, "a file is no regular file", {.where = file.string()});
   char begin[2] = {};
   std::ifstream(file, std::ios::binary).read(begin, sizeof begin);
   if (begin[0] == '\x1f' && begin[1] == '\x8b') {
@@ -255,25 +284,49 @@ void require_as_many(const Shape& images, std::size_t labels, std::string_view s
 }  // namespace
 
 std::string pcam_file_name(std::string_view split, char what) {
-  return fmt::format("camelyonpatch_level_2_split_{}_{}.h5", split, what);
+  return fmt::format("{}{}_{}.h5", prefix, split, what);
 }
 
 std::string pcam_meta_name(std::string_view split) {
-  return fmt::format("camelyonpatch_level_2_split_{}_meta.csv", split);
+  return fmt::format("{}{}_meta.csv", prefix, split);
 }
 
-Images load_pcam_labels(const fs::path& folder, std::string_view split) {
+std::string published_pcam_name(std::string_view md5) {
+  const auto found = std::ranges::find(published_digests, md5, [](const auto& pair) { return pair.second; });
+  return found == published_digests.end() ? "" : found->first;
+}
+
+namespace {
+
+/// Packed or unpacked.
+bool recognise(const fs::path& folder) {
+  std::error_code ignored;
+  for (const fs::directory_entry& entry : fs::directory_iterator(folder, ignored)) {
+    if (entry.path().filename().string().starts_with(prefix)) return true;
+  }
+  return false;
+}
+
+/// One split's labels and, where they are known, slides; no image. Errors as load(), but for a missing class.
+Images load_labels(const fs::path& folder, std::string_view split) {
   require_file(folder / pcam_file_name(split, 'x'));
   require_file(folder / pcam_file_name(split, 'y'));
   Images images;
   images.labels = read_labels(folder / pcam_file_name(split, 'y'), split);
   const fs::path meta = folder / pcam_meta_name(split);
-  if (fs::exists(meta)) images.groups = read_slides(meta, images.labels.size());
+  std::error_code ignored;
+  if (fs::exists(fs::symlink_status(meta, ignored))) {
+    require_file(meta);
+    images.groups = read_slides(meta, images.labels.size());
+  }
   return images;
 }
 
-void visit_pcam_images(const fs::path& folder, std::string_view split, std::size_t labels, const Progress& progress,
-                       const VisitImage& visit) {
+using VisitImage = std::function<void(int index, Extent size, std::span<const std::uint8_t> pixels)>;
+
+/// Hands over one split's images in their order, H W 3 each, without holding more than a few; there must be `labels` of them.
+void visit_images(const fs::path& folder, std::string_view split, std::size_t labels, const Progress& progress,
+                  const VisitImage& visit) {
   const fs::path file = folder / pcam_file_name(split, 'x');
   std::vector<std::uint8_t> piece;
   Extent size = 0;
@@ -293,8 +346,8 @@ void visit_pcam_images(const fs::path& folder, std::string_view split, std::size
   });
 }
 
-Dataset load_pcam(const fs::path& folder, const LoadOptions& options) {
-  Dataset data{.name = "pcam"};
+Dataset load(const fs::path& folder, const LoadOptions& options) {
+  Dataset data;
   struct Part {
     std::string_view name;
     bool wanted;
@@ -305,7 +358,7 @@ Dataset load_pcam(const fs::path& folder, const LoadOptions& options) {
   // Labels first: what is wrong with them should not wait for gigabytes.
   for (const Part& part : parts) {
     if (!part.wanted) continue;
-    part.images = load_pcam_labels(folder, part.name);
+    part.images = load_labels(folder, part.name);
     require_both_classes(part.images, part.name, (folder / pcam_file_name(part.name, 'y')).string(),
                          "put images of both classes into every split");
   }
@@ -331,7 +384,8 @@ Dataset load_pcam(const fs::path& folder, const LoadOptions& options) {
   return data;
 }
 
-Extent pcam_image_size(const fs::path& folder) {
+/// As the training split's header says it.
+Extent image_size(const fs::path& folder, const LoadOptions&) {
   const fs::path path = folder / pcam_file_name("train", 'x');
   require_file(path);
   Extent size = 0;
@@ -351,6 +405,66 @@ Extent pcam_image_size(const fs::path& folder) {
       });
   return size;
 }
+
+std::vector<PublishedDigest> compare_digests(const fs::path& folder) {
+  std::vector<PublishedDigest> files;
+  for (const auto& [name, unused] : published_digests) {
+    std::error_code ignored;
+    if (!fs::exists(folder / name, ignored)) continue;
+    const std::string digest = md5(folder / name);
+    files.push_back({.name = name, .md5 = digest, .published_as = published_pcam_name(digest)});
+  }
+  return files;
+}
+
+bool any_unpacked(const fs::path& folder) {
+  return std::ranges::any_of(split_names, [&](const char* split) {
+    std::error_code ignored;
+    return fs::exists(folder / pcam_file_name(split, 'x'), ignored) || fs::exists(folder / pcam_file_name(split, 'y'), ignored);
+  });
+}
+
+Inspection inspect(const fs::path& folder, const LoadOptions& options) {
+  Inspection found{.images = {}, .files = compare_digests(folder), .notes = {}};
+  if (!found.files.empty() && !any_unpacked(folder)) return found;
+  std::array<std::size_t, 3> begin{}, count{};
+  for (std::size_t s = 0; s < split_names.size(); ++s) {
+    const Images known = load_labels(folder, split_names[s]);
+    begin[s] = found.images.size(), count[s] = known.labels.size();
+    for (std::size_t i = 0; i < known.labels.size(); ++i) {
+      found.images.push_back({.split = s,
+                    .label = known.labels[i],
+                    .id = fmt::format("{}", i),
+                    .group = known.groups.empty() ? "" : known.groups[i]});
+    }
+  }
+  for (std::size_t s = 0; s < split_names.size(); ++s) {
+    visit_images(folder, split_names[s], count[s], options.progress,
+                 [&](int i, Extent size, std::span<const std::uint8_t> rgb) {
+                   found.images[begin[s] + static_cast<std::size_t>(i)].look_at(size, rgb);
+                      });
+  }
+  return found;
+}
+
+}  // namespace
+
+namespace format {
+
+extern const Format pcam{.name = "pcam",
+                         .layout = "PCam's six files (camelyonpatch_level_2_split_train_x.h5, …)",
+                         .groups = "slides",
+                         .groups_unknown = "the file _meta.csv is not in the folder",
+                         .files_remark = "by what is offered for download: PCam's own page prints the digests of valid and test "
+                                         "in each other's place",
+                         .synthetic = "PCam's six HDF5 files of 96x96 patches",
+                         .recognise = recognise,
+                         .image_size = image_size,
+                         .load = load,
+                         .inspect = inspect,
+                         .synthesize = synthesize_pcam};
+
+}  // namespace format
 
 Images load_hdf5_images(const fs::path& file, const LoadOptions& options) {
   require_file(file);

@@ -4,11 +4,10 @@
 // Contiguous or chunked, deflated, shuffled. Official patches are 96 x 96; every size is read.
 #pragma once
 
-#include "data/loader.h"
+#include "data/format.h"
 
 #include <cstdint>
 #include <filesystem>
-#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -21,19 +20,8 @@ std::string pcam_file_name(std::string_view split, char what);
 
 std::string pcam_meta_name(std::string_view split);
 
-/// The three splits of a folder that recognise() calls PCam's; errors as load().
-Dataset load_pcam(const std::filesystem::path& folder, const LoadOptions& options);
-
-/// One split's labels and, where they are known, slides; no image. Errors as load(), but for a missing class.
-Images load_pcam_labels(const std::filesystem::path& folder, std::string_view split);
-
-/// Hands over one split's images in their order, H W 3 each, without holding more than a few; there must be `labels` of them.
-using VisitImage = std::function<void(int index, Extent size, std::span<const std::uint8_t> pixels)>;
-void visit_pcam_images(const std::filesystem::path& folder, std::string_view split, std::size_t labels,
-                       const Progress& progress, const VisitImage& visit);
-
-/// As the training split's header says it.
-Extent pcam_image_size(const std::filesystem::path& folder);
+/// The file that PCam's authors offer with this MD5 digest; empty: none.
+std::string published_pcam_name(std::string_view md5);
 
 /// The images of dataset "x" of one HDF5 file, without labels.
 Images load_hdf5_images(const std::filesystem::path& file, const LoadOptions& options);

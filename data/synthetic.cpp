@@ -275,7 +275,9 @@ void claim(const fs::path& folder) {
     fail(ExitCode::memory, "a folder cannot be made",
          {.where = folder.string(), .found = failure.message(), .next = "name a folder that may be written"});
   }
-  if (!fs::is_empty(folder)) {
+  const bool empty = fs::is_empty(folder, failure);
+  if (failure) fail(ExitCode::memory, "a folder cannot be listed", {.where = folder.string(), .found = failure.message()});
+  if (!empty) {
     fail(ExitCode::in_use, "a data set is written into an empty folder only",
          {.where = folder.string(), .found = "files in it", .next = "name another folder, or empty this one"});
   }

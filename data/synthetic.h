@@ -3,19 +3,12 @@
 // nothing. Classes agree in mean colour: what differs is the nuclei's size, shape and crowding.
 #pragma once
 
-#include "data/loader.h"
+#include "data/format.h"
 
 #include <cstdint>
 #include <filesystem>
 
 namespace microtome {
-
-struct SynthesizeOptions {
-  std::int64_t train = 0, valid = 0, test = 0;  // patches
-  std::uint64_t seed = 0;
-  int threads = 0;  // 0: one a core
-  Progress progress = {};
-};
 
 /// Six HDF5 files of 96 x 96 patches in `folder`, which is made; it may exist but must be empty (Error(ExitCode::in_use)).
 void synthesize_pcam(const std::filesystem::path& folder, const SynthesizeOptions& options);

@@ -1,20 +1,42 @@
-// The files below a folder. For the sources of this folder only.
+// The files below a folder, as if every symbolic link were what it leads to. For the sources of this folder only.
 #pragma once
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
+#include <string>
 #include <vector>
 
 namespace microtome {
 
 struct Tree {
+  struct Some {
+    std::int64_t count = 0;
+    std::string first;  // by name, relative to the folder; "c -> a/b" for a link
+  };
+  /// A link to a folder that is listed under another name already, or to one above them all.
+  struct Repeated {
+    std::filesystem::path link, listed_as;  // relative to the folder; listed_as is ".." for one above
+  };
+
   std::vector<std::filesystem::path> files;  // regular ones, relative to the folder, sorted
-  std::int64_t links = 0;                    // symbolic: counted, never followed, so nothing outside the folder is opened
-  std::int64_t others = 0;                   // devices, pipes, sockets
+  Some followed;                             // links
+  Some dangling;                             // links to nothing, or in circles
+  Some hidden;                               // names with a dot in front, and those that systems leave: __MACOSX, Thumbs.db
+  std::vector<Repeated> repeated;
+  std::int64_t others = 0;  // devices, pipes, sockets
 };
 
-/// Throws Error(ExitCode::data) where a folder cannot be listed, or folders are nested deeper than any data set's.
+/// Folders before links, so that what is listed under a link is listed nowhere else; each folder once. Hidden ones are not
+/// looked into. Throws Error(ExitCode::data) where a folder cannot be listed, or folders are nested deeper than any data set's.
 Tree walk(const std::filesystem::path& folder);
+
+/// What walk() left out or followed, a line a kind.
+void add_notes(const Tree& tree, std::vector<std::string>& notes);
+
+/// Whether `wanted` holds for one of the files that walk() would list; looks no further than the first. False for
+/// what is no folder.
+bool any_file(const std::filesystem::path& folder, const std::function<bool(const std::filesystem::path& file)>& wanted);
 
 /// Whether the name ends in ".png", in either case.
 bool is_png_name(const std::filesystem::path& path);

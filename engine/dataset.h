@@ -19,7 +19,7 @@ struct Images {
 
 /// Any of the splits may be empty (shape.n == 0).
 struct Dataset {
-  std::string name;  // "pcam" or "idc"
+  std::string name;  // of its format: "pcam"
   Images train, valid, test;
   std::vector<std::string> notes;  // what a loader did and people should know: "3 patches padded with white to 50x50"
 };

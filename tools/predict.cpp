@@ -77,8 +77,10 @@ int predict(int argc, char** argv) {
   const std::unique_ptr<Backend> backend = open_backend(s, terminal);
   LoadOptions loading = load_options(s, terminal);
   if (s.size > 0) loading.image = s.size;
-  const Images images = load_images(s.data, loading);
+  std::vector<std::string> notes;
+  const Images images = load_images(s.data, loading, notes);
   terminal.clear_progress();
+  for (const std::string& note : notes) terminal.say("note: {}", note);
   const Extent image(images.shape.h, images.shape.w);
   Model model(frozen(s, network, image), *backend);
   model.set_weights(open_weights(s.weights, network, model.graph(), image, terminal));

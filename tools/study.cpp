@@ -433,12 +433,16 @@ class Runner {
   Clock::duration report_took_{};
 };
 
-Extent size_of(const std::string& folder, DataFormat expected, const char* option) {
-  if (recognise(folder) != expected)
-    fail(ExitCode::data, fmt::format("--{} names the other data set", option),
+/// The options --pcam and --idc are called as the formats are.
+Extent size_of(const std::string& folder, const char* option) {
+  const Format& found = recognise(folder);
+  if (found.name != option) {
+    fail(ExitCode::data, fmt::format("--{} names another data set", option),
          {.where = folder,
-          .expected = expected == DataFormat::pcam ? "PCam's six HDF5 files" : "IDC's PATIENT/{0,1}/*.png",
-          .next = expected == DataFormat::pcam ? "--idc" : "--pcam"});
+          .expected = std::string(find_format(option).layout),
+          .found = std::string(found.layout),
+          .next = found.name == "pcam" || found.name == "idc" ? fmt::format("give it to --{}", found.name) : ""});
+  }
   return image_size(folder);
 }
 
@@ -451,8 +455,8 @@ StudyOptions options_of(const StudySettings& s) {
                        .augment = s.augment,
                        .seeds = s.seeds,
                        .weights = s.weights_from};
-  if (!s.pcam.empty()) options.pcam = size_of(s.pcam, DataFormat::pcam, "pcam");
-  if (!s.idc.empty()) options.idc = size_of(s.idc, DataFormat::idc, "idc");
+  if (!s.pcam.empty()) options.pcam = size_of(s.pcam, "pcam");
+  if (!s.idc.empty()) options.idc = size_of(s.idc, "idc");
   return options;
 }
 

@@ -1,5 +1,5 @@
-// Writes a data set of synthetic tissue in PCam's or IDC's own format.
-#include "data/synthetic.h"
+// Writes a data set of synthetic tissue in one of the formats that are read.
+#include "data/format.h"
 #include "tools/cli/arguments.h"
 #include "tools/cli/program.h"
 #include "tools/cli/terminal.h"
@@ -8,17 +8,22 @@ namespace microtome {
 namespace {
 
 int synthesize(int argc, char** argv) {
-  std::string format, out;
+  std::string format, out, usage, help;
+  std::vector<std::string> names;
+  for (const Format* each : formats()) {
+    names.emplace_back(each->name);
+    usage += fmt::format("{}{}", usage.empty() ? "" : "|", each->name);
+    help += fmt::format("{}{}", help.empty() ? "" : ", or ", each->synthetic);
+  }
   int train = 4096, valid = 512, test = 512;
   std::uint64_t seed = 0;
   bool quiet = false;
   Arguments arguments(
       "synthesize", "Make a data set of synthetic tissue: deterministic by seed, free of any patient.",
-      "pcam|idc --out DIR [options]",
+      usage + " --out DIR [options]",
       {"synthesize pcam --out synthetic --train 4096 --valid 512 --test 512", "synthesize idc --out synthetic-idc --seed 7"});
   arguments.add_positional(
-      {.name = "format", .help = "PCam's six HDF5 files of 96x96 patches, or IDC's tree of 50x50 PNG files", .required = true},
-      format, {"pcam", "idc"});
+      {.name = "format", .help = help, .required = true}, format, names);
   arguments.add(
       {.name = "out", .letter = 'o', .placeholder = "DIR", .help = "a folder that is empty or not there yet", .required = true},
       out);
@@ -38,11 +43,7 @@ int synthesize(int argc, char** argv) {
                                   .progress = [&terminal](std::string_view what, std::int64_t done, std::int64_t of) {
                                     terminal.progress(what, done, of);
                                   }};
-  if (format == "pcam") {
-    synthesize_pcam(out, options);
-  } else {
-    synthesize_idc(out, options);
-  }
+  find_format(format).synthesize(out, options);
   terminal.clear_progress();
   fmt::print("{} patches in {}\n", with_separators(std::int64_t{train} + valid + test), out);
   return 0;

@@ -2,7 +2,6 @@
 
 #include "data/digest.h"
 #include "data/files.h"
-#include "data/idc.h"
 #include "data/png.h"
 #include "data/support.h"
 
@@ -54,7 +53,7 @@ TEST_F(AuditTest, EqualImagesAreFoundWithinAndAcrossSplits) {
   write_split(folder_.path(), "valid", {patch(4, 0), patch(5, 1)});
   write_split(folder_.path(), "test", {patch(6, 0), patch(2, 1), patch(5, 0)});
   const Audit found = audit(folder_.path());
-  EXPECT_EQ(found.format, "pcam");
+  EXPECT_EQ(found.format->name, "pcam");
   ASSERT_EQ(found.duplicates.size(), 2u);
   const Audit::Duplicates& four = found.duplicates[0];
   ASSERT_EQ(four.images.size(), 4u);
@@ -153,12 +152,36 @@ TEST_F(AuditTest, PatchesDealtSinglyPutPatientsOnBothSides) {
     for (int i = 0; i < 20; ++i) write_png_patch(folder_.path(), std::to_string(100 + patient), i % 2, 20 * patient + i);
   }
   const Audit apart = audit(folder_.path());
-  EXPECT_EQ(apart.format, "idc");
+  EXPECT_EQ(apart.format->name, "idc");
   EXPECT_TRUE(apart.groups_across.empty());
   EXPECT_FALSE(apart.leaks());
   const Audit dealt = audit(folder_.path(), {.split_by = SplitBy::patch});
   EXPECT_EQ(dealt.groups_across.size(), 4u);
   EXPECT_TRUE(dealt.leaks());
+}
+
+TEST_F(AuditTest, PatientsThatATutorialDealtIntoSeveralSplitFoldersAreNamed) {
+  const std::filesystem::path dealt = folder_ / "dealt";
+  for (int patient = 0; patient < 4; ++patient) {
+    for (int i = 0; i < 20; ++i) write_png_patch(folder_.path(), std::to_string(100 + patient), i % 2, 20 * patient + i);
+  }
+  const auto deal = [&](int patient, const char* split, int from, int to) {
+    for (int i = from; i < to; ++i) {
+      const std::filesystem::path label = std::to_string(i % 2);
+      const std::string name = fmt::format("{}_idx5_x{}_y1_class{}.png", patient, 20 * (patient - 100) + i, i % 2);
+      std::filesystem::create_directories(dealt / split / label);
+      std::filesystem::rename(folder_ / std::to_string(patient) / label / name, dealt / split / label / name);
+    }
+  };
+  deal(100, "train", 0, 20), deal(101, "train", 0, 15), deal(101, "test", 15, 20), deal(102, "val", 0, 20),
+      deal(103, "test", 0, 20);
+  const Audit found = audit(dealt);
+  EXPECT_EQ(found.splits[0].images(), 35);
+  EXPECT_EQ(found.splits[2].groups, 2);
+  ASSERT_EQ(found.groups_across.size(), 1u);
+  EXPECT_EQ(found.groups_across[0].name, "101");
+  EXPECT_EQ(found.groups_across[0].images, (std::array<std::int64_t, 3>{15, 0, 5}));
+  EXPECT_TRUE(found.leaks());
 }
 
 TEST_F(AuditTest, SizesAndOneSidedPatientsAreCounted) {

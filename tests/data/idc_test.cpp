@@ -1,6 +1,5 @@
-#include "data/idc.h"
-
 #include "data/files.h"
+#include "data/loader.h"
 #include "data/png.h"
 #include "data/support.h"
 
@@ -43,6 +42,10 @@ std::string all(const std::vector<std::string>& notes) {
   std::string text;
   for (const std::string& note : notes) text += note + "\n";
   return text;
+}
+
+int images_in(const Dataset& data) {
+  return static_cast<int>(data.train.ids.size() + data.valid.ids.size() + data.test.ids.size());
 }
 
 class IdcTest : public testing::Test {
@@ -166,23 +169,218 @@ TEST_F(IdcTest, TheTreeThatKaggleHoldsTwiceIsReadOnce) {
 TEST_F(IdcTest, WhatIsNoPatchIsLeftOutAndCounted) {
   write_tree(folder_.path(), 6);
   const Dataset before = load(folder_.path());
-  const TemporaryFolder outside;
-  write_tree(outside.path(), 1);
-  std::filesystem::create_directory_symlink(outside.path() / "100", folder_ / "999");
-  std::filesystem::create_symlink(outside.path() / "100/0/100_idx5_x1_y51_class0.png",
-                                  folder_ / "100/0/100_idx5_x9_y9_class0.png");
-  std::filesystem::create_directory_symlink(folder_.path(), folder_ / "100/loop");
   ASSERT_EQ(::mkfifo((folder_ / "100/0/100_idx5_x7_y7_class0.png").c_str(), 0600), 0);
   write_bytes(folder_ / "README.txt", {'a'});
   std::filesystem::copy_file(folder_ / "100/0/100_idx5_x1_y51_class0.png", folder_ / "overview.png");
   std::filesystem::copy_file(folder_ / "100/0/100_idx5_x1_y51_class0.png", folder_ / "101/0/own name\n\xff.PNG");
   const Dataset data = load(folder_.path());
-  EXPECT_TRUE(has_note(data.notes, "3 symbolic links not followed")) << all(data.notes);
   EXPECT_TRUE(has_note(data.notes, "2 other files left out")) << all(data.notes);
   EXPECT_TRUE(has_note(data.notes, "1 PNG file left out: not in a folder PATIENT/0 or PATIENT/1")) << all(data.notes);
   EXPECT_TRUE(has_note(data.notes, "1 file name is not of the form")) << all(data.notes);
-  EXPECT_EQ(data.train.shape.n + data.valid.shape.n + data.test.shape.n,
-            before.train.shape.n + before.valid.shape.n + before.test.shape.n + 1);
+  EXPECT_EQ(images_in(data), images_in(before) + 1);
+}
+
+TEST_F(IdcTest, WhatSystemsLeaveBehindIsLeftOutAndCounted) {
+  write_tree(folder_.path(), 6);
+  const Dataset before = load(folder_.path());
+  const std::vector<char> apple_double{'\0', '\5', '\x16', '\7', '\0', '\2', '\0', '\0'};
+  std::filesystem::create_directories(folder_ / "__MACOSX/100/0");
+  write_bytes(folder_ / "__MACOSX/100/0/._100_idx5_x1_y51_class0.png", apple_double);
+  write_bytes(folder_ / "100/0/._100_idx5_x1_y51_class0.png", apple_double);
+  for (const char* name : {".DS_Store", "100/Thumbs.db", "100/0/desktop.ini"}) write_bytes(folder_ / name, {'x'});
+  std::filesystem::create_directory(folder_ / ".ipynb_checkpoints");
+  std::filesystem::copy(folder_ / "100", folder_ / ".ipynb_checkpoints/100", std::filesystem::copy_options::recursive);
+  const Dataset data = load(folder_.path());
+  EXPECT_TRUE(has_note(data.notes, "6 hidden files or folders left out (.DS_Store, …)")) << all(data.notes);
+  EXPECT_EQ(data.notes.size(), before.notes.size() + 1) << all(data.notes);
+  EXPECT_EQ(data.train.ids, before.train.ids);
+  EXPECT_EQ(data.test.pixels, before.test.pixels);
+}
+
+TEST_F(IdcTest, LinksReadAsWhatTheyLeadTo) {
+  const TemporaryFolder store;
+  write_tree(store.path(), 6);
+  const Dataset copied = load(store.path());
+  for (int p = 100; p < 105; ++p)
+    std::filesystem::create_directory_symlink(store / std::to_string(p), folder_ / std::to_string(p));
+  for (const char* label : {"0", "1"}) {
+    std::filesystem::create_directories(folder_ / "105" / label);
+    for (const auto& entry : std::filesystem::directory_iterator(store / "105" / label))
+      std::filesystem::create_symlink(entry.path(), folder_ / "105" / label / entry.path().filename());
+  }
+  const Dataset data = load(folder_.path());
+  EXPECT_EQ(data.train.ids, copied.train.ids);
+  EXPECT_EQ(data.train.pixels, copied.train.pixels);
+  EXPECT_EQ(data.test.groups, copied.test.groups);
+  EXPECT_TRUE(has_note(data.notes, "18 symbolic links followed (100 -> " + (store / "100").string() + ", …)"))
+      << all(data.notes);
+}
+
+TEST_F(IdcTest, EveryFolderIsReadOnceHoweverLinksLead) {
+  write_tree(folder_.path(), 6);
+  const Dataset before = load(folder_.path());
+  std::filesystem::create_directory_symlink(folder_.path(), folder_ / "100/loop");
+  std::filesystem::create_directory_symlink("/", folder_ / "100/everything");
+  std::filesystem::create_directory_symlink("100", folder_ / "099");  // before the folder itself in the order of names
+  std::filesystem::create_symlink("itself", folder_ / "itself");
+  std::filesystem::create_symlink("not/there.png", folder_ / "100/0/100_idx5_x9_y9_class0.png");
+  const Dataset data = load(folder_.path());
+  EXPECT_EQ(data.train.ids, before.train.ids);
+  EXPECT_EQ(data.valid.ids, before.valid.ids);
+  EXPECT_EQ(data.test.ids, before.test.ids);
+  EXPECT_TRUE(
+      has_note(data.notes, "3 symbolic links left out, to folders that are read already or hold this one (099 is 100, …)"))
+      << all(data.notes);
+  EXPECT_TRUE(
+      has_note(data.notes, "2 symbolic links left out, leading nowhere (100/0/100_idx5_x9_y9_class0.png -> not/there.png, …)"))
+      << all(data.notes);
+}
+
+TEST_F(IdcTest, AFolderThatMayNotBeListedIsNamed) {
+  if (::geteuid() == 0) GTEST_SKIP() << "root may list every folder";
+  write_tree(folder_.path(), 6);
+  std::filesystem::permissions(folder_ / "103/1", std::filesystem::perms::none);
+  expect_refusal([&] { load(folder_.path()); }, ExitCode::data,
+                 {"a folder cannot be listed", (folder_ / "103/1").string(), "Permission denied"});
+  const TemporaryFolder subset;
+  std::filesystem::create_directory_symlink(folder_ / "103/1/inner", subset / "100");
+  expect_refusal([&] { load(subset.path()); }, ExitCode::data, {(subset / "100").string(), "Permission denied"});
+  std::filesystem::permissions(folder_ / "103/1", std::filesystem::perms::owner_all);
+}
+
+/// Patients `from` to `to`, ten patches of each class, all in folder/0 and folder/1: the patient stands in the name alone.
+void write_split(const std::filesystem::path& folder, int from, int to) {
+  for (int patient = from; patient < to; ++patient) {
+    for (int i = 0; i < 10; ++i) {
+      const int label = i % 2;
+      std::filesystem::create_directories(folder / std::to_string(label));
+      const std::vector<std::uint8_t> pixels(7500, static_cast<std::uint8_t>(10 * (patient % 20) + i));
+      write_png(folder / std::to_string(label) / fmt::format("{}_idx5_x{}_y51_class{}.png", patient, 50 * i + 1, label), 50,
+                pixels.data());
+    }
+  }
+}
+
+std::set<std::string> groups_of(const Images& images) {
+  return {images.groups.begin(), images.groups.end()};
+}
+
+TEST_F(IdcTest, FoldersThatSaySplitsAreBelievedAndPatientsReadFromNames) {
+  write_split(folder_ / "training", 8000, 8008);
+  write_split(folder_ / "validation", 8008, 8009);
+  write_split(folder_ / "testing", 8009, 8011);
+  for (const LoadOptions& options : {LoadOptions{}, LoadOptions{.split_by = SplitBy::patch, .seed = 5}}) {
+    const Dataset data = load(folder_.path(), options);
+    EXPECT_EQ(data.train.shape.n, 80);
+    EXPECT_EQ(data.valid.shape.n, 10);
+    EXPECT_EQ(groups_of(data.test), (std::set<std::string>{"8009", "8010"}));
+    EXPECT_TRUE(std::ranges::all_of(data.test.ids, [](const std::string& id) { return id.starts_with("testing/"); }));
+    EXPECT_EQ(data.notes, (std::vector<std::string>{"splits as folders say: training to train, validation to valid, testing to "
+                                                    "test; --split-by and --split-seed change nothing"}));
+  }
+  // The same patch in two splits is there twice, not left out as Kaggle's second tree is.
+  write_split(folder_ / "testing", 8000, 8001);
+  const Dataset leaking = load(folder_.path());
+  EXPECT_EQ(leaking.test.shape.n, 30);
+  EXPECT_TRUE(has_note(leaking.notes, "1 patient is in several splits: `data audit` names them")) << all(leaking.notes);
+}
+
+TEST_F(IdcTest, PatientsInFoldersBelowASplitAreRead) {
+  for (const std::string split : {"train", "val", "test"}) {
+    write_patch(folder_ / split, split + "-a", 0, 1);
+    write_patch(folder_ / split, split + "-a", 1, 2);
+  }
+  for (const char* name : {"train", "val", "test"}) {
+    for (const char* label : {"0", "1"}) {
+      const std::filesystem::path from = folder_ / name / (std::string(name) + "-a") / label,
+                                  to = folder_ / name / label / "patient";
+      std::filesystem::create_directories(to);
+      for (const auto& entry : std::filesystem::directory_iterator(from))
+        std::filesystem::copy_file(entry.path(), to / "1.png");
+    }
+  }
+  const Dataset data = load(folder_.path());
+  EXPECT_EQ(groups_of(data.train), (std::set<std::string>{"patient", "train-a"}));
+  EXPECT_EQ(data.test.shape.n, 4);
+  EXPECT_TRUE(has_note(data.notes, "1 patient is in several splits")) << all(data.notes);
+}
+
+TEST_F(IdcTest, ASplitWithoutAFolderIsDealtFromTrainings) {
+  write_split(folder_ / "train", 8000, 8010);
+  write_split(folder_ / "test", 8010, 8012);
+  std::set<std::set<std::string>> valid;
+  for (std::uint64_t seed = 0; seed < 8; ++seed) {
+    const Dataset data = load(folder_.path(), {.seed = seed});
+    EXPECT_EQ(data.train.shape.n, 90);
+    EXPECT_EQ(data.valid.shape.n, 10);
+    EXPECT_EQ(groups_of(data.test), (std::set<std::string>{"8010", "8011"}));
+    valid.insert(groups_of(data.valid));
+    EXPECT_TRUE(has_note(data.notes, "none says valid, dealt from train")) << all(data.notes);
+    EXPECT_TRUE(has_note(data.notes, fmt::format("split by patient with seed {}: 9 patients to train, 1 to validate", seed)));
+  }
+  EXPECT_GT(valid.size(), 2u);
+  const Dataset singly = load(folder_.path(), {.split_by = SplitBy::patch});
+  EXPECT_EQ(singly.valid.shape.n, 10);
+  EXPECT_EQ(singly.test.shape.n, 20);
+
+  std::filesystem::remove_all(folder_ / "test");
+  const Dataset alone = load(folder_.path(), {.seed = 2});
+  EXPECT_EQ(alone.train.shape.n + alone.valid.shape.n + alone.test.shape.n, 100);
+  EXPECT_EQ(alone.test.shape.n, 10);
+  EXPECT_TRUE(has_note(alone.notes, "none says valid and test, dealt from train")) << all(alone.notes);
+
+  std::filesystem::rename(folder_ / "train", folder_ / "test");
+  EXPECT_EQ(load(folder_.path(), {.train = false, .valid = false}).test.shape.n, 100);
+  expect_refusal([&] { load(folder_.path()); }, ExitCode::data,
+                 {"the training split is empty", "into the folder of every split"});
+}
+
+TEST_F(IdcTest, UnknownPatientsAreSaidAndNotDealtAsOne) {
+  for (const char* split : {"train", "test"}) {
+    for (int i = 0; i < 20; ++i) write_patch(folder_ / split, "images", i % 2, i);
+    for (const char* label : {"0", "1"}) {
+      for (const auto& entry : std::filesystem::directory_iterator(folder_ / split / "images" / label)) {
+        const std::string number = std::to_string(std::hash<std::string>{}(entry.path().string()));
+        std::filesystem::rename(entry.path(), entry.path().parent_path() / (number + ".png"));
+      }
+    }
+  }
+  expect_refusal([&] { load(folder_.path()); }, ExitCode::data,
+                 {"patients are not known", "PATIENT_idx5_xX_yY_classC.png", "--split-by patch"});
+  const Dataset data = load(folder_.path(), {.split_by = SplitBy::patch});
+  EXPECT_EQ(data.valid.shape.n, 2);
+  EXPECT_TRUE(data.train.groups.empty() && data.test.groups.empty());
+  EXPECT_TRUE(has_note(data.notes, "40 patches are of patients unknown")) << all(data.notes);
+}
+
+TEST_F(IdcTest, FoldersThatHoldSeveralPatientsAreNone) {
+  write_split(folder_ / "siteA", 8000, 8004);
+  write_split(folder_ / "siteB", 8004, 8009);
+  write_split(folder_ / "siteC", 8008, 8012);
+  const Dataset data = load(folder_.path());
+  EXPECT_TRUE(has_note(data.notes, "patients as file names say, not folders: siteA holds 8000 and 8001")) << all(data.notes);
+  std::set<std::string> together;
+  std::size_t patients = 0;
+  for (const Images* images : {&data.train, &data.valid, &data.test}) {
+    together.merge(groups_of(*images));
+    patients += groups_of(*images).size();
+  }
+  EXPECT_EQ(together.size(), 12u);
+  EXPECT_EQ(patients, 12u);
+
+  const TemporaryFolder parted;
+  for (const char* folder : {"8000a", "8000b"}) write_split(parted / folder, 8000, 8001);
+  for (const char* folder : {"1", "2", "3"})
+    write_split(parted / ("80" + std::string(folder)), 8000 + folder[0], 8001 + folder[0]);
+  EXPECT_TRUE(has_note(load(parted.path()).notes, "8000 is in 8000a and 8000b"));
+}
+
+TEST_F(IdcTest, ASplitThatIsALinkToAnotherIsRefused) {
+  write_split(folder_ / "train", 8000, 8008);
+  write_split(folder_ / "validation", 8008, 8010);
+  std::filesystem::create_directory_symlink("validation", folder_ / "test");
+  expect_refusal([&] { load(folder_.path()); }, ExitCode::data,
+                 {"a split's folder is a link", (folder_ / "test").string(), "those of validation"});
 }
 
 TEST_F(IdcTest, WrongTreesAreRefused) {

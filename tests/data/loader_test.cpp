@@ -13,14 +13,19 @@ void write_image(const std::filesystem::path& file, Extent size, int colour) {
   write_png(file, size, pixels.data());
 }
 
+Images images_to_score(const std::filesystem::path& path, const LoadOptions& options = {}) {
+  std::vector<std::string> notes;
+  return load_images(path, options, notes);
+}
+
 TEST(LoaderTest, RecognisesBothDataSetsAndSaysWhatElseItFound) {
   const TemporaryFolder pcam, idc, other, empty;
   write_pcam(pcam.path());
-  EXPECT_EQ(recognise(pcam.path()), DataFormat::pcam);
+  EXPECT_EQ(recognise(pcam.path()).name, "pcam");
   std::filesystem::rename(pcam / pcam_file_name("train", 'x'), pcam / (pcam_file_name("train", 'x') + ".gz"));
-  EXPECT_EQ(recognise(pcam.path()), DataFormat::pcam);
+  EXPECT_EQ(recognise(pcam.path()).name, "pcam");
   write_image(idc / "8863/0/a.png", 50, 1);
-  EXPECT_EQ(recognise(idc.path()), DataFormat::idc);
+  EXPECT_EQ(recognise(idc.path()).name, "idc");
   write_bytes(other / "notes.txt", {'a'});
   expect_refusal(
       [&] { recognise(other.path()); }, ExitCode::data,
@@ -35,19 +40,19 @@ TEST(LoaderTest, ImagesToScoreComeFromAnyOfThreeSources) {
   write_image(folder / "b.png", 50, 2);
   write_image(folder / "deep/a.png", 50, 1);
   write_bytes(folder / "c.txt", {'a'});
-  const Images many = load_images(folder.path());
+  const Images many = images_to_score(folder.path());
   EXPECT_EQ(many.shape, (Shape{2, 50, 50, 3}));
   EXPECT_EQ(many.ids, (std::vector<std::string>{"b.png", "deep/a.png"}));
   EXPECT_EQ(many.pixels[0], 2);
   EXPECT_EQ(many.pixels[7500], 1);
   EXPECT_TRUE(many.labels.empty());
 
-  const Images one = load_images(folder / "b.png");
+  const Images one = images_to_score(folder / "b.png");
   EXPECT_EQ(one.ids, std::vector<std::string>{(folder / "b.png").string()});
   EXPECT_EQ(one.shape.n, 1);
 
   write_hdf5(folder / "some.h5", "x", {3, 4, 5, 3}, H5T_STD_U8LE, some_pixels(180), H5T_NATIVE_UINT8);
-  const Images stored = load_images(folder / "some.h5");
+  const Images stored = images_to_score(folder / "some.h5");
   EXPECT_EQ(stored.shape, (Shape{3, 4, 5, 3}));
   EXPECT_TRUE(stored.ids.empty());
 }
@@ -56,20 +61,56 @@ TEST(LoaderTest, ImagesToScoreAreOfOneSizeOrPaddedToOneThatIsAskedFor) {
   const TemporaryFolder folder;
   write_image(folder / "a.png", 50, 1);
   write_image(folder / "b.png", {40, 50}, 2);
-  expect_refusal([&] { load_images(folder.path()); }, ExitCode::data, {"images differ in size", "b.png", "40 x 50"});
-  const Images images = load_images(folder.path(), {.image = Extent{50, 60}});
+  expect_refusal([&] { images_to_score(folder.path()); }, ExitCode::data, {"images differ in size", "b.png", "40 x 50"});
+  const Images images = images_to_score(folder.path(), {.image = Extent{50, 60}});
   EXPECT_EQ(images.shape, (Shape{2, 50, 60, 3}));
   EXPECT_EQ(images.pixels.back(), 255);
-  expect_refusal([&] { load_images(folder.path(), {.image = Extent{45}}); }, ExitCode::data, {"larger than it may be"});
+  expect_refusal([&] { images_to_score(folder.path(), {.image = Extent{45}}); }, ExitCode::data, {"larger than it may be"});
+}
+
+TEST(LoaderTest, WhatSystemsLeaveAmongImagesToScoreIsSaid) {
+  const TemporaryFolder folder, outside;
+  write_image(folder / "a.png", {50, 40}, 1);
+  write_image(outside / "b.png", 50, 2);
+  std::filesystem::create_symlink(outside / "b.png", folder / "b.png");
+  std::filesystem::create_symlink(outside / "none.png", folder / "c.png");
+  write_bytes(folder / "._a.png", {'\0', '\5', '\x16', '\7'});
+  std::vector<std::string> notes;
+  const Images images = load_images(folder.path(), {.image = Extent{50}}, notes);
+  EXPECT_EQ(images.ids, (std::vector<std::string>{"a.png", "b.png"}));
+  EXPECT_EQ(notes, (std::vector<std::string>{
+                       "1 hidden file or folder left out (._a.png)",
+                       "1 symbolic link followed (b.png -> " + (outside / "b.png").string() + ")",
+                       "1 symbolic link left out, leading nowhere (c.png -> " + (outside / "none.png").string() + ")",
+                       "1 patch smaller than 50x50: padded with white below and on the right"}));
+}
+
+TEST(LoaderTest, LinksThatGoRoundAreNamedNotThrown) {
+  const TemporaryFolder folder;
+  std::filesystem::create_symlink("b", folder / "a");
+  std::filesystem::create_symlink("a", folder / "b");
+  for (const auto& call :
+       {std::function<void()>([&] { load(folder / "a"); }), std::function<void()>([&] { image_size(folder / "a"); }),
+        std::function<void()>([&] { images_to_score(folder / "a"); })})
+    expect_refusal(call, ExitCode::data, {(folder / "a").string(), "Too many levels of symbolic links"});
+  expect_refusal([&] { load(folder.path()); }, ExitCode::data, {"2 symbolic links left out, leading nowhere (a -> b, …)"});
+}
+
+TEST(LoaderTest, FoldersWithImagesButWithoutClassesAreNamed) {
+  const TemporaryFolder folder;
+  for (const char* name : {"train/benign/a.png", "train/malignant/a.png", "test/benign/a.png"})
+    write_image(folder / name, 50, 1);
+  expect_refusal([&] { load(folder.path()); }, ExitCode::data,
+                 {"test, train; PNG files in test/benign, train/benign, train/malignant"});
 }
 
 TEST(LoaderTest, WhatCannotBeScoredIsNamed) {
   const TemporaryFolder folder;
   write_bytes(folder / "a.csv", {'a'});
-  expect_refusal([&] { load_images(folder / "a.csv"); }, ExitCode::data,
+  expect_refusal([&] { images_to_score(folder / "a.csv"); }, ExitCode::data,
                  {"a PNG file, a folder of PNG files, or an HDF5 file"});
-  expect_refusal([&] { load_images(folder / "none.png"); }, ExitCode::data, {"no such file"});
-  expect_refusal([&] { load_images(folder.path()); }, ExitCode::data, {"holds no images"});
+  expect_refusal([&] { images_to_score(folder / "none.png"); }, ExitCode::data, {"no such file"});
+  expect_refusal([&] { images_to_score(folder.path()); }, ExitCode::data, {"holds no images"});
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 #include "data/pcam.h"
 
 #include "data/files.h"
+#include "data/loader.h"
 #include "data/support.h"
 
 #include <map>
@@ -62,11 +63,28 @@ TEST_F(PcamTest, MoreThanOnePieceIsRead) {
       EXPECT_GT(done, last);
       last = done;
     };
-    const Images images = load_images(file("train", 'x'), {.progress = progress});
+    std::vector<std::string> notes;
+    const Images images = load_images(file("train", 'x'), {.progress = progress}, notes);
     EXPECT_EQ(last, n);
     EXPECT_EQ(images.pixels, some_pixels(std::size_t{n} * side * side * 3, 't'));
     EXPECT_TRUE(images.labels.empty());
   }
+}
+
+TEST_F(PcamTest, LinksAreFollowedAndThoseThatLeadNowhereAreNamed) {
+  const Dataset before = load(folder_.path());
+  const TemporaryFolder elsewhere;
+  const std::filesystem::path store = elsewhere / "0a1b";
+  std::filesystem::copy_file(file("valid", 'x'), store);
+  std::filesystem::remove(file("valid", 'x'));
+  std::filesystem::create_symlink(store, file("valid", 'x'));
+  write_bytes(folder_ / ("._" + pcam_file_name("valid", 'x')), {'\0', '\5', '\x16', '\7'});
+  EXPECT_EQ(load(folder_.path()).valid.pixels, before.valid.pixels);
+  std::filesystem::remove(store);
+  expect_refusal([&] { load(folder_.path()); }, ExitCode::data,
+                 {"a symbolic link leads nowhere", file("valid", 'x').string(), store.string()});
+  std::filesystem::create_symlink(pcam_meta_name("train"), folder_ / pcam_meta_name("train"));
+  expect_refusal([&] { load(folder_.path()); }, ExitCode::data, {"leads nowhere", "Too many levels of symbolic links"});
 }
 
 TEST_F(PcamTest, OneSplitNeedsOnlyItsOwnFiles) {
@@ -247,7 +265,8 @@ TEST_F(PcamTest, AnUnknownCompressionIsNamed) {
 /// Reads one file's images, whatever they are; the error's code, or 0.
 int verdict(const std::filesystem::path& file, const std::vector<std::uint8_t>& sound) {
   try {
-    const Images images = load_images(file);
+    std::vector<std::string> notes;
+    const Images images = load_images(file, {}, notes);
     return images.pixels == sound ? 0 : -1;
   } catch (const Error& error) {
     EXPECT_TRUE(error.code() == ExitCode::data || error.code() == ExitCode::memory) << to_text(error, "test");

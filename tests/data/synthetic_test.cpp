@@ -1,5 +1,6 @@
 #include "data/synthetic.h"
 
+#include "data/loader.h"
 #include "data/pcam.h"
 #include "data/support.h"
 

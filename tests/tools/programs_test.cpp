@@ -23,6 +23,12 @@ std::set<std::string> keys_of(const Json& json) {
   return keys;
 }
 
+std::vector<fs::path> files_in(const fs::path& folder) {
+  std::vector<fs::path> files;
+  for (const fs::directory_entry& entry : fs::directory_iterator(folder)) files.push_back(entry.path());
+  return files;
+}
+
 bool contains(const std::string& text, const std::string& part) {
   return text.find(part) != std::string::npos;
 }
@@ -362,6 +368,53 @@ TEST_F(ProgramsTest, AuditSaysWhatLeaksAndItsGateFails) {
   EXPECT_EQ(gated.code, 7);
   EXPECT_EQ(Json::parse(gated.out)["shared"]["test"]["valid"], 24);
   EXPECT_EQ(Json::parse(gated.out)["duplicates"].size(), 24u);
+}
+
+TEST_F(ProgramsTest, FoldersThatSayASplitAreBelievedByEveryProgram) {
+  const fs::path made = fresh("made-to-deal"), dealt = fresh("dealt");
+  ASSERT_EQ(run({"synthesize", "idc", "--out", made, "--train", "60", "--valid", "20", "--test", "20"}).code, 0);
+  std::vector<fs::path> patients = files_in(made);
+  std::ranges::sort(patients);
+  ASSERT_EQ(patients.size(), 10u);
+  // As tutorials deal them: SPLIT/CLASS/PATIENT_idx5_…, with what macOS leaves beside.
+  for (std::size_t i = 0; i < patients.size(); ++i) {
+    const fs::path split = dealt / (i < 6 ? "training" : i < 8 ? "validation" : "testing");
+    for (const char* label : {"0", "1"}) {
+      fs::create_directories(split / label);
+      for (const fs::path& file : files_in(patients[i] / label)) {
+        fs::rename(file, split / label / file.filename());
+        write_text(split / label / ("._" + file.filename().string()), "AppleDouble");
+      }
+    }
+  }
+  const Ended verified = run({"data", "verify", "--data", dealt, "--json"});
+  ASSERT_EQ(verified.code, 0) << verified.err;
+  EXPECT_EQ(Json::parse(verified.out)["train"]["images"], 60);
+  EXPECT_EQ(Json::parse(verified.out)["test"]["images"], 20);
+  EXPECT_TRUE(contains(verified.out, "100 hidden files or folders left out")) << verified.out;
+  EXPECT_TRUE(contains(verified.out, "training to train, validation to valid, testing to test")) << verified.out;
+  EXPECT_EQ(run({"data", "audit", "--data", dealt, "--gate"}).code, 0);
+
+  const std::string out = fresh("dealt-run");
+  const Ended trained = run({"train", "--net", "b2", "--data", dealt, "--device", "cpu", "--epochs", "1", "--out", out});
+  ASSERT_EQ(trained.code, 0) << trained.err;
+  EXPECT_TRUE(contains(trained.err, "splits as folders say")) << trained.err;
+  std::set<std::string> tested;
+  for (const std::string& line : lines_of(out + "/scores.csv")) {
+    if (line.starts_with("testing/")) tested.insert(line.substr(line.rfind(',') + 1));
+  }
+  EXPECT_EQ(tested, (std::set<std::string>{patients[8].filename(), patients[9].filename()}));
+  const Ended scored = run({"predict", "--net", "b2", "--weights", out + "/best.weights.h5", "--data", dealt / "testing", "--size",
+                            "50", "--device", "cpu"});
+  EXPECT_EQ(scored.code, 0) << scored.err;
+  EXPECT_TRUE(contains(scored.err, "note: 20 hidden files or folders left out")) << scored.err;
+
+  const std::vector<fs::path> files = files_in(dealt / "training/0");
+  const fs::path patch = *std::ranges::max_element(files);
+  fs::rename(patch, dealt / "testing/0" / patch.filename());
+  const Ended leaking = run({"data", "audit", "--data", dealt, "--gate"});
+  EXPECT_EQ(leaking.code, 7) << leaking.out;
+  EXPECT_TRUE(contains(leaking.out, " in several splits: ")) << leaking.out;
 }
 
 TEST_F(ProgramsTest, DataThatCannotBeSplitOrJudgedIsRefusedWithWhatHelps) {

@@ -57,7 +57,7 @@ void add_tta(Arguments& arguments, std::string& tta, Option::Kept kept) {
 void add_data(Arguments& arguments, Settings& settings) {
   arguments.add({.name = "data",
                  .placeholder = "DIR",
-                 .help = "PCam's six HDF5 files, or IDC's PATIENT/{0,1}/*.png",
+                 .help = layouts(),
                  .required = true,
                  .kept = Option::Kept::free},
                 settings.data);
@@ -66,11 +66,11 @@ void add_data(Arguments& arguments, Settings& settings) {
 
 void add_split(Arguments& arguments, Settings& settings) {
   arguments.add({.name = "split-by",
-                 .help = "IDC names no splits: keep each patient's patches together, or deal single patches",
+                 .help = "where the data name no splits: keep each patient's patches together, or deal single patches",
                  .kept = Option::Kept::fixed},
                 settings.split_by, {"patient", "patch"});
   arguments.add(
-      {.name = "split-seed", .help = "which patients, or patches, go to which split of IDC", .kept = Option::Kept::fixed},
+      {.name = "split-seed", .help = "which patients, or patches, go to which split there", .kept = Option::Kept::fixed},
       settings.split_seed);
 }
 

@@ -70,8 +70,7 @@ std::string groups_text(const Audit& audit, std::string_view groups) {
   for (std::size_t k = 0; k < split_names.size(); ++k)
     if (!audit.groups_known(k)) unknown += fmt::format("{}{}", unknown.empty() ? "" : ", ", split_names[k]);
   if (!unknown.empty()) {
-    const std::string_view file = audit.format == "pcam" ? ": the file _meta.csv is not in the folder" : "";
-    unknown = fmt::format("{:<11} not known of {}{}\n", groups, unknown, file);
+    unknown = fmt::format("{:<11} not known of {}: {}\n", groups, unknown, audit.format->groups_unknown);
   }
   const bool comparable = audit.groups_known(0) + audit.groups_known(1) + audit.groups_known(2) > 1;
   if (!comparable) return unknown;
@@ -87,7 +86,7 @@ std::string groups_text(const Audit& audit, std::string_view groups) {
 
 std::string files_text(const Audit& audit) {
   std::string text;
-  for (const Audit::File& file : audit.files) {
+  for (const PublishedDigest& file : audit.files) {
     const bool right = file.published_as == file.name;
     text += fmt::format("file        {}: {}\n", file.name,
                         right ? "as published"
@@ -95,10 +94,7 @@ std::string files_text(const Audit& audit) {
                             ? fmt::format("MD5 {} was never published: damaged, or made otherwise", file.md5)
                             : fmt::format("holds what is published as {}", file.published_as));
   }
-  if (!audit.files.empty())
-    text +=
-        "            (by what is offered for download: PCam's own page prints the digests of valid and test in each other's "
-        "place)\n";
+  if (!audit.files.empty()) text += fmt::format("            ({})\n", audit.format->files_remark);
   return text;
 }
 
@@ -135,12 +131,12 @@ Json to_json(const Audit& audit) {
   for (const Audit::Group& group : audit.groups_across) {
     for (std::size_t k = 0; k < split_names.size(); ++k) groups[group.name][split_names[k]] = group.images[k];
   }
-  for (const Audit::File& file : audit.files) {
+  for (const PublishedDigest& file : audit.files) {
     files.push_back({{"name", file.name},
                      {"md5", file.md5},
                      {"published_as", file.published_as.empty() ? Json() : Json(file.published_as)}});
   }
-  return {{"format", audit.format},
+  return {{"format", audit.format->name},
           {"leaks", audit.images() == 0 ? Json() : Json(audit.leaks())},
           {"splits", splits},
           {"sizes", sizes},
@@ -154,7 +150,7 @@ Json to_json(const Audit& audit) {
 
 std::string to_text(const Audit& audit) {
   if (audit.images() == 0) return files_text(audit) + "nothing else can be said before the files are unpacked: gunzip them\n";
-  const std::string_view groups = audit.format == "pcam" ? "slides" : "patients";
+  const std::string_view groups = audit.format->groups;
   std::string sizes = "sizes      ";
   constexpr std::size_t shown = 8;
   for (std::size_t i = 0; i < std::min(shown, audit.sizes.size()); ++i)
@@ -163,8 +159,11 @@ std::string to_text(const Audit& audit) {
   std::string text =
       splits_text(audit, groups) + sizes + "\n" + duplicates_text(audit) + groups_text(audit, groups) + files_text(audit);
   for (const std::string& note : audit.notes) text += fmt::format("note        {}\n", note);
-  return text + (audit.leaks() ? "LEAKS: what a network is tested on is not apart from what it learns from\n"
-                               : "no leak found between the splits\n");
+  if (audit.leaks()) return text + "LEAKS: what a network is tested on is not apart from what it learns from\n";
+  return text +
+         (audit.groups_known()
+              ? "no leak found between the splits\n"
+              : fmt::format("no leak found between the splits as far as images tell: {} are not known of all\n", groups));
 }
 
 }  // namespace microtome

@@ -6,7 +6,7 @@ namespace microtome {
 namespace {
 
 Audit sound() {
-  Audit audit{.format = "pcam"};
+  Audit audit{.format = &find_format("pcam")};
   for (Audit::Split& split : audit.splits) split.classes = {1000, 1234};
   audit.sizes = {{96, 6702}};
   return audit;
@@ -15,9 +15,12 @@ Audit sound() {
 TEST(AuditTextTest, ASoundDataSetHasNothingToSay) {
   const std::string text = to_text(sound());
   for (const char* part : {"train       2,234      1,000      1,234", "6,702 of 96x96", "no two images are equal",
-                           "slides      not known", "no leak found"})
+                           "slides      not known", "no leak found between the splits as far as images tell"})
     EXPECT_NE(text.find(part), text.npos) << part << " in\n" << text;
   EXPECT_EQ(to_json(sound())["leaks"], false);
+  Audit known = sound();
+  for (Audit::Split& split : known.splits) split.groups = 3;
+  EXPECT_NE(to_text(known).find("no leak found between the splits\n"), std::string::npos);
   EXPECT_FALSE(to_json(sound())["splits"]["train"].contains("groups")) << "not known is not 0";
 }
 
@@ -47,7 +50,7 @@ TEST(AuditTextTest, AFileUnderAnothersNameIsToldFromADamagedOne) {
 }
 
 TEST(AuditTextTest, WhereNothingIsUnpackedNoVerdictIsGiven) {
-  const Audit audit{.format = "pcam", .files = {{.name = "test_x.h5.gz", .md5 = "d8", .published_as = "test_x.h5.gz"}}};
+  const Audit audit{.format = &find_format("pcam"), .files = {{.name = "test_x.h5.gz", .md5 = "d8", .published_as = "test_x.h5.gz"}}};
   EXPECT_EQ(to_text(audit).find("leak"), std::string::npos) << to_text(audit);
   EXPECT_TRUE(to_json(audit)["leaks"].is_null());
 }

@@ -1,0 +1,31 @@
+// Image files into memory, on canvases of one size. For the sources of this folder only.
+#pragma once
+
+#include "data/format.h"
+
+#include <atomic>
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+namespace microtome {
+
+constexpr Extent largest_image = 4096;  // where nothing else says how large an image may be
+
+/// What was done to images, for notes.
+struct Oddities {
+  std::atomic<std::int64_t> padded = 0, converted = 0;
+};
+
+/// Decodes the PNG files `paths` below `folder` onto white canvases of one size, above and left; one smaller than `smallest`
+/// is refused. Ids are the paths; labels are the caller's. `doing` is for the progress.
+Images decode(const std::filesystem::path& folder, const std::vector<std::string>& paths, Extent canvas, Extent smallest,
+              const LoadOptions& options, const std::string& doing, Oddities& oddities);
+
+void add_notes(const Oddities& oddities, Extent canvas, std::vector<std::string>& notes);
+
+/// A PNG file, or all PNG files below a folder; see load_images().
+Images load_png_images(const std::filesystem::path& path, const LoadOptions& options, std::vector<std::string>& notes);
+
+}  // namespace microtome

@@ -1,0 +1,331 @@
+#include "data/split.h"
+
+#include "engine/check.h"
+#include "engine/random.h"
+
+#include <algorithm>
+#include <cctype>
+#include <cmath>
+#include <map>
+#include <set>
+#include <utility>
+
+namespace microtome {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+struct Word {
+  std::string_view text;
+  SplitWord says;
+};
+
+constexpr std::size_t training = 0, validation = 1, testing = 2;  // of split_names
+
+constexpr Word split_words[] = {
+    {"train", {training}},
+    {"training", {training}},
+    {"trn", {training}},
+    {"trainval", {training}},
+    {"tr", {training, false}},
+    {"valid", {validation}},
+    {"validation", {validation}},
+    {"validate", {validation}},
+    {"validating", {validation}},
+    {"val", {validation}},
+    {"vali", {validation}},
+    {"vld", {validation}},
+    {"dev", {validation}},
+    {"devel", {validation}},
+    {"development", {validation}},
+    {"tune", {validation}},
+    {"tuning", {validation}},
+    {"va", {validation, false}},
+    {"vl", {validation, false}},
+    {"test", {testing}},
+    {"testing", {testing}},
+    {"tests", {testing}},
+    {"tst", {testing}},
+    {"holdout", {testing}},
+    {"heldout", {testing}},
+    {"te", {testing, false}},
+    {"ts", {testing, false}},
+    {"eval", {testing, true, true}},
+    {"evaluation", {testing, true, true}},
+    {"evaluate", {testing, true, true}},
+};
+
+constexpr std::string_view fillers[] = {"set",  "sets",  "data",    "dataset", "datasets", "image", "images", "img",
+                                        "imgs", "patch", "patches", "tile",    "tiles",    "split", "splits", "folder",
+                                        "dir",  "png",   "pngs",    "sample",  "samples",  "x",     "idc",    "the"};
+
+bool is_filler_word(std::string_view word) {
+  return std::ranges::find(fillers, word) != std::end(fillers);
+}
+
+/// "01_Train-set" as 01, train, set.
+std::vector<std::string> words_in(std::string_view name) {
+  std::vector<std::string> found;
+  int before = 0;  // 1 a letter, 2 a digit
+  for (const char c : name) {
+    const auto byte = static_cast<unsigned char>(c);
+    const int kind = std::isdigit(byte) ? 2 : std::isalpha(byte) || byte >= 0x80 ? 1 : 0;
+    if (kind != 0 && kind != before) found.emplace_back();
+    if (kind != 0) found.back() += static_cast<char>(std::tolower(byte));
+    before = kind;
+  }
+  return found;
+}
+
+bool is_number(const std::string& word) {
+  return std::isdigit(static_cast<unsigned char>(word[0])) != 0;
+}
+
+/// "trainset" as "train".
+std::string_view without_filler(std::string_view word) {
+  for (const std::string_view filler : {"set", "data", "dataset", "images", "patches"}) {
+    if (word.size() > filler.size() + 1 && word.ends_with(filler)) word.remove_suffix(filler.size());
+  }
+  return word;
+}
+
+/// "a, b, c and 4 more"
+std::string listed(const std::set<std::string>& names) {
+  constexpr std::size_t shown = 5;
+  std::string text;
+  std::size_t i = 0;
+  for (const std::string& name : names) {
+    if (i++ == shown) break;
+    text += fmt::format("{}{}", text.empty() ? "" : ", ", name);
+  }
+  return text + (names.size() > shown ? fmt::format(" and {} more", names.size() - shown) : "");
+}
+
+std::string joined(const Parts& parts, std::size_t count) {
+  std::string text;
+  for (std::size_t i = 0; i < count; ++i) text += (i == 0 ? "" : "/") + parts[i];
+  return text;
+}
+
+/// 0 … count - 1 in an order that depends on seed and `stream` alone.
+std::vector<std::size_t> shuffled(std::size_t count, std::uint64_t seed, std::uint64_t stream) {
+  std::vector<std::pair<std::uint64_t, std::size_t>> keyed(count);
+  for (std::size_t i = 0; i < count; ++i) {
+    const std::array<std::uint32_t, 4> words = philox(seed, stream, i);
+    keyed[i] = {(std::uint64_t{words[0]} << 32) | words[1], i};
+  }
+  std::ranges::sort(keyed);
+  std::vector<std::size_t> order(count);
+  std::ranges::transform(keyed, order.begin(), &std::pair<std::uint64_t, std::size_t>::second);
+  return order;
+}
+
+/// Of what is dealt; 0 for splits that are no target.
+std::array<double, split_count> shares(std::span<const std::size_t> targets, const LoadOptions& options) {
+  const std::array<double, split_count> whole{0, options.valid_share, options.test_share};
+  std::array<double, split_count> share{1, 0, 0};
+  for (const std::size_t s : targets) {
+    if (s == training) continue;
+    share[s] = whole[s];
+    share[training] -= whole[s];
+  }
+  require(std::ranges::all_of(targets, [&](std::size_t s) { return share[s] > 0 && share[s] < 1; }),
+          "every split needs a share between 0 and 1");
+  return share;
+}
+
+/// Patches in random order, each to the split that lacks most of what the patient has, class by class [Sechidis2011]: shares
+/// of patches and of classes both come out about right, and no patient is in two splits.
+void split_by_patient(std::span<Patch* const> patches, std::span<const std::size_t> targets, const LoadOptions& options,
+                      const fs::path& root, std::vector<std::string>& notes) {
+  std::map<std::string, std::array<double, 2>> counts;
+  std::array<double, 2> total{};
+  for (const Patch* patch : patches) {
+    if (patch->patient.empty()) {
+      fail(ExitCode::data, "patients are not known, so that they cannot be kept apart",
+           {.where = (root / patch->path).string(),
+            .expected = "the patient as its folder, or in its name: PATIENT_idx5_xX_yY_classC.png",
+            .found = "neither",
+            .next = "make a folder for every split, or --split-by patch"});
+    }
+    ++counts[patch->patient][patch->label], ++total[patch->label];
+  }
+  if (counts.size() < targets.size()) {
+    fail(ExitCode::data, "too few patients to keep them apart",
+         {.where = root.string(),
+          .expected = fmt::format("{} patients or more", targets.size()),
+          .found = fmt::format("{}", counts.size()),
+          .next = "add patients, or --split-by patch"});
+  }
+
+  const std::array<double, split_count> share = shares(targets, options);
+  std::array<std::array<double, 2>, split_count> lacking{};
+  for (const std::size_t s : targets) {
+    for (std::size_t c = 0; c < 2; ++c) lacking[s][c] = 1;  // of what it should have
+  }
+  std::vector<const std::pair<const std::string, std::array<double, 2>>*> patients;
+  for (const auto& patient : counts) patients.push_back(&patient);
+  std::map<std::string_view, std::size_t> split_of;
+  std::array<int, split_count> sizes{};
+  for (const std::size_t i : shuffled(patients.size(), options.seed, stream::split)) {
+    const auto& [name, has] = *patients[i];
+    const auto gain = [&, &has = has](std::size_t s) {
+      double sum = 0;
+      for (std::size_t c = 0; c < 2; ++c) sum += total[c] > 0 ? has[c] / total[c] * lacking[s][c] : 0;
+      return sum;
+    };
+    const std::size_t best = *std::ranges::max_element(targets, {}, gain);
+    for (std::size_t c = 0; c < 2; ++c) lacking[best][c] -= total[c] > 0 ? has[c] / (share[best] * total[c]) : 0;
+    split_of[name] = best;
+    ++sizes[best];
+  }
+  for (Patch* patch : patches) patch->split = split_of.at(patch->patient);
+  std::string dealt;
+  constexpr std::array<const char*, split_count> verbs{"train", "validate", "test"};
+  for (const std::size_t s : targets)
+    dealt += fmt::format("{}{} {}to {}", dealt.empty() ? "" : ", ", sizes[s], s == training ? "patients " : "", verbs[s]);
+  notes.push_back(fmt::format("split by patient with seed {}: {}", options.seed, dealt));
+}
+
+void split_by_patch(std::span<Patch* const> patches, std::span<const std::size_t> targets, const LoadOptions& options,
+                    std::vector<std::string>& notes) {
+  const std::array<double, split_count> share = shares(targets, options);
+  for (std::uint64_t label = 0; label < 2; ++label) {
+    std::vector<Patch*> members;
+    for (Patch* patch : patches) {
+      if (patch->label == label) members.push_back(patch);
+    }
+    const auto part = [&](std::size_t s) -> std::size_t {
+      return share[s] > 0 ? std::max<std::size_t>(1, std::llround(share[s] * static_cast<double>(members.size()))) : 0;
+    };
+    const std::size_t tests = part(testing), tests_and_valids = tests + part(validation);
+    const std::vector<std::size_t> order = shuffled(members.size(), options.seed, stream::split + 1 + label);
+    for (std::size_t i = 0; i < order.size(); ++i)
+      members[order[i]]->split = i < tests ? testing : i < tests_and_valids ? validation : training;
+  }
+  notes.push_back(fmt::format("split by patch with seed {}: patches of one patient are in several splits", options.seed));
+}
+
+}  // namespace
+
+std::optional<SplitWord> split_word(std::string_view folder) {
+  const std::vector<std::string> all = words_in(folder);
+  std::string rest;
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    const bool ordinal = i == 0 && is_number(all[i]) && all[i].size()<3, year = i> 0 && is_number(all[i]) && all[i].size() == 4;
+    if (!ordinal && !year && !is_filler_word(all[i])) rest += all[i];
+  }
+  const auto found = std::ranges::find_if(
+      split_words, [&](const Word& word) { return word.text == rest || word.text == without_filler(rest); });
+  if (found == std::end(split_words)) return {};
+  return found->says;
+}
+
+bool is_filler(std::string_view folder) {
+  const std::vector<std::string> all = words_in(folder);
+  return std::ranges::all_of(all, is_filler_word);
+}
+
+bool SplitFolders::any() const {
+  return std::ranges::any_of(names, [](const std::string& name) { return !name.empty(); });
+}
+
+SplitFolders find_split_folders(std::span<const Parts> folders, const std::function<bool(std::string_view)>& is_class,
+                                const fs::path& root, std::vector<std::string>& notes) {
+  struct Candidate {
+    std::size_t at;
+    SplitWord word;
+    std::string parent;  // without classes
+  };
+  std::vector<std::vector<Candidate>> candidates(folders.size());
+  std::set<std::size_t> said;
+  std::set<std::string> with, without;
+  for (std::size_t f = 0; f < folders.size(); ++f) {
+    std::string parent;
+    for (std::size_t i = 0; i < folders[f].size(); ++i) {
+      const std::string& part = folders[f][i];
+      if (const auto word = split_word(part)) {
+        candidates[f].push_back({i, *word, parent});
+        if (!word->either) said.insert(word->split);
+      }
+      if (!is_class(part)) parent += (parent.empty() ? "" : "/") + part;
+    }
+    if (candidates[f].empty()) without.insert(parent);
+  }
+  SplitFolders result{.found = std::vector<std::optional<SplitFolders::Found>>(folders.size()), .names = {}};
+  bool sure = false;
+  for (std::size_t f = 0; f < folders.size(); ++f) {
+    for (Candidate& candidate : candidates[f]) {
+      if (candidate.word.either && said.contains(testing) && !said.contains(validation)) candidate.word.split = validation;
+      sure |= candidate.word.sure;
+    }
+    if (!candidates[f].empty()) with.insert(joined(folders[f], candidates[f][0].at + 1));
+  }
+  if (with.empty()) return result;
+  if (!without.empty()) {
+    if (!sure) {
+      notes.push_back(fmt::format("taken for patients and not for splits, as others beside them are: {}", listed(with)));
+      return result;
+    }
+    fail(ExitCode::data, "some images lie in split folders and others do not",
+         {.where = root.string(),
+          .expected = fmt::format("all of them below {}", listed(with)),
+          .found = fmt::format("images in {} too", listed(without)),
+          .next = "move those into a split's folder or out of the data set; or rename the folder, where it is no split"});
+  }
+
+  // Of "test_data/train" and "test_data/test" the inner folder says the split: there are several side by side.
+  std::map<std::string, std::set<std::size_t>> side_by_side;
+  for (const std::vector<Candidate>& each : candidates) {
+    for (const Candidate& candidate : each) side_by_side[candidate.parent].insert(candidate.word.split);
+  }
+  std::set<std::string> parents;
+  for (std::size_t f = 0; f < folders.size(); ++f) {
+    std::vector<Candidate>& each = candidates[f];
+    const auto alone = [&](const Candidate& c) { return side_by_side[c.parent].size() < 2; };
+    if (!std::ranges::all_of(each, alone)) std::erase_if(each, alone);
+    if (std::ranges::any_of(each, [&](const Candidate& c) { return c.word.split != each[0].word.split; })) {
+      fail(ExitCode::data, "a folder's path says two splits",
+           {.where = (root / joined(folders[f], folders[f].size())).string(), .next = "rename one of its folders, or move it"});
+    }
+    const auto& [at, word, parent] = each[0];
+    const std::string& name = folders[f][at];
+    std::string& known = result.names[word.split];
+    if (known.empty()) known = name;
+    if (known != name) {
+      fail(ExitCode::data, fmt::format("two folders are for one split, {}", split_names[word.split]),
+           {.where = root.string(),
+            .expected = "one folder a split",
+            .found = fmt::format("{} and {}", known, name),
+            .next = "put them together, or take one out of the data set"});
+    }
+    parents.insert(parent);
+    result.found[f] = {at, word.split};
+  }
+  if (parents.size() > 1) {
+    std::set<std::string> places;
+    for (const std::string& parent : parents) places.insert(parent.empty() ? "." : parent);
+    fail(ExitCode::data, "split folders are in several places",
+         {.where = root.string(),
+          .expected = "one folder for each split, side by side",
+          .found = fmt::format("split folders in {}", listed(places)),
+          .next = "name one of these with --data"});
+  }
+  return result;
+}
+
+void deal(std::vector<Patch>& patches, std::span<const std::size_t> targets, const LoadOptions& options, const fs::path& root,
+          std::vector<std::string>& notes) {
+  std::vector<Patch*> dealt;
+  for (Patch& patch : patches) {
+    if (patch.split == training) dealt.push_back(&patch);
+  }
+  if (options.split_by == SplitBy::patient) {
+    split_by_patient(dealt, targets, options, root, notes);
+  } else {
+    split_by_patch(dealt, targets, options, notes);
+  }
+}
+
+}  // namespace microtome
