@@ -310,7 +310,8 @@ void print_text(const Outcome& outcome, const Results& before, const Results& af
   print_table("case", outcome.cases, all);
   print_table("seconds an epoch", outcome.totals, true);
   fmt::print("\n");
-  for (const Change change : {Change::slower, Change::faster, Change::ambiguous, Change::unchanged, Change::appeared, Change::gone})
+  for (const Change change :
+       {Change::slower, Change::faster, Change::ambiguous, Change::unchanged, Change::appeared, Change::gone})
     fmt::print("{}{} {}", change == Change::slower ? "" : ", ", outcome.count(change), name_of(change));
   fmt::print("; the median case changed by {}\n", change_text(outcome.typical));
   if (!all && outcome.count(Change::unchanged) > 0) fmt::print("--all lists the SAME too\n");

@@ -34,8 +34,8 @@ struct Update {
 /// One op on shapes of one image. Options that change numbers and not work (epsilon, momentum, rate, a seed's stream) are left
 /// at their defaults, so that they tell no two problems apart.
 struct Problem {
-  using Kind =
-      std::variant<Conv, Dense, BatchNorm, Activate, Pool, Dropout, Add, Multiply, TransformFilters, Settle, TakeBatch, TakeLoss, Update>;
+  using Kind = std::variant<Conv, Dense, BatchNorm, Activate, Pool, Dropout, Add, Multiply, TransformFilters, Settle, TakeBatch,
+                            TakeLoss, Update>;
 
   std::string op;  // "conv", "depthwise_conv", "copy", …
   Kind kind;

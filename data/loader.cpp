@@ -55,10 +55,9 @@ const Format& recognise(const fs::path& path) {
   const fs::file_status status = fs::status(path, failure);
   if (!fs::exists(status)) {
     const bool missing = status.type() == fs::file_type::not_found;
-    fail(ExitCode::data, missing ? "the data folder is missing" : "the data folder cannot be reached",
-         {.where = path.string(),
-          .found = missing ? "" : failure.message(),
-          .next = "name the folder that holds the data set"});
+    fail(
+        ExitCode::data, missing ? "the data folder is missing" : "the data folder cannot be reached",
+        {.where = path.string(), .found = missing ? "" : failure.message(), .next = "name the folder that holds the data set"});
   }
   for (const Format* format : formats()) {
     if (format->recognise(path)) return *format;

@@ -433,16 +433,16 @@ Inspection inspect(const fs::path& folder, const LoadOptions& options) {
     begin[s] = found.images.size(), count[s] = known.labels.size();
     for (std::size_t i = 0; i < known.labels.size(); ++i) {
       found.images.push_back({.split = s,
-                    .label = known.labels[i],
-                    .id = fmt::format("{}", i),
-                    .group = known.groups.empty() ? "" : known.groups[i]});
+                              .label = known.labels[i],
+                              .id = fmt::format("{}", i),
+                              .group = known.groups.empty() ? "" : known.groups[i]});
     }
   }
   for (std::size_t s = 0; s < split_names.size(); ++s) {
     visit_images(folder, split_names[s], count[s], options.progress,
                  [&](int i, Extent size, std::span<const std::uint8_t> rgb) {
                    found.images[begin[s] + static_cast<std::size_t>(i)].look_at(size, rgb);
-                      });
+                 });
   }
   return found;
 }
@@ -455,8 +455,9 @@ extern const Format pcam{.name = "pcam",
                          .layout = "PCam's six files (camelyonpatch_level_2_split_train_x.h5, …)",
                          .groups = "slides",
                          .groups_unknown = "the file _meta.csv is not in the folder",
-                         .files_remark = "by what is offered for download: PCam's own page prints the digests of valid and test "
-                                         "in each other's place",
+                         .files_remark =
+                             "by what is offered for download: PCam's own page prints the digests of valid and test "
+                             "in each other's place",
                          .synthetic = "PCam's six HDF5 files of 96x96 patches",
                          .recognise = recognise,
                          .image_size = image_size,

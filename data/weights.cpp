@@ -81,8 +81,8 @@ class Matcher {
             .found = fmt::format("{}, up to \"{}\"", fill_, rows_[fill_ - 1]->name),
             .next = "train --weights takes this file and trains a new head"});
     }
-    require(initial.empty() || static_cast<std::int64_t>(initial.size()) == graph_.parameter_count(), "weights: ",
-            initial.size(), " initial values for ", graph_.parameter_count(), " parameters");
+    require(initial.empty() || static_cast<std::int64_t>(initial.size()) == graph_.parameter_count(),
+            "weights: ", initial.size(), " initial values for ", graph_.parameter_count(), " parameters");
     std::size_t offset = 0;
     for (std::size_t p = 0; p < graph_.parameters().size(); ++p) {
       const auto count = static_cast<std::size_t>(graph_.parameters()[p].shape.count());
@@ -336,8 +336,8 @@ class Matcher {
   const Graph& graph_;
   std::vector<const Row*> rows_;  // those with weights, in Keras' order: the base's come first
   std::size_t base_rows_ = 0, tensors_ = 0, base_tensors_ = 0;
-  std::size_t fill_ = 0;  // the file is for so many rows
-  bool has_top_ = false;  // and for ImageNet's classes besides
+  std::size_t fill_ = 0;                    // the file is for so many rows
+  bool has_top_ = false;                    // and for ImageNet's classes besides
   std::map<int, std::vector<float>> read_;  // by parameter, in stored order
   std::vector<Placed> placed_;
   std::set<std::string> known_weights_;

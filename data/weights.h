@@ -19,8 +19,8 @@ struct LoadedWeights {
 };
 
 /// A file of the network, whole; or, where `initial` (as Model::weights()) says what becomes of the head, a file of its base
-/// alone or under the 1000 classes of ImageNet. Throws Error(ExitCode::weights) for a file that does not fit, naming the layer's
-/// index and name, and both shapes.
+/// alone or under the 1000 classes of ImageNet. Throws Error(ExitCode::weights) for a file that does not fit, naming the
+/// layer's index and name, and both shapes.
 LoadedWeights fit_weights(const WeightFile& file, const Graph& graph, std::span<const float> initial = {});
 LoadedWeights read_weights(const std::filesystem::path& file, const Graph& graph, std::span<const float> initial = {});
 

@@ -104,8 +104,8 @@ class Backend {
     if (host_trace_) host_trace_->leave();
   }
   virtual std::unique_ptr<Trace> trace() { return std::make_unique<HostTrace>(host_trace_); }
-  /// By the vendor's names. Null with the reason and a cure in `why` where none can be read. Throws Error(ExitCode::usage) for a
-  /// counter that the device does not have.
+  /// By the vendor's names. Null with the reason and a cure in `why` where none can be read. Throws Error(ExitCode::usage) for
+  /// a counter that the device does not have.
   virtual std::unique_ptr<Counters> counters(const std::vector<std::string>& metrics, std::string& why) {
     static_cast<void>(metrics);
     why = "counters are read on a GPU";

@@ -28,10 +28,10 @@ enum class ExitCode {
 
 /// The lines under an error's first one; empty ones are not printed.
 struct Report {
-  std::string where;     // file, dataset, row of the network
+  std::string where;  // file, dataset, row of the network
   std::string expected;
   std::string found;
-  std::string next;      // the next command or action that helps
+  std::string next;  // the next command or action that helps
 };
 
 class Error : public std::runtime_error {

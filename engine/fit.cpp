@@ -12,7 +12,9 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
 
 /// Adds the time that it lives to `seconds`.
 class Timed {
@@ -40,8 +42,8 @@ std::vector<Model::Request> requests(Mode mode, int images, const FitOptions& op
   return all;
 }
 
-/// One pass over resident images in batches: what gather and loss need, and where an epoch's results go. With features, one over
-/// these, through the head alone.
+/// One pass over resident images in batches: what gather and loss need, and where an epoch's results go. With features, one
+/// over these, through the head alone.
 class Feed {
  public:
   Feed(Model& model, Mode mode, const Images& images, const FitOptions& options, const Features* features = nullptr,
@@ -92,8 +94,7 @@ class Feed {
 
   /// Makes the steps ready to run; after the last plan() of the model, since that may move the arena.
   void prepare() {
-    for (std::size_t i = 0; i < gathers_.size(); ++i)
-      steps_.push_back(recorded([this, i] { step(program(i), *gathers_[i]); }));
+    for (std::size_t i = 0; i < gathers_.size(); ++i) steps_.push_back(recorded([this, i] { step(program(i), *gathers_[i]); }));
   }
 
   void run(int batch) { steps_[which(batch)](); }
@@ -178,7 +179,8 @@ class Feed {
 };
 
 /// Runs the base over all images, in file order.
-Features compute_features(Model& model, const Images& images, const FitOptions& options, const std::function<void(int)>& progress) {
+Features compute_features(Model& model, const Images& images, const FitOptions& options,
+                          const std::function<void(int)>& progress) {
   Backend& backend = model.backend();
   Shape shape = model.graph().ops()[model.graph().features()].output;
   shape.n = images.shape.n;
@@ -227,7 +229,8 @@ void require_both_classes(const Images& images, std::string_view split) {
   const auto positives = std::count(images.labels.begin(), images.labels.end(), std::uint8_t{1});
   if (positives == 0 || positives == images.shape.n)
     fail(ExitCode::data, fmt::format("the {} split has one class only", split),
-         {.expected = "images of class 0 and of class 1", .found = fmt::format("{} of class {}", images.shape.n, positives == 0 ? 0 : 1)});
+         {.expected = "images of class 0 and of class 1",
+          .found = fmt::format("{} of class {}", images.shape.n, positives == 0 ? 0 : 1)});
 }
 
 Evaluation run_evaluation(Feed& feed, const Images& images, const std::function<void(int, int)>& progress) {
@@ -287,7 +290,8 @@ void require_trainable(const Dataset& data, const FitOptions& options) {
   require_both_classes(data.valid, "validation");
   if (options.batch_size > data.train.shape.n)
     fail(ExitCode::usage, "the batch is larger than the training set",
-         {.expected = fmt::format("--batch-size at most {}", data.train.shape.n), .found = fmt::format("{}", options.batch_size)});
+         {.expected = fmt::format("--batch-size at most {}", data.train.shape.n),
+          .found = fmt::format("{}", options.batch_size)});
 }
 
 std::vector<Model::Request> requests(const Graph& graph, const Dataset& data, const FitOptions& options) {
@@ -322,8 +326,7 @@ FitResult fit(Model& model, const Dataset& data, const FitOptions& options, FitO
   Feed training(model, Mode::train, data.train, options, train_features ? &*train_features : nullptr);
   Feed validation(model, Mode::evaluate, data.valid, options, valid_features ? &*valid_features : nullptr);
   std::optional<Feed> calibration;
-  if (calibrates(model.graph(), options))
-    calibration.emplace(model, Mode::calibrate, data.train, options);
+  if (calibrates(model.graph(), options)) calibration.emplace(model, Mode::calibrate, data.train, options);
   training.prepare();
   validation.prepare();
   if (calibration) calibration->prepare();

@@ -18,15 +18,15 @@
 namespace microtome {
 
 struct FitOptions {
-  int epochs = 15;         // [Bonnet2021]
-  int first_epoch = 0;     // epochs that the weights have behind them: the run ends when there are `epochs` with these
-  int batch_size = 32;     // [Bonnet2021]
+  int epochs = 15;      // [Bonnet2021]
+  int first_epoch = 0;  // epochs that the weights have behind them: the run ends when there are `epochs` with these
+  int batch_size = 32;  // [Bonnet2021]
   float learning_rate = 1e-3f;
   std::uint64_t seed = 0;
   bool shuffle = true;
-  /// Validate, and keep as best, with population statistics [Ioffe2015, alg. 2]: batch-norm's mean and unbiased variance averaged
-  /// over batches of training images with the weights as they are, dropout off. Keras' moving averages, which go on as ever in
-  /// the run itself, trail the weights by some 100 steps; where an epoch has fewer, they describe a network long gone.
+  /// Validate, and keep as best, with population statistics [Ioffe2015, alg. 2]: batch-norm's mean and unbiased variance
+  /// averaged over batches of training images with the weights as they are, dropout off. Keras' moving averages, which go on as
+  /// ever in the run itself, trail the weights by some 100 steps; where an epoch has fewer, they describe a network long gone.
   bool population_statistics = false;
   std::array<float, 3> mean{0, 0, 0};           // x = (pixel - mean) / divisor per channel of x
   std::array<float, 3> divisor{255, 255, 255};  // [Bonnet2021]: x / 255 for every network
@@ -48,12 +48,12 @@ struct EpochRecord {
 
 /// Where the seconds between two epochs' ends went, by the host's clock; what a resumed epoch took before is not in it.
 struct EpochLedger {
-  int epoch = 0;           // from 1
-  double training = 0;     // steps, until the device is done with them
-  double statistics = 0;   // the population's, for validation
+  int epoch = 0;          // from 1
+  double training = 0;    // steps, until the device is done with them
+  double statistics = 0;  // the population's, for validation
   double validation = 0;
-  double saving = 0;       // checkpoints, the best weights, and all else that the observer does at an epoch's end
-  double total = 0;        // with what is in none of these
+  double saving = 0;  // checkpoints, the best weights, and all else that the observer does at an epoch's end
+  double total = 0;   // with what is in none of these
 };
 
 /// Numbers of a run, one a parameter: held, or read from the device part by part when they are wanted, which spares a copy.
@@ -79,9 +79,9 @@ class Values {
 /// Everything needed to go on as if never stopped, bit for bit where parameters are f32 (on `reference`, to f32's rounding).
 struct Snapshot {
   StepState state;
-  Values weights, first_moments, second_moments;              // Model's; while an observer stores them, the model's own
-  std::vector<BatchMetrics> batches;                          // done in the present epoch
-  double seconds = 0;                                         // spent in the present epoch
+  Values weights, first_moments, second_moments;  // Model's; while an observer stores them, the model's own
+  std::vector<BatchMetrics> batches;              // done in the present epoch
+  double seconds = 0;                             // spent in the present epoch
   std::vector<EpochRecord> history;
   std::vector<float> best_weights;  // as validated; empty before the first epoch's end
 };

@@ -25,8 +25,8 @@ Shape infer(const GraphOp::Kind& kind, const std::vector<Shape>& x, const std::v
             require(conv.p4m == P4m::none || (w.h == w.w && conv.groups == 1 && !conv.bias),
                     "conv: over p4m filters are square, of one group and without a bias");
             require(conv.p4m != P4m::group || w.c % p4m_symmetries == 0, "conv: ", w.c, " channels are not eight a map");
-            require(w.c == x[0].c / conv.groups && w.h == conv.window.kernel.h && w.w == conv.window.kernel.w,
-                    "conv: filter ", to_string(w), " does not fit input ", to_string(x[0]));
+            require(w.c == x[0].c / conv.groups && w.h == conv.window.kernel.h && w.w == conv.window.kernel.w, "conv: filter ",
+                    to_string(w), " does not fit input ", to_string(x[0]));
             return conv.window.output(x[0], derived_filters(conv, w).n);
           },
           [&](const Dense&) {
@@ -90,7 +90,9 @@ Shape derived_filters(const Conv& conv, Shape w) {
   return w;
 }
 
-const Shape& Node::shape() const { return graph->ops()[op].output; }
+const Shape& Node::shape() const {
+  return graph->ops()[op].output;
+}
 
 Node Graph::input(Extent image, int channels) {
   require(ops_.empty(), "a network has one input, recorded first");
@@ -208,7 +210,8 @@ std::vector<int> keras_order(const Graph& graph) {
   std::for_each(left.rbegin(), left.rend(), [&](int row) {
     for (const int from : inputs[row]) depth[from] = std::max(depth[from], depth[row] + 1);
   });
-  std::sort(left.begin(), left.end(), [&](int a, int b) { return depth[a] != depth[b] ? depth[a] > depth[b] : met[a] < met[b]; });
+  std::sort(left.begin(), left.end(),
+            [&](int a, int b) { return depth[a] != depth[b] ? depth[a] > depth[b] : met[a] < met[b]; });
   return left;
 }
 

@@ -1,5 +1,5 @@
-// Initialisers, as Keras defines them (reference: keras.initializers). A value depends on the seed, the parameter's index and the
-// element alone: not on the order of calls, nor on how many elements are asked for.
+// Initialisers, as Keras defines them (reference: keras.initializers). A value depends on the seed, the parameter's index and
+// the element alone: not on the order of calls, nor on how many elements are asked for.
 #pragma once
 
 #include <cstdint>
@@ -14,11 +14,13 @@ namespace microtome {
 struct Initializer {
   enum class Rule { constant, glorot_uniform, he_normal, variance_scaling_fan_out };
   Rule rule = Rule::constant;
-  double value = 0;             // the constant, or the scale
+  double value = 0;  // the constant, or the scale
   double fan_in = 1, fan_out = 1;
 };
 
-constexpr Initializer constant(double value) { return {Initializer::Rule::constant, value}; }
+constexpr Initializer constant(double value) {
+  return {Initializer::Rule::constant, value};
+}
 
 /// Fills one parameter; `index` tells parameters of a network apart. Fans must be positive, a scale too.
 void initialize(const Initializer& init, std::uint64_t seed, int index, std::span<float> values);

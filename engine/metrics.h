@@ -1,6 +1,7 @@
 // Loss, accuracy, ROC and AUC of scores, and their confidence interval.
-// Everywhere: one label (0 or 1) and one finite score an image, at least one image. Error(ExitCode::data) for another label, for
-// no images, for a missing class where both are needed; Error(ExitCode::not_finite) naming the first score that is not finite.
+// Everywhere: one label (0 or 1) and one finite score an image, at least one image. Error(ExitCode::data) for another label,
+// for no images, for a missing class where both are needed; Error(ExitCode::not_finite) naming the first score that is not
+// finite.
 #pragma once
 
 #include <cstdint>

@@ -98,9 +98,13 @@ Program& Model::program(Mode mode, int batch, Part part) {
   return *found->second;
 }
 
-bool Model::drops() const { return impl_->options.dropout; }
+bool Model::drops() const {
+  return impl_->options.dropout;
+}
 
-std::size_t Model::arena_bytes() const { return impl_->arena.size_bytes(); }
+std::size_t Model::arena_bytes() const {
+  return impl_->arena.size_bytes();
+}
 
 void Model::initialize(std::uint64_t seed) {
   std::vector<float> weights(static_cast<std::size_t>(graph_.parameter_count()));
@@ -148,11 +152,13 @@ std::vector<float> Model::weight(int parameter) const {
 }
 
 std::vector<float> Model::first_moment(int parameter) const {
-  return read_parameter(backend_, graph_, impl_->parameters, impl_->parameters.m.data(), impl_->parameters.trainable, parameter);
+  return read_parameter(backend_, graph_, impl_->parameters, impl_->parameters.m.data(), impl_->parameters.trainable,
+                        parameter);
 }
 
 std::vector<float> Model::second_moment(int parameter) const {
-  return read_parameter(backend_, graph_, impl_->parameters, impl_->parameters.v.data(), impl_->parameters.trainable, parameter);
+  return read_parameter(backend_, graph_, impl_->parameters, impl_->parameters.v.data(), impl_->parameters.trainable,
+                        parameter);
 }
 
 void Model::set_moments(std::span<const float> first, std::span<const float> second) {
@@ -167,9 +173,13 @@ StepState Model::state() const {
   return state;
 }
 
-void Model::set_state(const StepState& state) { backend_.write(impl_->state.data(), &state, sizeof state); }
+void Model::set_state(const StepState& state) {
+  backend_.write(impl_->state.data(), &state, sizeof state);
+}
 
-StepState* Model::device_state() const { return static_cast<StepState*>(impl_->state.data()); }
+StepState* Model::device_state() const {
+  return static_cast<StepState*>(impl_->state.data());
+}
 
 void Model::update() {
   require(impl_->adam != nullptr, "nothing in this model is trained");
@@ -188,7 +198,8 @@ std::vector<float> to_keras(const Parameter& parameter, std::span<const float> s
   const Shape& s = parameter.shape;  // K R S C
   const int taps = s.h * s.w * s.c;
   for (int k = 0; k < s.n; ++k)
-    for (int t = 0; t < taps; ++t) keras[static_cast<std::size_t>(t) * s.n + k] = stored[static_cast<std::size_t>(k) * taps + t];
+    for (int t = 0; t < taps; ++t)
+      keras[static_cast<std::size_t>(t) * s.n + k] = stored[static_cast<std::size_t>(k) * taps + t];
   return keras;
 }
 
@@ -198,7 +209,8 @@ std::vector<float> from_keras(const Parameter& parameter, std::span<const float>
   const Shape& s = parameter.shape;
   const int taps = s.h * s.w * s.c;
   for (int k = 0; k < s.n; ++k)
-    for (int t = 0; t < taps; ++t) stored[static_cast<std::size_t>(k) * taps + t] = keras[static_cast<std::size_t>(t) * s.n + k];
+    for (int t = 0; t < taps; ++t)
+      stored[static_cast<std::size_t>(k) * taps + t] = keras[static_cast<std::size_t>(t) * s.n + k];
   return stored;
 }
 

@@ -14,7 +14,7 @@
 namespace microtome {
 
 struct ModelOptions {
-  bool dropout = true;       // off: dropout and stochastic depth are the identity in training too
+  bool dropout = true;           // off: dropout and stochastic depth are the identity in training too
   bool keras3_variance = false;  // moving variance from the biased batch variance, as Keras 3; default as TensorFlow 2
   Adam adam;
 };
@@ -22,14 +22,14 @@ struct ModelOptions {
 /// Where a program's arena goes, in bytes.
 struct ProgramMemory {
   struct Row {
-    std::string name;            // of the graph's
-    std::size_t passing = 0;     // activations that the forward pass alone reads
-    std::size_t kept = 0;        // and those that stay for the backward pass
-    std::size_t gradients = 0;   // of activations
+    std::string name;           // of the graph's
+    std::size_t passing = 0;    // activations that the forward pass alone reads
+    std::size_t kept = 0;       // and those that stay for the backward pass
+    std::size_t gradients = 0;  // of activations
   };
-  std::vector<Row> rows;         // beside these there are labels and vectors of statistics
-  std::size_t arena = 0;         // what is in use at different times shares places
-  std::size_t unshared = 0;      // were nothing shared
+  std::vector<Row> rows;     // beside these there are labels and vectors of statistics
+  std::size_t arena = 0;     // what is in use at different times shares places
+  std::size_t unshared = 0;  // were nothing shared
 
   /// When memory is in use, first and last moment included. Planned op i runs forward at moment i and backward at 2 n - i, the
   /// loss at n = ops.size().
@@ -55,17 +55,17 @@ struct ScopedCost {
   Cost cost;
 };
 
-/// A network, or a part of it, planned for one batch size and mode. Tensors are valid until the model goes; contents between runs are
-/// undefined but for the input, the labels and the logits.
+/// A network, or a part of it, planned for one batch size and mode. Tensors are valid until the model goes; contents between
+/// runs are undefined but for the input, the labels and the logits.
 class Program {
  public:
   virtual ~Program() = default;
   virtual Mode mode() const = 0;
   virtual int batch() const = 0;
 
-  virtual const Tensor& input() const = 0;   // N H W C, activation type; the head's are the features
-  virtual const Tensor& labels() const = 0;  // N 1 1 1, parameter type
-  virtual const Tensor& logits() const = 0;  // N 1 1 1, parameter type; not of the base
+  virtual const Tensor& input() const = 0;     // N H W C, activation type; the head's are the features
+  virtual const Tensor& labels() const = 0;    // N 1 1 1, parameter type
+  virtual const Tensor& logits() const = 0;    // N 1 1 1, parameter type; not of the base
   virtual const Tensor& features() const = 0;  // N 1 1 C, activation type: the base's output, the head's input
 
   /// What has to be done to an image before it becomes the input, since no op does it: the network's rows of that kind.
@@ -97,8 +97,8 @@ class Model {
   Backend& backend() const { return backend_; }
   bool drops() const;  // ModelOptions::dropout
 
-  /// Plans the network for each (mode, batch, part) that is not planned yet, all in one arena. Throws Error(ExitCode::memory), with a
-  /// batch that would fit, before anything runs. The arena may move: recordings made before are void.
+  /// Plans the network for each (mode, batch, part) that is not planned yet, all in one arena. Throws Error(ExitCode::memory),
+  /// with a batch that would fit, before anything runs. The arena may move: recordings made before are void.
   struct Request {
     Mode mode;
     int batch;

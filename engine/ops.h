@@ -27,8 +27,8 @@ using DeferredNorm = std::optional<Activation>;
 
 // ---------------------------------------------------------------------------------------------------------------- kinds
 
-/// y = activation(b + x * w), cross-correlation as in Keras. x: N H W C, w: K R S C/G, b: K, y: N P Q K. In a graph w may derive
-/// from a parameter an eighth its size; no backend sees that, since the planner runs a FilterTransformOp before it.
+/// y = activation(b + x * w), cross-correlation as in Keras. x: N H W C, w: K R S C/G, b: K, y: N P Q K. In a graph w may
+/// derive from a parameter an eighth its size; no backend sees that, since the planner runs a FilterTransformOp before it.
 struct Conv {
   Window window;
   int groups = 1;
@@ -36,8 +36,8 @@ struct Conv {
   Activation activation = Activation::none;  // an option: see Backend
   DeferredNorm deferred = {};                // an option
   bool zero_padded_channels = false;         // channels of x's memory beyond its own hold zeros
-  bool statistics = false;                   // an option: forward leaves partial statistics of y for the batch-norm that reads it
-  P4m p4m = P4m::none;                       // of a graph's
+  bool statistics = false;  // an option: forward leaves partial statistics of y for the batch-norm that reads it
+  P4m p4m = P4m::none;      // of a graph's
 
   bool operator==(const Conv&) const = default;
 };
@@ -98,7 +98,7 @@ struct Dropout {
 
 /// y = activation(a + b): a residual's join [He2016, eq. 1].
 struct Add {
-  Activation activation = Activation::none;  // an option; one whose derivative follows from y
+  Activation activation = Activation::none;   // an option; one whose derivative follows from y
   std::array<DeferredNorm, 2> deferred = {};  // an option: of a, of b
 
   bool operator==(const Add&) const = default;
@@ -119,7 +119,8 @@ struct ZeroPad {
   Extent before = 0, after = 0;
 };
 
-/// y = (x - mean) / divisor per channel of the image. No backend makes it: whoever fills the network's input does it on the way.
+/// y = (x - mean) / divisor per channel of the image. No backend makes it: whoever fills the network's input does it on the
+/// way.
 struct Normalize {
   std::array<float, 3> mean{0, 0, 0};
   std::array<float, 3> divisor{1, 1, 1};
@@ -202,7 +203,7 @@ struct BatchMetrics {
 struct Deferred {
   Tensor x;             // before the batch-norm, activation type
   Tensor coefficients;  // 1 1 3 C of the parameter type, packed: rows mean, scale, beta
-  Tensor sums;          // 1 1 R 2C of the parameter type, packed, R = the reader's sum_rows(): partial sums, g's then g (x - mean)'s
+  Tensor sums;  // 1 1 R 2C of the parameter type, packed, R = the reader's sum_rows(): partial sums, g's then g (x - mean)'s
 };
 
 class Op {
@@ -242,8 +243,8 @@ class ConvOp : public Op {
 
   /// Whether `backward` reads x and dy once for both gradients; where it does not, the two passes may run side by side.
   virtual bool fuses_backward() const { return false; }
-  virtual void backward(const Tensor& x, const Deferred* deferred, const Tensor& dy, const Tensor& w, const Tensor& dx, Write write,
-                        const Tensor& dw, const Tensor* db) {
+  virtual void backward(const Tensor& x, const Deferred* deferred, const Tensor& dy, const Tensor& w, const Tensor& dx,
+                        Write write, const Tensor& dw, const Tensor* db) {
     backward_filter(x, deferred, dy, dw, db, Write::overwrite);
     backward_data(dy, w, deferred, dx, write);
   }
@@ -278,8 +279,8 @@ class BatchNormOp : public Op {
                         const Tensor* dgamma, const Tensor& dbeta, Write) = 0;
 };
 
-/// What is left of a batch-norm that its readers apply: vectors. forward: as BatchNormOp's, with `coefficients` (see Deferred) in
-/// the place of y. backward: dgamma and dbeta from all readers' rows of sums, and, where statistics are the batch's,
+/// What is left of a batch-norm that its readers apply: vectors. forward: as BatchNormOp's, with `coefficients` (see Deferred)
+/// in the place of y. backward: dgamma and dbeta from all readers' rows of sums, and, where statistics are the batch's,
 /// correction (+)= what is to be subtracted from dx (see SettleOp). correction: 1 1 3 C of the parameter type, strides.w apart:
 /// rows constant, slope and mean; the mean is written, never added to, since all batch-norms of one x have the same.
 class DeferredNormOp : public Op {

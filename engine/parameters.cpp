@@ -15,7 +15,9 @@ std::uint16_t to_bf16(float value) {
   if (std::isnan(value)) return static_cast<std::uint16_t>((bits >> 16) | 0x40);
   return static_cast<std::uint16_t>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
 }
-float from_bf16(std::uint16_t bits) { return std::bit_cast<float>(std::uint32_t{bits} << 16); }
+float from_bf16(std::uint16_t bits) {
+  return std::bit_cast<float>(std::uint32_t{bits} << 16);
+}
 
 const void* element(const void* begin, DType dtype, std::int64_t index) {
   return static_cast<const std::byte*>(begin) + static_cast<std::size_t>(index) * size_bytes(dtype);
@@ -120,7 +122,8 @@ Parameters allocate_parameters(const Graph& graph, Backend& backend) {
     const Parameter& parameter = graph.parameters()[i];
     p.values.push_back(at(p.w, parameter.shape, type, p.offsets[i]));
     p.narrows.push_back(narrow == type ? p.values.back() : at(p.narrow, parameter.shape, narrow, p.offsets[i]));
-    p.gradients.push_back(parameter.trainable ? at(p.dw, parameter.shape, type, p.offsets[i]) : Tensor{{parameter.shape, type}});
+    p.gradients.push_back(parameter.trainable ? at(p.dw, parameter.shape, type, p.offsets[i])
+                                              : Tensor{{parameter.shape, type}});
   }
   return p;
 }

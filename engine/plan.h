@@ -92,8 +92,8 @@ std::vector<Place> place_values(std::span<const PlannedOp> ops, std::span<const 
 /// that none before it has read [Huang2017: a block's layers all read its first features].
 void share_statistics(std::vector<PlannedOp>& ops, std::span<const Place> places, std::span<const Shape> shapes);
 
-/// Whether nobody but convolutions of one group reads the image, or what lies where it does; they learn that its memory has room
-/// for more channels, which hold zeros.
+/// Whether nobody but convolutions of one group reads the image, or what lies where it does; they learn that its memory has
+/// room for more channels, which hold zeros.
 bool give_image_room(std::vector<PlannedOp>& ops, std::span<const Place> places);
 
 /// Batch-norms that readers could apply on the way are deferred: their output then lies where their input does, and each

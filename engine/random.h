@@ -32,7 +32,9 @@ constexpr std::uint32_t random_word(std::uint64_t seed, std::uint64_t stream, st
 }
 
 /// Uniform in [0, 1), a multiple of 2^-24.
-constexpr float unit_float(std::uint32_t word) { return static_cast<float>(word >> 8) * 0x1p-24f; }
+constexpr float unit_float(std::uint32_t word) {
+  return static_cast<float>(word >> 8) * 0x1p-24f;
+}
 
 /// Uniform in (0, 1), the middle of one of 2^52 equal cells: exact in a double, so never 0 nor 1 and its logarithm is finite.
 constexpr double unit_double(std::uint32_t high, std::uint32_t low) {

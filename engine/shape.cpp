@@ -6,7 +6,9 @@
 
 namespace microtome {
 
-std::string to_string(const Shape& s) { return fmt::format("{}x{}x{}x{}", s.n, s.h, s.w, s.c); }
+std::string to_string(const Shape& s) {
+  return fmt::format("{}x{}x{}x{}", s.n, s.h, s.w, s.c);
+}
 
 Shape Window::output(const Shape& x, int channels) const {
   const int rows = x.h + before.h + after.h - kernel.h;

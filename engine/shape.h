@@ -39,8 +39,12 @@ struct Padding {
 
 inline constexpr Padding valid{Padding::Rule::valid};
 inline constexpr Padding same{Padding::Rule::same};
-constexpr Padding zeros(Extent before, Extent after) { return {Padding::Rule::zeros, before, after}; }
-constexpr Padding zeros(int each) { return zeros(each, each); }
+constexpr Padding zeros(Extent before, Extent after) {
+  return {Padding::Rule::zeros, before, after};
+}
+constexpr Padding zeros(int each) {
+  return zeros(each, each);
+}
 
 /// A kernel sliding over an input of known size: all paddings resolved to cells.
 struct Window {

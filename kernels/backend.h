@@ -15,8 +15,8 @@ struct BackendOptions {
   bool deterministic = false;        // no engine that sums in an order of chance: the same bits twice
   bool autotune = false;             // time the engines on the device rather than trust their vendor's first choice
   std::filesystem::path plan_cache;  // keeps what was timed from one run to the next; empty: nowhere
-  bool defer = true;                 // batch-norms are applied by what reads them, where there is a kernel that does; off: to compare
-  int lanes = 5;                     // streams side by side: for branches, the last one for filter gradients; 1: all in order
+  bool defer = true;  // batch-norms are applied by what reads them, where there is a kernel that does; off: to compare
+  int lanes = 5;      // streams side by side: for branches, the last one for filter gradients; 1: all in order
 };
 
 /// device: "cpu", "cuda:N", "reference" (naive loops in double), or "auto": cuda:0 where there is a GPU, else cpu.

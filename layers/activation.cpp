@@ -20,8 +20,12 @@ Stage activation(Activation function, std::string name) {
   };
 }
 
-Stage relu(std::string name) { return activation(Activation::relu, std::move(name)); }
-Stage swish(std::string name) { return activation(Activation::swish, std::move(name)); }
+Stage relu(std::string name) {
+  return activation(Activation::relu, std::move(name));
+}
+Stage swish(std::string name) {
+  return activation(Activation::swish, std::move(name));
+}
 
 Stage relu6(std::string name) {
   return [=](Node x) {

@@ -7,6 +7,8 @@ Node add(Node a, Node b, std::string name) {
   return a.graph->op(Add{}, {a, b});
 }
 
-Node operator+(Node a, Node b) { return add(a, b); }
+Node operator+(Node a, Node b) {
+  return add(a, b);
+}
 
 }  // namespace microtome

@@ -14,7 +14,8 @@ Stage batch_norm(BatchNormOptions o) {
     parameters.push_back(graph.statistic("moving_variance", vector, 1));
     // TensorFlow 2 has a fused kernel, and with it Bessel's correction of the moving variance, for images only, be they 1x1.
     const bool image = !std::holds_alternative<Dense>(graph.ops()[x.op].kind);
-    return graph.op(BatchNorm{.scale = o.scale, .epsilon = o.epsilon, .momentum = o.momentum, .bessel = image}, {x}, parameters);
+    return graph.op(BatchNorm{.scale = o.scale, .epsilon = o.epsilon, .momentum = o.momentum, .bessel = image}, {x},
+                    parameters);
   };
 }
 

@@ -13,8 +13,12 @@ Stage pool(std::string_view row, Pool::Kind kind, Extent kernel, const PoolOptio
 
 }  // namespace
 
-Stage max_pool(Extent kernel, PoolOptions o) { return pool("max_pooling2d", Pool::Kind::max, kernel, o); }
-Stage average_pool(Extent kernel, PoolOptions o) { return pool("average_pooling2d", Pool::Kind::average, kernel, o); }
+Stage max_pool(Extent kernel, PoolOptions o) {
+  return pool("max_pooling2d", Pool::Kind::max, kernel, o);
+}
+Stage average_pool(Extent kernel, PoolOptions o) {
+  return pool("average_pooling2d", Pool::Kind::average, kernel, o);
+}
 
 Stage global_average_pool(std::string name) {
   return [=](Node x) {

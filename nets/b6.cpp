@@ -19,11 +19,10 @@ Stage conv_bn_relu(int filters) {
 }  // namespace
 
 Node b6(Node image, int dense_units) {
-  return image | conv(32, 3, {.activation = Activation::relu}) | conv_bn_relu(32) | max_pool(2) | dropout(0.3f)
-               | conv_bn_relu(64) | conv_bn_relu(64) | max_pool(2) | dropout(0.3f)
-               | conv_bn_relu(128) | conv_bn_relu(128) | max_pool(2) | dropout(0.3f)
-               | flatten() | dense(dense_units, {.bias = false}) | batch_norm() | relu() | dropout(0.5f)
-               | logit();
+  return image | conv(32, 3, {.activation = Activation::relu}) | conv_bn_relu(32) | max_pool(2) | dropout(0.3f) |
+         conv_bn_relu(64) | conv_bn_relu(64) | max_pool(2) | dropout(0.3f) | conv_bn_relu(128) | conv_bn_relu(128) |
+         max_pool(2) | dropout(0.3f) | flatten() | dense(dense_units, {.bias = false}) | batch_norm() | relu() | dropout(0.5f) |
+         logit();
 }
 
 }  // namespace microtome

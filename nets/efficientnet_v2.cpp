@@ -1,5 +1,6 @@
-// EfficientNetV2-B0, -B1 and -B2 [Tan2021, Table 4, the "B" variants of its code], as Keras publishes them: images of 0 .. 255 are
-// normalised inside, batch-norm keeps 0.9, stochastic depth grows from 0 with the block's number over the unscaled 21 blocks.
+// EfficientNetV2-B0, -B1 and -B2 [Tan2021, Table 4, the "B" variants of its code], as Keras publishes them: images of 0 .. 255
+// are normalised inside, batch-norm keeps 0.9, stochastic depth grows from 0 with the block's number over the unscaled 21
+// blocks.
 #include "layers/activation.h"
 #include "layers/add.h"
 #include "layers/batch_norm.h"
@@ -21,12 +22,14 @@ namespace {
 
 constexpr Initializer init{Initializer::Rule::variance_scaling_fan_out, 2};
 
-Stage bn(const std::string& name) { return batch_norm({.momentum = 0.9f, .name = name}); }
+Stage bn(const std::string& name) {
+  return batch_norm({.momentum = 0.9f, .name = name});
+}
 
 Stage conv_bn(int filters, Extent kernel, Extent stride, const std::string& name) {
   return [=](Node x) {
-    return x | conv(filters, kernel, {.stride = stride, .padding = same, .bias = false, .init = init, .name = name + "conv"})
-             | bn(name + "bn");
+    return x | conv(filters, kernel, {.stride = stride, .padding = same, .bias = false, .init = init, .name = name + "conv"}) |
+           bn(name + "bn");
   };
 }
 
@@ -42,16 +45,16 @@ struct Block {
 
 Node fused_mbconv(Node x, const Block& b) {  // [Tan2021, Fig. 2, right], without squeeze-excite
   if (b.expansion == 1) return x | conv_bn_swish(b.filters, 3, b.stride, b.name + "project_");
-  return x | conv_bn_swish(b.expansion * x.shape().c, 3, b.stride, b.name + "expand_")
-           | conv_bn(b.filters, 1, 1, b.name + "project_");
+  return x | conv_bn_swish(b.expansion * x.shape().c, 3, b.stride, b.name + "expand_") |
+         conv_bn(b.filters, 1, 1, b.name + "project_");
 }
 
 Node mbconv(Node x, const Block& b) {  // [Tan2021, Fig. 2, left]
-  return x | conv_bn_swish(b.expansion * x.shape().c, 1, 1, b.name + "expand_")
-           | depthwise_conv(3, {.stride = b.stride, .padding = same, .init = init, .name = b.name + "dwconv2"})
-           | bn(b.name + "bn") | swish(b.name + "activation")
-           | squeeze_excite(x.shape().c / 4, {.init = init, .prefix = b.name + "se_"})
-           | conv_bn(b.filters, 1, 1, b.name + "project_");
+  return x | conv_bn_swish(b.expansion * x.shape().c, 1, 1, b.name + "expand_") |
+         depthwise_conv(3, {.stride = b.stride, .padding = same, .init = init, .name = b.name + "dwconv2"}) |
+         bn(b.name + "bn") | swish(b.name + "activation") |
+         squeeze_excite(x.shape().c / 4, {.init = init, .prefix = b.name + "se_"}) |
+         conv_bn(b.filters, 1, 1, b.name + "project_");
 }
 
 using Kind = Node (*)(Node, const Block&);
@@ -75,8 +78,8 @@ Node efficientnet_v2(Node image, double width, double depth) {
   constexpr float drop_at_the_end = 0.2f, blocks_unscaled = 1 + 2 + 2 + 3 + 5 + 8;
   const auto scaled = [&](int channels) { return static_cast<int>(channels * width + 4) / 8 * 8; };
 
-  Node x = image | rescaling(255) | normalization({0.485f, 0.456f, 0.406f}, {0.229f, 0.224f, 0.225f})
-                 | conv_bn_swish(scaled(32), 3, 2, "stem_");
+  Node x = image | rescaling(255) | normalization({0.485f, 0.456f, 0.406f}, {0.229f, 0.224f, 0.225f}) |
+           conv_bn_swish(scaled(32), 3, 2, "stem_");
   int stage = 0, blocks = 0;
   for (const Row& row : table) {
     ++stage;
@@ -92,9 +95,15 @@ Node efficientnet_v2(Node image, double width, double depth) {
 
 }  // namespace
 
-Node efficientnet_v2_b0(Node image) { return efficientnet_v2(image, 1.0, 1.0); }
-Node efficientnet_v2_b1(Node image) { return efficientnet_v2(image, 1.0, 1.1); }
-Node efficientnet_v2_b2(Node image) { return efficientnet_v2(image, 1.1, 1.2); }
+Node efficientnet_v2_b0(Node image) {
+  return efficientnet_v2(image, 1.0, 1.0);
+}
+Node efficientnet_v2_b1(Node image) {
+  return efficientnet_v2(image, 1.0, 1.1);
+}
+Node efficientnet_v2_b2(Node image) {
+  return efficientnet_v2(image, 1.1, 1.2);
+}
 
 Node efficientnet_v2_top(Node x) {
   return x | global_average_pool("avg_pool") | dropout(0.2f, {.name = "top_dropout"}) | classifier(1000, "predictions");

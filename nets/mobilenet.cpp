@@ -1,5 +1,5 @@
-// MobileNet [Howard2017, Table 1], alpha = 1, as Keras publishes it: ReLU6, and where a depthwise convolution strides, zeros below
-// and right alone, whatever the image's parity.
+// MobileNet [Howard2017, Table 1], alpha = 1, as Keras publishes it: ReLU6, and where a depthwise convolution strides, zeros
+// below and right alone, whatever the image's parity.
 #include "layers/activation.h"
 #include "layers/batch_norm.h"
 #include "layers/conv.h"
@@ -23,8 +23,8 @@ Stage conv_dw(Extent stride, int block) {
   const std::string name = fmt::format("conv_dw_{}", block);
   return [=](Node x) {
     if (stride == 1) return x | depthwise_conv(3, {.padding = same, .name = name}) | bn_relu6(name);
-    return x | zero_pad(zeros(0, 1), fmt::format("conv_pad_{}", block)) | depthwise_conv(3, {.stride = stride, .name = name})
-             | bn_relu6(name);
+    return x | zero_pad(zeros(0, 1), fmt::format("conv_pad_{}", block)) | depthwise_conv(3, {.stride = stride, .name = name}) |
+           bn_relu6(name);
   };
 }
 
@@ -52,8 +52,8 @@ Node mobilenet(Node image) {
 }
 
 Node mobilenet_top(Node x) {
-  return x | global_average_pool() | dropout(1e-3f, {.name = "dropout"}) | conv(1000, 1, {.name = "conv_preds"})
-           | reshape({1, 1, 1, 1000}, "reshape_2") | softmax("predictions");
+  return x | global_average_pool() | dropout(1e-3f, {.name = "dropout"}) | conv(1000, 1, {.name = "conv_preds"}) |
+         reshape({1, 1, 1, 1000}, "reshape_2") | softmax("predictions");
 }
 
 }  // namespace microtome

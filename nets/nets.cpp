@@ -89,7 +89,9 @@ Graph Network::build(Extent image, Head head, int dense_units) const {
   return graph;
 }
 
-std::span<const Network> networks() { return table; }
+std::span<const Network> networks() {
+  return table;
+}
 
 const Network& find_network(std::string_view name) {
   std::vector<std::string> names;
@@ -99,7 +101,8 @@ const Network& find_network(std::string_view name) {
   }
   const std::string near = nearest(name, names);
   fail(ExitCode::usage, fmt::format("there is no network \"{}\"", name),
-       {.expected = fmt::format("{}", fmt::join(names, ", ")), .next = near.empty() ? "" : fmt::format("did you mean {}?", near)});
+       {.expected = fmt::format("{}", fmt::join(names, ", ")),
+        .next = near.empty() ? "" : fmt::format("did you mean {}?", near)});
 }
 
 }  // namespace microtome

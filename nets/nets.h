@@ -9,8 +9,8 @@
 
 namespace microtome {
 
-/// What follows the base: the study's global average pooling, dense 256, dense 1 [Bonnet2021, sec. 2.3]; the published classes of
-/// ImageNet; nothing. b2, b6 and p4m_densenet are whole, and have the study's or their own alone.
+/// What follows the base: the study's global average pooling, dense 256, dense 1 [Bonnet2021, sec. 2.3]; the published classes
+/// of ImageNet; nothing. b2, b6 and p4m_densenet are whole, and have the study's or their own alone.
 enum class Head { study, imagenet, none };
 
 /// What a published base was trained on: x = (pixel - mean) / divisor per channel of x, RGB or BGR.
@@ -21,9 +21,9 @@ struct Preprocessing {
 };
 
 struct Network {
-  std::string_view name;        // "resnet50"
-  std::string_view short_name;  // the paper's: "rn50"
-  std::string_view title;       // "ResNet50 [He2016]"
+  std::string_view name;                 // "resnet50"
+  std::string_view short_name;           // the paper's: "rn50"
+  std::string_view title;                // "ResNet50 [He2016]"
   Node (*base)(Node image) = nullptr;    // none of those that are `whole`
   Node (*top)(Node features) = nullptr;  // the published head, on the base's last rows; likewise
   int published_size = 96;               // side of the images that the top was made for

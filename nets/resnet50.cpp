@@ -29,11 +29,10 @@ Stage conv_bn_relu(int filters, Extent kernel, const ConvOptions& o) {
 enum class Shortcut { identity, projection };
 
 Node bottleneck(Node x, int filters, Extent stride, Shortcut kind, const std::string& name) {  // [He2016, Fig. 5, right]
-  const Node shortcut =
-      kind == Shortcut::projection ? x | conv_bn(4 * filters, 1, {.stride = stride, .name = name + "_0"}) : x;
-  const Node residual = x | conv_bn_relu(filters, 1, {.stride = stride, .name = name + "_1"})
-                          | conv_bn_relu(filters, 3, {.padding = same, .name = name + "_2"})
-                          | conv_bn(4 * filters, 1, {.name = name + "_3"});
+  const Node shortcut = kind == Shortcut::projection ? x | conv_bn(4 * filters, 1, {.stride = stride, .name = name + "_0"}) : x;
+  const Node residual = x | conv_bn_relu(filters, 1, {.stride = stride, .name = name + "_1"}) |
+                        conv_bn_relu(filters, 3, {.padding = same, .name = name + "_2"}) |
+                        conv_bn(4 * filters, 1, {.name = name + "_3"});
   return add(shortcut, residual, name + "_add") | relu(name + "_out");
 }
 
@@ -45,8 +44,8 @@ Node resnet50(Node image) {
   };
   constexpr Stack conv2_to_5[]{{64, 3, 1}, {128, 4, 2}, {256, 6, 2}, {512, 3, 2}};
 
-  Node x = image | zero_pad(zeros(3), "conv1_pad") | conv_bn_relu(64, 7, {.stride = 2, .name = "conv1"})
-                 | zero_pad(zeros(1), "pool1_pad") | max_pool(3, {.stride = 2, .name = "pool1_pool"});
+  Node x = image | zero_pad(zeros(3), "conv1_pad") | conv_bn_relu(64, 7, {.stride = 2, .name = "conv1"}) |
+           zero_pad(zeros(1), "pool1_pad") | max_pool(3, {.stride = 2, .name = "pool1_pool"});
   int stack = 1;
   for (const auto [filters, blocks, stride] : conv2_to_5) {
     ++stack;
@@ -57,6 +56,8 @@ Node resnet50(Node image) {
   return x;
 }
 
-Node resnet50_top(Node x) { return x | global_average_pool("avg_pool") | classifier(1000, "predictions"); }
+Node resnet50_top(Node x) {
+  return x | global_average_pool("avg_pool") | classifier(1000, "predictions");
+}
 
 }  // namespace microtome

@@ -28,8 +28,8 @@ Node vgg19(Node x) {
 }
 
 Node vgg19_top(Node x) {
-  return x | flatten("flatten") | dense(4096, {.activation = Activation::relu, .name = "fc1"})
-           | dense(4096, {.activation = Activation::relu, .name = "fc2"}) | classifier(1000, "predictions");
+  return x | flatten("flatten") | dense(4096, {.activation = Activation::relu, .name = "fc1"}) |
+         dense(4096, {.activation = Activation::relu, .name = "fc2"}) | classifier(1000, "predictions");
 }
 
 }  // namespace microtome

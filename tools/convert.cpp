@@ -42,7 +42,9 @@ struct Weights {
 };
 
 std::string_view name_of(Head head) {
-  return head == Head::study ? "with the study's head" : head == Head::imagenet ? "with ImageNet's 1000 classes" : "without a head";
+  return head == Head::study      ? "with the study's head"
+         : head == Head::imagenet ? "with ImageNet's 1000 classes"
+                                  : "without a head";
 }
 
 /// The first network, head and image size that the file fits. Sizes matter to b2 and b6 alone: theirs are PCam's and IDC's.
@@ -68,8 +70,9 @@ Weights fit_network(const WeightFile& file, const std::string& net, std::optiona
   fail(ExitCode::weights, "the weights fit none of the networks",
        {.where = file.path.string(),
         .expected = network_names(),
-        .found = file.layers.empty() ? "no layers" : fmt::format("{} layers with weights, the first \"{}\"", file.layers.size(),
-                                                                  file.layers[0].name),
+        .found = file.layers.empty()
+                     ? "no layers"
+                     : fmt::format("{} layers with weights, the first \"{}\"", file.layers.size(), file.layers[0].name),
         .next = "give --net NAME to see where it differs, and --size of the images if that is neither 96 nor 50"});
 }
 
@@ -113,8 +116,9 @@ void list(const fs::path& file, const std::string& net, std::optional<Extent> si
   if (is_checkpoint(file)) {
     const Checkpoint checkpoint = read_checkpoint(file);
     const CheckpointInfo& info = checkpoint.info;
-    fmt::print("checkpoint of {}, {}x{}, {} parameters, after step {}, {} epochs done\n", info.network, info.image.h, info.image.w,
-               with_separators(info.parameters), checkpoint.snapshot.state.step, checkpoint.snapshot.history.size());
+    fmt::print("checkpoint of {}, {}x{}, {} parameters, after step {}, {} epochs done\n", info.network, info.image.h,
+               info.image.w, with_separators(info.parameters), checkpoint.snapshot.state.step,
+               checkpoint.snapshot.history.size());
     return;
   }
   const WeightFile weights = open_weights(file);
@@ -127,7 +131,8 @@ void list(const fs::path& file, const std::string& net, std::optional<Extent> si
     }
     fmt::print("{:<28}{}\n", layer.name, shapes);
   }
-  fmt::print("{} layers with weights, {} values, {}\n", weights.layers.size(), with_separators(static_cast<std::int64_t>(values)),
+  fmt::print("{} layers with weights, {} values, {}\n", weights.layers.size(),
+             with_separators(static_cast<std::int64_t>(values)),
              weights.layout == WeightFile::Layout::legacy ? "in Keras' legacy layout" : "in Keras 3's layout, by class");
   for (const std::string& note : weights.notes) fmt::print("note: {}\n", note);
   try {
@@ -146,17 +151,18 @@ int convert(int argc, char** argv) {
   Arguments arguments(
       "convert", "Rewrite a network's weights in another form, told by the endings .h5, .weights.h5, .checkpoint and .onnx.",
       "IN [OUT] [options]",
-      {"convert weights.h5        lists what is in it", "convert run/best.weights.h5 legacy.h5", "convert run/last.checkpoint keras3.weights.h5",
-       "convert run/best.weights.h5 model.onnx --size 96"});
-  arguments.add_positional({.name = "in", .placeholder = "IN", .help = "Keras' .h5 or .weights.h5, or a checkpoint", .required = true}, in);
+      {"convert weights.h5        lists what is in it", "convert run/best.weights.h5 legacy.h5",
+       "convert run/last.checkpoint keras3.weights.h5", "convert run/best.weights.h5 model.onnx --size 96"});
+  arguments.add_positional(
+      {.name = "in", .placeholder = "IN", .help = "Keras' .h5 or .weights.h5, or a checkpoint", .required = true}, in);
   arguments.add_positional(
       {.name = "out",
        .placeholder = "OUT",
        .help = "Keras' legacy .h5, Keras 3's .weights.h5, a .checkpoint with a fresh optimiser, or .onnx: images N H W 3, "
                "0 to 255, to score; without it, IN is listed"},
       out);
-  arguments.add(
-      {.name = "net", .placeholder = "NAME", .help = "default: the one that the weights fit; of " + network_names()}, net);
+  arguments.add({.name = "net", .placeholder = "NAME", .help = "default: the one that the weights fit; of " + network_names()},
+                net);
   arguments.add({.name = "size",
                  .help = "side of the square images; default: the checkpoint's, else the first of 96 and 50 that fits",
                  .unit = "pixels"},

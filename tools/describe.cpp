@@ -10,7 +10,6 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
-
 namespace microtome {
 namespace {
 
@@ -110,13 +109,16 @@ struct Cost {
 
 void print_table() {
   const auto millions = [](std::int64_t count) { return fmt::format("{:.2f} M", static_cast<double>(count) * 1e-6); };
-  fmt::print("The study's Table 1, corrected. Depth as printed mixes two rules: layers of the trained model, as Keras counts them (b2, b6,\n"
-             "vgg19, efficientnet_v2), and layers with weights of the 1000-class model (the others); 252 should be 352. Parameters as\n"
-             "printed are those of the 1000-class models; trained were the ones in the last column, at 96x96.\n\n");
-  fmt::print("{:<19} | {:>7} | {:>7} {:>8} {:>8} | {:>7} | {:>9} {:>9} {:>14} {:>14}\n", "", "depth", "Keras", "with", "longest",
-             "printed", "1000", "base", "trained,", "trained,");
-  fmt::print("{:<19} | {:>7} | {:>7} {:>8} {:>8} | {:>7} | {:>9} {:>9} {:>14} {:>14}\n", "network", "printed", "layers", "weights",
-             "path", "params", "classes", "", "full", "transfer");
+  fmt::print(
+      "The study's Table 1, corrected. Depth as printed mixes two rules: layers of the trained model, as Keras counts them "
+      "(b2, b6,\n"
+      "vgg19, efficientnet_v2), and layers with weights of the 1000-class model (the others); 252 should be 352. Parameters "
+      "as\n"
+      "printed are those of the 1000-class models; trained were the ones in the last column, at 96x96.\n\n");
+  fmt::print("{:<19} | {:>7} | {:>7} {:>8} {:>8} | {:>7} | {:>9} {:>9} {:>14} {:>14}\n", "", "depth", "Keras", "with",
+             "longest", "printed", "1000", "base", "trained,", "trained,");
+  fmt::print("{:<19} | {:>7} | {:>7} {:>8} {:>8} | {:>7} | {:>9} {:>9} {:>14} {:>14}\n", "network", "printed", "layers",
+             "weights", "path", "params", "classes", "", "full", "transfer");
   for (const Network& network : networks()) {
     const Graph trained = network.build(96);
     const LayerCounts layers = count_layers(network, trained);
@@ -138,13 +140,16 @@ void print_table() {
                printed ? fmt::format("{} M", printed->parameters) : "-", classes, base,
                with_separators(trained.parameter_count()), transfer);
   }
-  fmt::print("\nKeras layers: of the trained model. With weights, longest path: of the 1000-class model where there is one; the longest path\n"
-             "counts convolutions and dense layers, as the networks' names do.\n\n");
+  fmt::print(
+      "\nKeras layers: of the trained model. With weights, longest path: of the 1000-class model where there is one; the "
+      "longest path\n"
+      "counts convolutions and dense layers, as the networks' names do.\n\n");
   fmt::print("{:<19} | {:>15} {:>15} | {:>12} {:>12}\n", "one image, study's", "MACs", "MACs", "activations", "activations");
   fmt::print("{:<19} | {:>15} {:>15} | {:>12} {:>12}\n", "head", "96x96", "50x50", "96x96, f32", "50x50, f32");
   for (const Network& network : networks()) {
     const Cost large(network, 96), small(network, 50);
-    fmt::print("{:<19} | {:>15} {:>15} | {:>12} {:>12}\n", network.name, large.macs, small.macs, large.activations, small.activations);
+    fmt::print("{:<19} | {:>15} {:>15} | {:>12} {:>12}\n", network.name, large.macs, small.macs, large.activations,
+               small.activations);
   }
 }
 
@@ -171,11 +176,12 @@ int describe(int argc, char** argv) {
                        "describe --all"});
   arguments.add({.name = "net", .placeholder = "NAME", .help = "network: " + network_names()}, net);
   arguments.add_flag({.name = "all", .help = "the study's Table 1, corrected, and what each network costs"}, all);
-  arguments.add({.name = "size",
-                 .help = "side of the square input; PCam's patches have 96, IDC's 50. 0: 96, or with --head imagenet the side that "
-                         "the network was published for",
-                 .unit = "pixels"},
-                size, {0, 4096});
+  arguments.add(
+      {.name = "size",
+       .help = "side of the square input; PCam's patches have 96, IDC's 50. 0: 96, or with --head imagenet the side that "
+               "the network was published for",
+       .unit = "pixels"},
+      size, {0, 4096});
   arguments.add({.name = "head", .help = "study: as trained here; imagenet: the published 1000 classes; none: the base alone"},
                 head_name, {"study", "imagenet", "none"});
   arguments.add_flag({.name = "json", .help = "print one JSON document on stdout"}, json);

@@ -3,7 +3,7 @@
 # quickstart.sh and tests/run.sh; a second call asks dpkg only.
 
 packages=(
-  g++ cmake ninja-build pkg-config git
+  g++ cmake ninja-build pkg-config git clang-format-14
   libdnnl-dev ocl-icd-opencl-dev libhdf5-dev libpng-dev zlib1g-dev libfmt-dev libboost-dev libcli11-dev nlohmann-json3-dev libssl-dev libonnx-dev libprotobuf-dev
   libgtest-dev libbenchmark-dev
   gnuplot-nox

@@ -1,4 +1,5 @@
 // Where an epoch's seconds go, by row and pass and by kernel, worked out from a few steps; `profile diff`, `profile forecast`.
+#include "tools/profile/profile.h"
 #include "data/gzip.h"
 #include "engine/check.h"
 #include "engine/nearest.h"
@@ -11,7 +12,6 @@
 #include "tools/profile/forecast.h"
 #include "tools/profile/measure.h"
 #include "tools/profile/page.h"
-#include "tools/profile/profile.h"
 #include "tools/profile/text.h"
 
 #include <fmt/format.h>

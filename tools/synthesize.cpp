@@ -22,8 +22,7 @@ int synthesize(int argc, char** argv) {
       "synthesize", "Make a data set of synthetic tissue: deterministic by seed, free of any patient.",
       usage + " --out DIR [options]",
       {"synthesize pcam --out synthetic --train 4096 --valid 512 --test 512", "synthesize idc --out synthetic-idc --seed 7"});
-  arguments.add_positional(
-      {.name = "format", .help = help, .required = true}, format, names);
+  arguments.add_positional({.name = "format", .help = help, .required = true}, format, names);
   arguments.add(
       {.name = "out", .letter = 'o', .placeholder = "DIR", .help = "a folder that is empty or not there yet", .required = true},
       out);

@@ -141,8 +141,7 @@ void require_same_options(const std::string& then, const std::string& now, const
 
 class TrainObserver : public FitObserver {
  public:
-  TrainObserver(const TrainSettings& s, const RunFolder& folder, CheckpointInfo info, std::int64_t images,
-                Terminal& terminal)
+  TrainObserver(const TrainSettings& s, const RunFolder& folder, CheckpointInfo info, std::int64_t images, Terminal& terminal)
       : s_(s), folder_(folder), info_(std::move(info)), images_(images), terminal_(terminal) {}
 
   void features(int done, int of) override { terminal_.progress("features of the frozen base", done, of); }
@@ -225,15 +224,14 @@ std::optional<Snapshot> read_run(const TrainSettings& s, const RunFolder& folder
   }
   Snapshot& snapshot = checkpoint.snapshot;
   if (const int behind = s.first_epoch + static_cast<int>(snapshot.history.size()); behind > s.epochs) {
-    fail(ExitCode::usage, "the run has more epochs behind it than --epochs asks for",
-         {.where = file.string(),
-          .expected = fmt::format("--epochs {} or more", behind),
-          .found = fmt::format("{}", s.epochs)});
+    fail(
+        ExitCode::usage, "the run has more epochs behind it than --epochs asks for",
+        {.where = file.string(), .expected = fmt::format("--epochs {} or more", behind), .found = fmt::format("{}", s.epochs)});
   }
   if (s.log_steps) folder.truncate_steps(snapshot.state.step - snapshot.batches.size());
   folder.write_metrics(snapshot.history);
-  terminal.say("resuming after step {}, {} of {} epochs done", snapshot.state.step,
-               s.first_epoch + snapshot.history.size(), s.epochs);
+  terminal.say("resuming after step {}, {} of {} epochs done", snapshot.state.step, s.first_epoch + snapshot.history.size(),
+               s.epochs);
   folder.log("resume", {{"step", snapshot.state.step}, {"epochs_done", snapshot.history.size()}, {"commit", commit()}});
   return std::move(snapshot);
 }
@@ -406,7 +404,8 @@ int train(int argc, char** argv) {
   if (s.resume && std::filesystem::exists(std::filesystem::path(s.out) / "config.toml")) {
     arguments.read_config(std::filesystem::path(s.out) / "config.toml");
   }
-  if (s.resume && s.net.empty()) fail(ExitCode::usage, "there is no run to go on with", {.where = s.out, .found = "no config.toml"});
+  if (s.resume && s.net.empty())
+    fail(ExitCode::usage, "there is no run to go on with", {.where = s.out, .found = "no config.toml"});
   arguments.require_all();
   const Network& network = find_network(s.net);
   s.net = network.name;

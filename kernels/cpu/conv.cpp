@@ -92,7 +92,9 @@ class CpuConv final : public ConvOp {
     const std::string own = "own: F(2x2, 3x3)";
     return fmt::format("forward {}, backward_data {}, backward_filter {}", implementation(),
                        winograd_data_ ? own : backward_data_.implementation(),
-                       winograd_ ? own : filter_gradient_ ? "own" : backward_filter_.implementation());
+                       winograd_          ? own
+                       : filter_gradient_ ? "own"
+                                          : backward_filter_.implementation());
   }
 
   void forward(const Tensor& x, const Deferred*, const Tensor& w, const Tensor* b, const Tensor& y, const Tensor*) override {

@@ -75,8 +75,8 @@ void FilterGradient::run(const Scratch& scratch, const Tensor& x, const Tensor& 
     float* sums = scratch.at(sums_) + piece * filter;  // R [block] T width
     float* bias = scratch.at(bias_sums_) + std::int64_t{piece} * channels;
     float* padded = scratch.at(padded_ + padded_bytes_ * omp_get_thread_num());
-    // `width` channels of a band of dy, each row of a tile's step beside the next: as they lie, a power of two apart, they would
-    // meet in a few of L1's sets.
+    // `width` channels of a band of dy, each row of a tile's step beside the next: as they lie, a power of two apart, they
+    // would meet in a few of L1's sets.
     float* packed = scratch.at(packed_ + packed_bytes_ * omp_get_thread_num());
     std::fill_n(sums, filter, 0.0f);
     std::fill_n(bias, channels, 0.0f);

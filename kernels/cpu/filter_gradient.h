@@ -1,8 +1,8 @@
 // The gradient of a convolution's filter where images are large. A filter's row over an image's row meets T = S C neighbouring
 // floats whatever C is, three colours or a hundred channels, so that
 //   dw[r,t,k] = sum over n,p,q of x[n, p + r][q C + t] dy[n,p,q,k]     (strides and padding left out)
-// is, for some t and `width` k at a time, a product of registers: each step loads `width` gradients and one float a tap. Padding is
-// copied with the few rows at work.
+// is, for some t and `width` k at a time, a product of registers: each step loads `width` gradients and one float a tap.
+// Padding is copied with the few rows at work.
 #pragma once
 
 #include "kernels/cpu/cpu.h"
@@ -11,8 +11,8 @@ namespace microtome {
 
 class FilterGradient {
  public:
-  /// Whether it can be had, and pays: one group, width | K, neighbouring columns adjacent in memory, more than one tap, a filter
-  /// of up to 4 MiB, large images.
+  /// Whether it can be had, and pays: one group, width | K, neighbouring columns adjacent in memory, more than one tap, a
+  /// filter of up to 4 MiB, large images.
   static bool serves(const Window& window, int groups, const Layout& x, const Layout& y);
 
   FilterGradient(const Window& window, const Layout& x, const Layout& y);

@@ -15,7 +15,8 @@ namespace {
 
 class CpuGather final : public GatherOp {
  public:
-  CpuGather(const Gather& kind, const Layout& images, const Layout& x) : kind_(kind), images_(images), x_(x), augments_(kind.augment.any()) {
+  CpuGather(const Gather& kind, const Layout& images, const Layout& x)
+      : kind_(kind), images_(images), x_(x), augments_(kind.augment.any()) {
     require_f32(x, x);
     require(images.dtype == DType::u8 || images.dtype == DType::f32, "gather: images are ", name(images.dtype),
             " and neither u8 nor f32");

@@ -1,6 +1,6 @@
-// The two products that convolutions and dense layers come down to, each on a tile of sums that stays in registers: `width` output
-// channels in two vectors, by up to `most` positions (forward) or taps (filter gradient). A step loads two vectors, and one float
-// for every two multiply-adds: both units are kept busy from L1.
+// The two products that convolutions and dense layers come down to, each on a tile of sums that stays in registers: `width`
+// output channels in two vectors, by up to `most` positions (forward) or taps (filter gradient). A step loads two vectors, and
+// one float for every two multiply-adds: both units are kept busy from L1.
 #pragma once
 
 #include "kernels/cpu/simd.h"
@@ -12,8 +12,8 @@
 
 namespace microtome {
 
-inline constexpr int width = 2 * lanes;              // output channels at a time
-inline constexpr int most = (registers - 3) / 2;     // positions, or taps: two sums each; two weights and a value beside them
+inline constexpr int width = 2 * lanes;           // output channels at a time
+inline constexpr int most = (registers - 3) / 2;  // positions, or taps: two sums each; two weights and a value beside them
 
 /// Cuts `count` into the fewest parts of at most `most`, of nearly equal size: f(first, size).
 template <class F>

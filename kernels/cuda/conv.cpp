@@ -251,8 +251,9 @@ class CudnnConv final : public ConvOp {
 
   std::string describe() override {
     std::string text;
-    for (const auto& [pass, called] : {std::pair(ConvPass::forward, "forward"), std::pair(ConvPass::backward_data, "backward_data"),
-                                       std::pair(ConvPass::backward_filter, "backward_filter")}) {
+    for (const auto& [pass, called] :
+         {std::pair(ConvPass::forward, "forward"), std::pair(ConvPass::backward_data, "backward_data"),
+          std::pair(ConvPass::backward_filter, "backward_filter")}) {
       const Plan& plan = *find(pass, false, {})->plan;
       text += fmt::format("{}{} {}", text.empty() ? "" : ", ", called, plan.engine());
       for (const auto& [knob, value] : plan.candidate().choice().knobs) text += fmt::format(" {}:{}", knob, value);

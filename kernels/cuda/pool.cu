@@ -211,8 +211,9 @@ __device__ inline void gather(const Geometry& g, const Site& mine, const T* dy, 
 
 /// Four blocks a multiprocessor: left to itself the compiler spills where one element a thread is averaged.
 template <class T, int V, bool max>
-__global__ void __launch_bounds__(block_threads, 4) pool_backward(Geometry g, unsigned pixels, const T* dy, Place at_dy,
-                                                               const std::uint8_t* mask, T* dx, Place at_dx, bool accumulate) {
+__global__ void __launch_bounds__(block_threads, 4)
+    pool_backward(Geometry g, unsigned pixels, const T* dy, Place at_dy, const std::uint8_t* mask, T* dx, Place at_dx,
+                  bool accumulate) {
   const Site mine = site_of_thread<V>(g, pixels, g.h, g.w);
   if (mine.live == 0) return;
   float gradient[V] = {};

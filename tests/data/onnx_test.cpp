@@ -60,8 +60,8 @@ TEST(OnnxTest, AFilterIsTurnedFromKRSCToKCRS) {
   const onnx::TensorProto kernel = initializer(written(graph), "conv2d/kernel");
   ASSERT_EQ((std::vector<std::int64_t>{kernel.dims().begin(), kernel.dims().end()}), (std::vector<std::int64_t>{32, 3, 5, 5}));
   const auto* values = reinterpret_cast<const float*>(kernel.raw_data().data());
-  EXPECT_EQ(values[1], 3);        // the next column: three channels on
-  EXPECT_EQ(values[5 * 5], 1);    // the next channel
+  EXPECT_EQ(values[1], 3);           // the next column: three channels on
+  EXPECT_EQ(values[5 * 5], 1);       // the next channel
   EXPECT_EQ(values[3 * 5 * 5], 75);  // the next filter
 }
 

@@ -136,8 +136,9 @@ TEST_F(WeightsTest, AFullModelsFileWithVariableStringsLoads) {
   }
   const LoadedWeights loaded = read_weights(folder_ / "model.h5", graph_);
   EXPECT_EQ(loaded.values, weights_);
-  EXPECT_EQ(loaded.notes, std::vector<std::string>{
-                              R"(4 of 4 layers have other names in the file, first "c" for "first/conv"; order and shapes agree)"});
+  EXPECT_EQ(loaded.notes,
+            std::vector<std::string>{
+                R"(4 of 4 layers have other names in the file, first "c" for "first/conv"; order and shapes agree)"});
 }
 
 TEST_F(WeightsTest, ANestedModelIsOneLayerTrainableWeightsFirst) {
@@ -395,8 +396,8 @@ TEST_F(HeadedTest, AFileOfTheBaseLeavesTheHeadAsItWas) {
     EXPECT_FALSE(loaded.whole);
     EXPECT_EQ(loaded.notes, std::vector<std::string>{"the file holds the base alone: the head starts afresh"});
     expect_refusal([&] { read_weights(path(name), graph_); }, ExitCode::weights,
-                   {"of the base alone", "expected: 7 layers with weights, the last \"dense_1\"", "found:    5, up to \"right_2\"",
-                    "train --weights"});
+                   {"of the base alone", "expected: 7 layers with weights, the last \"dense_1\"",
+                    "found:    5, up to \"right_2\"", "train --weights"});
   }
 }
 
@@ -496,9 +497,9 @@ TEST(OldResNetTest, TheFileOfBefore2019IsRefusedByItsName) {
     std::swap(layer_of(file, fmt::format("{}_block1_0_conv", stage)), layer_of(file, fmt::format("{}_block1_3_conv", stage)));
   }
   for (std::size_t i = 0; i < file.layers.size(); ++i) file.layers[i].name = fmt::format("res2a_branch{}", i);
-  expect_refusal([&] { fit_weights(file, graph); }, ExitCode::weights,
-                 {"for row \"conv3_block1_0_conv\"", "expected: kernel (1, 1, 256, 512)", "(1, 1, 128, 512)",
-                  "published before 2019"});
+  expect_refusal(
+      [&] { fit_weights(file, graph); }, ExitCode::weights,
+      {"for row \"conv3_block1_0_conv\"", "expected: kernel (1, 1, 256, 512)", "(1, 1, 128, 512)", "published before 2019"});
 }
 
 /// Every network, whole, with the study's head.

@@ -42,7 +42,9 @@ Images images(int count, std::uint64_t seed) {
   return set;
 }
 
-Dataset data() { return {"noise", images(37, 1), images(11, 2), images(13, 3), {}}; }
+Dataset data() {
+  return {"noise", images(37, 1), images(11, 2), images(13, 3), {}};
+}
 
 struct Recorder : FitObserver {
   std::vector<EpochRecord> epochs;
@@ -51,7 +53,9 @@ struct Recorder : FitObserver {
   int stop_at_batch = -1, save_at_batch = -1, batch = 0;
 
   void batch_end(int, int, int) override { ++batch; }
-  void steps(const std::vector<BatchMetrics>& batches, std::uint64_t) override { losses.insert(losses.end(), batches.begin(), batches.end()); }
+  void steps(const std::vector<BatchMetrics>& batches, std::uint64_t) override {
+    losses.insert(losses.end(), batches.begin(), batches.end());
+  }
   void epoch_end(const EpochRecord& record) override { epochs.push_back(record); }
   void checkpoint(const Snapshot& snapshot) override {
     snapshots.push_back(snapshot);
@@ -80,7 +84,8 @@ Outcome train(FitOptions options, const std::optional<Snapshot>& resume = {}, in
   return outcome;
 }
 
-const FitOptions options{.epochs = 4, .batch_size = 8, .learning_rate = 0.01f, .seed = 5};  // 37 images: 4 full batches and one of 5
+const FitOptions options{
+    .epochs = 4, .batch_size = 8, .learning_rate = 0.01f, .seed = 5};  // 37 images: 4 full batches and one of 5
 
 TEST(FitTest, LearnsAndKeepsTheFirstOfTheBestEpochs) {
   const Outcome all = train(options);
@@ -127,7 +132,9 @@ TEST(FitTest, GoesOnBitForBitFromEveryBatch) {
   }
 }
 
-TEST(FitTest, ACheckpointHasNoSideEffect) { EXPECT_EQ(train(options, {}, -1, 7).weights, train(options).weights); }
+TEST(FitTest, ACheckpointHasNoSideEffect) {
+  EXPECT_EQ(train(options, {}, -1, 7).weights, train(options).weights);
+}
 
 /// The elements of `weights` that belong to parameters of this name.
 std::vector<float> named(std::string_view name, const std::vector<float>& weights) {
@@ -153,7 +160,8 @@ TEST(FitTest, PopulationStatisticsServeTheJudgedNetworkAndLeaveTheRunAlone) {
 }
 
 TEST(FitTest, PopulationStatisticsAreMeansAndUnbiasedVariancesOverBatches) {
-  // One convolution of 1x1 that passes the red channel, then batch-norm; one batch an epoch: statistics of the images themselves.
+  // One convolution of 1x1 that passes the red channel, then batch-norm; one batch an epoch: statistics of the images
+  // themselves.
   const auto backend = make_backend("reference", Precision::f32);
   Graph graph;
   graph.output(graph.input(6) | conv(1, 1, {.bias = false}) | batch_norm() | flatten() | logit());

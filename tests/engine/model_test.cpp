@@ -260,8 +260,8 @@ TEST(ModelTest, AnErrorInAnOpNamesItsRowAndShapes) {
 /// Convolutions with and without a bias, a dense layer, gamma and none, each before a batch-norm.
 Graph normalised() {
   return record([](Node x) {
-    return x | conv(4, 3, {.bias = false}) | batch_norm() | relu() | conv(3, 2) | batch_norm({.scale = false}) | flatten() | dense(5) |
-           batch_norm() | logit();
+    return x | conv(4, 3, {.bias = false}) | batch_norm() | relu() | conv(3, 2) | batch_norm({.scale = false}) | flatten() |
+           dense(5) | batch_norm() | logit();
   });
 }
 

@@ -45,11 +45,11 @@ bool both_passes(Lab& lab, const Case& c, Write write) {
                          {.zeros_at_most = c.kind.activation == Activation::relu ? std::max(zeros, 0.75) : zeros,
                           .additions = static_cast<double>(cells.h * cells.w)}));
   // Every cell that wins no window has no gradient; a clamped window has none either.
-  op->backward(lab.input("dy", y), deferred,
-               lab.output("dx", x, write,
-                          {.zeros_at_most = write == Write::accumulate ? 0.5 : 1,
-                           .additions = static_cast<double>(cells.h * cells.w)}),
-               write);
+  op->backward(
+      lab.input("dy", y), deferred,
+      lab.output("dx", x, write,
+                 {.zeros_at_most = write == Write::accumulate ? 0.5 : 1, .additions = static_cast<double>(cells.h * cells.w)}),
+      write);
   return true;
 }
 

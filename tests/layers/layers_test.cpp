@@ -139,8 +139,9 @@ TEST_F(LayerTest, SqueezeExciteIsFiveRowsAndKeepsTheShape) {
   EXPECT_EQ(y.shape(), image.shape());
   std::vector<std::string> rows;
   for (const Row& r : graph.rows()) rows.push_back(r.name + " " + r.kind + " " + r.activation);
-  EXPECT_EQ(rows, (std::vector<std::string>{"input_layer input_layer ", "se_squeeze global_average_pooling2d ", "se_reshape reshape ",
-                                            "se_reduce conv2d silu", "se_expand conv2d sigmoid", "se_excite multiply "}));
+  EXPECT_EQ(rows,
+            (std::vector<std::string>{"input_layer input_layer ", "se_squeeze global_average_pooling2d ", "se_reshape reshape ",
+                                      "se_reduce conv2d silu", "se_expand conv2d sigmoid", "se_excite multiply "}));
   EXPECT_EQ(graph.ops()[y.op].inputs[0], image.op);
 }
 
@@ -176,7 +177,9 @@ TEST_F(LayerTest, RowsGetKerasAutomaticNames) {
   EXPECT_EQ(names, (std::vector<std::string>{"input_layer", "conv2d", "activation", "stem", "conv2d_1", "activation_1"}));
 }
 
-TEST_F(LayerTest, TwoRowsOfOneNameAreRefused) { EXPECT_THROW(image | relu("a") | relu("a"), Error); }
+TEST_F(LayerTest, TwoRowsOfOneNameAreRefused) {
+  EXPECT_THROW(image | relu("a") | relu("a"), Error);
+}
 
 TEST_F(LayerTest, EveryDropoutDrawsFromAStreamOfItsOwn) {
   image | dropout(0.1f) | dropout(0.1f) | relu() | dropout(0.1f);

@@ -300,7 +300,7 @@ std::vector<Case> cases() {
   std::vector<Case> all;
   for (const Network& network : networks()) {
     const std::string name(network.name);
-    if (name == "p4m_densenet") continue;  // Keras has no such layers
+    if (name == "p4m_densenet") continue;                      // Keras has no such layers
     if (!network.top) all.push_back({name, 50, "reference"});  // naive loops take the two small ones
     for (const int size : {name == "inception_v3" ? 75 : 50, 96}) {
       for (const char* device : {"cpu", "cuda:0"}) all.push_back({name, size, device});

@@ -236,7 +236,7 @@ std::pair<std::string, std::string> refusal(std::string_view network, Extent ima
 
 TEST(NetsTest, AnImageThatIsTooSmallFailsAtTheGuiltyRowAndLearnsWhatWouldDo) {
   EXPECT_EQ(refusal("inception_v3", 50), std::pair("network inception_v3 at 50x50, row conv2d_71 (conv2d)"s,
-                                                 "at least 3x3 here, from images of at least 75x75"s));
+                                                   "at least 3x3 here, from images of at least 75x75"s));
   EXPECT_EQ(refusal("inception_v3", 74).first, "network inception_v3 at 74x74, row conv2d_71 (conv2d)");
   EXPECT_EQ(refusal("inception_v3", {200, 74}).second, "at least 3x3 here, from images of at least 75x75");
   EXPECT_EQ(refusal("inception_v3", 75).first, "built");

@@ -35,7 +35,8 @@ class ConvertTest : public testing::Test {
 TEST_F(ConvertTest, WeightsGoThroughEveryFormAndBack) {
   const std::vector<float> weights = write("a.h5", "mobilenet", 96);
   const std::string said = "mobilenet with the study's head, 96x96, 3,491,521 parameters";
-  for (const auto& [from, to] : {std::pair{"a.h5", "b.weights.h5"}, {"b.weights.h5", "c.checkpoint"}, {"c.checkpoint", "d.h5"}}) {
+  for (const auto& [from, to] :
+       {std::pair{"a.h5", "b.weights.h5"}, {"b.weights.h5", "c.checkpoint"}, {"c.checkpoint", "d.h5"}}) {
     const Ended outcome = run({"convert", path(from), path(to)});
     EXPECT_EQ(outcome.code, 0) << outcome.err;
     EXPECT_TRUE(contains(outcome.out, said)) << outcome.out;
@@ -57,7 +58,8 @@ TEST_F(ConvertTest, WithoutAnOutputTheFileIsListed) {
   write("b2.weights.h5", "b2", 50);
   const Ended whole = run({"convert", path("b2.weights.h5")});
   EXPECT_EQ(whole.code, 0) << whole.err;
-  for (const char* part : {"conv2d_1", "(5, 5, 32, 64)", "4 layers with weights, 2,413,505 values", "fits b2 with the study's head"})
+  for (const char* part :
+       {"conv2d_1", "(5, 5, 32, 64)", "4 layers with weights, 2,413,505 values", "fits b2 with the study's head"})
     EXPECT_TRUE(contains(whole.out, part)) << part << " in\n" << whole.out;
   Graph stranger;
   stranger.output(stranger.input(9) | conv(7, 9) | dense(1));

@@ -385,7 +385,8 @@ TEST_F(ProfileProgramTest, AForecastIsComparedWithItsLikeAlone) {
   const Json forecast = Json::parse(same.out)["networks"][0];
   EXPECT_EQ(forecast["net"], "b6");
   EXPECT_LT(forecast["pieces_benched"], forecast["pieces"]);
-  for (const char* sum : {"step_seconds", "epoch_seconds", "error"}) EXPECT_TRUE(forecast[sum].is_null()) << "of a part: " << sum;
+  for (const char* sum : {"step_seconds", "epoch_seconds", "error"})
+    EXPECT_TRUE(forecast[sum].is_null()) << "of a part: " << sum;
   const auto refused = [&](std::vector<std::string> words, const std::string& what) {
     words.insert(words.begin(), {"profile", "forecast", "--bench", file});
     const Ended outcome = run(words);

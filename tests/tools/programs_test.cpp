@@ -116,8 +116,8 @@ TEST_F(ProgramsTest, WhatChoosesAmongAGpusEnginesChangesNothingOnTheCpu) {
 
 TEST_F(ProgramsTest, AugmentationIsPartOfTheRun) {
   const std::string augmented = fresh("augmented");
-  const Ended outcome = run({"train", "--config", out + "/config.toml", "--augment", "d4,shift=2", "--epochs", "1", "--json",
-                               "--out", augmented});
+  const Ended outcome = run(
+      {"train", "--config", out + "/config.toml", "--augment", "d4,shift=2", "--epochs", "1", "--json", "--out", augmented});
   ASSERT_EQ(outcome.code, 0) << outcome.err;
   EXPECT_EQ(Json::parse(outcome.out)["augment"], "d4,shift=2");
   EXPECT_NE(lines_of(augmented + "/steps.csv")[1], lines_of(out + "/steps.csv")[1]);
@@ -127,8 +127,8 @@ TEST_F(ProgramsTest, AugmentationIsPartOfTheRun) {
 }
 
 TEST_F(ProgramsTest, TheMemoryPlanIsPrintedAndNothingElseHappens) {
-  const std::vector<std::string> words{"train", "--net",         "b2", "--data",    data,
-                                       "--out", fresh("unmade"), "-b", "16", "--device", "cpu", "--memory-plan"};
+  const std::vector<std::string> words{"train",         "--net", "b2", "--data",   data,  "--out",
+                                       fresh("unmade"), "-b",    "16", "--device", "cpu", "--memory-plan"};
   const Ended text = run(words);
   ASSERT_EQ(text.code, 0) << text.err;
   for (const char* part : {"weights ", "gradients ", "Adam's moments", "activations ", "scratch ", "images ", "total ",
@@ -301,7 +301,8 @@ TEST_F(ProgramsTest, DescribeKeepsItsContract) {
 
 TEST_F(ProgramsTest, TransferTrainsTheHeadOnAKeptBase) {
   const auto train = [](const std::string& name, std::vector<std::string> more) {
-    std::vector<std::string> words{"train", "--net", "mobilenet", "--data", data, "--device", "cpu", "--out", fresh(name), "--json"};
+    std::vector<std::string> words{"train",    "--net", "mobilenet", "--data",    data,
+                                   "--device", "cpu",   "--out",     fresh(name), "--json"};
     words.insert(words.end(), more.begin(), more.end());
     const Ended outcome = run(words);
     EXPECT_EQ(outcome.code, 0) << outcome.err;
@@ -404,8 +405,8 @@ TEST_F(ProgramsTest, FoldersThatSayASplitAreBelievedByEveryProgram) {
     if (line.starts_with("testing/")) tested.insert(line.substr(line.rfind(',') + 1));
   }
   EXPECT_EQ(tested, (std::set<std::string>{patients[8].filename(), patients[9].filename()}));
-  const Ended scored = run({"predict", "--net", "b2", "--weights", out + "/best.weights.h5", "--data", dealt / "testing", "--size",
-                            "50", "--device", "cpu"});
+  const Ended scored = run({"predict", "--net", "b2", "--weights", out + "/best.weights.h5", "--data", dealt / "testing",
+                            "--size", "50", "--device", "cpu"});
   EXPECT_EQ(scored.code, 0) << scored.err;
   EXPECT_TRUE(contains(scored.err, "note: 20 hidden files or folders left out")) << scored.err;
 
@@ -519,7 +520,7 @@ TEST_F(ProgramsTest, BadCallsSayWhatIsWrong) {
 
 TEST_F(ProgramsTest, MissingPublishedWeightsSayWhereToGetThem) {
   const Ended outcome = run({"train", "--net", "resnet50", "--data", data, "--weights", "imagenet", "--weights-folder",
-                               fresh("nothing"), "--device", "cpu", "--out", fresh("none")});
+                             fresh("nothing"), "--device", "cpu", "--out", fresh("none")});
   EXPECT_EQ(outcome.code, 4);
   for (const char* part : {"resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5", "https://", "nothing"})
     EXPECT_TRUE(contains(outcome.err, part)) << part << " in\n" << outcome.err;

@@ -14,7 +14,8 @@ namespace microtome {
 class Child {
  public:
   /// Starts `program`, which lies beside this one, with these words behind its name; both of its streams go to the end of
-  /// `log`, but stdout to `result`, anew, where there is one. It dies with us, even by kill -9. Throws Error(ExitCode::machine) where it cannot be started.
+  /// `log`, but stdout to `result`, anew, where there is one. It dies with us, even by kill -9. Throws Error(ExitCode::machine)
+  /// where it cannot be started.
   Child(std::string_view program, const std::vector<std::string>& words, const std::filesystem::path& log,
         const std::filesystem::path& result = {});
   ~Child();  // kills it where it still runs
@@ -24,8 +25,8 @@ class Child {
   void send(int signal) const;
   /// Its exit code, 128 + N where signal N ended it. Waits.
   int wait();
-  /// Waits likewise, calling `meanwhile` ten times a second. False where a signal has told us to stop (see signals.h): so was the
-  /// child then, and has ended.
+  /// Waits likewise, calling `meanwhile` ten times a second. False where a signal has told us to stop (see signals.h): so was
+  /// the child then, and has ended.
   bool wait_unless_stopped(const std::function<void()>& meanwhile);
 
  private:

@@ -42,7 +42,8 @@ void add_weights(Arguments& arguments, Settings& settings) {
 
 void add_preprocess(Arguments& arguments, Settings& settings) {
   arguments.add({.name = "preprocess",
-                 .help = "paper: x / 255 for every network; native: what its published base was trained on (b2, b6, p4m_densenet: x / 255 too)",
+                 .help = "paper: x / 255 for every network; native: what its published base was trained on (b2, b6, "
+                         "p4m_densenet: x / 255 too)",
                  .kept = Option::Kept::fixed},
                 settings.preprocess, {"paper", "native"});
 }
@@ -55,11 +56,7 @@ void add_tta(Arguments& arguments, std::string& tta, Option::Kept kept) {
 }
 
 void add_data(Arguments& arguments, Settings& settings) {
-  arguments.add({.name = "data",
-                 .placeholder = "DIR",
-                 .help = layouts(),
-                 .required = true,
-                 .kept = Option::Kept::free},
+  arguments.add({.name = "data", .placeholder = "DIR", .help = layouts(), .required = true, .kept = Option::Kept::free},
                 settings.data);
   add_split(arguments, settings);
 }
@@ -101,11 +98,12 @@ void add_machine(Arguments& arguments, Settings& settings) {
                                 "compare. Nothing on the CPU",
                         .kept = Kept::fixed},
                        settings.defer);
-  arguments.add({.name = "lanes",
-                 .help = "streams of the GPU that a network's branches and filter gradients share; 1: one kernel after another, "
-                         "with the same results. Nothing on the CPU",
-                 .kept = Kept::free},
-                settings.lanes, {1, 16});
+  arguments.add(
+      {.name = "lanes",
+       .help = "streams of the GPU that a network's branches and filter gradients share; 1: one kernel after another, "
+               "with the same results. Nothing on the CPU",
+       .kept = Kept::free},
+      settings.lanes, {1, 16});
 }
 
 void add_verbosity(Arguments& arguments, Settings& settings) {
@@ -125,13 +123,12 @@ std::unique_ptr<Backend> open_backend(const Settings& settings, Terminal& termin
   const Precision precision = settings.precision == "bf16"   ? Precision::bf16
                               : settings.precision == "tf32" ? Precision::tf32
                                                              : Precision::f32;
-  std::unique_ptr<Backend> backend = make_backend(
-      settings.device, precision,
-      {.deterministic = settings.deterministic,
-       .autotune = settings.autotune,
-       .plan_cache = plan_cache_file(),
-       .defer = settings.defer,
-       .lanes = settings.lanes});
+  std::unique_ptr<Backend> backend = make_backend(settings.device, precision,
+                                                  {.deterministic = settings.deterministic,
+                                                   .autotune = settings.autotune,
+                                                   .plan_cache = plan_cache_file(),
+                                                   .defer = settings.defer,
+                                                   .lanes = settings.lanes});
   const Device device = backend->device();
   terminal.say("device: {}, {} ({})", device.name, device.description, device.versions);
   return backend;

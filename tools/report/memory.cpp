@@ -7,7 +7,9 @@
 namespace microtome {
 namespace {
 
-bool has_memory(const ProgramMemory::Row& row) { return row.passing + row.kept + row.gradients > 0; }
+bool has_memory(const ProgramMemory::Row& row) {
+  return row.passing + row.kept + row.gradients > 0;
+}
 
 }  // namespace
 

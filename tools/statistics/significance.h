@@ -30,8 +30,8 @@ struct AucTest {
 };
 AucTest delong_test(std::span<const std::uint8_t> labels, std::span<const double> a, std::span<const double> b);
 
-/// Several scores of the same images each, as by networks from several seeds: of the mean AUCs. What other seeds would have given
-/// is not in it.
+/// Several scores of the same images each, as by networks from several seeds: of the mean AUCs. What other seeds would have
+/// given is not in it.
 using Runs = std::span<const std::vector<double>>;
 AucTest delong_test(std::span<const std::uint8_t> labels, Runs a, Runs b);
 std::pair<double, double> mean_auc_ci95(std::span<const std::uint8_t> labels, Runs runs);  // clipped to [0, 1]

@@ -76,7 +76,7 @@ struct Outcome {
   std::string why;  // it failed, or waits
   int epochs_done = 0;
   std::string split_by, statistics;  // options of a cell that has begun, from its config.toml
-  Json result, tta;  // result.json and tta.json where the cell is done and has them, else null
+  Json result, tta;                  // result.json and tta.json where the cell is done and has them, else null
   std::filesystem::path folder;
 };
 

@@ -20,7 +20,7 @@ struct Dimension {
   Kind kind = Kind::choice;
   double low = 0, high = 0, step = 0;
   std::vector<double> choices;
-  bool whole = false;  // draws on a logarithmic scale are rounded
+  bool whole = false;            // draws on a logarithmic scale are rounded
   bool first_is_lowest = false;  // of the first trial: KerasTuner learns of what a trial declares late only after drawing it
 };
 

@@ -12,7 +12,8 @@ namespace {
 
 class PinnedWatch final : public Watch {
  public:
-  PinnedWatch(const Context& context, const void* device, std::size_t bytes) : context_(context), device_(device), copy_(bytes) {
+  PinnedWatch(const Context& context, const void* device, std::size_t bytes)
+      : context_(context), device_(device), copy_(bytes) {
     check(cudaEventCreateWithFlags(&arrived_, cudaEventDisableTiming));
     const cudaError_t status = cudaHostAlloc(&pinned_, bytes, cudaHostAllocDefault);
     if (status != cudaSuccess) check_nothrow(cudaEventDestroy(arrived_));

@@ -205,8 +205,7 @@ EngineChoice Candidate::choice() const {
   std::vector<Descriptor> knobs;
   std::vector<cudnnBackendDescriptor_t> raw;
   for (std::int64_t i = 0; i < most; ++i) raw.push_back(knobs.emplace_back(CUDNN_BACKEND_KNOB_CHOICE_DESCRIPTOR).raw());
-  const std::int64_t count =
-      config.read(CUDNN_ATTR_ENGINECFG_KNOB_CHOICES, CUDNN_TYPE_BACKEND_DESCRIPTOR, most, raw.data());
+  const std::int64_t count = config.read(CUDNN_ATTR_ENGINECFG_KNOB_CHOICES, CUDNN_TYPE_BACKEND_DESCRIPTOR, most, raw.data());
   knobs.erase(knobs.begin() + count, knobs.end());
   for (const Descriptor& knob : knobs) {
     cudnnBackendKnobType_t type{};

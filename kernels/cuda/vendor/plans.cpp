@@ -37,8 +37,7 @@ struct Plans::Job {
   bool timed = false;                // there is one contender, and nothing to find out
 };
 
-Plans::Plans(Context& context)
-    : context_(context), machine_(machine_name()), cache_(context.options().plan_cache) {
+Plans::Plans(Context& context) : context_(context), machine_(machine_name()), cache_(context.options().plan_cache) {
   for (int lane = 0; lane < context.lanes(); ++lane) {
     context.use_lane(lane);
     handles_.emplace_back(context.stream());
@@ -172,10 +171,11 @@ void Plans::settle(Job& job) {
   for (const std::string& key : job.refused) plans_.try_emplace(key);
   if (job.way == nullptr) return;
   if (!job.lost.empty() && !std::exchange(warned_, true))
-    std::fprintf(stderr,
-                 "warning: cuDNN could build none of its engines for %s: a slower way runs, perhaps for others too. Engines that\n"
-                 "are compiled when they are asked for need NVRTC (libnvrtc, libnvrtc-builtins) where cuDNN finds it.\n",
-                 job.lost.c_str());
+    std::fprintf(
+        stderr,
+        "warning: cuDNN could build none of its engines for %s: a slower way runs, perhaps for others too. Engines that\n"
+        "are compiled when they are asked for need NVRTC (libnvrtc, libnvrtc-builtins) where cuDNN finds it.\n",
+        job.lost.c_str());
   std::size_t winner = 0;
   if (!job.timed) {
     try {

@@ -50,7 +50,8 @@ TEST(AuditTextTest, AFileUnderAnothersNameIsToldFromADamagedOne) {
 }
 
 TEST(AuditTextTest, WhereNothingIsUnpackedNoVerdictIsGiven) {
-  const Audit audit{.format = &find_format("pcam"), .files = {{.name = "test_x.h5.gz", .md5 = "d8", .published_as = "test_x.h5.gz"}}};
+  const Audit audit{.format = &find_format("pcam"),
+                    .files = {{.name = "test_x.h5.gz", .md5 = "d8", .published_as = "test_x.h5.gz"}}};
   EXPECT_EQ(to_text(audit).find("leak"), std::string::npos) << to_text(audit);
   EXPECT_TRUE(to_json(audit)["leaks"].is_null());
 }
