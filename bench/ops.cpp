@@ -151,8 +151,6 @@ const Tensor* get(const std::optional<Tensor>& tensor) {
   return tensor ? &*tensor : nullptr;
 }
 
-// ------------------------------------------------------------------------------------------------------------- the ops
-
 Work of(const Conv& kind, Site& site) {
   const auto op = make_op<ConvOp>(site.problem(), site.of);
   const Extent &kernel = kind.window.kernel, &stride = kind.window.stride;
