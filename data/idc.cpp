@@ -6,6 +6,7 @@
 #include "data/decode.h"
 #include "data/format.h"
 #include "data/parallel.h"
+#include "data/patient.h"
 #include "data/png.h"
 #include "data/split.h"
 #include "data/synthetic.h"
@@ -34,21 +35,6 @@ std::optional<std::uint8_t> class_of(std::string_view folder) {
   if (folder == "0") return std::uint8_t{0};
   if (folder == "1") return std::uint8_t{1};
   return {};
-}
-
-/// "8863" of "8863_idx5_x51_y1251_class0.png"; empty where the name is of another form.
-std::string patient_in_name(std::string_view name) {
-  const std::size_t end = name.rfind("_idx");
-  if (end == name.npos) return {};
-  std::string_view rest = name.substr(end);
-  for (const std::string_view key : {"_idx", "_x", "_y"}) {
-    if (!rest.starts_with(key)) return {};
-    rest.remove_prefix(key.size());
-    const std::size_t digits = std::min(rest.find_first_not_of("0123456789"), rest.size());
-    if (digits == 0) return {};
-    rest.remove_prefix(digits);
-  }
-  return std::string(name.substr(0, end));
 }
 
 /// Where the class stands in the path of a folder of images: last, or before the patient where a split's folder is there too.
