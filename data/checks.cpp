@@ -52,6 +52,17 @@ void require_both_classes(const Images& images, std::string_view split, const st
         .next = next});
 }
 
+bool succeeds(std::vector<Error>& problems, const std::function<void()>& call) {
+  try {
+    call();
+    return true;
+  } catch (const Error& error) {
+    if (error.code() != ExitCode::data) throw;
+    problems.push_back(error);
+    return false;
+  }
+}
+
 void add_note(std::vector<std::string>& notes, std::int64_t count, std::string_view one, std::string_view many,
               std::string_view what) {
   if (count > 0) notes.push_back(fmt::format("{} {} {}", count, count == 1 ? one : many, what));

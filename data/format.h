@@ -3,6 +3,7 @@
 #pragma once
 
 #include "data/digest.h"
+#include "engine/check.h"
 #include "engine/dataset.h"
 
 #include <array>
@@ -84,6 +85,9 @@ struct Format {
   /// The size of the images that load() would give, told without decoding one.
   Extent (*image_size)(const std::filesystem::path& path, const LoadOptions& options);
   Dataset (*load)(const std::filesystem::path& path, const LoadOptions& options);
+  /// As load() without the pixels, of which it holds no more than a few images' at a time. What load() would refuse with
+  /// Error(ExitCode::data), the first of it, is here a problem, each of them: file by file, split by split.
+  Dataset (*verify)(const std::filesystem::path& path, const LoadOptions& options, std::vector<Error>& problems);
   /// Every image one by one, whatever its size; a split may lack a class.
   Inspection (*inspect)(const std::filesystem::path& path, const LoadOptions& options);
   /// Into a folder that is made; it may exist but must be empty (Error(ExitCode::in_use)).

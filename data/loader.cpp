@@ -78,6 +78,14 @@ Dataset load(const fs::path& path, const LoadOptions& options) {
   return data;
 }
 
+Verified verify(const fs::path& path, const LoadOptions& options) {
+  const Format& format = recognise(path);
+  Verified verified;
+  verified.data = format.verify(path, options, verified.problems);
+  verified.data.name = format.name;
+  return verified;
+}
+
 Extent image_size(const fs::path& path, const LoadOptions& options) {
   return recognise(path).image_size(path, options);
 }

@@ -17,7 +17,7 @@ namespace {
 
 struct EvaluateSettings : Settings {
   std::string split = "test", tta = "none", scores, save_scores, roc;
-  bool json = false;
+  bool json = false, logits = false;
 };
 
 Arguments declare(EvaluateSettings& s) {
@@ -36,9 +36,10 @@ Arguments declare(EvaluateSettings& s) {
   add_tta(arguments, s.tta);
   arguments.add({.name = "scores",
                  .placeholder = "FILE",
-                 .help = "judge this CSV instead: columns label (0 or 1) and score (0 to 1); and group, "
-                         "a patient or slide, for an interval that knows of them"},
+                 .help = "judge this CSV instead: columns label (0 or 1) and score (0 to 1), or y_true and y_pred and other "
+                         "usual names; and group, a patient or slide, for an interval that knows of them"},
                 s.scores);
+  arguments.add_flag({.name = "logits", .help = "the scores of --scores are logits"}, s.logits);
   arguments.heading("Machine");
   arguments.add({.name = "batch-size", .letter = 'b', .help = "images at a time", .unit = "images"}, s.batch_size, {1, 65536});
   add_machine(arguments, s);
@@ -90,14 +91,18 @@ int evaluate_program(int argc, char** argv) {
   Verdict verdict;
   if (s.scores.empty()) {
     arguments.require_all();
+    if (s.logits) fail(ExitCode::usage, "--logits says what --scores holds", {.next = "evaluate --scores FILE --logits"});
     verdict = judge_network(s);
   } else {
     if (s.tta != "none" || !s.save_scores.empty())
       fail(ExitCode::usage, "--tta and --save-scores need a network to score images",
            {.found = fmt::format("--scores {}", s.scores), .next = "leave out --scores, or these"});
-    const LabelledScores csv = read_scores(s.scores);
+    const LabelledScores csv = read_scores(s.scores, s.logits ? Scale::logits : Scale::as_named);
+    require_as_many_as_result(s.scores, csv);
+    Terminal terminal(s.verbosity());
+    for (const std::string& note : csv.notes) terminal.say("note: {}", note);
     try {
-      verdict = judge(csv.scores, csv.labels, csv.groups);
+      verdict = csv.logits ? judge_logits(csv.scores, csv.labels, csv.groups) : judge(csv.scores, csv.labels, csv.groups);
     } catch (Error& error) {
       throw error.within(s.scores);
     }

@@ -203,13 +203,13 @@ TEST_F(ProgramsTest, EvaluateAgreesWithTrainAndWithPredict) {
   EXPECT_EQ(Json::parse(json_lines.out.substr(0, json_lines.out.find('\n'))).size(), 2u);
 }
 
-/// A copy of the data whose patches come from known slides, six a test slide.
+/// A copy of the data whose patches come from known slides, four a test slide.
 std::string with_slides(const std::string& data, const std::string& to) {
   fs::copy(data, to);
   for (const auto& [split, count] : {std::pair("train", 80), std::pair("valid", 24), std::pair("test", 24)}) {
     std::string text = ",coord_y,coord_x,tumor_patch,center_tumor_patch,wsi\n";
     for (int i = 0; i < count; ++i)
-      text += std::to_string(i) + ",64,128,True,False," + split + "_slide_" + std::to_string(i / 6) + "\n";
+      text += std::to_string(i) + ",64,128,True,False," + split + "_slide_" + std::to_string(i / 4) + "\n";
     write_text(to + "/camelyonpatch_level_2_split_" + split + "_meta.csv", text);
   }
   return to;
@@ -230,16 +230,16 @@ TEST_F(ProgramsTest, ScoresAreSavedAndJudgedAgainWithTheirSlides) {
 
   const Ended grouped = evaluated(known);
   ASSERT_EQ(grouped.code, 0) << grouped.err;
-  EXPECT_TRUE(lines_of(saved)[24].ends_with(",test_slide_3")) << lines_of(saved)[24];
+  EXPECT_TRUE(lines_of(saved)[24].ends_with(",test_slide_5")) << lines_of(saved)[24];
   const Ended again = run({"evaluate", "--scores", saved, "--json"});
   const Json first = Json::parse(grouped.out), second = Json::parse(again.out);
-  EXPECT_EQ(first["groups"], 4);
+  EXPECT_EQ(first["groups"], 6);
   for (const char* key : {"n", "positives", "accuracy", "auc", "auc_ci95", "groups", "auc_ci95_clustered"})
     EXPECT_EQ(first[key], second[key]) << key;
   EXPECT_LE(first["auc_ci95_clustered"][0], first["auc"]);
   EXPECT_GE(first["auc_ci95_clustered"][1], first["auc"]);
   EXPECT_NE(first["auc_ci95_clustered"], first["auc_ci95"]);
-  EXPECT_TRUE(contains(run({"evaluate", "--scores", saved}).out, "drawing 4 patients or slides as wholes"));
+  EXPECT_TRUE(contains(run({"evaluate", "--scores", saved}).out, "drawing 6 patients or slides as wholes"));
 }
 
 TEST_F(ProgramsTest, EightViewsAreAveraged) {
