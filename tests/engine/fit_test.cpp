@@ -160,27 +160,34 @@ TEST(FitTest, PopulationStatisticsServeTheJudgedNetworkAndLeaveTheRunAlone) {
 }
 
 TEST(FitTest, PopulationStatisticsAreMeansAndUnbiasedVariancesOverBatches) {
-  // One convolution of 1x1 that passes the red channel, then batch-norm; one batch an epoch: statistics of the images
-  // themselves.
+  // One convolution of 1x1 that passes the red channel, then batch-norm: statistics of the images themselves.
   const auto backend = make_backend("reference", Precision::f32);
-  Graph graph;
-  graph.output(graph.input(6) | conv(1, 1, {.bias = false}) | batch_norm() | flatten() | logit());
-  Model model(std::move(graph), *backend);
-  std::vector<float> weights(static_cast<std::size_t>(model.graph().parameter_count()));
-  weights[0] = 1;  // red
-  weights[3] = 1;  // gamma
-  model.set_weights(weights);
-  FitOptions once = options;
-  once.epochs = 1, once.batch_size = 37, once.learning_rate = 0, once.population_statistics = true;
-  FitObserver silent;
-  const std::vector<float> best = fit(model, data(), once, silent).best_weights;
-  double sum = 0, squares = 0;
   const Images set = images(37, 1);
-  const int count = 37 * 36;
-  for (int i = 0; i < count; ++i) sum += set.pixels[3 * i] / 255.0;
-  for (int i = 0; i < count; ++i) squares += std::pow(set.pixels[3 * i] / 255.0 - sum / count, 2);
-  EXPECT_FLOAT_EQ(best[5], static_cast<float>(sum / count));
-  EXPECT_FLOAT_EQ(best[6], static_cast<float>(squares / (count - 1)));
+  for (const int batch : {37, 1}) {
+    SCOPED_TRACE(batch);
+    Graph graph;
+    graph.output(graph.input(6) | conv(1, 1, {.bias = false}) | batch_norm() | flatten() | logit());
+    Model model(std::move(graph), *backend);
+    std::vector<float> weights(static_cast<std::size_t>(model.graph().parameter_count()));
+    weights[0] = 1;  // red
+    weights[3] = 1;  // gamma
+    model.set_weights(weights);
+    FitOptions once = options;
+    once.epochs = 1, once.batch_size = batch, once.learning_rate = 0, once.population_statistics = true;
+    FitObserver silent;
+    const std::vector<float> best = fit(model, data(), once, silent).best_weights;
+    const int count = batch * 36, batches = 37 / batch;
+    double means = 0, variances = 0;
+    for (int first = 0; first < 37 * 36; first += count) {
+      const auto red = [&](int i) { return set.pixels[3 * (first + i)] / 255.0; };
+      double sum = 0, squares = 0;
+      for (int i = 0; i < count; ++i) sum += red(i);
+      for (int i = 0; i < count; ++i) squares += std::pow(red(i) - sum / count, 2);
+      means += sum / count / batches, variances += squares / (count - 1) / batches;
+    }
+    EXPECT_FLOAT_EQ(best[5], static_cast<float>(means));
+    EXPECT_FLOAT_EQ(best[6], static_cast<float>(variances));
+  }
 }
 
 TEST(FitTest, SeedsDifferAndRepeat) {

@@ -16,6 +16,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <utility>
+
 namespace microtome {
 namespace {
 
@@ -280,6 +283,23 @@ TEST(PlanTest, AnAdditionTakesAnActivationAndPassesItsGradientToBothSides) {
   EXPECT_EQ(homes[1], homes[6]);  // but the first one may
 }
 
+TEST(PlanTest, SidesOfAnAdditionShareAGradientUnlessTheOneReadFirstUndoesAnActivationInIt) {
+  const auto homes_of_sides = [](Activation function) {
+    const Graph graph = record([=](Node x) {
+      return ((x | conv(4, 1, {.activation = function})) + (x | conv(4, 1, {.activation = function}))) | conv(1, 1);
+    });
+    const Placed plan(graph);
+    const auto add = std::find_if(plan.ops.begin(), plan.ops.end(),
+                                  [](const PlannedOp& op) { return std::holds_alternative<Add>(op.kind); });
+    EXPECT_EQ(find<Activate>(plan.ops), nullptr);
+    const std::vector<int> homes = share_gradients(plan.ops, plan.places, plan.shapes, graph.output());
+    return std::pair(homes[add->inputs[0]], homes[add->inputs[1]]);
+  };
+  const auto plain = homes_of_sides(Activation::none), clamped = homes_of_sides(Activation::relu);
+  EXPECT_EQ(plain.first, plain.second);
+  EXPECT_NE(clamped.first, clamped.second);
+}
+
 /// A graph's plan with its batch-norms deferred, as far as the passes go.
 struct DeferredPlan : Placed {
   explicit DeferredPlan(const Graph& graph) : Placed(graph) {
@@ -400,7 +420,12 @@ TEST(PlanTest, StatisticsComeFromTheConvolutionWhoseWholeOutputIsNormalised) {
   };
   EXPECT_EQ(left([](Node x) { return x | conv(4, 3) | batch_norm() | relu() | conv(4, 1) | batch_norm(); }), 2);
   EXPECT_EQ(left([](Node x) { return x | conv(4, 3) | max_pool(2) | batch_norm(); }), 0);
-  EXPECT_EQ(left([](Node x) { return x | conv(4, 3) | dense_layer() | batch_norm(); }), 0);  // shared
+  EXPECT_EQ(left([](Node x) { return x | conv(4, 3) | dense_layer() | batch_norm(); }), 0);  // a slice
+  EXPECT_EQ(left([](Node x) {  // shared: the second batch-norm reads the first one's statistics
+              const Node y = x | conv(4, 3);
+              return (y | batch_norm()) + (y | batch_norm() | relu());
+            }),
+            0);
 }
 
 TEST(PlanTest, AnImageGetsRoomForMoreChannelsWhereOnlyConvolutionsReadIt) {
