@@ -122,6 +122,40 @@ void write_whole(const fs::path& file, const std::function<void(const Put&)>& pr
   if (repeat_when_interrupted([&] { return call.fsync(*directory); }) < 0 && errno != EINVAL) refuse("syncing the folder");
 }
 
+std::string kind_of_file(const fs::path& file) {
+  constexpr std::size_t enough = 512;
+  const Descriptor in(::open(file.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
+  if (!in) return {};
+  char bytes[enough];
+  const ssize_t count = repeat_when_interrupted([&] { return ::read(*in, bytes, sizeof bytes); });
+  if (count < 0) return errno == EISDIR ? "a folder" : "";
+  if (count == 0) return "an empty file";
+  const std::string_view begin(bytes, static_cast<std::size_t>(count));
+  using namespace std::string_view_literals;
+  constexpr std::pair<std::string_view, const char*> signatures[] = {
+      {"\x1f\x8b"sv, "a gzip file"},
+      {"PK\3\4"sv, "a zip file"},
+      {"\x89PNG\r\n"sv, "a PNG image"},
+      {"\xff\xd8\xff"sv, "a JPEG image"},
+      {"II*\0"sv, "a TIFF image"},
+      {"MM\0*"sv, "a TIFF image"},
+      {"\x89HDF\r\n"sv, "an HDF5 file"},
+      {"version https://git-lfs"sv, "a pointer of Git LFS, not yet the file itself: git lfs pull fetches it"}};
+  for (const auto& [signature, kind] : signatures)
+    if (begin.starts_with(signature)) return kind;
+  std::string text;
+  for (const char c : begin.substr(begin.starts_with("\xef\xbb\xbf") ? 3 : 0)) {
+    const bool upper = c >= 'A' && c <= 'Z';
+    if (!text.empty() || (c != ' ' && c != '\n' && c != '\r' && c != '\t'))
+      text += upper ? static_cast<char>(c - 'A' + 'a') : c;
+  }
+  if (text.starts_with("<!doctype html") || text.starts_with("<html") || text.starts_with("<head"))
+    return "an HTML page, as a server sends it in the place of a file";
+  if (text.starts_with("<?xml")) return "an XML document, as a server sends it in the place of a file";
+  const bool all_zero = begin.find_first_not_of('\0') == begin.npos;
+  return all_zero ? "zeros, at least at first: a download that was never finished" : "";
+}
+
 std::vector<std::byte> read_whole(const fs::path& file, ExitCode code, std::size_t limit) {
   const auto refuse = [&](std::string found) {
     fail(code, "a file cannot be read", {.where = file.string(), .found = std::move(found)});

@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <functional>
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -40,6 +41,10 @@ void write_whole(const std::filesystem::path& file, const std::function<void(con
 
 /// Where write_whole works: hidden, beside `file`, the same name every time, so that a killed writer leaves at most one.
 std::filesystem::path temporary_name(const std::filesystem::path& file);
+
+/// What a file is by its first bytes, for messages: "an HTML page", "an empty file", "a JPEG image"; empty where they tell
+/// nothing. Touches no stream.
+std::string kind_of_file(const std::filesystem::path& file);
 
 /// A regular file's bytes. Throws Error(code) where it is missing, no regular file, unreadable or longer than `limit`.
 std::vector<std::byte> read_whole(const std::filesystem::path& file, ExitCode code, std::size_t limit);

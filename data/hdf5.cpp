@@ -1,8 +1,15 @@
 #include "data/hdf5.h"
 
+#include "data/file.h"
+
+#include <unistd.h>
+
 #include <algorithm>
+#include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <limits>
+#include <system_error>
 
 namespace microtome::hdf5 {
 
@@ -12,6 +19,13 @@ constexpr std::size_t longest_attribute = 64512;  // HDF5_OBJECT_HEADER_LIMIT of
 constexpr hsize_t most_strings = 1 << 20;
 constexpr std::size_t longest_strings = 64 << 20;
 constexpr hsize_t best_compression = 1032;  // deflate's largest ratio
+
+/// Before anything else: no messages of the library's own, and nothing done when the program ends. Files are closed by then;
+/// one that could not be written for want of room would be written again, and the library crash.
+void start() {
+  H5dont_atexit();
+  H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);
+}
 
 [[noreturn]] void refuse(const std::string& what, Report report) {
   fail(ExitCode::data, what, std::move(report));
@@ -112,17 +126,51 @@ std::string last_message() {
     return 0;
   };
   H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, keep_first, &message);
-  return message.empty() ? "libhdf5 gives no reason" : message;
+  if (message.empty()) return "libhdf5 gives no reason";
+  // Of a system call that failed, libhdf5 tells time, addresses and all; the reason is what helps.
+  constexpr std::string_view key = "errno = ";
+  if (const std::size_t at = message.find(key); at != message.npos) {
+    const int reason = std::atoi(message.c_str() + at + key.size());
+    if (reason > 0) return std::system_category().message(reason);
+  }
+  return message;
+}
+
+std::string contents(hid_t file) {
+  constexpr hsize_t shown = 6;
+  H5G_info_t group;
+  if (H5Gget_info(file, &group) < 0) return last_message();
+  if (group.nlinks == 0) return "an HDF5 file with nothing in it";
+  std::string text;
+  for (hsize_t i = 0; i < std::min(group.nlinks, shown); ++i) {
+    char name[128] = {};
+    if (H5Lget_name_by_idx(file, ".", H5_INDEX_NAME, H5_ITER_INC, i, name, sizeof name, H5P_DEFAULT) < 0) continue;
+    H5L_info_t link;
+    const bool hard = H5Lget_info(file, name, &link, H5P_DEFAULT) >= 0 && link.type == H5L_TYPE_HARD;
+    const Id object(hard ? H5Oopen(file, name, H5P_DEFAULT) : H5I_INVALID_HID);
+    const bool dataset = object.valid() && H5Iget_type(object) == H5I_DATASET;
+    const bool is_group = object.valid() && H5Iget_type(object) == H5I_GROUP;
+    text += fmt::format("{}\"{}\"{}", text.empty() ? "" : ", ", name,
+                        dataset    ? " " + describe(object)
+                        : is_group ? " (a group)"
+                                   : "");
+  }
+  if (group.nlinks > shown) text += fmt::format(" and {} more", group.nlinks - shown);
+  return text;
 }
 
 Id open_untrusted(const std::filesystem::path& file) {
-  H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);
+  start();
   H5PLset_loading_state(0);
   Id id(H5Fopen(file.c_str(), H5F_ACC_RDONLY, H5P_DEFAULT));
   if (!id.valid()) {
+    if (::access(file.c_str(), R_OK) != 0)
+      refuse("a file cannot be read", {.where = file.string(), .found = std::system_category().message(errno)});
+    const std::string kind = kind_of_file(file);
     refuse("a file is no HDF5 file, or is damaged or cut short",
            {.where = file.string(),
-            .found = last_message(),
+            .expected = "an HDF5 file",
+            .found = kind.empty() ? last_message() : kind,
             .next = "get it again, and compare its size and digest with the source's"});
   }
   return id;
@@ -261,12 +309,15 @@ std::vector<std::string> read_strings(hid_t object, const std::string& name, con
 }
 
 Id create_file(const std::filesystem::path& file) {
-  H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);
-  return written(H5Fcreate(file.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT));
+  start();
+  Id id(H5Fcreate(file.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT));
+  if (!id.valid())
+    fail(ExitCode::memory, "an HDF5 file could not be written", {.where = file.string(), .found = last_message()});
+  return id;
 }
 
 Id create_file_in_memory() {
-  H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);
+  start();
   constexpr std::size_t growth = 1 << 20;
   const Id access = written(H5Pcreate(H5P_FILE_ACCESS));
   written(H5Pset_fapl_core(access, growth, false) >= 0);

@@ -49,6 +49,8 @@ Id open_object(hid_t group, std::string_view path, const std::string& where);
 Id open_dataset(hid_t group, std::string_view path, const std::string& where);
 
 std::vector<hsize_t> shape_of(hid_t dataset);
+/// What lies in the file's root, for messages: "images" uint8 (4, 6, 5, 3), "meta" (a group). Opens what hard links lead to.
+std::string contents(hid_t file);
 /// "uint8 (523, 96, 96, 3)"
 std::string describe(hid_t dataset);
 std::string type_text(hid_t type);

@@ -89,7 +89,10 @@ hdf5::Id open_named(const hdf5::Id& file, const fs::path& path, const char* name
   hdf5::Id dataset = hdf5::open_dataset(file, name, path.string());
   if (!dataset.valid()) {
     fail(ExitCode::data, "a dataset is missing",
-         {.where = path.string(), .expected = fmt::format("a dataset \"{}\"", name), .found = "none of that name"});
+         {.where = path.string(),
+          .expected = fmt::format("a dataset \"{}\"", name),
+          .found = hdf5::contents(file),
+          .next = fmt::format("save it again under the name {}", name)});
   }
   return dataset;
 }

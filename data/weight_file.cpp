@@ -180,7 +180,7 @@ WeightFile read_untrusted(const fs::path& path) {
     fail(ExitCode::weights, "a file holds no weights that are known here",
          {.where = where,
           .expected = "Keras' attribute layer_names, or its groups layers/…/vars",
-          .found = fmt::format("an HDF5 file with {} links", links.hard.size())});
+          .found = hdf5::contents(file)});
   }
   return out;
 }
@@ -231,8 +231,14 @@ WeightFile receive(Source& source) {
 WeightFile open_weights(const fs::path& path) {
   std::error_code ignored;
   if (!fs::is_regular_file(path, ignored)) {
-    fail(ExitCode::weights, "a weight file is missing",
-         {.where = path.string(), .found = fs::exists(path, ignored) ? "no regular file" : "no such file"});
+    std::error_code failure;
+    const fs::file_status status = fs::status(path, failure);
+    const bool unreachable = status.type() == fs::file_type::none;
+    fail(ExitCode::weights, unreachable ? "a weight file cannot be reached" : "a weight file is missing",
+         {.where = path.string(),
+          .found = unreachable          ? failure.message()
+                   : fs::exists(status) ? "no regular file"
+                                        : "no such file"});
   }
   char begin[2] = {};
   std::ifstream(path, std::ios::binary).read(begin, sizeof begin);

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cmath>
 #include <functional>
 #include <map>
 #include <set>
@@ -219,9 +220,25 @@ class Matcher {
               .found = tensor.name,
               .next = "save them anew with Keras"});
       }
+      require_sound(tensor, wanted, place(index, parameters[i]));
       read_[parameters[i]] = from_keras(wanted, tensor.values);
       const std::string owner = owner_and_weight(tensor.name).first;
       if (parameters.size() > row_of(wanted).parameters.size()) placed_.push_back({index, owner, &row_of(wanted)});
+    }
+  }
+
+  /// A network with such a value scores nothing but NaN.
+  static void require_sound(const WeightFile::Tensor& tensor, const Parameter& wanted, const std::string& where) {
+    const bool variance = wanted.name == "moving_variance";
+    for (std::size_t i = 0; i < tensor.values.size(); ++i) {
+      const float value = tensor.values[i];
+      if (std::isfinite(value) && !(variance && value < 0)) continue;
+      fail(ExitCode::weights,
+           std::isfinite(value) ? "a variance among the weights is negative" : "a weight is not a finite number",
+           {.where = fmt::format("{}, {}, value {}", where, tensor.name, i),
+            .expected = variance ? "variances from 0 on" : "finite numbers",
+            .found = fmt::format("{}", value),
+            .next = "the training that saved them diverged, or the file is damaged: take an earlier one"});
     }
   }
 

@@ -90,8 +90,8 @@ int evaluate_program(int argc, char** argv) {
   if (!arguments.parse(argc, argv)) return 0;
   Verdict verdict;
   if (s.scores.empty()) {
-    arguments.require_all();
     if (s.logits) fail(ExitCode::usage, "--logits says what --scores holds", {.next = "evaluate --scores FILE --logits"});
+    arguments.require_all();
     verdict = judge_network(s);
   } else {
     if (s.tta != "none" || !s.save_scores.empty())

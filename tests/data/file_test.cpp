@@ -56,6 +56,28 @@ struct Saboteur {
   }
 };
 
+TEST_F(FileTest, FirstBytesTellWhatAFileIs) {
+  using namespace std::string_literals;
+  for (const auto& [bytes, kind] : {std::pair("<!DOCTYPE html><html>"s, "an HTML page"),
+                                    {"\xef\xbb\xbf \n<HTML lang=en>"s, "an HTML page"},
+                                    {"<?xml version='1.0'?><Error>"s, "an XML document"},
+                                    {""s, "an empty file"},
+                                    {"\x1f\x8b\b"s, "a gzip file"},
+                                    {"PK\3\4"s, "a zip file"},
+                                    {"\xff\xd8\xff\xe0"s, "a JPEG image"},
+                                    {"II*\0"s, "a TIFF image"},
+                                    {"\x89PNG\r\n\x1a\n"s, "a PNG image"},
+                                    {"version https://git-lfs.github.com/spec/v1"s, "a pointer of Git LFS"},
+                                    {"\0\0\0"s, "zeros"}}) {
+    write_bytes(folder_ / "a", {bytes.begin(), bytes.end()});
+    EXPECT_TRUE(kind_of_file(folder_ / "a").starts_with(kind)) << bytes << ": " << kind_of_file(folder_ / "a");
+  }
+  write_bytes(folder_ / "a", {'<', 'h', 't', 'm'});
+  EXPECT_EQ(kind_of_file(folder_ / "a"), "");
+  EXPECT_EQ(kind_of_file(folder_.path()), "a folder");
+  EXPECT_EQ(kind_of_file(folder_ / "none"), "");
+}
+
 TEST_F(FileTest, WritesAllPartsAndReplacesAnOlderFile) {
   write(folder_ / "a", "one");
   write(folder_ / "a", "two");

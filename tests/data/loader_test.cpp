@@ -171,7 +171,22 @@ TEST(LoaderTest, FoldersWithImagesButWithoutClassesAreNamed) {
   for (const char* name : {"train/benign/a.png", "train/malignant/a.png", "test/benign/a.png"})
     write_image(folder / name, 50, 1);
   expect_refusal([&] { load(folder.path()); }, ExitCode::data,
-                 {"test, train; PNG files in test/benign, train/benign, train/malignant"});
+                 {"found:    3 .png files in test/benign, train/benign, train/malignant"});
+}
+
+TEST(LoaderTest, ImagesOfOtherKindsAreCountedWithWhereTheyLie) {
+  const TemporaryFolder folder;
+  for (const char* name :
+       {"train/0/a.JPG", "train/0/b.jpg", "train/1/a.jpg", "test/0/a.jpg", "labels.csv", "a/1.txt", "a/2.txt"}) {
+    std::filesystem::create_directories((folder / name).parent_path());
+    write_bytes(folder / name, {'a'});
+  }
+  expect_refusal([&] { load(folder.path()); }, ExitCode::data,
+                 {"found:    4 .jpg files in test/0, train/0, train/1, 2 .txt files (a/1.txt, …), labels.csv\n",
+                  "next:     images are read from PNG files: convert these", "*.jpg"});
+  const TemporaryFolder bare;
+  std::filesystem::create_directories(bare / "train/0");
+  expect_refusal([&] { load(bare.path()); }, ExitCode::data, {"found:    no file that was looked at"});
 }
 
 TEST(LoaderTest, WhatCannotBeScoredIsNamed) {

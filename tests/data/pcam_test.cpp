@@ -150,6 +150,20 @@ TEST_F(PcamTest, WrongLabelsAreNamed) {
   expect_refused({"the training split has one class only", "0 of class 0, 4 of class 1"});
 }
 
+TEST_F(PcamTest, DatasetsOfOtherNamesAreListed) {
+  write_hdf5(file("train", 'x'), "images", {4, 6, 5, 3}, H5T_STD_U8LE, some_pixels(360), H5T_NATIVE_UINT8);
+  expect_refused({"a dataset is missing", "_train_x.h5", R"(expected: a dataset "x")",
+                  R"(found:    "images" uint8 (4, 6, 5, 3))", "save it again under the name x"});
+  {
+    const hdf5::Id made = hdf5::create_file(file("train", 'x'));
+    hdf5::create_group(made, "more");
+    H5Lcreate_external("elsewhere.h5", "x", made, "linked", H5P_DEFAULT, H5P_DEFAULT);
+  }
+  expect_refused({R"(found:    "linked", "more" (a group))"});
+  { const hdf5::Id made = hdf5::create_file(file("train", 'x')); }
+  expect_refused({"an HDF5 file with nothing in it"});
+}
+
 TEST_F(PcamTest, GzippedAndMissingFilesAreNamed) {
   std::filesystem::rename(file("valid", 'x'), file("valid", 'x').string() + ".gz");
   expect_refused({"still gzipped", "gunzip ", "_valid_x.h5.gz"});
@@ -157,8 +171,11 @@ TEST_F(PcamTest, GzippedAndMissingFilesAreNamed) {
   expect_refused({"still gzipped", "found:    a gzip file"});
   write_bytes(file("valid", 'x'), {'h', 'e', 'l', 'l', 'o'});
   expect_refused({"no HDF5 file, or is damaged", "_valid_x.h5"});
+  const std::string page = "<!DOCTYPE html>\n<title>Sign in</title>";
+  write_bytes(file("valid", 'x'), {page.begin(), page.end()});
+  expect_refused({"no HDF5 file", "found:    an HTML page"});
   write_bytes(file("valid", 'x'), {});
-  expect_refused({"no HDF5 file"});
+  expect_refused({"no HDF5 file", "found:    an empty file"});
   std::filesystem::remove(file("valid", 'x'));
   std::filesystem::create_directory(file("valid", 'x'));
   expect_refused({"no regular file"});

@@ -72,6 +72,40 @@ TEST_F(WeightsTest, BothLayoutsComeBack) {
   EXPECT_EQ(open_weights(folder_ / "a.weights.h5").layout, WeightFile::Layout::keras3);
 }
 
+TEST_F(WeightsTest, ValuesThatMakeEveryScoreNanAreNamed) {
+  for (const char* name : {"a.h5", "a.weights.h5"}) {
+    std::size_t at = 0;
+    for (const Parameter& parameter : graph_.parameters()) {
+      std::vector<float> broken = weights_;
+      broken[at] = std::numeric_limits<float>::quiet_NaN();
+      write_weights(folder_ / name, graph_, broken);
+      expect_refusal([&] { read_weights(folder_ / name, graph_); }, ExitCode::weights,
+                     {"a weight is not a finite number", name, "found:    nan"});
+      broken[at] = -1;
+      write_weights(folder_ / name, graph_, broken);
+      if (parameter.name == "moving_variance")
+        expect_refusal([&] { read_weights(folder_ / name, graph_); }, ExitCode::weights,
+                       {"a variance among the weights is negative", "batch_normalization", "value 0", "found:    -1"});
+      else
+        EXPECT_NO_THROW(read_weights(folder_ / name, graph_)) << parameter.name;
+      at += static_cast<std::size_t>(parameter.shape.count());
+    }
+  }
+}
+
+TEST_F(WeightsTest, AFileThatHoldsNoWeightsSaysWhatItIs) {
+  const std::string page = "<html>not found</html>";
+  write_bytes(folder_ / "a.h5", {page.begin(), page.end()});
+  expect_refusal([&] { open_weights(folder_ / "a.h5"); }, ExitCode::weights, {"no HDF5 file", "found:    an HTML page"});
+  write_bytes(folder_ / "a.h5", {});
+  expect_refusal([&] { open_weights(folder_ / "a.h5"); }, ExitCode::weights, {"found:    an empty file"});
+  write_hdf5(folder_ / "a.h5", "x", {4, 6, 5, 3}, H5T_STD_U8LE, some_pixels(360), H5T_NATIVE_UINT8);
+  expect_refusal([&] { open_weights(folder_ / "a.h5"); }, ExitCode::weights,
+                 {"no weights that are known", R"("x" uint8 (4, 6, 5, 3))"});
+  expect_refusal([&] { open_weights(folder_ / std::string(300, 'a')); }, ExitCode::weights,
+                 {"a weight file cannot be reached", "File name too long"});
+}
+
 TEST_F(WeightsTest, TheLegacyLayoutIsKeras) {
   write_weights(folder_ / "a.h5", graph_, weights_);
   const hdf5::Id file = hdf5::open_untrusted(folder_ / "a.h5");

@@ -331,6 +331,54 @@ TEST_F(ProgramsTest, TransferTrainsTheHeadOnAKeptBase) {
   EXPECT_NE(lines_of(fresh("native") + "/steps.csv"), steps);
 }
 
+TEST_F(ProgramsTest, AFullDiskUnderSynthesizeIsOneMessageOfOurs) {
+  const std::string made = fresh("full");
+  const Ended ended =
+      run({"synthesize", "pcam", "--out", made, "--train", "60", "--valid", "20", "--test", "20", "--quiet"}, 100'000);
+  EXPECT_EQ(ended.code, 5) << ended.err;
+  EXPECT_EQ(ended.err, "synthesize: error: an HDF5 file could not be written\n  where:    " + made +
+                           "/camelyonpatch_level_2_split_train_x.h5\n  found:    File too large\n"
+                           "  next:     make room on the disk, or name another folder\n");
+  EXPECT_TRUE(fs::is_empty(made)) << "no part is left";
+}
+
+TEST_F(ProgramsTest, VerifyPrintsAllThatIsWrong) {
+  const std::string broken = fresh("broken");
+  fs::copy(data, broken);
+  const std::string x = broken + "/camelyonpatch_level_2_split_train_x.h5",
+                    y = broken + "/camelyonpatch_level_2_split_test_y.h5";
+  write_text(x, "<html></html>");
+  const Ended once = run({"data", "verify", "--data", broken});
+  EXPECT_EQ(once.code, 3);
+  EXPECT_FALSE(contains(once.err, "things are wrong")) << "one message is enough";
+  write_text(y, "");
+  for (const bool json : {false, true}) {
+    const Ended ended = json ? run({"data", "verify", "--data", broken, "--json"}) : run({"data", "verify", "--data", broken});
+    EXPECT_EQ(ended.code, 3);
+    EXPECT_TRUE(contains(ended.err, x)) << ended.err;
+    EXPECT_TRUE(contains(ended.err, y)) << ended.err;
+    EXPECT_TRUE(contains(ended.err, "data: error: 2 things are wrong with " + broken)) << ended.err;
+    if (!json) {
+      EXPECT_EQ(ended.out, "");
+      continue;
+    }
+    const Json document = Json::parse(ended.out);
+    EXPECT_EQ(document["sound"], false);
+    ASSERT_EQ(document["problems"].size(), 2u);
+    EXPECT_EQ(document["problems"][0]["where"], x);
+    EXPECT_EQ(document["problems"][1]["found"], "an empty file");
+    EXPECT_EQ(document["valid"]["images"], 24);
+  }
+}
+
+TEST_F(ProgramsTest, WhateverAFoldersNameHoldsMessagesKeepTheirLines) {
+  const std::string odd = fresh("a\nb");
+  fs::create_directory(odd);
+  const Ended ended = run({"data", "verify", "--data", odd});
+  EXPECT_EQ(ended.code, 3);
+  EXPECT_TRUE(contains(ended.err, "a\\nb\n  expected: ")) << ended.err;
+}
+
 TEST_F(ProgramsTest, SynthesizeWritesBothFormatsAndVerifyReadsThem) {
   for (const std::string format : {"pcam", "idc"}) {
     const std::string made = fresh("made-" + format);
@@ -494,6 +542,9 @@ TEST_F(ProgramsTest, BadCallsSayWhatIsWrong) {
            {3, {"data", "audit", "--data", out}, "PCam's six files"},
            {2, {"data", "verify", "--data", data, "--gate"}, "--gate belongs to audit"},
            {3, {"evaluate", "--scores", x}, "cannot read the scores"},
+           {3, {"evaluate", "--scores", fresh(std::string(300, 'a'))}, "File name too long"},
+           {2, {"profile", "--gate", "3%"}, "unknown option --gate here\n  next:     profile diff "},
+           {2, {"evaluate", "--logits"}, "--scores"},
            {2, {"evaluate", "--scores", out + "/scores.csv", "--tta", "d4"}, "need a network"},
            {2, {"evaluate", "--scores", out + "/scores.csv", "--save-scores", x}, "need a network"},
            {2, {"predict", "--net", "b2", "--tta", "d8"}, "none, d4"},

@@ -291,7 +291,10 @@ bool Arguments::parse(int argc, const char* const* argv) {
       if (!entry.positional) names.push_back("--" + entry.option.name);
     }
     const std::string name = word.substr(0, word.find('='));
-    fail(ExitCode::usage, fmt::format("unknown option {}", name), {.next = did_you_mean(name, names)});
+    const auto shown = std::ranges::find_if(
+        examples_, [&](const std::string& example) { return (example + " ").find(" " + name + " ") != std::string::npos; });
+    fail(ExitCode::usage, fmt::format("unknown option {}{}", name, shown == examples_.end() ? "" : " here"),
+         {.next = shown == examples_.end() ? did_you_mean(name, names) : *shown});
   }
   if (!config_file_.empty()) read_config(config_file_);
   return true;
@@ -305,6 +308,7 @@ std::vector<Arguments::Setting> Arguments::settings_of(const std::filesystem::pa
   std::vector<Setting> settings;
   std::string line;
   for (int number = 1; std::getline(stream, line); ++number) {
+    if (number == 1 && line.starts_with("\xef\xbb\xbf")) line.erase(0, 3);  // with which some editors begin a file
     const std::string_view text = trim(line);
     if (text.empty() || text.front() == '#') continue;
     const auto equals = text.find('=');

@@ -8,6 +8,7 @@
 #include <cstdio>
 #include <cstring>
 #include <exception>
+#include <filesystem>
 #include <fstream>
 #include <new>
 #include <system_error>
@@ -36,6 +37,14 @@ int run_program(std::string_view name, const std::function<int()>& body) {
     if (std::fflush(stdout) == 0) return code;
     if (errno == EPIPE) return reader_gone;
     error = unwritten(errno);
+  } catch (const std::filesystem::filesystem_error& thrown) {
+    const bool full = thrown.code() == std::errc::no_space_on_device;
+    error = Error(
+        full ? ExitCode::memory : ExitCode::data, "a file or folder cannot be reached",
+        {.where = thrown.path1().string(),
+         .found = thrown.code().message(),
+         .next = full ? "make room on the disk, or name another folder" : "see whether it may be read and its folders entered"},
+        std::source_location::current());
   } catch (const std::system_error& thrown) {
     const int reason = thrown.code().value();
     if (reason == EPIPE) return reader_gone;

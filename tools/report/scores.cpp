@@ -215,10 +215,12 @@ std::string score_columns() {
 LabelledScores read_scores(const std::filesystem::path& file, Scale scale) {
   std::ifstream stream(file);
   std::string line;
-  if (!stream || std::filesystem::is_directory(file)) {
+  const int reason = errno;
+  std::error_code ignored;
+  const bool folder = std::filesystem::is_directory(file, ignored);
+  if (!stream || folder)
     fail(ExitCode::data, "cannot read the scores",
-         {.where = file.string(), .found = std::filesystem::is_directory(file) ? "a folder" : std::strerror(errno)});
-  }
+         {.where = file.string(), .found = folder ? "a folder" : std::strerror(reason)});
   const auto next_line = [&] {
     const bool read = static_cast<bool>(std::getline(stream, line));
     if (line.ends_with('\r')) line.pop_back();
