@@ -1,5 +1,6 @@
 #include "data/weights.h"
 
+#include "data/files.h"
 #include "data/hdf5.h"
 #include "data/support.h"
 #include "engine/model.h"
