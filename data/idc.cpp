@@ -293,6 +293,13 @@ Extent image_size(const fs::path&, const LoadOptions& options) {
   return options.image.value_or(idc_image);
 }
 
+std::array<std::int64_t, split_count> count(const fs::path& folder, const LoadOptions& options) {
+  std::vector<std::string> unsaid;
+  std::array<std::int64_t, split_count> images{};
+  for (const Patch& patch : find_patches(folder, options, unsaid).patches) images[patch.split] += options.wanted()[patch.split];
+  return images;
+}
+
 Dataset load(const fs::path& folder, const LoadOptions& options) {
   Dataset data;
   const Found found = find_patches(folder, options, data.notes);
@@ -320,6 +327,10 @@ Dataset load(const fs::path& folder, const LoadOptions& options) {
     std::vector<std::string>& groups = part.images.groups;
     if (std::ranges::find(groups, "") != groups.end()) groups.clear();  // known of all images, or not known
   }
+  std::int64_t images = 0;
+  for (std::size_t s = 0; s < split_count; ++s)
+    if (parts[s].wanted) images += static_cast<std::int64_t>(paths[s].size());
+  require_memory(images * canvas.h * canvas.w * 3, folder.string());
   for (std::size_t s = 0; s < split_count; ++s) {
     const Images known = std::exchange(parts[s].images, {});
     if (!parts[s].wanted) continue;
@@ -359,6 +370,7 @@ extern const Format idc{.name = "idc",
                         .synthetic = "IDC's tree of 50x50 PNG files",
                         .recognise = recognise,
                         .image_size = image_size,
+                        .count = count,
                         .load = load,
                         .inspect = inspect,
                         .synthesize = synthesize_idc};

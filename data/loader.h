@@ -17,6 +17,9 @@ const Format& recognise(const std::filesystem::path& path);
 /// split without one of the classes; Error(ExitCode::memory) where the images do not fit into memory.
 Dataset load(const std::filesystem::path& path, const LoadOptions& options = {});
 
+/// How many images load() would put into train, valid and test, told without decoding one.
+std::array<std::int64_t, split_count> count_images(const std::filesystem::path& path, const LoadOptions& options = {});
+
 /// The size of the images that load() would give, told by a header.
 Extent image_size(const std::filesystem::path& path, const LoadOptions& options = {});
 

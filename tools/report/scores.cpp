@@ -1,15 +1,13 @@
 #include "tools/report/scores.h"
 
 #include "data/csv.h"
+#include "data/file.h"
 #include "engine/check.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <charconv>
-#include <cstring>
-#include <fstream>
 #include <optional>
 #include <string_view>
 
@@ -35,19 +33,21 @@ std::string shown(std::string_view line) {
 }  // namespace
 
 LabelledScores read_scores(const std::filesystem::path& file) {
-  std::ifstream stream(file);
-  std::string line;
-  if (!stream || std::filesystem::is_directory(file)) {
-    fail(ExitCode::data, "cannot read the scores",
-         {.where = file.string(), .found = std::filesystem::is_directory(file) ? "a folder" : std::strerror(errno)});
-  }
+  const std::string text = [&] {
+    try {
+      return read_text(file, ExitCode::data);
+    } catch (const Error& error) {
+      fail(ExitCode::data, "cannot read the scores", error.report());
+    }
+  }();
+  std::string_view left = text, line;
   const auto next_line = [&] {
-    const bool read = static_cast<bool>(std::getline(stream, line));
-    if (line.ends_with('\r')) line.pop_back();
-    return read;
+    const bool taken = take_line(left, line);
+    if (line.ends_with('\r')) line.remove_suffix(1);
+    return taken;
   };
   next_line();
-  if (line.starts_with("\xef\xbb\xbf")) line.erase(0, 3);  // with which spreadsheets begin a file
+  if (line.starts_with("\xef\xbb\xbf")) line.remove_prefix(3);  // with which spreadsheets begin a file
   const std::vector<std::string> header = csv_fields(line);
   const auto column = [&](std::string_view name) -> std::optional<std::size_t> {
     const auto found = std::ranges::find(header, name);
