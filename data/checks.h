@@ -15,7 +15,7 @@ namespace microtome {
 /// "training" for "train", and so on.
 std::string_view adjective(std::string_view split);
 
-/// Throws Error(ExitCode::memory) where so many bytes are more than the machine has left, before they are asked for.
+/// Throws OutOfMemory where so many bytes of images are more than can be had, before they are asked for.
 void require_memory(std::int64_t bytes, const std::string& where);
 
 /// Throws Error(ExitCode::data) for a split without images or with one class alone; `next` is what helps.

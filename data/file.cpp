@@ -1,6 +1,7 @@
 #include "data/file.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -67,6 +68,8 @@ FileOperations& file_operations() {
       .close = ::close,
       .rename = [](const char* from, const char* to) { return ::rename(from, to); },
       .unlink = ::unlink,
+      .read = ::read,
+      .flock = ::flock,
   };
   return operations;
 }
@@ -172,12 +175,27 @@ std::vector<std::byte> read_whole(const fs::path& file, ExitCode code, std::size
   std::vector<std::byte> bytes(static_cast<std::size_t>(status.st_size));
   std::size_t done = 0;
   while (done < bytes.size()) {
-    const ssize_t count = repeat_when_interrupted([&] { return ::read(*in, bytes.data() + done, bytes.size() - done); });
+    const ssize_t count =
+        repeat_when_interrupted([&] { return file_operations().read(*in, bytes.data() + done, bytes.size() - done); });
     if (count < 0) refuse(std::system_category().message(errno));
     if (count == 0) refuse("it became shorter while being read");
     done += static_cast<std::size_t>(count);
   }
   return bytes;
+}
+
+std::string read_text(const fs::path& file, ExitCode code) {
+  constexpr std::size_t largest_text = std::size_t{1} << 30;
+  const std::vector<std::byte> bytes = read_whole(file, code, largest_text);
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
+bool take_line(std::string_view& left, std::string_view& line) {
+  if (left.empty()) return false;
+  const std::size_t end = std::min(left.find('\n'), left.size());
+  line = left.substr(0, end);
+  left.remove_prefix(std::min(end + 1, left.size()));
+  return true;
 }
 
 }  // namespace microtome

@@ -23,9 +23,11 @@ struct FileOperations {
   std::function<int(int fd)> close;
   std::function<int(const char* from, const char* to)> rename;
   std::function<int(const char* path)> unlink;
+  std::function<ssize_t(int fd, void* bytes, std::size_t count)> read;
+  std::function<int(int fd, int operation)> flock;
 };
 
-/// What write_whole uses; a test replaces single calls and puts them back.
+/// What the functions below and FileLock use; a test replaces single calls and puts them back.
 FileOperations& file_operations();
 
 using Bytes = std::span<const std::byte>;
@@ -48,5 +50,11 @@ std::string kind_of_file(const std::filesystem::path& file);
 
 /// A regular file's bytes. Throws Error(code) where it is missing, no regular file, unreadable or longer than `limit`.
 std::vector<std::byte> read_whole(const std::filesystem::path& file, ExitCode code, std::size_t limit);
+
+/// The same as text. A stream of the C++ library would end at an error as if the file did.
+std::string read_text(const std::filesystem::path& file, ExitCode code);
+
+/// Takes the next line, without its end, from what is left of a text; false where nothing is.
+bool take_line(std::string_view& left, std::string_view& line);
 
 }  // namespace microtome

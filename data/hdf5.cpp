@@ -70,6 +70,21 @@ void check_filters(hid_t creation, const std::string& where) {
   }
 }
 
+/// Prints no errors. What is open is closed by its owner; the library's own cleaning up at a program's end would try once more
+/// to write what a full disk refused, and crash (1.10.8).
+void start() {
+  H5dont_atexit();
+  H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);
+}
+
+/// Many file systems lock nothing, and what somebody else has open can be read all the same. The variable
+/// HDF5_USE_FILE_LOCKING has the last word.
+Id without_locks() {
+  Id access = written(H5Pcreate(H5P_FILE_ACCESS));
+  written(H5Pset_file_locking(access, false, true) >= 0);
+  return access;
+}
+
 /// A file can declare any shape; only what lies in it counts.
 void check_storage(hid_t dataset, hid_t creation, const std::string& where) {
   const std::vector<hsize_t> shape = shape_of(dataset);
@@ -105,17 +120,26 @@ void check_storage(hid_t dataset, hid_t creation, const std::string& where) {
 }  // namespace
 
 Id::~Id() {
-  if (id_ < 0) return;
-  switch (H5Iget_type(id_)) {
-    case H5I_FILE: H5Fclose(id_); break;
-    case H5I_GROUP: H5Gclose(id_); break;
-    case H5I_DATASET: H5Dclose(id_); break;
-    case H5I_DATASPACE: H5Sclose(id_); break;
-    case H5I_DATATYPE: H5Tclose(id_); break;
-    case H5I_ATTR: H5Aclose(id_); break;
-    case H5I_GENPROP_LST: H5Pclose(id_); break;
-    default: break;
+  close_nothrow();
+}
+
+bool Id::close_nothrow() {
+  if (id_ < 0) return true;
+  const hid_t id = std::exchange(id_, -1);
+  switch (H5Iget_type(id)) {
+    case H5I_FILE: return H5Fclose(id) >= 0;
+    case H5I_GROUP: return H5Gclose(id) >= 0;
+    case H5I_DATASET: return H5Dclose(id) >= 0;
+    case H5I_DATASPACE: return H5Sclose(id) >= 0;
+    case H5I_DATATYPE: return H5Tclose(id) >= 0;
+    case H5I_ATTR: return H5Aclose(id) >= 0;
+    case H5I_GENPROP_LST: return H5Pclose(id) >= 0;
+    default: return true;
   }
+}
+
+void Id::close() {
+  written(close_nothrow());
 }
 
 std::string last_message() {
@@ -162,7 +186,12 @@ std::string contents(hid_t file) {
 Id open_untrusted(const std::filesystem::path& file) {
   start();
   H5PLset_loading_state(0);
-  Id id(H5Fopen(file.c_str(), H5F_ACC_RDONLY, H5P_DEFAULT));
+  Id id(H5Fopen(file.c_str(), H5F_ACC_RDONLY, without_locks()));
+  if (!id.valid() && last_message().find("unable to lock file") != std::string::npos) {
+    refuse("an HDF5 file cannot be locked", {.where = file.string(),
+                                             .found = fmt::format("{}; HDF5_USE_FILE_LOCKING asks for it", last_message()),
+                                             .next = "HDF5_USE_FILE_LOCKING=FALSE: reading needs no lock"});
+  }
   if (!id.valid()) {
     if (::access(file.c_str(), R_OK) != 0)
       refuse("a file cannot be read", {.where = file.string(), .found = std::system_category().message(errno)});
@@ -310,10 +339,7 @@ std::vector<std::string> read_strings(hid_t object, const std::string& name, con
 
 Id create_file(const std::filesystem::path& file) {
   start();
-  Id id(H5Fcreate(file.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT));
-  if (!id.valid())
-    fail(ExitCode::memory, "an HDF5 file could not be written", {.where = file.string(), .found = last_message()});
-  return id;
+  return written(H5Fcreate(file.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, without_locks()));
 }
 
 Id create_file_in_memory() {
@@ -348,8 +374,9 @@ void write_dataset(hid_t parent, const std::string& path, std::span<const hsize_
   const Id links = written(H5Pcreate(H5P_LINK_CREATE));
   written(H5Pset_create_intermediate_group(links, 1) >= 0);
   const Id space = written(H5Screate_simple(static_cast<int>(shape.size()), shape.data(), nullptr));
-  const Id dataset = written(H5Dcreate2(parent, path.c_str(), type, space, links, without_times(), H5P_DEFAULT));
+  Id dataset = written(H5Dcreate2(parent, path.c_str(), type, space, links, without_times(), H5P_DEFAULT));
   written(H5Dwrite(dataset, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, values) >= 0);
+  dataset.close();
 }
 
 void write_strings(hid_t object, const std::string& name, const std::vector<std::string>& values) {

@@ -30,14 +30,19 @@ class Id {
   operator hid_t() const { return id_; }
   bool valid() const { return id_ >= 0; }
 
+  /// For what was written to: the last of it may be written only now. Throws Error(ExitCode::memory).
+  void close();
+
  private:
+  bool close_nothrow();
+
   hid_t id_ = -1;
 };
 
 /// What libhdf5 says went wrong last, its innermost message; clears nothing, prints nothing.
 std::string last_message();
 
-/// Opens for reading, in a sandbox: loads no filter plugins, prints no errors.
+/// Opens for reading, in a sandbox: loads no filter plugins, prints no errors, locks nothing.
 Id open_untrusted(const std::filesystem::path& file);
 
 /// The object at `path` below `group`, reached through hard links alone; invalid where there is none. Throws for a soft or

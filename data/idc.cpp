@@ -314,6 +314,13 @@ void require_two_classes(const Images& images, std::size_t split, const Found& f
           : "add patients with both classes, or deal them otherwise: another --split-seed, or --split-by patch");
 }
 
+std::array<std::int64_t, split_count> count(const fs::path& folder, const LoadOptions& options) {
+  std::vector<std::string> unsaid;
+  std::array<std::int64_t, split_count> images{};
+  for (const Patch& patch : find_patches(folder, options, unsaid).patches) images[patch.split] += options.wanted()[patch.split];
+  return images;
+}
+
 Dataset load(const fs::path& folder, const LoadOptions& options) {
   Dataset data;
   const Found found = find_patches(folder, options, data.notes);
@@ -323,6 +330,9 @@ Dataset load(const fs::path& folder, const LoadOptions& options) {
   assign(found, options, data);
   for (std::size_t s = 0; s < split_count; ++s)
     if (options.wanted()[s]) require_two_classes(*splits_of(data)[s], s, found, folder);
+  std::int64_t wanted = 0;
+  for (const Images* images : splits_of(data)) wanted += std::ssize(images->ids);
+  require_memory(wanted * canvas.h * canvas.w * 3, folder.string());
   for (std::size_t s = 0; s < split_count; ++s) {
     if (!options.wanted()[s]) continue;
     Images& images = *splits_of(data)[s];
@@ -391,6 +401,7 @@ extern const Format idc{.name = "idc",
                         .synthetic = "IDC's tree of 50x50 PNG files",
                         .recognise = recognise,
                         .image_size = image_size,
+                        .count = count,
                         .load = load,
                         .verify = verify,
                         .inspect = inspect,

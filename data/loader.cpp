@@ -100,6 +100,10 @@ const Format& recognise(const fs::path& path) {
         ExitCode::data, missing ? "the data folder is missing" : "the data folder cannot be reached",
         {.where = path.string(), .found = missing ? "" : failure.message(), .next = "name the folder that holds the data set"});
   }
+  if (fs::exists(path / unfinished_name, failure)) {
+    fail(ExitCode::data, "the data set is not finished: what wrote it was stopped, or is still at it",
+         {.where = path.string(), .next = "where it was stopped, delete the folder and make the data set again"});
+  }
   for (const Format* format : formats()) {
     if (format->recognise(path)) return *format;
   }
@@ -123,6 +127,10 @@ Verified verify(const fs::path& path, const LoadOptions& options) {
   verified.data = format.verify(path, options, verified.problems);
   verified.data.name = format.name;
   return verified;
+}
+
+std::array<std::int64_t, split_count> count_images(const fs::path& path, const LoadOptions& options) {
+  return recognise(path).count(path, options);
 }
 
 Extent image_size(const fs::path& path, const LoadOptions& options) {

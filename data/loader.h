@@ -25,6 +25,9 @@ struct Verified {
 /// Reads every image without keeping any. Throws as load() where nothing can be said of single files.
 Verified verify(const std::filesystem::path& path, const LoadOptions& options = {});
 
+/// How many images load() would put into train, valid and test, told without decoding one.
+std::array<std::int64_t, split_count> count_images(const std::filesystem::path& path, const LoadOptions& options = {});
+
 /// The size of the images that load() would give, told by a header.
 Extent image_size(const std::filesystem::path& path, const LoadOptions& options = {});
 

@@ -363,6 +363,8 @@ void require_same_size(const Shape& first, std::string_view first_split, const S
         .found = fmt::format("{} x {}", images.h, images.w)});
 }
 
+Extent image_size(const fs::path& folder, const LoadOptions&);
+
 Dataset load(const fs::path& folder, const LoadOptions& options) {
   Dataset data;
   struct Part {
@@ -377,6 +379,12 @@ Dataset load(const fs::path& folder, const LoadOptions& options) {
     if (!part.wanted) continue;
     part.images = load_labels(folder, part.name);
     require_two_classes(part.images, part.name, folder);
+  }
+  std::int64_t images = 0;
+  for (const Part& part : parts) images += static_cast<std::int64_t>(part.images.labels.size());
+  if (options.train) {
+    const Extent size = image_size(folder, options);
+    require_memory(images * size.h * size.w * 3, folder.string());
   }
   const Part* first = nullptr;
   for (const Part& part : parts) {
@@ -456,6 +464,17 @@ Extent image_size(const fs::path& folder, const LoadOptions&) {
   return size;
 }
 
+std::array<std::int64_t, split_count> count(const fs::path& folder, const LoadOptions& options) {
+  std::array<std::int64_t, split_count> images{};
+  for (std::size_t s = 0; s < split_count; ++s) {
+    if (!options.wanted()[s]) continue;
+    const fs::path file = folder / pcam_file_name(split_names[s], 'y');
+    require_file(file);
+    images[s] = static_cast<std::int64_t>(read_labels(file, split_names[s]).size());
+  }
+  return images;
+}
+
 std::vector<PublishedDigest> compare_digests(const fs::path& folder) {
   std::vector<PublishedDigest> files;
   for (const auto& [name, unused] : published_digests) {
@@ -511,6 +530,7 @@ extern const Format pcam{.name = "pcam",
                          .synthetic = "PCam's six HDF5 files of 96x96 patches",
                          .recognise = recognise,
                          .image_size = image_size,
+                         .count = count,
                          .load = load,
                          .verify = verify,
                          .inspect = inspect,
@@ -597,12 +617,13 @@ void PcamWriter::finish() {
   require(my.done == static_cast<hsize_t>(my.shape.n), "pcam: ", my.done, " of ", my.shape.n, " images were written");
   if (H5Fflush(my.file, H5F_SCOPE_GLOBAL) < 0) refuse_write(my.name('x'), hdf5::last_message());
   {
-    const hdf5::Id file = hdf5::create_file(my.unfinished('y'));
+    hdf5::Id file = hdf5::create_file(my.unfinished('y'));
     hdf5::write_dataset(file, "y", std::vector<hsize_t>{my.done, 1, 1, 1}, H5T_STD_U8LE, my.labels.data());
     if (H5Fflush(file, H5F_SCOPE_GLOBAL) < 0) refuse_write(my.name('y'), hdf5::last_message());
+    file.close();
   }
-  my.dataset = hdf5::Id();
-  my.file = hdf5::Id();
+  my.dataset.close();
+  my.file.close();
   publish(my.unfinished('x'), my.name('x'));
   publish(my.unfinished('y'), my.name('y'));
   my.finished = true;

@@ -31,4 +31,8 @@ void fail(ExitCode code, const std::string& what, Report report, std::source_loc
   throw Error(code, what, std::move(report), at);
 }
 
+void fail_memory(const std::string& what, Report report, std::source_location at) {
+  throw OutOfMemory(ExitCode::memory, what, std::move(report), at);
+}
+
 }  // namespace microtome

@@ -308,10 +308,29 @@ std::vector<Model::Request> requests(const Graph& graph, const Dataset& data, co
   return all;
 }
 
+BesideSteps beside_steps(const Model& model, const Dataset& data, const FitOptions& options) {
+  const Graph& graph = model.graph();
+  Backend& backend = model.backend();
+  BesideSteps beside;
+  const auto add = [&beside](const Images& split) { beside.images += split.pixels.size() + split.labels.size(); };
+  add(data.train), add(data.valid);
+  if (calibrates(graph, options)) add(data.train);  // a view of its own
+  if (options.keep_features) {
+    Shape shape = graph.ops()[graph.features()].output;
+    shape.n = data.train.shape.n + data.valid.shape.n;
+    beside.features = Layout{shape, backend.activation_type()}.packed_bytes();
+  }
+  constexpr std::size_t copies = 2;
+  if (backend.device().is_host) beside.saving = copies * sizeof(float) * static_cast<std::size_t>(graph.parameter_count());
+  return beside;
+}
+
 FitResult fit(Model& model, const Dataset& data, const FitOptions& options, FitObserver& observer,
-              const std::optional<Snapshot>& resume) {
+              std::optional<Snapshot> resume) {
   require_trainable(data, options);
   Backend& backend = model.backend();
+  // All programs at once, and before hours may have gone into the features of the first.
+  model.plan(requests(model.graph(), data, options), beside_steps(model, data, options).to_come(backend.device().is_host));
   std::optional<Features> train_features, valid_features;
   const auto features_start = Clock::now();
   if (options.keep_features) {
@@ -333,9 +352,10 @@ FitResult fit(Model& model, const Dataset& data, const FitOptions& options, FitO
 
   Snapshot now;
   if (resume) {
-    now = *resume;
+    now = std::move(*resume);
     model.set_weights(now.weights.get());
     model.set_moments(now.first_moments.get(), now.second_moments.get());
+    now.weights = now.first_moments = now.second_moments = Values();
     training.set_metrics(now.batches);
   } else {
     now.state.seed = options.seed;

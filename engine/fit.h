@@ -125,13 +125,24 @@ struct FitResult {
 /// finite, Error(ExitCode::memory) before the first step, Error(ExitCode::data) for an empty split or one with one class.
 /// The model must not be planned yet, and its weights be set; with `resume` they are taken from there.
 FitResult fit(Model& model, const Dataset& data, const FitOptions& options, FitObserver& observer,
-              const std::optional<Snapshot>& resume = {});
+              std::optional<Snapshot> resume = {});
 
 /// What fit() throws before it plans anything: Error(ExitCode::data), Error(ExitCode::usage).
 void require_trainable(const Dataset& data, const FitOptions& options);
 
 /// The programs that fit() plans, for Model::prepare().
 std::vector<Model::Request> requests(const Graph& graph, const Dataset& data, const FitOptions& options);
+
+/// What a run has on its device beside parameters and what a step needs, in bytes.
+struct BesideSteps {
+  std::size_t images = 0;    // of training and validation, and their labels
+  std::size_t features = 0;  // that are kept
+  std::size_t saving = 0;    // copies of the weights: the best epoch's, and the file that they are written to
+
+  /// Images lie in the host's memory already.
+  std::size_t to_come(bool is_host) const { return features + saving + (is_host ? 0 : images); }
+};
+BesideSteps beside_steps(const Model& model, const Dataset& data, const FitOptions& options);
 
 /// Loss, accuracy and scores of images in file order, batches of `batch_size` (Keras' default: 32).
 /// The model is fresh, or has been through fit() with the same options (its evaluation program is used again).

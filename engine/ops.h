@@ -213,6 +213,13 @@ class Op {
   /// Rows of partial sums that a backward pass over a deferred input leaves; the same for each such input.
   virtual int sum_rows() const { return 0; }
 
+  /// Beside the tensors that it is given: what it keeps from pass to pass, and the most that it may need during one, which ops
+  /// share. Set by who makes it; both in bytes.
+  struct Memory {
+    std::size_t kept = 0, scratch = 0;
+  };
+  Memory memory;
+
   /// Which tensors of its forward pass (beside dy) the backward pass reads: they stay alive until then. `x` means all inputs.
   struct Reads {
     bool x = false, y = false;

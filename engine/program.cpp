@@ -101,6 +101,20 @@ void PlannedProgram::forward() {
   run(forward_);
 }
 
+std::size_t PlannedProgram::scratch_bytes() const {
+  std::size_t most = 0;
+  for (const auto& op : made_)
+    if (op) most = std::max(most, op->memory.scratch);
+  return most * static_cast<std::size_t>(backend_.lanes());
+}
+
+std::size_t PlannedProgram::kept_bytes() const {
+  std::size_t sum = 0;
+  for (const auto& op : made_)
+    if (op) sum += op->memory.kept;
+  return sum;
+}
+
 ProgramMemory PlannedProgram::memory() const {
   std::vector<int> rows;
   for (const GraphOp& op : graph_.ops()) rows.push_back(op.row);

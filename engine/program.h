@@ -57,6 +57,9 @@ class PlannedProgram final : public Program {
   std::vector<ScopedCost> costs() const override;
   std::vector<PlannedKernel> kernels() const override;
   std::size_t arena_bytes() const { return arena_.bytes(); }
+  /// Beside the arena: the most that a pass of an op may need, in all lanes at once; what ops keep from pass to pass.
+  std::size_t scratch_bytes() const;
+  std::size_t kept_bytes() const;
   std::size_t arena_bytes(int batch) const { return arena_.bytes(batch, request_.batch); }
   const Model::Request& request() const { return request_; }
 

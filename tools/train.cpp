@@ -17,6 +17,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <new>
 #include <optional>
 #include <utility>
 
@@ -286,7 +287,7 @@ int print_memory_plan(const TrainSettings& s, const Network& network) {
   Job job(s, network, *backend, all_splits, terminal);
   job.options.epochs = s.epochs;
   require_trainable(job.data, job.options);
-  const MemoryPlan plan = plan_memory(job.model, job.data, job.options, backend->device().name == "cpu");
+  const MemoryPlan plan = plan_memory(job.model, job.data, job.options);
   fmt::print("{}", s.json ? to_text(to_json(plan, s.batch_size)) : to_text(plan, s.batch_size));
   return 0;
 }
@@ -312,7 +313,7 @@ int run(TrainSettings& s, const Arguments& arguments, const Network& network, co
                             .parameters = graph.parameter_count(),
                             .options = fmt::format("{}data = {:016x}\n", arguments.fixed_config(), digest(data)),
                             .commit = std::string(commit())};
-  const std::optional<Snapshot> earlier = read_run(s, folder, info, terminal);
+  std::optional<Snapshot> earlier = read_run(s, folder, info, terminal);
   if (s.resume) folder.write("config.toml", config);  // not before: a resume that is refused changes nothing
   folder.log("start", {{"net", s.net},
                        {"data", s.data},
@@ -330,7 +331,7 @@ int run(TrainSettings& s, const Arguments& arguments, const Network& network, co
   if (s.epochs > 0) {
     TrainObserver observer(s, folder, info, data.train.shape.n, terminal);
     begin_saving();
-    fitted = fit(model, data, options, observer, earlier);
+    fitted = fit(model, data, options, observer, std::move(earlier));
     end_saving();
     if (const int signal = stop_signal(); signal != 0) {
       folder.log("stop", {{"signal", signal}});
@@ -396,6 +397,17 @@ int run(TrainSettings& s, const Arguments& arguments, const Network& network, co
   return 0;
 }
 
+/// `lacks`: "memory" where that is what exit 5 is of; a full disk would not let it be said.
+void log_error(const RunFolder& folder, Terminal& terminal, const std::string& what, ExitCode code, std::string_view lacks) {
+  terminal.clear_progress();
+  Json facts{{"what", what}, {"exit_code", static_cast<int>(code)}};
+  if (!lacks.empty()) facts["lacks"] = lacks;
+  try {
+    folder.log("error", facts);
+  } catch (const Error&) {  // a full disk refuses the log too; the first error is the one to tell
+  }
+}
+
 int train(int argc, char** argv) {
   TrainSettings s;
   Arguments arguments = declare(s);
@@ -417,20 +429,23 @@ int train(int argc, char** argv) {
   if (s.memory_plan) return print_memory_plan(s, network);
   s.data = std::filesystem::absolute(s.data).lexically_normal();
   if (!s.weights.empty() && s.weights != "imagenet") s.weights = std::filesystem::absolute(s.weights).lexically_normal();
-  if (s.out.empty()) s.out = fmt::format("runs/{}-{}-{}", s.net, format, utc("%Y%m%d-%H%M%S"));
 
   Terminal terminal(s.verbosity());
   listen_to_signals();
-  const RunFolder folder(s.out);
+  const RunFolder folder =
+      s.out.empty() ? RunFolder::make_new(fmt::format("runs/{}-{}-{}", s.net, format, utc("%Y%m%d-%H%M%S"))) : RunFolder(s.out);
+  s.out = folder.path();
   if (!s.resume) require_no_run(folder);
   try {
     return run(s, arguments, network, folder, terminal);
+  } catch (const OutOfMemory& error) {
+    log_error(folder, terminal, error.what(), error.code(), "memory");
+    throw;
   } catch (const Error& error) {
-    terminal.clear_progress();
-    try {
-      folder.log("error", {{"what", error.what()}, {"exit_code", static_cast<int>(error.code())}});
-    } catch (const Error&) {  // a full disk refuses the log too; the first error is the one to tell
-    }
+    log_error(folder, terminal, error.what(), error.code(), "");
+    throw;
+  } catch (const std::bad_alloc&) {
+    log_error(folder, terminal, "out of memory", ExitCode::memory, "memory");
     throw;
   }
 }

@@ -3,7 +3,9 @@
 #include "data/support.h"
 
 #include <sys/stat.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <string>
@@ -145,6 +147,32 @@ TEST_F(FileTest, ReadsWholeFilesAndRefusesAllElse) {
   ASSERT_EQ(::mkfifo((folder_ / "pipe").c_str(), 0600), 0);
   expect_refusal([&] { read_whole(folder_ / "pipe", ExitCode::data, 3); }, ExitCode::data, {"no regular file"});
   expect_refusal([&] { read_whole("/dev/zero", ExitCode::data, 3); }, ExitCode::data, {"no regular file"});
+}
+
+TEST_F(FileTest, AnErrorWithinAFileIsNotItsEnd) {
+  write(folder_ / "lines", "one\ntwo\n");
+  EXPECT_EQ(read_text(folder_ / "lines", ExitCode::data), "one\ntwo\none\ntwo\n");
+  int reads = 0;
+  file_operations().read = [&reads](int fd, void* to, std::size_t count) -> ssize_t {
+    if (reads++ == 0) return ::read(fd, to, std::min<std::size_t>(count, 8));
+    errno = EIO;
+    return -1;
+  };
+  expect_refusal([&] { read_text(folder_ / "lines", ExitCode::data); }, ExitCode::data, {"lines", std::strerror(EIO)});
+  expect_refusal([&] { read_text(folder_.path(), ExitCode::usage); }, ExitCode::usage, {"no regular file"});
+}
+
+TEST(LinesTest, AreTakenOneByOneTheLastWithoutAnEndToo) {
+  const auto lines = [](std::string_view left) {
+    std::vector<std::string> all;
+    for (std::string_view line; take_line(left, line);) all.emplace_back(line);
+    return all;
+  };
+  using Lines = std::vector<std::string>;
+  EXPECT_EQ(lines(""), Lines{});
+  EXPECT_EQ(lines("a\n\nb"), (Lines{"a", "", "b"}));
+  EXPECT_EQ(lines("a\nb\n"), (Lines{"a", "b"}));
+  EXPECT_EQ(lines("\n"), Lines{""});
 }
 
 }  // namespace

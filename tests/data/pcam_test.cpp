@@ -4,6 +4,11 @@
 #include "data/loader.h"
 #include "data/support.h"
 
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <array>
 #include <map>
 #include <numeric>
 
@@ -337,6 +342,20 @@ TEST_F(PcamTest, AnUnfinishedWriterLeavesNothing) {
 
 TEST_F(PcamTest, TheErrorSaysWhereTheWriterCannotWrite) {
   expect_refusal([] { PcamWriter("/proc/nowhere", "train", {4, 6, 5, 3}); }, ExitCode::memory, {"could not be written"});
+}
+
+TEST_F(PcamTest, AFileThatAWriterHoldsIsReadAllTheSame) {
+  const int fd = ::open((folder_ / pcam_file_name("train", 'x')).c_str(), O_RDWR | O_CLOEXEC);
+  ASSERT_EQ(::flock(fd, LOCK_EX), 0);
+  EXPECT_GT(load(folder_.path()).train.shape.n, 0);
+  ::close(fd);
+}
+
+TEST_F(PcamTest, ImagesAreCountedWithoutBeingRead) {
+  const Dataset data = load(folder_.path());
+  EXPECT_EQ(count_images(folder_.path()),
+            (std::array<std::int64_t, split_count>{data.train.shape.n, data.valid.shape.n, data.test.shape.n}));
+  EXPECT_EQ(count_images(folder_.path(), {.valid = false, .test = false})[1], 0);
 }
 
 }  // namespace

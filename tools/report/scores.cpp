@@ -1,6 +1,7 @@
 #include "tools/report/scores.h"
 
 #include "data/csv.h"
+#include "data/file.h"
 #include "data/patient.h"
 #include "engine/check.h"
 #include "tools/cli/json.h"
@@ -11,10 +12,8 @@
 #include <algorithm>
 #include <array>
 #include <cctype>
-#include <cerrno>
 #include <charconv>
 #include <cmath>
-#include <cstring>
 #include <fstream>
 #include <optional>
 #include <string_view>
@@ -122,7 +121,7 @@ std::optional<Columns> columns_of(std::string_view header, char separator, Scale
   return columns;
 }
 
-Columns read_header(const std::string& line, Scale scale, const std::filesystem::path& file) {
+Columns read_header(std::string_view line, Scale scale, const std::filesystem::path& file) {
   const std::string where = file.string() + ", line 1";
   if (line.starts_with("\xff\xfe") || line.starts_with("\xfe\xff")) {
     fail(ExitCode::data, "the scores are not in UTF-8",
@@ -213,21 +212,21 @@ std::string score_columns() {
 }
 
 LabelledScores read_scores(const std::filesystem::path& file, Scale scale) {
-  std::ifstream stream(file);
-  std::string line;
-  const int reason = errno;
-  std::error_code ignored;
-  const bool folder = std::filesystem::is_directory(file, ignored);
-  if (!stream || folder)
-    fail(ExitCode::data, "cannot read the scores",
-         {.where = file.string(), .found = folder ? "a folder" : std::strerror(reason)});
+  const std::string text = [&] {
+    try {
+      return read_text(file, ExitCode::data);
+    } catch (const Error& error) {
+      fail(ExitCode::data, "cannot read the scores", error.report());
+    }
+  }();
+  std::string_view left = text, line;
   const auto next_line = [&] {
-    const bool read = static_cast<bool>(std::getline(stream, line));
-    if (line.ends_with('\r')) line.pop_back();
-    return read;
+    const bool taken = take_line(left, line);
+    if (line.ends_with('\r')) line.remove_suffix(1);
+    return taken;
   };
   next_line();
-  if (line.starts_with("\xef\xbb\xbf")) line.erase(0, 3);  // with which spreadsheets begin a file
+  if (line.starts_with("\xef\xbb\xbf")) line.remove_prefix(3);  // with which spreadsheets begin a file
   const Columns columns = read_header(line, scale, file);
   const bool ours = line == scores_header;
 
@@ -238,7 +237,7 @@ LabelledScores read_scores(const std::filesystem::path& file, Scale scale) {
     if (fields.size() == 1 && fields[0].empty()) continue;
     const std::string where = fmt::format("{}, line {}", file.string(), row);
     while (fields.size() > columns.names.size() && fields.back().empty()) fields.pop_back();
-    if (stream.eof() && fields.size() < columns.names.size()) {
+    if (left.empty() && !text.ends_with('\n') && fields.size() < columns.names.size()) {
       fail(ExitCode::data, "the scores are cut short",
            {.where = where,
             .expected = fmt::format("{} fields and a line's end", columns.names.size()),
