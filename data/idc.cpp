@@ -296,6 +296,7 @@ Extent image_size(const fs::path&, const LoadOptions& options) {
 Dataset load(const fs::path& folder, const LoadOptions& options) {
   Dataset data;
   const Found found = find_patches(folder, options, data.notes);
+  data.split_by = found.split_folders ? "folders" : options.split_by == SplitBy::patch ? "patch" : "patient";
   const Extent canvas = image_size(folder, options);
   Oddities oddities;
   struct Part {

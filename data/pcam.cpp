@@ -347,7 +347,7 @@ void visit_images(const fs::path& folder, std::string_view split, std::size_t la
 }
 
 Dataset load(const fs::path& folder, const LoadOptions& options) {
-  Dataset data;
+  Dataset data{.split_by = "files"};
   struct Part {
     std::string_view name;
     bool wanted;
