@@ -324,6 +324,7 @@ std::array<std::int64_t, split_count> count(const fs::path& folder, const LoadOp
 Dataset load(const fs::path& folder, const LoadOptions& options) {
   Dataset data;
   const Found found = find_patches(folder, options, data.notes);
+  data.split_by = found.split_folders ? "folders" : options.split_by == SplitBy::patch ? "patch" : "patient";
   const Extent canvas = image_size(folder, options);
   Oddities oddities;
   // All labels before any pixel: what is wrong with them should not wait for the decoding.

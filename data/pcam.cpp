@@ -366,7 +366,7 @@ void require_same_size(const Shape& first, std::string_view first_split, const S
 Extent image_size(const fs::path& folder, const LoadOptions&);
 
 Dataset load(const fs::path& folder, const LoadOptions& options) {
-  Dataset data;
+  Dataset data{.split_by = "files"};
   struct Part {
     std::string_view name;
     bool wanted;

@@ -324,8 +324,11 @@ class Runner {
       const Network& network = find_network(t.net);
       const Extent image = image_size(t.data);
       const Graph whole = network.build(image, Head::study, t.dense_units), base = network.build(image, Head::none);
-      const std::vector<float> weights = read_weights(file.parent_path() / "best.weights.h5", whole).values;
-      write_weights(file, base, std::span(weights).first(static_cast<std::size_t>(base.parameter_count())));
+      const WeightFile best = open_weights(file.parent_path() / "best.weights.h5");
+      const std::vector<float> weights = fit_weights(best, whole).values;
+      std::optional<Provenance> provenance = best.provenance;
+      if (provenance) provenance->head = "none";
+      write_weights(file, base, std::span(weights).first(static_cast<std::size_t>(base.parameter_count())), provenance);
     }
   }
 

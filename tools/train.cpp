@@ -8,6 +8,7 @@
 #include "tools/cli/signals.h"
 #include "tools/options/common.h"
 #include "tools/options/training.h"
+#include "tools/options/weights.h"
 #include "tools/report/memory.h"
 #include "tools/report/run.h"
 #include "tools/report/scores.h"
@@ -170,7 +171,7 @@ class TrainObserver : public FitObserver {
                           {"best", r.best}});
   }
 
-  void best(const Model& model) override { write_weights(folder_ / "best.weights.h5", model); }
+  void best(const Model& model) override { write_weights(folder_ / "best.weights.h5", model, info_.provenance); }
 
   // The checkpoint goes last: what it says was done has then been written elsewhere too.
   void checkpoint(const Snapshot& snapshot) override {
@@ -209,8 +210,8 @@ class TrainObserver : public FitObserver {
 };
 
 /// The run in the folder as its checkpoint knows it; what was written after that is taken back. Nothing where there is none.
-std::optional<Snapshot> read_run(const TrainSettings& s, const RunFolder& folder, const CheckpointInfo& info,
-                                 Terminal& terminal) {
+std::optional<Checkpoint> read_run(const TrainSettings& s, const RunFolder& folder, const CheckpointInfo& info,
+                                   Terminal& terminal) {
   if (!folder.has("last.checkpoint")) {
     if (s.resume) terminal.say("no checkpoint in {} yet: starting from the beginning", s.out);
     if (folder.has("steps.csv")) folder.truncate_steps(0);
@@ -234,7 +235,7 @@ std::optional<Snapshot> read_run(const TrainSettings& s, const RunFolder& folder
   terminal.say("resuming after step {}, {} of {} epochs done", snapshot.state.step, s.first_epoch + snapshot.history.size(),
                s.epochs);
   folder.log("resume", {{"step", snapshot.state.step}, {"epochs_done", snapshot.history.size()}, {"commit", commit()}});
-  return std::move(snapshot);
+  return checkpoint;
 }
 
 Json json_of(const Verdict& verdict) {
@@ -308,12 +309,12 @@ int run(TrainSettings& s, const Arguments& arguments, const Network& network, co
   const Graph& graph = model.graph();
   const FitOptions& options = job.options;
 
-  const CheckpointInfo info{.network = s.net,
-                            .image = image,
-                            .parameters = graph.parameter_count(),
-                            .options = fmt::format("{}data = {:016x}\n", arguments.fixed_config(), digest(data)),
-                            .commit = std::string(commit())};
-  std::optional<Snapshot> earlier = read_run(s, folder, info, terminal);
+  CheckpointInfo info{.network = s.net,
+                      .image = image,
+                      .parameters = graph.parameter_count(),
+                      .options = fmt::format("{}data = {:016x}\n", arguments.fixed_config(), digest(data)),
+                      .commit = std::string(commit())};
+  std::optional<Checkpoint> earlier = read_run(s, folder, info, terminal);
   if (s.resume) folder.write("config.toml", config);  // not before: a resume that is refused changes nothing
   folder.log("start", {{"net", s.net},
                        {"data", s.data},
@@ -325,13 +326,22 @@ int run(TrainSettings& s, const Arguments& arguments, const Network& network, co
                        {"valid", data.valid.shape.n},
                        {"test", data.test.shape.n},
                        {"notes", data.notes}});
-  if (!earlier) job.initialize(s, network, terminal);
+  if (earlier)
+    job.initial = earlier->info.provenance;  // it knows what the initial weights had learned from
+  else
+    job.initialize(s, network, terminal);
+  info.provenance = job.provenance(s);
+  info.provenance->commit = commit();
+  say_overlap(*info.provenance, data.valid, "the validation split", terminal);
+  const Overlap tested_before = say_overlap(*info.provenance, data.test, "the test split", terminal);
 
   FitResult fitted;
   if (s.epochs > 0) {
     TrainObserver observer(s, folder, info, data.train.shape.n, terminal);
     begin_saving();
-    fitted = fit(model, data, options, observer, std::move(earlier));
+    std::optional<Snapshot> snapshot;
+    if (earlier) snapshot = std::move(earlier->snapshot);
+    fitted = fit(model, data, options, observer, std::move(snapshot));
     end_saving();
     if (const int signal = stop_signal(); signal != 0) {
       folder.log("stop", {{"signal", signal}});
@@ -340,7 +350,7 @@ int run(TrainSettings& s, const Arguments& arguments, const Network& network, co
     }
     model.set_weights(std::exchange(fitted.best_weights, {}));
   }
-  write_weights(folder / "best.weights.h5", model);
+  write_weights(folder / "best.weights.h5", model, info.provenance);
   const Verdict valid =
       judge(evaluate_split(model, data.valid, "valid", options, terminal), data.valid.labels, data.valid.groups);
   const Evaluation tested = evaluate_split(model, data.test, "test", options, terminal);
@@ -378,6 +388,8 @@ int run(TrainSettings& s, const Arguments& arguments, const Network& network, co
       {"images_per_second", seconds > 0 ? epochs * data.train.shape.n / seconds : 0},
       {"seconds_per_epoch", epochs > 0 ? seconds / epochs : 0},
       {"peak_memory_bytes", device.name == "cpu" || device.name == "reference" ? peak_memory_bytes() : used_on_device},
+      {"statistics", info.provenance->statistics},
+      {"test_learned", to_json(tested_before, data.test)},
       {"validation", json_of(valid)},
       {"test", json_of(test)}};
   folder.write_roc(test.roc);

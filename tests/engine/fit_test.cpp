@@ -159,6 +159,39 @@ TEST(FitTest, PopulationStatisticsServeTheJudgedNetworkAndLeaveTheRunAlone) {
   EXPECT_NE(named("moving_variance", with.result.best_weights), named("moving_variance", without.result.best_weights));
 }
 
+TEST(FitTest, ASnapshotHoldsTheStatisticsOfItsLastValidation) {
+  FitOptions population = options;
+  population.epochs = 1, population.population_statistics = true;
+  const Outcome with = train(population);
+  const Snapshot& last = with.recorder.snapshots.back();
+  const std::vector<float> moving = last.weights.get();
+  std::vector<float> judged = moving;
+  put_statistics(tiny(), last.statistics, judged);
+  EXPECT_EQ(judged, with.result.best_weights) << "of one epoch, the best's are the last's";
+  EXPECT_NE(judged, moving);
+
+  const auto backend = make_backend("cpu", Precision::f32);
+  Model model(tiny(), *backend);
+  model.set_weights(judged);
+  const Evaluation again = evaluate(model, data().valid, population);
+  EXPECT_EQ(again.loss, with.result.history.back().valid_loss);
+  EXPECT_EQ(again.accuracy, with.result.history.back().valid_accuracy);
+
+  population.epochs = 2;
+  const Outcome within = train(population, last, 1);
+  EXPECT_EQ(within.recorder.snapshots.back().statistics, last.statistics) << "within the next epoch they are still the last's";
+  FitOptions plain = population;
+  plain.population_statistics = false;
+  EXPECT_TRUE(train(plain).recorder.snapshots.back().statistics.empty()) << "the weights' own were used";
+}
+
+TEST(FitTest, StatisticsOfAnotherGraphAreRefused) {
+  std::vector<float> weights(static_cast<std::size_t>(tiny().parameter_count()));
+  EXPECT_THROW(put_statistics(tiny(), std::vector<float>(7), weights), Error);
+  EXPECT_THROW(put_statistics(tiny(), std::vector<float>(9), weights), Error);
+  EXPECT_NO_THROW(put_statistics(tiny(), std::vector<float>(8), weights));
+}
+
 TEST(FitTest, PopulationStatisticsAreMeansAndUnbiasedVariancesOverBatches) {
   // One convolution of 1x1 that passes the red channel, then batch-norm: statistics of the images themselves.
   const auto backend = make_backend("reference", Precision::f32);

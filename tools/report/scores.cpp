@@ -309,4 +309,12 @@ std::string scores_csv(const Images& images, std::span<const float> scores) {
   return text;
 }
 
+Json to_json(const Overlap& overlap, const Images& images) {
+  Json json{{"images", overlap.images}};
+  if (images.groups.empty()) return json;
+  json["groups"] = overlap.groups;
+  json["group_images"] = overlap.group_images;
+  return json;
+}
+
 }  // namespace microtome

@@ -1,7 +1,9 @@
 // Scores of images as CSV files: what evaluate and predict save, and what is read again.
 #pragma once
 
+#include "data/provenance.h"
 #include "engine/dataset.h"
+#include "tools/cli/json.h"
 
 #include <cstddef>
 #include <cstdint>
@@ -38,6 +40,10 @@ void require_as_many_as_result(const std::filesystem::path& file, const Labelled
 
 /// What read_scores() reads back: id,label,score,group.
 std::string scores_csv(const Images& images, std::span<const float> scores);
+
+/// How much of `images` the weights have learned from: {"images", "groups", "group_images"}; without groups where these are not
+/// known.
+Json to_json(const Overlap& overlap, const Images& images);
 
 /// As the column `id` of a CSV file has it: a path, or the image's index.
 std::string id_field(const Images& images, std::size_t index);
