@@ -72,9 +72,9 @@ class Program {
   virtual const Normalize& normalization() const = 0;
 
   virtual ProgramMemory memory() const = 0;
-  /// Of the calls of forward() and backward() in their order, the loss and its gradient among them. A row may have several of a
-  /// pass.
-  virtual std::vector<ScopedCost> costs() const = 0;
+  /// Of a step in its order: of a batch that is gathered, the calls of forward() and backward() with the loss and its gradient
+  /// among them, and of a training step the update. A row may have several of a pass.
+  virtual std::vector<ScopedCost> step_costs() const = 0;
   virtual std::vector<PlannedKernel> kernels() const = 0;
 
   virtual void forward() = 0;

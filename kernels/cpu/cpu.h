@@ -43,10 +43,10 @@ class Scratch {
 /// Lays out the scratch of one pass of an op.
 class ScratchPlan {
  public:
-  /// The offset of `bytes` more, 256-byte aligned.
+  /// The offset of `bytes` more, aligned.
   std::size_t take(std::size_t bytes) {
     const std::size_t offset = bytes_;
-    bytes_ += (bytes + 255) / 256 * 256;
+    bytes_ += aligned(bytes);
     return offset;
   }
   std::size_t bytes() const { return bytes_; }

@@ -111,6 +111,44 @@ TEST(PlanTest, SwishFusesIntoAConvolutionOnlyWhereNothingIsLearnt) {
   EXPECT_EQ(find<Conv>(evaluate)->activation, Activation::swish);
 }
 
+TEST(PlanTest, InTrainingWhatItsOutputDoesNotUndoFusesIntoBatchNormAlone) {
+  for (const Activation f : {Activation::relu, Activation::relu6, Activation::swish, Activation::sigmoid}) {
+    const bool undone = derivative_of(f) == DerivativeOf::y;
+    const auto fuses = [&](const std::function<Node(Node)>& stage) {
+      auto ops = lower(record([&](Node x) { return stage(x) | activation(f); }), {});
+      fuse_activations(ops, Mode::train);
+      return find<Activate>(ops) == nullptr;
+    };
+    EXPECT_EQ(fuses([](Node x) { return x | conv(4, 3); }), undone);
+    EXPECT_EQ(fuses([](Node x) { return x | flatten() | dense(4); }), undone);
+    EXPECT_EQ(fuses([](Node x) { return x + x; }), undone);
+    EXPECT_TRUE(fuses([](Node x) { return x | batch_norm(); }));
+    EXPECT_FALSE(fuses([](Node x) { return x | max_pool(2); }));
+    EXPECT_FALSE(fuses([](Node x) { return x | dropout(0.5f); }));
+  }
+}
+
+TEST(PlanTest, APlanIsWhatTheBackendTakes) {
+  const Graph graph =
+      record([](Node x) { return x | conv(4, 3) | batch_norm() | relu() | conv(4, 3) | batch_norm() | relu() | conv(4, 3); });
+  const auto all = [](const Plan&, const PlannedOp&) { return true; };
+  const auto none = [](const Plan&, const PlannedOp&) { return false; };
+  const auto no_statistics = [](const Plan&, const PlannedOp& op) { return !leaves_statistics(op); };
+  const auto count = [&](const PlanOptions& options, bool (*is)(const PlannedOp&)) {
+    const Plan plan = make_plan(graph, options);
+    return std::count_if(plan.ops.begin(), plan.ops.end(), is);
+  };
+  EXPECT_EQ(count({.takes = all}, is_deferred), 2);
+  EXPECT_EQ(count({.takes = all}, takes_statistics), 2);
+  EXPECT_EQ(count({.takes = no_statistics}, is_deferred), 2);
+  EXPECT_EQ(count({.takes = no_statistics}, takes_statistics), 0);
+  EXPECT_EQ(count({.takes = none}, is_deferred), 0);
+  EXPECT_EQ(count({}, is_deferred), 0);
+  EXPECT_EQ(count({}, leaves_statistics), 0);
+  EXPECT_EQ(make_plan(graph, {.image_channels = 4}).image_channels, 4);
+  EXPECT_EQ(make_plan(graph, {.image_channels = 3}).image_channels, 0) << "the image has as many";
+}
+
 TEST(PlanTest, SplittingUndoesAFusion) {
   auto ops = lower(record([](Node x) { return x | conv(4, 3, {.activation = Activation::relu}); }), {});
   fuse_activations(ops, Mode::train);
