@@ -325,7 +325,7 @@ int run(int argc, char** argv) {
             .next = "bench --benchmark_list_tests"});
   };
   if (options.plans) {
-    const std::vector<Plan> found = plans(
+    const std::vector<Choice> found = choices(
         problems, batches, [&](const std::string& name) { return filter.passes(name); }, *backend);
     require_some(!found.empty(), "conv/resnet50:conv3_block2_2_conv/n64");
     fmt::print("{}", options.json ? json(found) : table(found));

@@ -1,5 +1,7 @@
 #include "bench/cases.h"
 
+#include "bench/case_name.h"
+
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -99,8 +101,8 @@ std::vector<Case> op_cases(const Problems& problems, const Setting& setting, Bac
                        bool cold) {
     const OpPass pass{problem, pass_name, images, setting.factor_bits};
     cases.push_back(
-        {.name = fmt::format("{}_{}/{}/{}/{}/{}{}{}", problem.op, pass_name, problem.label, device, setting.precision, batch,
-                             problem.deferred ? "/deferred" : "", cold ? "/cold" : ""),
+        {.name =
+             case_name({problem.op + "_" + pass_name, problem.label, device, setting.precision, batch, problem.deferred, cold}),
          .uses = uses_of(problem),
          .cold = cold,
          .judged = judged,
@@ -109,11 +111,11 @@ std::vector<Case> op_cases(const Problems& problems, const Setting& setting, Bac
   };
   std::map<std::string, const Problem*> of_variant;
   for (const Problem& problem : problems.all) {
-    const bool is_update = std::holds_alternative<Update>(problem.kind);
+    const bool no_batch = is_update(problem);
     for (const std::string& pass : passes_of(problem))
       for (const int images : setting.batches) {
-        if (is_update && images != setting.batches.front()) continue;  // it knows no batch
-        const std::string batch = is_update ? "all" : fmt::format("n{}", images);
+        if (no_batch && images != setting.batches.front()) continue;  // it knows no batch
+        const std::string batch = no_batch ? "all" : batch_name(images);
         put(problem, pass, images, batch, false, false);
         if (elements(problem) * images * static_cast<double>(element) >= least_cold_bytes)
           put(problem, pass, images, batch, false, true);
@@ -127,8 +129,7 @@ std::vector<Case> op_cases(const Problems& problems, const Setting& setting, Bac
     Problem problem = *chosen;
     const std::size_t most = static_cast<std::size_t>(largest(problem)) * element;
     int images = static_cast<int>(std::max<std::size_t>(large_bytes / most / 2 * 2, 2));
-    if (std::holds_alternative<Update>(problem.kind))
-      problem.inputs[0].c = problem.output.c = static_cast<int>(large_bytes / 4), images = 1;
+    if (is_update(problem)) problem.inputs[0].c = problem.output.c = static_cast<int>(large_bytes / 4), images = 1;
     for (const std::string& pass : passes_of(problem)) put(problem, pass, images, "large", true, false);
   }
   return cases;

@@ -1,5 +1,6 @@
 #include "bench/chains.h"
 
+#include "bench/case_name.h"
 #include "bench/programs.h"
 #include "engine/check.h"
 #include "layers/activation.h"
@@ -9,8 +10,6 @@
 #include "layers/depthwise_conv.h"
 #include "layers/pool.h"
 #include "nets/nets.h"
-
-#include <fmt/format.h>
 
 #include <algorithm>
 #include <memory>
@@ -162,8 +161,8 @@ std::vector<Case> chain_cases(const std::vector<int>& sizes, const Setting& sett
       for (const bool step : {false, true}) {
         for (const int images : setting.batches) {
           cases.push_back(
-              {.name = fmt::format("chain_{}/{}/{}/{}/{}/n{}", step ? "step" : "forward", chain.label, fusion_name, device,
-                                   setting.precision, images),
+              {.name = case_name({step ? "chain_step" : "chain_forward", chain.label + "/" + fusion_name, device,
+                                  setting.precision, batch_name(images)}),
                .uses = chain.uses,
                .exists = [=](Backend& b) { return differs(chain, fusion, images, b); },
                .prepare = [=](Backend& b, bool checks) { return prepare(chain, step, fusion, checked && checks, images, b); }});

@@ -58,7 +58,7 @@ template <class T>
 Results run_plainly(Problem problem, const std::string& pass, Filling filling) {
   Reference<T> backend;
   filling.images = filling.period;
-  if (std::holds_alternative<Update>(problem.kind)) problem.inputs[0].c = std::min(problem.inputs[0].c, few_parameters);
+  if (is_update(problem)) problem.inputs[0].c = std::min(problem.inputs[0].c, few_parameters);
   Tensors tensors(backend, filling);
   make_work(problem, pass, tensors).run();
   Results results;

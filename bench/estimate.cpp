@@ -1,10 +1,9 @@
 #include "bench/estimate.h"
 
+#include "bench/case_name.h"
 #include "bench/problems.h"
 #include "engine/check.h"
 #include "engine/median.h"
-
-#include <fmt/format.h>
 
 #include <algorithm>
 #include <charconv>
@@ -13,12 +12,6 @@
 
 namespace microtome {
 namespace {
-
-/// "cuda/bf16" of "conv_forward/resnet50:conv1_conv/cuda/bf16/n32".
-std::string machine_of(const std::string& name) {
-  const std::size_t label = name.find('/') + 1, device = name.find('/', label) + 1, precision = name.find('/', device) + 1;
-  return name.substr(device, name.find('/', precision) - device);
-}
 
 constexpr int smallest_image = 8, largest_image = 4096;
 
@@ -49,15 +42,15 @@ std::vector<int> sizes_of(const Results& results) {
 StepEstimate estimate_step(const Results& results, std::string_view net, int side, int batch) {
   std::map<std::string, double> seconds;
   for (const BenchCase& one : results.cases) seconds.emplace(one.name, median(one.seconds));
-  const std::string machine = machine_of(results.cases.front().name);
+  const bench::CaseName of_file = bench::case_name(results.cases.front().name).value_or(bench::CaseName{});
 
   StepEstimate step;
   for (const bench::Problem& problem : bench::enumerate(sizes_of(results)).all) {
     const auto uses = problem.uses.find({std::string(net), side});
     if (uses == problem.uses.end() || problem.deferred) continue;
     const auto name = [&](const std::string& pass) {
-      const std::string images = problem.op == "adam" ? "all" : fmt::format("n{}", batch);
-      return fmt::format("{}_{}/{}/{}/{}", problem.op, pass, problem.label, machine, images);
+      const std::string images = bench::is_update(problem) ? "all" : bench::batch_name(batch);
+      return bench::case_name({problem.op + "_" + pass, problem.label, of_file.device, of_file.precision, images});
     };
     std::vector<std::string> passes = bench::passes_of(problem);
     if (problem.op == "depthwise_conv") {  // both gradients at once, or one by one: never all three

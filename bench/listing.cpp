@@ -1,5 +1,6 @@
 #include "bench/listing.h"
 
+#include "bench/case_name.h"
 #include "bench/ops.h"
 #include "engine/check.h"
 
@@ -94,14 +95,14 @@ std::string json(const Problems& problems) {
   return Json{{"microtome_schema", "1"}, {"problems", all}, {"too_small", left_out}}.dump(2) + "\n";
 }
 
-std::vector<Plan> plans(const Problems& problems, const std::vector<int>& batches,
-                        const std::function<bool(const std::string&)>& wanted, Backend& backend) {
-  std::vector<Plan> found;
+std::vector<Choice> choices(const Problems& problems, const std::vector<int>& batches,
+                            const std::function<bool(const std::string&)>& wanted, Backend& backend) {
+  std::vector<Choice> found;
   for (const Problem& problem : problems.all) {
     if (!std::holds_alternative<Conv>(problem.kind)) continue;
     for (const int images : batches) {
       const std::string name =
-          fmt::format("{}/{}/n{}{}", problem.op, problem.label, images, problem.deferred ? "/deferred" : "");
+          fmt::format("{}/{}/{}{}", problem.op, problem.label, batch_name(images), problem.deferred ? "/deferred" : "");
       if (!wanted(name)) continue;
       if (const std::shared_ptr<Op> op = op_of(problem, images, backend)) found.push_back({name, op->describe()});
     }
@@ -109,15 +110,15 @@ std::vector<Plan> plans(const Problems& problems, const std::vector<int>& batche
   return found;
 }
 
-std::string table(const std::vector<Plan>& plans) {
+std::string table(const std::vector<Choice>& choices) {
   std::string text;
-  for (const Plan& plan : plans) text += fmt::format("{}: {}\n", plan.name, plan.what);
+  for (const Choice& choice : choices) text += fmt::format("{}: {}\n", choice.name, choice.what);
   return text;
 }
 
-std::string json(const std::vector<Plan>& plans) {
+std::string json(const std::vector<Choice>& choices) {
   Json all = Json::array();
-  for (const Plan& plan : plans) all.push_back({{"case", plan.name}, {"plan", plan.what}});
+  for (const Choice& choice : choices) all.push_back({{"case", choice.name}, {"plan", choice.what}});
   return Json{{"microtome_schema", "1"}, {"plans", all}}.dump(2) + "\n";
 }
 

@@ -14,15 +14,16 @@ namespace microtome::bench {
 std::string table(const Problems& problems);
 std::string json(const Problems& problems);
 
-struct Plan {
+/// Of algorithms.
+struct Choice {
   std::string name;  // "conv/resnet50:conv1_conv/n64"
   std::string what;  // that a convolution gets for each pass
 };
 
 /// Of those whose names are wanted.
-std::vector<Plan> plans(const Problems& problems, const std::vector<int>& batches,
-                        const std::function<bool(const std::string&)>& wanted, Backend& backend);
-std::string table(const std::vector<Plan>& plans);
-std::string json(const std::vector<Plan>& plans);
+std::vector<Choice> choices(const Problems& problems, const std::vector<int>& batches,
+                            const std::function<bool(const std::string&)>& wanted, Backend& backend);
+std::string table(const std::vector<Choice>& choices);
+std::string json(const std::vector<Choice>& choices);
 
 }  // namespace microtome::bench

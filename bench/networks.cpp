@@ -1,10 +1,9 @@
 #include "bench/networks.h"
 
+#include "bench/case_name.h"
 #include "bench/programs.h"
 #include "engine/check.h"
 #include "nets/nets.h"
-
-#include <fmt/format.h>
 
 #include <memory>
 
@@ -53,8 +52,8 @@ std::vector<Case> network_cases(const std::vector<int>& sizes, const Setting& se
       for (const Mode mode : {Mode::evaluate, Mode::train}) {
         for (const int images : setting.batches) {
           cases.push_back(
-              {.name = fmt::format("network_{}/{}/{}/{}/n{}", mode == Mode::train ? "step" : "forward", where, device,
-                                   setting.precision, images),
+              {.name = case_name({mode == Mode::train ? "network_step" : "network_forward", where, device, setting.precision,
+                                  batch_name(images)}),
                .uses = {{where, 1}},
                .exists = [](Backend&) { return true; },
                .prepare = [&network, size, mode, checked, images](

@@ -1,6 +1,7 @@
 #include "bench/ops.h"
 
 #include "engine/check.h"
+#include "engine/kinds/visit.h"
 
 #include <algorithm>
 #include <limits>
@@ -20,11 +21,10 @@ int room_of(const Problem& problem, Backend& backend) {
 }
 
 /// The layouts of a problem's tensors on a backend. Those of a batch are of `images` images.
-struct Layouts {
-  std::vector<Layout> inputs;
-  Layout output, gradient;  // of a network's logits the gradient has the activations' type
+struct ProblemLayouts : Layouts {
+  Layout gradient;  // of a network's logits it has the activations' type
 
-  Layouts(const Problem& problem, int images, Backend& backend) {
+  ProblemLayouts(const Problem& problem, int images, Backend& backend) {
     const auto batch = [&](Shape s, int room) -> Layout {
       s.n = images;
       return {s, backend.activation_type(), packed({s.n, s.h, s.w, room})};
@@ -36,38 +36,17 @@ struct Layouts {
   }
 };
 
-Conv conv_on(Conv conv, const Problem& problem, Backend& backend) {
-  conv.zero_padded_channels = room_of(problem, backend) > problem.inputs[0].c;
-  return conv;
+/// The kind as this backend is asked for it.
+template <class Kind>
+Kind on(Kind kind, const Problem& problem, Backend& backend) {
+  if (bool* has_room = Traits<Kind>::image_room(kind)) *has_room = room_of(problem, backend) > problem.inputs[0].c;
+  return kind;
 }
 
-/// Null where the backend declines an option.
-std::shared_ptr<Op> make_op(const Problem& problem, int images, Backend& backend) {
-  const Layouts layouts(problem, images, backend);
-  const Layout &x = layouts.inputs[0], &y = layouts.output;
-  const auto make = [&](const auto& k) -> std::shared_ptr<Op> {
-    using Kind = std::decay_t<decltype(k)>;
-    if constexpr (std::is_same_v<Kind, Conv>) return backend.conv(conv_on(k, problem, backend), x, y);
-    if constexpr (std::is_same_v<Kind, Dense>) return backend.dense(k, x, y);
-    if constexpr (std::is_same_v<Kind, BatchNorm>) {
-      if (k.deferred) return backend.deferred_norm(k, x);
-      return backend.batch_norm(k, x, y);
-    }
-    if constexpr (std::is_same_v<Kind, Activate>) return backend.activate(k, x, y);
-    if constexpr (std::is_same_v<Kind, Pool>) return backend.pool(k, x, y);
-    if constexpr (std::is_same_v<Kind, Dropout>) return backend.dropout(k, x, y);
-    if constexpr (std::is_same_v<Kind, Add>) return backend.add(k, x, layouts.inputs[1], y);
-    if constexpr (std::is_same_v<Kind, Multiply>) return backend.multiply(k, x, layouts.inputs[1], y);
-    return nullptr;  // the others are no Op, or take what is not known here
-  };
-  return std::visit(make, problem.kind);
-}
-
-template <class T>
-std::shared_ptr<T> make_op(const Problem& problem, Tensors& of) {
-  auto op = std::dynamic_pointer_cast<T>(make_op(problem, of.images(), of.backend()));
-  require(op != nullptr, problem.op, " ", problem.label, " is declined after all");
-  return op;
+/// False where the backend declines an option.
+template <class Kind>
+auto make(const Kind& kind, const Problem& problem, int images, Backend& backend) {
+  return Traits<Kind>::make(backend, on(kind, problem, backend), ProblemLayouts(problem, images, backend));
 }
 
 double count(const Layout& layout) {
@@ -98,6 +77,14 @@ class Site {
   }
   Tensor written(std::string_view name, const Tensor& tensor, Rule rule) { return of.written(name, tensor, rule); }
 
+  /// What the backend makes of the problem's kind, which it has accepted.
+  template <class Kind>
+  auto make(const Kind& kind) {
+    auto made = bench::make(kind, problem_, of.images(), of.backend());
+    require(static_cast<bool>(made), problem_.op, " ", problem_.label, " is declined after all");
+    return made;
+  }
+
   Cost cost(const GraphOp::Kind& kind, Pass pass, bool accumulate = false) const {
     return microtome::cost(kind, pass, layouts_.inputs, y(), of.backend().parameter_type(), accumulate);
   }
@@ -107,7 +94,7 @@ class Site {
  private:
   const Problem& problem_;
   const std::string& pass_;
-  Layouts layouts_;
+  ProblemLayouts layouts_;
 };
 
 /// An op's input: as it is, or with a batch-norm before it that the op applies.
@@ -152,7 +139,7 @@ const Tensor* get(const std::optional<Tensor>& tensor) {
 }
 
 Work of(const Conv& kind, Site& site) {
-  const auto op = make_op<ConvOp>(site.problem(), site.of);
+  const std::shared_ptr op = site.make(kind);
   const Extent &kernel = kind.window.kernel, &stride = kind.window.stride;
   const int filters = site.y().shape.c;
   const Shape filter{filters, kernel.h, kernel.w, site.x().shape.c / kind.groups};
@@ -168,7 +155,7 @@ Work of(const Conv& kind, Site& site) {
     operand.emplace(site, kind.deferred, 0, of_data ? op->sum_rows() : 0, Rule{.additions = terms});
   const Tensor x = operand ? operand->x() : Tensor{}, w = site.of.whole(site.of.weights(filter));
   const auto norm = operand ? operand->deferred() : std::nullopt;
-  const Conv made = conv_on(kind, site.problem(), site.of.backend());
+  const Conv made = on(kind, site.problem(), site.of.backend());
   if (site.is("forward")) {
     std::optional<Tensor> b, statistics;
     if (kind.bias) b = site.vector(filters);
@@ -212,7 +199,7 @@ Work of(const TransformFilters& kind, Site& site) {
 }
 
 Work of(const Dense& kind, Site& site) {
-  const auto op = make_op<DenseOp>(site.problem(), site.of);
+  const std::shared_ptr op = site.make(kind);
   const int in = site.x().shape.c, outputs = site.y().shape.c;
   const auto weights = [&] { return site.of.whole(site.of.weights({1, 1, in, outputs})); };
   std::optional<Tensor> b;
@@ -275,7 +262,7 @@ struct NormVectors {
 };
 
 Work deferred_norm(const BatchNorm& kind, Site& site) {
-  const auto op = make_op<DeferredNormOp>(site.problem(), site.of);
+  const std::shared_ptr op = site.make(kind).deferred;
   const int channels = site.x().shape.c;
   const Tensor x = site.input();
   const NormVectors of(kind, site);
@@ -297,7 +284,7 @@ Work deferred_norm(const BatchNorm& kind, Site& site) {
 
 Work of(const BatchNorm& kind, Site& site) {
   if (kind.deferred) return deferred_norm(kind, site);
-  const auto op = make_op<BatchNormOp>(site.problem(), site.of);
+  const std::shared_ptr op = site.make(kind).applied;
   const Tensor x = site.input();
   const NormVectors of(kind, site);
   const auto forward = [=](const Tensor& y) {
@@ -317,7 +304,7 @@ Work of(const BatchNorm& kind, Site& site) {
 }
 
 Work of(const Activate& kind, Site& site) {
-  const auto op = make_op<ActivateOp>(site.problem(), site.of);
+  const std::shared_ptr op = site.make(kind);
   const Spread wide{.scale = 8}, of_sigmoid{.scale = 0.5, .offset = 0.5};
   if (site.is("forward")) {
     const Tensor x = site.input(0, wide), y = site.output("y", site.y(), {});
@@ -331,7 +318,7 @@ Work of(const Activate& kind, Site& site) {
 }
 
 Work of(const Pool& kind, Site& site) {
-  const auto op = make_op<PoolOp>(site.problem(), site.of);
+  const std::shared_ptr op = site.make(kind);
   const double cells = kind.kind == Pool::Kind::average ? kind.window.kernel.h * kind.window.kernel.w : 1;
   const bool forward = site.is("forward");
   const Operand operand(site, kind.deferred, 0, forward ? 0 : op->sum_rows(), {.additions = cells});
@@ -346,7 +333,7 @@ Work of(const Pool& kind, Site& site) {
 }
 
 Work of(const Dropout& kind, Site& site) {
-  const auto op = make_op<DropoutOp>(site.problem(), site.of);
+  const std::shared_ptr op = site.make(kind);
   const StepState* state = site.of.object(StepState{.seed = 7, .step = 123456});
   if (site.is("forward")) {
     const Operand operand(site, kind.deferred, 0, 0);
@@ -363,7 +350,7 @@ Work of(const Dropout& kind, Site& site) {
 
 /// Backward that of one side, added to what another reader left: of a join's two mostly one is passed on as it is.
 Work of(const Add& kind, Site& site) {
-  const auto op = make_op<AddOp>(site.problem(), site.of);
+  const std::shared_ptr op = site.make(kind);
   const bool forward = site.is("forward");
   const Operand first(site, kind.deferred[0], 0, forward ? 0 : op->sum_rows());
   const auto norm = first.deferred();
@@ -380,7 +367,7 @@ Work of(const Add& kind, Site& site) {
 }
 
 Work of(const Multiply& kind, Site& site) {
-  const auto op = make_op<MultiplyOp>(site.problem(), site.of);
+  const std::shared_ptr op = site.make(kind);
   const Operand operand(site, kind.deferred, 0, site.is("backward_data") ? op->sum_rows() : 0);
   const Tensor x = operand.x(), gate = site.input(1);
   const auto norm = operand.deferred();
@@ -464,103 +451,139 @@ Work of(const Update&, Site& site) {
           cost(Adam{}, size, backend.parameter_type(), backend.activation_type()), op->implementation()};
 }
 
+/// Whether sums and products of the inputs are all there is to an op, but for its activations and what it applies on the way:
+/// then a fill of integers makes outputs that are exact in every type.
+bool adds_and_multiplies(const Conv&) {
+  return true;
+}
+bool adds_and_multiplies(const Dense&) {
+  return true;
+}
+bool adds_and_multiplies(const BatchNorm&) {
+  return false;
+}
+bool adds_and_multiplies(const Activate& activate) {
+  return is_piecewise_linear(activate.function);
+}
+bool adds_and_multiplies(const Pool& pool) {
+  return pool.kind == Pool::Kind::max;
+}
+bool adds_and_multiplies(const Dropout&) {
+  return false;
+}
+bool adds_and_multiplies(const Add&) {
+  return true;
+}
+bool adds_and_multiplies(const Multiply&) {
+  return true;
+}
+
 template <class Kind>
-constexpr bool has_activation = std::is_same_v<Kind, Conv> || std::is_same_v<Kind, Dense> || std::is_same_v<Kind, BatchNorm> ||
-                                std::is_same_v<Kind, Pool> || std::is_same_v<Kind, Add>;
-
-bool is_smooth(const DeferredNorm& norm) {
-  return norm == Activation::swish || norm == Activation::sigmoid;
+bool is_exact(const Kind& kind, const Problem& problem) {
+  bool exact = adds_and_multiplies(kind) && is_piecewise_linear(activation_of(kind));
+  for (std::size_t i = 0; i < problem.inputs.size(); ++i)
+    exact = exact && is_piecewise_linear(deferral_of(kind, i).value_or(Activation::none));
+  return exact;
+}
+bool is_exact(const TransformFilters&, const Problem&) {
+  return true;
+}
+bool is_exact(const Settle&, const Problem&) {
+  return false;
+}
+bool is_exact(const TakeBatch&, const Problem&) {
+  return true;
+}
+bool is_exact(const TakeLoss&, const Problem&) {
+  return false;
+}
+bool is_exact(const Update&, const Problem&) {
+  return false;
 }
 
-/// Whether a fill of integers makes outputs that are exact in every type.
-bool is_exact(const Problem& problem) {
-  return std::visit(
-      [](const auto& k) {
-        using Kind = std::decay_t<decltype(k)>;
-        if constexpr (std::is_same_v<Kind, Conv>)
-          return !is_smooth(k.activation) && !is_smooth(k.deferred);
-        else if constexpr (std::is_same_v<Kind, Dense>)
-          return !is_smooth(k.activation);
-        else if constexpr (std::is_same_v<Kind, Activate>)
-          return !is_smooth(k.function);
-        else if constexpr (std::is_same_v<Kind, Pool>)
-          return k.kind == Pool::Kind::max && !is_smooth(k.deferred);
-        else if constexpr (std::is_same_v<Kind, Add>)
-          return !is_smooth(k.activation) && !is_smooth(k.deferred[0]) && !is_smooth(k.deferred[1]);
-        else if constexpr (std::is_same_v<Kind, Multiply>)
-          return !is_smooth(k.deferred);
-        else
-          return std::is_same_v<Kind, TakeBatch> || std::is_same_v<Kind, TransformFilters>;
-      },
-      problem.kind);
+/// Whether an output depends on all images of the batch: gradients of filters, and what ops leave for batch-norms.
+template <class Kind>
+bool sums_images(Kind kind, const std::string& pass) {
+  if constexpr (requires { kind.statistics; })
+    if (pass == "forward") return kind.statistics;
+  if (pass == "forward") return false;
+  const bool of_filter = Traits<Kind>::is_linear && (pass == "backward_filter" || pass == "backward");
+  return of_filter || deferral_of(kind, 0).has_value();
+}
+bool sums_images(const BatchNorm&, const std::string&) {
+  return true;
 }
 
-/// Whether an output depends on all images of the batch.
-bool sums_images(const Problem& problem, const std::string& pass) {
-  const bool forward = pass == "forward";
-  return std::visit(
-      [&](const auto& k) {
-        using Kind = std::decay_t<decltype(k)>;
-        if constexpr (std::is_same_v<Kind, Conv>)
-          return pass == "backward_filter" || pass == "backward" || (forward ? k.statistics : k.deferred.has_value());
-        else if constexpr (std::is_same_v<Kind, Dense>)
-          return pass == "backward_filter";
-        else if constexpr (std::is_same_v<Kind, BatchNorm>)
-          return true;
-        else if constexpr (std::is_same_v<Kind, Pool> || std::is_same_v<Kind, Multiply>)
-          return !forward && k.deferred.has_value();
-        else if constexpr (std::is_same_v<Kind, Add>)
-          return !forward && k.deferred[0].has_value();
-        else
-          return false;
-      },
-      problem.kind);
+template <class Kind>
+constexpr bool is_of_a_graph = requires {
+  typename Traits<Kind>::Made;
+};
+
+/// As the planner does: statistics are asked for last, an activation that is not fused runs by itself.
+template <class Kind>
+std::optional<Problem> accepted_kind(Kind kind, const Problem& problem, const std::string& pass, int images, Backend& backend) {
+  auto made = make(kind, problem, images, backend);
+  if (bool* statistics = Traits<Kind>::statistics(kind); !made && statistics && *statistics && deferral_of(kind, 0)) {
+    *statistics = false;
+    made = make(kind, problem, images, backend);
+  }
+  if (!made && !problem.deferred) {
+    if (Activation* activation = Traits<Kind>::activation(kind)) *activation = Activation::none;
+    made = make(kind, problem, images, backend);
+  }
+  if (!made) return std::nullopt;
+  if constexpr (requires { made->fuses_backward(); })
+    if (pass == "backward" && !made->fuses_backward()) return std::nullopt;
+  Problem taken = problem;
+  taken.kind = kind;
+  return taken;
 }
 
 }  // namespace
 
 std::optional<Problem> accepted(const Problem& problem, const std::string& pass, int images, Backend& backend) {
-  if (std::holds_alternative<Settle>(problem.kind)) {
-    const Layouts layouts(problem, images, backend);
-    return backend.settle(layouts.inputs[0]) ? std::optional(problem) : std::nullopt;
-  }
-  const bool is_op = !std::holds_alternative<TransformFilters>(problem.kind) &&
-                     !std::holds_alternative<TakeBatch>(problem.kind) && !std::holds_alternative<TakeLoss>(problem.kind) &&
-                     !std::holds_alternative<Update>(problem.kind);
-  if (!is_op) return problem;
-  Problem taken = problem;
-  std::shared_ptr<Op> op = make_op(taken, images, backend);
-  // As the planner does: statistics are asked for last, an activation that is not fused runs by itself.
-  if (auto* conv = std::get_if<Conv>(&taken.kind); !op && conv && conv->deferred && conv->statistics)
-    conv->statistics = false, op = make_op(taken, images, backend);
-  if (!op && !problem.deferred) {
-    std::visit(
-        [](auto& k) {
-          if constexpr (has_activation<std::decay_t<decltype(k)>>) k.activation = Activation::none;
-        },
-        taken.kind);
-    op = make_op(taken, images, backend);
-  }
-  if (!op) return std::nullopt;
-  const auto* conv = dynamic_cast<const ConvOp*>(op.get());
-  if (conv && pass == "backward" && !conv->fuses_backward()) return std::nullopt;
-  return taken;
+  return std::visit(
+      [&](const auto& kind) -> std::optional<Problem> {
+        using Kind = std::decay_t<decltype(kind)>;
+        if constexpr (is_of_a_graph<Kind>) return accepted_kind(kind, problem, pass, images, backend);
+        if constexpr (std::is_same_v<Kind, Settle>)
+          if (!backend.settle(ProblemLayouts(problem, images, backend).x())) return std::nullopt;
+        return problem;
+      },
+      problem.kind);
 }
 
 std::shared_ptr<Op> op_of(const Problem& problem, int images, Backend& backend) {
   const std::optional<Problem> taken = accepted(problem, "forward", images, backend);
-  return taken ? make_op(*taken, images, backend) : nullptr;
+  if (!taken) return nullptr;
+  return std::visit(
+      [&](const auto& kind) -> std::shared_ptr<Op> {
+        using Kind = std::decay_t<decltype(kind)>;
+        if constexpr (is_of_a_graph<Kind>) {
+          const auto kept = std::make_shared<typename Traits<Kind>::Made>(make(kind, *taken, images, backend));
+          return {kept, kept->get()};
+        }
+        return nullptr;
+      },
+      taken->kind);
 }
 
 Filling filling_of(const Problem& problem, const std::string& pass, int images, int factor_bits) {
   // Three in a batch of some power of two, so that no mix-up of images goes unseen; two where each must be there as often.
-  int period = std::min(images, sums_images(problem, pass) ? (images % 2 == 0 ? 2 : 1) : 3);
+  const bool sums = std::visit(
+      [&](const auto& kind) {
+        if constexpr (is_of_a_graph<std::decay_t<decltype(kind)>>) return sums_images(kind, pass);
+        return false;
+      },
+      problem.kind);
+  const bool exact = std::visit([&](const auto& kind) { return is_exact(kind, problem); }, problem.kind);
+  int period = std::min(images, sums ? (images % 2 == 0 ? 2 : 1) : 3);
   // Of a few values alone the variance may be next to nothing, and what it divides mostly rounding.
   constexpr int least_pixels = 64;
   if (std::holds_alternative<BatchNorm>(problem.kind))
     for (int more = period; more <= images && period * problem.output.h * problem.output.w < least_pixels; ++more)
       if (images % more == 0) period = more;
-  Filling filling{is_exact(problem) ? Fill::integers : Fill::uniform, factor_bits, images, period};
+  Filling filling{exact ? Fill::integers : Fill::uniform, factor_bits, images, period};
   // What becomes of an image depends on its place in the batch.
   if (std::holds_alternative<TakeBatch>(problem.kind) || std::holds_alternative<TakeLoss>(problem.kind))
     filling.period = images;

@@ -1,11 +1,13 @@
 #include "bench/problems.h"
 
 #include "engine/check.h"
+#include "engine/kinds/visit.h"
 #include "engine/plan.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <limits>
 #include <numeric>
 #include <optional>
 #include <set>
@@ -17,102 +19,70 @@ namespace {
 
 constexpr int usual_size = 96;
 
-template <class... Fs>
-struct Overload : Fs... {
-  using Fs::operator()...;
-};
-
 /// A training plan as the planner asks a backend for it, which declines nothing.
-struct Plan {
-  std::vector<PlannedOp> ops;
-  std::vector<Shape> shapes;
-  std::vector<Place> places;
-  std::vector<bool> needs;
-};
-
-Plan plan_of(const Graph& graph) {
-  Plan plan;
-  for (const GraphOp& op : graph.ops()) plan.shapes.push_back(op.output);
-  plan.ops = lower(graph, {.mode = Mode::train});
-  fold_padding(graph, plan.ops);
-  fold_batch_norms(graph, plan.ops);
-  move_relu_behind_max_pool(plan.ops);
-  fuse_activations(plan.ops, Mode::train);
-  copy_into_concats(plan.ops, plan.shapes);
-  plan.places = place_values(plan.ops, plan.shapes);
-  share_statistics(plan.ops, plan.places, plan.shapes);
-  give_image_room(plan.ops, plan.places);
-  plan.needs = needs_gradient(graph, plan.ops, plan.shapes.size());
-  return plan;
+Plan plan_of(const Graph& graph, bool deferred) {
+  PlanOptions options{.lower = {.mode = Mode::train}, .image_channels = std::numeric_limits<int>::max()};
+  if (deferred) options.takes = [](const Plan&, const PlannedOp&) { return true; };
+  return make_plan(graph, options);
 }
 
-Plan deferred(const Graph& graph, Plan plan) {
-  const int kept[] = {graph.output(), graph.features()};
-  defer_batch_norms(plan.ops, plan.places, plan.shapes, kept);
-  plan.places = place_values(plan.ops, plan.shapes);
-  leave_statistics(plan.ops, plan.places, plan.shapes);
-  return plan;
-}
-
-/// The op's name and its kind without what changes no work; none for what does not run.
+/// The op's name and its kind without what changes no work.
 struct Named {
   std::string op;
   Problem::Kind kind;
 };
 
+Named named(Conv conv, const Shape& x) {
+  conv.p4m = P4m::none;  // its filters are made by an op of their own
+  return {conv.groups == x.c && x.c > 1 ? "depthwise_conv" : "conv", conv};
+}
+Named named(const Dense& dense, const Shape&) {
+  return {"dense", dense};
+}
+Named named(BatchNorm norm, const Shape&) {
+  norm.epsilon = BatchNorm().epsilon, norm.momentum = BatchNorm().momentum, norm.bessel = false;
+  return {"batch_norm", norm};
+}
+Named named(const Activate& activate, const Shape&) {
+  return {activate.function == Activation::none ? "copy" : "activation", activate};
+}
+Named named(const Pool& pool, const Shape&) {
+  return {pool.kind == Pool::Kind::max ? "max_pool" : "average_pool", pool};
+}
+Named named(Dropout dropout, const Shape&) {
+  dropout.stream = 0, dropout.rate = Dropout().rate;
+  return {dropout.per_image ? "stochastic_depth" : "dropout", dropout};
+}
+Named named(const Add& add, const Shape&) {
+  return {"add", add};
+}
+Named named(const Multiply& multiply, const Shape&) {
+  return {"multiply", multiply};
+}
+
+/// None for what does not run.
 std::optional<Named> named(const PlannedOp& op, const Shape& x) {
-  using Result = std::optional<Named>;
-  return std::visit(Overload{[&](Conv conv) -> Result {
-                               conv.p4m = P4m::none;  // its filters are made by an op of their own
-                               return Named{conv.groups == x.c && x.c > 1 ? "depthwise_conv" : "conv", conv};
-                             },
-                             [](const Dense& dense) -> Result {
-                               return Named{"dense", dense};
-                             },
-                             [](BatchNorm norm) -> Result {
-                               norm.epsilon = BatchNorm().epsilon, norm.momentum = BatchNorm().momentum, norm.bessel = false;
-                               return Named{"batch_norm", norm};
-                             },
-                             [](const Activate& activate) -> Result {
-                               return Named{activate.function == Activation::none ? "copy" : "activation", activate};
-                             },
-                             [](const Pool& pool) -> Result {
-                               return Named{pool.kind == Pool::Kind::max ? "max_pool" : "average_pool", pool};
-                             },
-                             [](Dropout dropout) -> Result {
-                               dropout.stream = 0, dropout.rate = Dropout().rate;
-                               return Named{dropout.per_image ? "stochastic_depth" : "dropout", dropout};
-                             },
-                             [](const Add& add) -> Result {
-                               return Named{"add", add};
-                             },
-                             [](const Multiply& multiply) -> Result {
-                               return Named{"multiply", multiply};
-                             },
-                             [](const auto&) -> Result { return std::nullopt; }},
-                    op.kind);
+  return visit_kind(op.kind, [&](const auto& kind, auto traits) -> std::optional<Named> {
+    if constexpr (traits.runs)
+      return named(kind, x);
+    else
+      return std::nullopt;
+  });
 }
 
 /// Whether the planner asks for this only where a backend defers.
-bool is_for_deferral(const Problem::Kind& kind) {
-  return std::visit(
-      Overload{[](const Conv& k) { return k.deferred || k.statistics; },
-               [](const BatchNorm& k) { return k.deferred || k.partial_statistics; },
-               [](const Pool& k) { return k.deferred.has_value(); }, [](const Dropout& k) { return k.deferred.has_value(); },
-               [](const Add& k) { return k.deferred[0] || k.deferred[1]; },
-               [](const Multiply& k) { return k.deferred.has_value(); }, [](const Settle&) { return true; },
-               [](const auto&) { return false; }},
-      kind);
+bool is_for_deferral(const PlannedOp& op) {
+  bool is = is_deferred(op) || leaves_statistics(op) || takes_statistics(op);
+  for (std::size_t k = 0; k < op.inputs.size(); ++k) is = is || deferred_norm(op, k);
+  return is;
 }
 
 class Collector {
  public:
   void add(const std::string& net, int size) {
     const Graph graph = find_network(net).build(size);
-    const Plan plan = plan_of(graph);
     where_ = {net, size};
-    add_plan(graph, plan, false);
-    add_plan(graph, deferred(graph, plan), true);
+    for (const bool deferred : {false, true}) add_plan(graph, plan_of(graph, deferred), deferred);
     const Shape image = graph.ops().front().output, logit{1, 1, 1, 1};
     const int count = static_cast<int>(graph.parameter_count(true));
     put({.op = "gather", .kind = TakeBatch{}, .inputs = {image}, .output = image, .reads_image = true}, "input");
@@ -131,17 +101,18 @@ class Collector {
  private:
   /// Of a deferred plan what the plain one has not.
   void add_plan(const Graph& graph, const Plan& plan, bool only_deferred) {
+    const std::vector<bool> needs = needs_gradient(graph, plan.ops, plan.shapes.size());
     std::set<int> settled;  // values
     for (const PlannedOp& op : plan.ops) {
       if (op.inputs.empty()) continue;
       const Shape& x = plan.shapes[op.inputs[0]];
       const std::optional<Named> what = named(op, x);
-      if (!what || is_for_deferral(what->kind) != only_deferred) continue;
+      if (!what || is_for_deferral(op) != only_deferred) continue;
       Problem problem{.op = what->op, .kind = what->kind, .output = plan.shapes[op.output], .deferred = only_deferred};
       for (const int input : op.inputs) problem.inputs.push_back(plan.shapes[input]);
       problem.reads_image = plan.places[op.inputs[0]].root == plan.places[plan.ops.front().output].root;
       problem.makes_logits = op.output == graph.output();
-      problem.needs_gradient = plan.needs[op.inputs[0]];
+      problem.needs_gradient = needs[op.inputs[0]];
       const std::string& row = graph.rows()[op.row].name;
       put(std::move(problem), row);
       const auto* conv = std::get_if<Conv>(&op.kind);
@@ -208,21 +179,49 @@ Problems enumerate(const std::vector<int>& sizes) {
   return problems;
 }
 
-std::vector<std::string> passes_of(const Problem& problem) {
-  const std::string& op = problem.op;
-  if (op == "gather") return {"forward"};
-  if (op == "adam") return {"update"};
-  if (op == "settle") return {"run"};
-  if (op == "multiply") return {"forward", "backward_data", "backward_gate"};
-  std::vector<std::string> passes{"forward"};
-  if (op == "depthwise_conv") passes.push_back("backward");
-  if (op == "conv" || op == "depthwise_conv" || op == "dense") {
-    if (problem.needs_gradient) passes.push_back("backward_data");
-    passes.push_back("backward_filter");
+bool is_update(const Problem& problem) {
+  return std::holds_alternative<Update>(problem.kind);
+}
+
+namespace {
+
+using Passes = std::vector<std::string>;
+
+template <class Kind>
+Passes passes(const Kind&, const Problem& problem) {
+  Passes all{"forward"};
+  if (Traits<Kind>::is_linear) {
+    if (problem.op == "depthwise_conv") all.push_back("backward");
+    if (problem.needs_gradient) all.push_back("backward_data");
+    all.push_back("backward_filter");
   } else if (problem.needs_gradient) {
-    passes.push_back("backward");
+    all.push_back("backward");
   }
-  return passes;
+  return all;
+}
+Passes passes(const Multiply&, const Problem&) {
+  return {"forward", "backward_data", "backward_gate"};
+}
+Passes passes(const TransformFilters&, const Problem&) {
+  return {"forward", "backward"};
+}
+Passes passes(const Settle&, const Problem&) {
+  return {"run"};
+}
+Passes passes(const TakeBatch&, const Problem&) {
+  return {"forward"};
+}
+Passes passes(const TakeLoss&, const Problem&) {
+  return {"forward", "backward"};
+}
+Passes passes(const Update&, const Problem&) {
+  return {"update"};
+}
+
+}  // namespace
+
+std::vector<std::string> passes_of(const Problem& problem) {
+  return std::visit([&](const auto& kind) { return passes(kind, problem); }, problem.kind);
 }
 
 }  // namespace microtome::bench

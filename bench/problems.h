@@ -8,12 +8,11 @@
 #include <map>
 #include <string>
 #include <utility>
-#include <variant>
 #include <vector>
 
 namespace microtome::bench {
 
-/// What a step does beside the kinds of a graph.
+/// What a step does beside the ops of a graph.
 struct TransformFilters {
   P4m p4m = P4m::lift;
   bool operator==(const TransformFilters&) const = default;
@@ -34,8 +33,7 @@ struct Update {
 /// One op on shapes of one image. Options that change numbers and not work (epsilon, momentum, rate, a seed's stream) are left
 /// at their defaults, so that they tell no two problems apart.
 struct Problem {
-  using Kind = std::variant<Conv, Dense, BatchNorm, Activate, Pool, Dropout, Add, Multiply, TransformFilters, Settle, TakeBatch,
-                            TakeLoss, Update>;
+  using Kind = RunningKinds::VariantWith<TransformFilters, Settle, TakeBatch, TakeLoss, Update>;
 
   std::string op;  // "conv", "depthwise_conv", "copy", …
   Kind kind;
@@ -59,6 +57,9 @@ struct Problems {
   std::vector<Problem> all;               // in the order in which the networks have them
   std::vector<Problem::Where> too_small;  // networks that cannot be built at a size
 };
+
+/// Whether it has no batch.
+bool is_update(const Problem& problem);
 
 /// "resnet50"; at another size than 96, "resnet50@50".
 std::string label_of(const Problem::Where& where);

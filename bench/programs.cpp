@@ -93,17 +93,15 @@ void ProgramRun::step() {
 
 Cost ProgramRun::forward_cost() const {
   Cost sum;
-  for (const ScopedCost& one : program_.costs())
+  for (const ScopedCost& one : program_.step_costs())
     if (one.scope.pass == Pass::forward) sum += one.cost;
   return sum;
 }
 
 Cost ProgramRun::step_cost() const {
-  const Backend& backend = model_.backend();
-  const DType parameters = backend.parameter_type();
-  Cost sum = cost(Adam{}, model_.graph().parameter_count(true), parameters, backend.activation_type());
-  if (gather_) sum += cost(Gather{}, DType::u8, program_.input(), parameters);
-  for (const ScopedCost& one : program_.costs()) sum += one.cost;
+  Cost sum;
+  for (const ScopedCost& one : program_.step_costs())
+    if (gather_ || one.scope.pass != Pass::input) sum += one.cost;
   return sum;
 }
 

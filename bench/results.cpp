@@ -1,5 +1,6 @@
 #include "bench/results.h"
 
+#include "bench/case_name.h"
 #include "engine/check.h"
 
 #include <fmt/format.h>
@@ -7,7 +8,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <charconv>
 #include <cmath>
 #include <cstring>
 #include <fstream>
@@ -42,20 +42,9 @@ std::string plain_name(std::string_view name) {
   return plain;
 }
 
-/// 64 of "n64".
-int batch_of(std::string_view segment) {
-  int batch = 0;
-  if (segment.empty() || segment.front() != 'n') return 0;
-  const auto [end, error] = std::from_chars(segment.data() + 1, segment.data() + segment.size(), batch);
-  return error == std::errc() && end == segment.data() + segment.size() ? batch : 0;
-}
-
 BenchCase named_case(const std::string& name) {
   BenchCase one{.name = name};
-  for (const std::string_view segment : segments_of(name)) {
-    if (segment == "f32" || segment == "tf32" || segment == "bf16") one.precision = segment;
-    if (const int batch = batch_of(segment); batch > 0) one.batch = batch;
-  }
+  if (const auto parts = bench::case_name(name)) one.precision = parts->precision, one.batch = parts->images();
   return one;
 }
 

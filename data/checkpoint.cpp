@@ -22,7 +22,7 @@ static_assert(std::endian::native == std::endian::little, "checkpoints are writt
 namespace {
 
 constexpr char magic[8] = {'m', 'i', 'c', 'r', 'o', 't', 'o', 'm'};
-constexpr std::uint32_t version = 1;
+constexpr std::uint32_t version = 2, oldest_version = 1;
 constexpr std::size_t largest_header = 1 << 20;
 constexpr int deepest_header = 4;
 
@@ -69,12 +69,12 @@ struct Columns {
   std::vector<std::uint32_t> batch_counts;  // correct, count
   std::vector<float> learning_rate;
   std::vector<double> seconds;
-  std::vector<char> options;
+  std::vector<char> options, provenance;
 };
 
-/// The one list of what a checkpoint holds: the writer and the reader both go through it, in this order.
+/// The one list of what a checkpoint of a version holds: the writer and the reader both go through it, in this order.
 template <class SnapshotType, class ColumnsType, class Visitor>
-void for_each_tensor(SnapshotType& snapshot, ColumnsType& columns, Visitor&& visit) {
+void for_each_tensor(std::uint32_t of_version, SnapshotType& snapshot, ColumnsType& columns, Visitor&& visit) {
   visit("options", columns.options);
   visit("learning_rate", columns.learning_rate);
   visit("seconds", columns.seconds);
@@ -85,6 +85,9 @@ void for_each_tensor(SnapshotType& snapshot, ColumnsType& columns, Visitor&& vis
   visit("first_moments", snapshot.first_moments);
   visit("second_moments", snapshot.second_moments);
   visit("best_weights", snapshot.best_weights);
+  if (of_version < 2) return;
+  visit("statistics", snapshot.statistics);
+  visit("provenance", columns.provenance);
 }
 
 constexpr std::size_t history_width = 8;
@@ -92,6 +95,10 @@ constexpr std::size_t history_width = 8;
 Columns to_columns(const Snapshot& snapshot, const CheckpointInfo& info) {
   Columns columns;
   columns.options.assign(info.options.begin(), info.options.end());
+  if (info.provenance) {
+    const std::string text = to_json(*info.provenance);
+    columns.provenance.assign(text.begin(), text.end());
+  }
   columns.learning_rate = {snapshot.state.learning_rate};
   columns.seconds = {snapshot.seconds};
   for (const EpochRecord& r : snapshot.history) {
@@ -113,6 +120,7 @@ class Reader {
     check_frame();
     const json header = parse_header();
     Checkpoint checkpoint;
+    checkpoint.version = static_cast<int>(version_);
     Columns columns;
     try {
       read_fields(header, checkpoint);
@@ -140,9 +148,10 @@ class Reader {
     }
     Preamble preamble;
     std::memcpy(&preamble, bytes_.data(), sizeof preamble);
-    if (preamble.version != version) {
-      refuse("it is of another version, or damaged", fmt::format("version {}", preamble.version),
-             fmt::format("version {}", version));
+    version_ = preamble.version;
+    if (version_ < oldest_version || version_ > version) {
+      refuse("it is of another version, or damaged", fmt::format("version {}", version_),
+             fmt::format("version {} to {}", oldest_version, version));
     }
     std::uint32_t stored = 0;
     if (bytes_.size() < sizeof(Preamble) + sizeof stored) refuse("it is cut short", fmt::format("{} bytes", bytes_.size()));
@@ -202,7 +211,7 @@ class Reader {
       if (count > 0) std::memcpy(values.data(), tensors_.data() + offset, count * sizeof(T));
       offset += count * sizeof(T);
     };
-    for_each_tensor(snapshot, columns, [&]<class V>(std::string_view name, V& values) {
+    for_each_tensor(version_, snapshot, columns, [&]<class V>(std::string_view name, V& values) {
       if constexpr (std::is_same_v<V, Values>) {
         std::vector<float> held;
         take(name, held);
@@ -220,7 +229,14 @@ class Reader {
       refuse("its tables have the wrong sizes");
     }
     Snapshot& snapshot = checkpoint.snapshot;
-    checkpoint.info.options.assign(columns.options.begin(), columns.options.end());
+    CheckpointInfo& info = checkpoint.info;
+    info.options.assign(columns.options.begin(), columns.options.end());
+    if (!columns.provenance.empty()) {
+      info.provenance = parse_provenance({columns.provenance.data(), columns.provenance.size()}, file_);
+      if (const Provenance& p = *info.provenance; p.network != info.network || p.image != info.image)
+        refuse("it says two things of its network", fmt::format("{} for {}x{} images", p.network, p.image.h, p.image.w),
+               fmt::format("{} for {}x{} images", info.network, info.image.h, info.image.w));
+    }
     snapshot.state.learning_rate = columns.learning_rate[0];
     snapshot.seconds = columns.seconds[0];
     for (auto column = columns.history.begin(); column != columns.history.end(); column += history_width) {
@@ -254,7 +270,14 @@ class Reader {
   fs::path file_;
   std::vector<std::byte> bytes_;
   Bytes body_, header_, tensors_;
+  std::uint32_t version_ = 0;
 };
+
+std::int64_t statistics_count(const Graph& graph) {
+  std::int64_t count = 0;
+  for (const Parameter& parameter : graph.parameters()) count += parameter.statistic ? parameter.shape.count() : 0;
+  return count;
+}
 
 }  // namespace
 
@@ -267,7 +290,7 @@ void write_checkpoint(const fs::path& file, const Snapshot& snapshot, const Chec
   const Columns columns = to_columns(snapshot, info);
   json listed = json::array();
   std::size_t offset = 0;
-  for_each_tensor(snapshot, columns, [&]<class V>(std::string_view name, const V& values) {
+  for_each_tensor(version, snapshot, columns, [&]<class V>(std::string_view name, const V& values) {
     using T = element_of<V>;
     listed.push_back({{"name", name}, {"type", type_name<T>()}, {"count", values.size()}, {"offset", offset}});
     offset += values.size() * sizeof(T);
@@ -290,7 +313,7 @@ void write_checkpoint(const fs::path& file, const Snapshot& snapshot, const Chec
         };
         put_summed(std::as_bytes(std::span(&preamble, 1)));
         put_summed(std::as_bytes(std::span(header)));
-        for_each_tensor(snapshot, columns, [&]<class V>(std::string_view, const V& values) {
+        for_each_tensor(version, snapshot, columns, [&]<class V>(std::string_view, const V& values) {
           if constexpr (std::is_same_v<V, Values>)
             values.for_each_part([&](std::span<const float> part) { put_summed(std::as_bytes(part)); });
           else
@@ -299,6 +322,30 @@ void write_checkpoint(const fs::path& file, const Snapshot& snapshot, const Chec
         put(std::as_bytes(std::span(&sum, 1)));
       },
       "the checkpoint");
+}
+
+std::vector<float> Checkpoint::judged_weights(const Graph& graph) const {
+  std::vector<float> weights = snapshot.weights.get();
+  if (snapshot.statistics.empty()) return weights;
+  const std::int64_t expected = statistics_count(graph);
+  if (static_cast<std::int64_t>(snapshot.statistics.size()) != expected)
+    fail(ExitCode::weights, "a checkpoint's statistics are of another network",
+         {.expected = fmt::format("{} values", expected), .found = fmt::format("{}", snapshot.statistics.size())});
+  put_statistics(graph, snapshot.statistics, weights);
+  return weights;
+}
+
+std::string Checkpoint::statistics_note(const Graph& graph) const {
+  if (statistics_count(graph) == 0) return {};
+  if (version < 2)
+    return "written before checkpoints kept the statistics of their last validation: batch-norm's moving averages are taken, "
+           "and where the run validated with the population's its figures were others";
+  if (snapshot.statistics.empty() && info.provenance && info.provenance->statistics == "population")
+    return "saved before the first validation: batch-norm's moving averages are taken";
+  if (!snapshot.statistics.empty() && snapshot.state.batch > 0)
+    return fmt::format("saved within epoch {}: batch-norm's statistics are those of the validation before",
+                       snapshot.state.epoch + 1);
+  return {};
 }
 
 Checkpoint read_checkpoint(const fs::path& file) {

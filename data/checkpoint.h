@@ -1,13 +1,16 @@
 // A run's state on disk, to go on bit for bit.
 //   magic "microtom", version u32, header length u32, header (JSON: names, types, sizes, offsets), tensors, CRC-32
+// Version 2; of version 1, which lacks provenance and the statistics of the last validation, all is read.
 // Little-endian; tensors lie without gap or overlap. The checksum covers every byte before it and is there for disks, not for
 // foes: it finds every change within 32 neighbouring bits, others but one in 2^32, and costs less than the write.
 #pragma once
 
+#include "data/provenance.h"
 #include "engine/fit.h"
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -19,6 +22,7 @@ struct CheckpointInfo {
   std::int64_t parameters = 0;  // of the network
   std::string options;          // whatever the program needs to know that it resumes the same run
   std::string commit;           // of the program that wrote it
+  std::optional<Provenance> provenance = {};
 
   bool operator==(const CheckpointInfo&) const = default;
 };
@@ -26,6 +30,13 @@ struct CheckpointInfo {
 struct Checkpoint {
   CheckpointInfo info;
   Snapshot snapshot;
+  int version = 0;  // of the format; before 2 neither provenance nor the last validation's statistics were kept
+
+  /// As the run's last validation had them: what a checkpoint is judged by, and converted to. A resumed run goes on with
+  /// `snapshot.weights`. Throws Error(ExitCode::weights) where the graph has other statistics.
+  std::vector<float> judged_weights(const Graph& graph) const;
+  /// For people, where these are not what a validation had; else empty.
+  std::string statistics_note(const Graph& graph) const;
 };
 
 /// Replaces `file` whole or not at all: written under a temporary name beside it, synced, renamed. Throws

@@ -1,9 +1,11 @@
 // What every loader asks of what it found. For the sources of this folder only.
 #pragma once
 
+#include "engine/check.h"
 #include "engine/dataset.h"
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -13,11 +15,14 @@ namespace microtome {
 /// "training" for "train", and so on.
 std::string_view adjective(std::string_view split);
 
-/// Throws Error(ExitCode::memory) where so many bytes are more than the machine has left, before they are asked for.
+/// Throws OutOfMemory where so many bytes of images are more than can be had, before they are asked for.
 void require_memory(std::int64_t bytes, const std::string& where);
 
 /// Throws Error(ExitCode::data) for a split without images or with one class alone; `next` is what helps.
 void require_both_classes(const Images& images, std::string_view split, const std::string& where, const std::string& next);
+
+/// Whether `call` returns; if it throws Error(ExitCode::data), that is added to `problems`.
+bool succeeds(std::vector<Error>& problems, const std::function<void()>& call);
 
 /// "12 patches left out" where there are any.
 void add_note(std::vector<std::string>& notes, std::int64_t count, std::string_view one, std::string_view many,

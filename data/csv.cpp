@@ -15,7 +15,7 @@ std::string_view trimmed(std::string_view text) {
 
 }  // namespace
 
-std::vector<std::string> csv_fields(std::string_view line) {
+std::vector<std::string> csv_fields(std::string_view line, char separator) {
   if (line.ends_with('\r')) line.remove_suffix(1);
   std::vector<std::string> fields;
   for (std::size_t at = 0; at <= line.size();) {
@@ -28,7 +28,7 @@ std::vector<std::string> csv_fields(std::string_view line) {
       }
       at = std::min(at + 1, line.size());
     }
-    const std::size_t end = std::min(line.find(',', at), line.size());
+    const std::size_t end = std::min(line.find(separator, at), line.size());
     field += trimmed(line.substr(at, end - at));
     fields.push_back(std::move(field));
     at = end + 1;

@@ -2,7 +2,6 @@
 
 #include "data/checks.h"
 #include "data/parallel.h"
-#include "data/png.h"
 #include "data/tree.h"
 #include "engine/check.h"
 
@@ -11,6 +10,11 @@
 namespace microtome {
 
 namespace fs = std::filesystem;
+
+void Oddities::count(const PngImage& png, Extent canvas) {
+  if (png.size != canvas) ++padded;
+  if (png.converted) ++converted;
+}
 
 Images decode(const fs::path& folder, const std::vector<std::string>& paths, Extent canvas, Extent smallest,
               const LoadOptions& options, const std::string& doing, Oddities& oddities) {
@@ -31,8 +35,7 @@ Images decode(const fs::path& folder, const std::vector<std::string>& paths, Ext
             .expected = fmt::format("{} x {}, as the first one", smallest.h, smallest.w),
             .found = fmt::format("{} x {}", png.size.h, png.size.w)});
     }
-    if (png.size != canvas) ++oddities.padded;
-    if (png.converted) ++oddities.converted;
+    oddities.count(png, canvas);
     const std::size_t width = static_cast<std::size_t>(png.size.w) * 3;
     std::uint8_t* to = images.pixels.data() + static_cast<std::size_t>(i) * image;
     for (std::size_t y = 0; y < static_cast<std::size_t>(png.size.h); ++y)

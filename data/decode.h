@@ -2,6 +2,7 @@
 #pragma once
 
 #include "data/format.h"
+#include "data/png.h"
 
 #include <atomic>
 #include <cstdint>
@@ -16,6 +17,8 @@ constexpr Extent largest_image = 4096;  // where nothing else says how large an 
 /// What was done to images, for notes.
 struct Oddities {
   std::atomic<std::int64_t> padded = 0, converted = 0;
+
+  void count(const PngImage& png, Extent canvas);
 };
 
 /// Decodes the PNG files `paths` below `folder` onto white canvases of one size, above and left; one smaller than `smallest`

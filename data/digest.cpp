@@ -23,9 +23,7 @@ std::string md5(const std::filesystem::path& file) {
   unsigned char digest[EVP_MAX_MD_SIZE];
   unsigned size = 0;
   EVP_DigestFinal_ex(context.get(), digest, &size);
-  std::string text;
-  for (unsigned i = 0; i < size; ++i) text += fmt::format("{:02x}", digest[i]);
-  return text;
+  return hexadecimal({digest, size});
 }
 
 Digest sha256(std::span<const std::uint8_t> bytes) {
@@ -34,6 +32,12 @@ Digest sha256(std::span<const std::uint8_t> bytes) {
   const int done = EVP_Digest(bytes.data(), bytes.size(), digest.data(), &size, EVP_sha256(), nullptr);
   require(done == 1 && size == digest.size(), "libcrypto offers no SHA-256");
   return digest;
+}
+
+std::string hexadecimal(std::span<const std::uint8_t> bytes) {
+  std::string text;
+  for (const std::uint8_t byte : bytes) text += fmt::format("{:02x}", byte);
+  return text;
 }
 
 }  // namespace microtome

@@ -17,4 +17,7 @@ std::string md5(const std::filesystem::path& file);
 using Digest = std::array<std::uint8_t, 32>;
 Digest sha256(std::span<const std::uint8_t> bytes);
 
+/// Lower-case hexadecimal.
+std::string hexadecimal(std::span<const std::uint8_t> bytes);
+
 }  // namespace microtome

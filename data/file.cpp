@@ -1,6 +1,7 @@
 #include "data/file.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -67,6 +68,8 @@ FileOperations& file_operations() {
       .close = ::close,
       .rename = [](const char* from, const char* to) { return ::rename(from, to); },
       .unlink = ::unlink,
+      .read = ::read,
+      .flock = ::flock,
   };
   return operations;
 }
@@ -122,6 +125,40 @@ void write_whole(const fs::path& file, const std::function<void(const Put&)>& pr
   if (repeat_when_interrupted([&] { return call.fsync(*directory); }) < 0 && errno != EINVAL) refuse("syncing the folder");
 }
 
+std::string kind_of_file(const fs::path& file) {
+  constexpr std::size_t enough = 512;
+  const Descriptor in(::open(file.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
+  if (!in) return {};
+  char bytes[enough];
+  const ssize_t count = repeat_when_interrupted([&] { return ::read(*in, bytes, sizeof bytes); });
+  if (count < 0) return errno == EISDIR ? "a folder" : "";
+  if (count == 0) return "an empty file";
+  const std::string_view begin(bytes, static_cast<std::size_t>(count));
+  using namespace std::string_view_literals;
+  constexpr std::pair<std::string_view, const char*> signatures[] = {
+      {"\x1f\x8b"sv, "a gzip file"},
+      {"PK\3\4"sv, "a zip file"},
+      {"\x89PNG\r\n"sv, "a PNG image"},
+      {"\xff\xd8\xff"sv, "a JPEG image"},
+      {"II*\0"sv, "a TIFF image"},
+      {"MM\0*"sv, "a TIFF image"},
+      {"\x89HDF\r\n"sv, "an HDF5 file"},
+      {"version https://git-lfs"sv, "a pointer of Git LFS, not yet the file itself: git lfs pull fetches it"}};
+  for (const auto& [signature, kind] : signatures)
+    if (begin.starts_with(signature)) return kind;
+  std::string text;
+  for (const char c : begin.substr(begin.starts_with("\xef\xbb\xbf") ? 3 : 0)) {
+    const bool upper = c >= 'A' && c <= 'Z';
+    if (!text.empty() || (c != ' ' && c != '\n' && c != '\r' && c != '\t'))
+      text += upper ? static_cast<char>(c - 'A' + 'a') : c;
+  }
+  if (text.starts_with("<!doctype html") || text.starts_with("<html") || text.starts_with("<head"))
+    return "an HTML page, as a server sends it in the place of a file";
+  if (text.starts_with("<?xml")) return "an XML document, as a server sends it in the place of a file";
+  const bool all_zero = begin.find_first_not_of('\0') == begin.npos;
+  return all_zero ? "zeros, at least at first: a download that was never finished" : "";
+}
+
 std::vector<std::byte> read_whole(const fs::path& file, ExitCode code, std::size_t limit) {
   const auto refuse = [&](std::string found) {
     fail(code, "a file cannot be read", {.where = file.string(), .found = std::move(found)});
@@ -138,12 +175,27 @@ std::vector<std::byte> read_whole(const fs::path& file, ExitCode code, std::size
   std::vector<std::byte> bytes(static_cast<std::size_t>(status.st_size));
   std::size_t done = 0;
   while (done < bytes.size()) {
-    const ssize_t count = repeat_when_interrupted([&] { return ::read(*in, bytes.data() + done, bytes.size() - done); });
+    const ssize_t count =
+        repeat_when_interrupted([&] { return file_operations().read(*in, bytes.data() + done, bytes.size() - done); });
     if (count < 0) refuse(std::system_category().message(errno));
     if (count == 0) refuse("it became shorter while being read");
     done += static_cast<std::size_t>(count);
   }
   return bytes;
+}
+
+std::string read_text(const fs::path& file, ExitCode code) {
+  constexpr std::size_t largest_text = std::size_t{1} << 30;
+  const std::vector<std::byte> bytes = read_whole(file, code, largest_text);
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
+bool take_line(std::string_view& left, std::string_view& line) {
+  if (left.empty()) return false;
+  const std::size_t end = std::min(left.find('\n'), left.size());
+  line = left.substr(0, end);
+  left.remove_prefix(std::min(end + 1, left.size()));
+  return true;
 }
 
 }  // namespace microtome

@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <functional>
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -22,9 +23,11 @@ struct FileOperations {
   std::function<int(int fd)> close;
   std::function<int(const char* from, const char* to)> rename;
   std::function<int(const char* path)> unlink;
+  std::function<ssize_t(int fd, void* bytes, std::size_t count)> read;
+  std::function<int(int fd, int operation)> flock;
 };
 
-/// What write_whole uses; a test replaces single calls and puts them back.
+/// What the functions below and FileLock use; a test replaces single calls and puts them back.
 FileOperations& file_operations();
 
 using Bytes = std::span<const std::byte>;
@@ -41,7 +44,17 @@ void write_whole(const std::filesystem::path& file, const std::function<void(con
 /// Where write_whole works: hidden, beside `file`, the same name every time, so that a killed writer leaves at most one.
 std::filesystem::path temporary_name(const std::filesystem::path& file);
 
+/// What a file is by its first bytes, for messages: "an HTML page", "an empty file", "a JPEG image"; empty where they tell
+/// nothing. Touches no stream.
+std::string kind_of_file(const std::filesystem::path& file);
+
 /// A regular file's bytes. Throws Error(code) where it is missing, no regular file, unreadable or longer than `limit`.
 std::vector<std::byte> read_whole(const std::filesystem::path& file, ExitCode code, std::size_t limit);
+
+/// The same as text. A stream of the C++ library would end at an error as if the file did.
+std::string read_text(const std::filesystem::path& file, ExitCode code);
+
+/// Takes the next line, without its end, from what is left of a text; false where nothing is.
+bool take_line(std::string_view& left, std::string_view& line);
 
 }  // namespace microtome

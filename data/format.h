@@ -3,6 +3,7 @@
 #pragma once
 
 #include "data/digest.h"
+#include "engine/check.h"
 #include "engine/dataset.h"
 
 #include <array>
@@ -64,6 +65,9 @@ struct Inspection {
   std::vector<std::string> notes;
 };
 
+/// In a folder whose data set is being written: whoever was stopped left it, and the set is not whole.
+constexpr std::string_view unfinished_name = ".unfinished";
+
 struct SynthesizeOptions {
   std::int64_t train = 0, valid = 0, test = 0;  // patches
   std::uint64_t seed = 0;
@@ -83,7 +87,12 @@ struct Format {
   bool (*recognise)(const std::filesystem::path& path);
   /// The size of the images that load() would give, told without decoding one.
   Extent (*image_size)(const std::filesystem::path& path, const LoadOptions& options);
+  /// How many images load() would put into each split, told without decoding one; 0 for a split that is not wanted.
+  std::array<std::int64_t, split_count> (*count)(const std::filesystem::path& path, const LoadOptions& options);
   Dataset (*load)(const std::filesystem::path& path, const LoadOptions& options);
+  /// As load() without the pixels, of which it holds no more than a few images' at a time. What load() would refuse with
+  /// Error(ExitCode::data), the first of it, is here a problem, each of them: file by file, split by split.
+  Dataset (*verify)(const std::filesystem::path& path, const LoadOptions& options, std::vector<Error>& problems);
   /// Every image one by one, whatever its size; a split may lack a class.
   Inspection (*inspect)(const std::filesystem::path& path, const LoadOptions& options);
   /// Into a folder that is made; it may exist but must be empty (Error(ExitCode::in_use)).

@@ -1,8 +1,15 @@
 #include "data/hdf5.h"
 
+#include "data/file.h"
+
+#include <unistd.h>
+
 #include <algorithm>
+#include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <limits>
+#include <system_error>
 
 namespace microtome::hdf5 {
 
@@ -12,6 +19,13 @@ constexpr std::size_t longest_attribute = 64512;  // HDF5_OBJECT_HEADER_LIMIT of
 constexpr hsize_t most_strings = 1 << 20;
 constexpr std::size_t longest_strings = 64 << 20;
 constexpr hsize_t best_compression = 1032;  // deflate's largest ratio
+
+/// Before anything else: no messages of the library's own, and nothing done when the program ends. Files are closed by then;
+/// one that could not be written for want of room would be written again, and the library crash.
+void start() {
+  H5dont_atexit();
+  H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);
+}
 
 [[noreturn]] void refuse(const std::string& what, Report report) {
   fail(ExitCode::data, what, std::move(report));
@@ -56,6 +70,21 @@ void check_filters(hid_t creation, const std::string& where) {
   }
 }
 
+/// Prints no errors. What is open is closed by its owner; the library's own cleaning up at a program's end would try once more
+/// to write what a full disk refused, and crash (1.10.8).
+void start() {
+  H5dont_atexit();
+  H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);
+}
+
+/// Many file systems lock nothing, and what somebody else has open can be read all the same. The variable
+/// HDF5_USE_FILE_LOCKING has the last word.
+Id without_locks() {
+  Id access = written(H5Pcreate(H5P_FILE_ACCESS));
+  written(H5Pset_file_locking(access, false, true) >= 0);
+  return access;
+}
+
 /// A file can declare any shape; only what lies in it counts.
 void check_storage(hid_t dataset, hid_t creation, const std::string& where) {
   const std::vector<hsize_t> shape = shape_of(dataset);
@@ -91,17 +120,26 @@ void check_storage(hid_t dataset, hid_t creation, const std::string& where) {
 }  // namespace
 
 Id::~Id() {
-  if (id_ < 0) return;
-  switch (H5Iget_type(id_)) {
-    case H5I_FILE: H5Fclose(id_); break;
-    case H5I_GROUP: H5Gclose(id_); break;
-    case H5I_DATASET: H5Dclose(id_); break;
-    case H5I_DATASPACE: H5Sclose(id_); break;
-    case H5I_DATATYPE: H5Tclose(id_); break;
-    case H5I_ATTR: H5Aclose(id_); break;
-    case H5I_GENPROP_LST: H5Pclose(id_); break;
-    default: break;
+  close_nothrow();
+}
+
+bool Id::close_nothrow() {
+  if (id_ < 0) return true;
+  const hid_t id = std::exchange(id_, -1);
+  switch (H5Iget_type(id)) {
+    case H5I_FILE: return H5Fclose(id) >= 0;
+    case H5I_GROUP: return H5Gclose(id) >= 0;
+    case H5I_DATASET: return H5Dclose(id) >= 0;
+    case H5I_DATASPACE: return H5Sclose(id) >= 0;
+    case H5I_DATATYPE: return H5Tclose(id) >= 0;
+    case H5I_ATTR: return H5Aclose(id) >= 0;
+    case H5I_GENPROP_LST: return H5Pclose(id) >= 0;
+    default: return true;
   }
+}
+
+void Id::close() {
+  written(close_nothrow());
 }
 
 std::string last_message() {
@@ -112,17 +150,56 @@ std::string last_message() {
     return 0;
   };
   H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, keep_first, &message);
-  return message.empty() ? "libhdf5 gives no reason" : message;
+  if (message.empty()) return "libhdf5 gives no reason";
+  // Of a system call that failed, libhdf5 tells time, addresses and all; the reason is what helps.
+  constexpr std::string_view key = "errno = ";
+  if (const std::size_t at = message.find(key); at != message.npos) {
+    const int reason = std::atoi(message.c_str() + at + key.size());
+    if (reason > 0) return std::system_category().message(reason);
+  }
+  return message;
+}
+
+std::string contents(hid_t file) {
+  constexpr hsize_t shown = 6;
+  H5G_info_t group;
+  if (H5Gget_info(file, &group) < 0) return last_message();
+  if (group.nlinks == 0) return "an HDF5 file with nothing in it";
+  std::string text;
+  for (hsize_t i = 0; i < std::min(group.nlinks, shown); ++i) {
+    char name[128] = {};
+    if (H5Lget_name_by_idx(file, ".", H5_INDEX_NAME, H5_ITER_INC, i, name, sizeof name, H5P_DEFAULT) < 0) continue;
+    H5L_info_t link;
+    const bool hard = H5Lget_info(file, name, &link, H5P_DEFAULT) >= 0 && link.type == H5L_TYPE_HARD;
+    const Id object(hard ? H5Oopen(file, name, H5P_DEFAULT) : H5I_INVALID_HID);
+    const bool dataset = object.valid() && H5Iget_type(object) == H5I_DATASET;
+    const bool is_group = object.valid() && H5Iget_type(object) == H5I_GROUP;
+    text += fmt::format("{}\"{}\"{}", text.empty() ? "" : ", ", name,
+                        dataset    ? " " + describe(object)
+                        : is_group ? " (a group)"
+                                   : "");
+  }
+  if (group.nlinks > shown) text += fmt::format(" and {} more", group.nlinks - shown);
+  return text;
 }
 
 Id open_untrusted(const std::filesystem::path& file) {
-  H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);
+  start();
   H5PLset_loading_state(0);
-  Id id(H5Fopen(file.c_str(), H5F_ACC_RDONLY, H5P_DEFAULT));
+  Id id(H5Fopen(file.c_str(), H5F_ACC_RDONLY, without_locks()));
+  if (!id.valid() && last_message().find("unable to lock file") != std::string::npos) {
+    refuse("an HDF5 file cannot be locked", {.where = file.string(),
+                                             .found = fmt::format("{}; HDF5_USE_FILE_LOCKING asks for it", last_message()),
+                                             .next = "HDF5_USE_FILE_LOCKING=FALSE: reading needs no lock"});
+  }
   if (!id.valid()) {
+    if (::access(file.c_str(), R_OK) != 0)
+      refuse("a file cannot be read", {.where = file.string(), .found = std::system_category().message(errno)});
+    const std::string kind = kind_of_file(file);
     refuse("a file is no HDF5 file, or is damaged or cut short",
            {.where = file.string(),
-            .found = last_message(),
+            .expected = "an HDF5 file",
+            .found = kind.empty() ? last_message() : kind,
             .next = "get it again, and compare its size and digest with the source's"});
   }
   return id;
@@ -261,12 +338,12 @@ std::vector<std::string> read_strings(hid_t object, const std::string& name, con
 }
 
 Id create_file(const std::filesystem::path& file) {
-  H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);
-  return written(H5Fcreate(file.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT));
+  start();
+  return written(H5Fcreate(file.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, without_locks()));
 }
 
 Id create_file_in_memory() {
-  H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);
+  start();
   constexpr std::size_t growth = 1 << 20;
   const Id access = written(H5Pcreate(H5P_FILE_ACCESS));
   written(H5Pset_fapl_core(access, growth, false) >= 0);
@@ -297,8 +374,9 @@ void write_dataset(hid_t parent, const std::string& path, std::span<const hsize_
   const Id links = written(H5Pcreate(H5P_LINK_CREATE));
   written(H5Pset_create_intermediate_group(links, 1) >= 0);
   const Id space = written(H5Screate_simple(static_cast<int>(shape.size()), shape.data(), nullptr));
-  const Id dataset = written(H5Dcreate2(parent, path.c_str(), type, space, links, without_times(), H5P_DEFAULT));
+  Id dataset = written(H5Dcreate2(parent, path.c_str(), type, space, links, without_times(), H5P_DEFAULT));
   written(H5Dwrite(dataset, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, values) >= 0);
+  dataset.close();
 }
 
 void write_strings(hid_t object, const std::string& name, const std::vector<std::string>& values) {

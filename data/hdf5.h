@@ -30,14 +30,19 @@ class Id {
   operator hid_t() const { return id_; }
   bool valid() const { return id_ >= 0; }
 
+  /// For what was written to: the last of it may be written only now. Throws Error(ExitCode::memory).
+  void close();
+
  private:
+  bool close_nothrow();
+
   hid_t id_ = -1;
 };
 
 /// What libhdf5 says went wrong last, its innermost message; clears nothing, prints nothing.
 std::string last_message();
 
-/// Opens for reading, in a sandbox: loads no filter plugins, prints no errors.
+/// Opens for reading, in a sandbox: loads no filter plugins, prints no errors, locks nothing.
 Id open_untrusted(const std::filesystem::path& file);
 
 /// The object at `path` below `group`, reached through hard links alone; invalid where there is none. Throws for a soft or
@@ -49,6 +54,8 @@ Id open_object(hid_t group, std::string_view path, const std::string& where);
 Id open_dataset(hid_t group, std::string_view path, const std::string& where);
 
 std::vector<hsize_t> shape_of(hid_t dataset);
+/// What lies in the file's root, for messages: "images" uint8 (4, 6, 5, 3), "meta" (a group). Opens what hard links lead to.
+std::string contents(hid_t file);
 /// "uint8 (523, 96, 96, 3)"
 std::string describe(hid_t dataset);
 std::string type_text(hid_t type);

@@ -6,6 +6,7 @@
 #include "data/decode.h"
 #include "data/format.h"
 #include "data/parallel.h"
+#include "data/patient.h"
 #include "data/png.h"
 #include "data/split.h"
 #include "data/synthetic.h"
@@ -15,6 +16,7 @@
 #include <algorithm>
 #include <array>
 #include <map>
+#include <mutex>
 #include <optional>
 #include <set>
 #include <string>
@@ -34,21 +36,6 @@ std::optional<std::uint8_t> class_of(std::string_view folder) {
   if (folder == "0") return std::uint8_t{0};
   if (folder == "1") return std::uint8_t{1};
   return {};
-}
-
-/// "8863" of "8863_idx5_x51_y1251_class0.png"; empty where the name is of another form.
-std::string patient_in_name(std::string_view name) {
-  const std::size_t end = name.rfind("_idx");
-  if (end == name.npos) return {};
-  std::string_view rest = name.substr(end);
-  for (const std::string_view key : {"_idx", "_x", "_y"}) {
-    if (!rest.starts_with(key)) return {};
-    rest.remove_prefix(key.size());
-    const std::size_t digits = std::min(rest.find_first_not_of("0123456789"), rest.size());
-    if (digits == 0) return {};
-    rest.remove_prefix(digits);
-  }
-  return std::string(name.substr(0, end));
 }
 
 /// Where the class stands in the path of a folder of images: last, or before the patient where a split's folder is there too.
@@ -229,8 +216,10 @@ struct Found {
   bool split_folders = false;
 };
 
-/// Every patch below the folder, each once, in the order of paths, and the split that it belongs to; no file is opened.
-Found find_patches(const fs::path& folder, const LoadOptions& options, std::vector<std::string>& notes) {
+/// Every patch below the folder, each once, in the order of paths, and the split that it belongs to; no file is opened. What is
+/// wrong with a single one is thrown, or added to `problems` where there are any to be added to.
+Found find_patches(const fs::path& folder, const LoadOptions& options, std::vector<std::string>& notes,
+                   std::vector<Error>* problems = nullptr) {
   const Tree tree = walk(folder);
   Listing listing = list(tree);
   std::vector<Parts> parts;
@@ -254,13 +243,18 @@ Found find_patches(const fs::path& folder, const LoadOptions& options, std::vect
     const Place& place = listing.places[file.place];
     std::string name = file.path->filename().string();
     const std::optional<std::uint8_t> named = class_in_name(name);
-    if (named && *named != place.label) {
+    const auto require_agreement = [&] {
+      if (!named || *named == place.label) return;
       fail(ExitCode::data, "a patch's name and folder disagree on its class",
            {.where = (folder / *file.path).string(),
             .expected = fmt::format("class {}, as its folder says", place.label),
             .found = fmt::format("class {} in its name", *named),
             .next = "move it to the folder of its class, or rename it"});
-    }
+    };
+    if (problems == nullptr)
+      require_agreement();
+    else
+      succeeds(*problems, require_agreement);
     odd_names += !named;
     std::string patient = names_count ? patient_in_name(name) : "";
     if (patient.empty()) patient = place.patient;
@@ -293,39 +287,88 @@ Extent image_size(const fs::path&, const LoadOptions& options) {
   return options.image.value_or(idc_image);
 }
 
+std::array<Images*, split_count> splits_of(Dataset& data) {
+  return {&data.train, &data.valid, &data.test};
+}
+
+/// Labels, patients and, as ids, the paths of the splits that are wanted.
+void assign(const Found& found, const LoadOptions& options, Dataset& data) {
+  for (const Patch& patch : found.patches) {
+    if (!options.wanted()[patch.split]) continue;
+    Images& images = *splits_of(data)[patch.split];
+    images.ids.push_back(patch.path);
+    images.labels.push_back(patch.label);
+    images.groups.push_back(patch.patient);
+  }
+  for (Images* images : splits_of(data)) {
+    std::vector<std::string>& groups = images->groups;
+    if (std::ranges::find(groups, "") != groups.end()) groups.clear();  // known of all images, or not known
+  }
+}
+
+void require_two_classes(const Images& images, std::size_t split, const Found& found, const fs::path& folder) {
+  require_both_classes(
+      images, split_names[split], folder.string(),
+      found.split_folders
+          ? "put images of both classes into the folder of every split"
+          : "add patients with both classes, or deal them otherwise: another --split-seed, or --split-by patch");
+}
+
+std::array<std::int64_t, split_count> count(const fs::path& folder, const LoadOptions& options) {
+  std::vector<std::string> unsaid;
+  std::array<std::int64_t, split_count> images{};
+  for (const Patch& patch : find_patches(folder, options, unsaid).patches) images[patch.split] += options.wanted()[patch.split];
+  return images;
+}
+
 Dataset load(const fs::path& folder, const LoadOptions& options) {
   Dataset data;
   const Found found = find_patches(folder, options, data.notes);
+  data.split_by = found.split_folders ? "folders" : options.split_by == SplitBy::patch ? "patch" : "patient";
   const Extent canvas = image_size(folder, options);
   Oddities oddities;
-  struct Part {
-    std::string_view name;
-    bool wanted;
-    Images& images;
-  };
-  const std::array<Part, split_count> parts{
-      {{"train", options.train, data.train}, {"valid", options.valid, data.valid}, {"test", options.test, data.test}}};
   // All labels before any pixel: what is wrong with them should not wait for the decoding.
-  std::array<std::vector<std::string>, split_count> paths;
-  for (const Patch& patch : found.patches) {
-    paths[patch.split].push_back(patch.path);
-    parts[patch.split].images.labels.push_back(patch.label);
-    parts[patch.split].images.groups.push_back(patch.patient);
-  }
-  const char* next = found.split_folders
-                         ? "put images of both classes into the folder of every split"
-                         : "add patients with both classes, or deal them otherwise: another --split-seed, or --split-by patch";
-  for (const Part& part : parts) {
-    if (part.wanted) require_both_classes(part.images, part.name, folder.string(), next);
-    std::vector<std::string>& groups = part.images.groups;
-    if (std::ranges::find(groups, "") != groups.end()) groups.clear();  // known of all images, or not known
-  }
+  assign(found, options, data);
+  for (std::size_t s = 0; s < split_count; ++s)
+    if (options.wanted()[s]) require_two_classes(*splits_of(data)[s], s, found, folder);
+  std::int64_t wanted = 0;
+  for (const Images* images : splits_of(data)) wanted += std::ssize(images->ids);
+  require_memory(wanted * canvas.h * canvas.w * 3, folder.string());
   for (std::size_t s = 0; s < split_count; ++s) {
-    const Images known = std::exchange(parts[s].images, {});
-    if (!parts[s].wanted) continue;
-    parts[s].images = decode(folder, paths[s], canvas, 1, options, fmt::format("reading {}", parts[s].name), oddities);
-    parts[s].images.labels = known.labels;
-    parts[s].images.groups = known.groups;
+    if (!options.wanted()[s]) continue;
+    Images& images = *splits_of(data)[s];
+    Images decoded = decode(folder, images.ids, canvas, 1, options, fmt::format("reading {}", split_names[s]), oddities);
+    images.shape = decoded.shape;
+    images.pixels = std::move(decoded.pixels);
+  }
+  add_notes(oddities, canvas, data.notes);
+  return data;
+}
+
+Dataset verify(const fs::path& folder, const LoadOptions& options, std::vector<Error>& problems) {
+  Dataset data;
+  const Found found = find_patches(folder, options, data.notes, &problems);
+  const Extent canvas = image_size(folder, options);
+  Oddities oddities;
+  assign(found, options, data);
+  for (std::size_t s = 0; s < split_count; ++s) {
+    if (!options.wanted()[s]) continue;
+    Images& images = *splits_of(data)[s];
+    succeeds(problems, [&] { require_two_classes(images, s, found, folder); });
+    images.shape = {static_cast<int>(images.ids.size()), canvas.h, canvas.w, 3};
+    std::mutex mutex;
+    std::map<std::int64_t, std::vector<Error>> broken;
+    const auto look = [&](std::int64_t i) {
+      std::vector<Error> its;
+      succeeds(its, [&] { oddities.count(read_png(folder / images.ids[static_cast<std::size_t>(i)], canvas), canvas); });
+      if (its.empty()) return;
+      const std::lock_guard lock(mutex);
+      broken.emplace(i, std::move(its));
+    };
+    for_each_index(images.shape.n, options.threads, look, [&](std::int64_t done) {
+      if (options.progress) options.progress(fmt::format("reading {}", split_names[s]), done, images.shape.n);
+    });
+    for (const auto& [i, its] : broken) problems.insert(problems.end(), its.begin(), its.end());
   }
   add_notes(oddities, canvas, data.notes);
   return data;
@@ -359,7 +402,9 @@ extern const Format idc{.name = "idc",
                         .synthetic = "IDC's tree of 50x50 PNG files",
                         .recognise = recognise,
                         .image_size = image_size,
+                        .count = count,
                         .load = load,
+                        .verify = verify,
                         .inspect = inspect,
                         .synthesize = synthesize_idc};
 

@@ -6,8 +6,12 @@
 #include "engine/check.h"
 
 #include <algorithm>
+#include <array>
+#include <functional>
+#include <map>
 #include <set>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace microtome {
@@ -26,26 +30,63 @@ std::string listed(std::vector<std::string> names) {
   return text;
 }
 
-/// For a message: the folder's first few names, where images lie below it, and what was not looked at.
+bool is_image_ending(const std::string& ending) {
+  constexpr std::array<std::string_view, 8> endings{".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".svs", ".webp"};
+  return std::ranges::find(endings, ending) != endings.end();
+}
+
+/// For a message: the files below the folder by their endings, where images are the folders that hold them, and what was not
+/// looked at.
 std::string contents(const fs::path& folder) {
-  std::vector<std::string> names;
-  std::error_code failure;
-  fs::directory_iterator entry(folder, failure);
-  for (; !failure && entry != fs::directory_iterator(); entry.increment(failure))
-    names.push_back(entry->path().filename().string());
-  if (failure) return failure.message();
-  if (names.empty()) return "an empty folder";
-  std::string text = listed(names);
+  struct Kind {
+    std::string ending;
+    std::int64_t count = 0;
+    fs::path first;
+    std::set<std::string> folders;
+  };
   const Tree tree = walk(folder);
-  std::set<std::string> with_images;
+  std::map<std::string, Kind> by_ending;
   for (const fs::path& file : tree.files) {
-    if (is_png_name(file)) with_images.insert(file.has_parent_path() ? file.parent_path().string() : ".");
+    const std::string ending = lower_case(file.extension().string());
+    Kind& kind = by_ending.try_emplace(ending, Kind{.ending = ending, .first = file}).first->second;
+    ++kind.count;
+    kind.folders.insert(file.has_parent_path() ? file.parent_path().string() : ".");
   }
-  if (!with_images.empty()) text += "; PNG files in " + listed({with_images.begin(), with_images.end()});
+  std::vector<Kind> kinds;
+  for (auto& [ending, kind] : by_ending) kinds.push_back(std::move(kind));
+  std::ranges::stable_sort(kinds, std::greater(), &Kind::count);
+  constexpr std::size_t shown = 4;
+  std::string text;
+  for (std::size_t i = 0; i < std::min(shown, kinds.size()); ++i) {
+    const Kind& kind = kinds[i];
+    if (i > 0) text += ", ";
+    if (kind.count == 1) {
+      text += kind.first.string();
+      continue;
+    }
+    text += fmt::format("{} {}", kind.count, kind.ending.empty() ? "files without an ending" : kind.ending + " files");
+    text += is_image_ending(kind.ending) ? " in " + listed({kind.folders.begin(), kind.folders.end()})
+                                         : fmt::format(" ({}, …)", kind.first.string());
+  }
+  if (kinds.size() > shown) text += fmt::format(" and files of {} more kinds", kinds.size() - shown);
+  if (kinds.empty()) {
+    std::error_code failure;
+    text = fs::is_empty(folder, failure) ? "an empty folder" : "no file that was looked at";
+  }
   std::vector<std::string> notes;
   add_notes(tree, notes);
   for (const std::string& note : notes) text += "; " + note;
   return text;
+}
+
+/// What helps where images are of a kind that is not read.
+std::string next_step(const std::string& found) {
+  for (const std::string_view ending : {".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp"}) {
+    if (found.find(fmt::format("{} files in", ending)) != found.npos)
+      return fmt::format("images are read from PNG files: convert these, say with ImageMagick's mogrify -format png *{}",
+                         ending);
+  }
+  return "name the folder that holds the files themselves";
 }
 
 }  // namespace
@@ -59,16 +100,18 @@ const Format& recognise(const fs::path& path) {
         ExitCode::data, missing ? "the data folder is missing" : "the data folder cannot be reached",
         {.where = path.string(), .found = missing ? "" : failure.message(), .next = "name the folder that holds the data set"});
   }
+  if (fs::exists(path / unfinished_name, failure)) {
+    fail(ExitCode::data, "the data set is not finished: what wrote it was stopped, or is still at it",
+         {.where = path.string(), .next = "where it was stopped, delete the folder and make the data set again"});
+  }
   for (const Format* format : formats()) {
     if (format->recognise(path)) return *format;
   }
   if (!fs::is_directory(status))
     fail(ExitCode::data, "the data set is no folder", {.where = path.string(), .next = "name the folder that holds it"});
+  const std::string found = contents(path);
   fail(ExitCode::data, "a folder holds no data set that is known here",
-       {.where = path.string(),
-        .expected = layouts(),
-        .found = contents(path),
-        .next = "name the folder that holds the files themselves"});
+       {.where = path.string(), .expected = layouts(), .found = found, .next = next_step(found)});
 }
 
 Dataset load(const fs::path& path, const LoadOptions& options) {
@@ -76,6 +119,18 @@ Dataset load(const fs::path& path, const LoadOptions& options) {
   Dataset data = format.load(path, options);
   data.name = format.name;
   return data;
+}
+
+Verified verify(const fs::path& path, const LoadOptions& options) {
+  const Format& format = recognise(path);
+  Verified verified;
+  verified.data = format.verify(path, options, verified.problems);
+  verified.data.name = format.name;
+  return verified;
+}
+
+std::array<std::int64_t, split_count> count_images(const fs::path& path, const LoadOptions& options) {
+  return recognise(path).count(path, options);
 }
 
 Extent image_size(const fs::path& path, const LoadOptions& options) {

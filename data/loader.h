@@ -17,6 +17,17 @@ const Format& recognise(const std::filesystem::path& path);
 /// split without one of the classes; Error(ExitCode::memory) where the images do not fit into memory.
 Dataset load(const std::filesystem::path& path, const LoadOptions& options = {});
 
+struct Verified {
+  Dataset data;                 // as load() gives it, but for the pixels
+  std::vector<Error> problems;  // all that load() might refuse; none: the data set is sound
+};
+
+/// Reads every image without keeping any. Throws as load() where nothing can be said of single files.
+Verified verify(const std::filesystem::path& path, const LoadOptions& options = {});
+
+/// How many images load() would put into train, valid and test, told without decoding one.
+std::array<std::int64_t, split_count> count_images(const std::filesystem::path& path, const LoadOptions& options = {});
+
 /// The size of the images that load() would give, told by a header.
 Extent image_size(const std::filesystem::path& path, const LoadOptions& options = {});
 

@@ -3,6 +3,7 @@
 #include "data/onnx.h"
 
 #include "data/file.h"
+#include "data/weights.h"
 #include "engine/check.h"
 
 #include <onnx/onnx_pb.h>
@@ -25,7 +26,7 @@ using Longs = std::vector<std::int64_t>;
 
 class Exporter {
  public:
-  Exporter(const Graph& graph, std::span<const float> weights, const OnnxOptions& options) : graph_(graph), options_(options) {
+  Exporter(const Graph& graph, std::span<const float> weights, const Preprocessing& pixels) : graph_(graph), pixels_(pixels) {
     require(static_cast<std::int64_t>(weights.size()) == graph.parameter_count(), "onnx: ", weights.size(), " values for ",
             graph.parameter_count(), " parameters");
     std::size_t offset = 0;
@@ -40,6 +41,11 @@ class Exporter {
     model_.add_opset_import()->set_version(opset);
     out_ = model_.mutable_graph();
     out_->set_name("network");
+  }
+
+  void add_property(const char* key, const std::string& value) {
+    onnx::StringStringEntryProto& property = *model_.add_metadata_props();
+    property.set_key(key), property.set_value(value);
   }
 
   const onnx::ModelProto& export_all() {
@@ -69,8 +75,8 @@ class Exporter {
   std::string add(const Input&, const GraphOp& op) {
     declare(*out_->add_input(), "images", {op.output.h, op.output.w, op.output.c});
     std::string x = node("Transpose", {"images"}, {{"perm", Longs{0, 3, 1, 2}}});
-    if (options_.bgr) x = node("Gather", {x, longs("channels", {2, 1, 0})}, {{"axis", std::int64_t{1}}});
-    return normalize(x, options_.pixels);
+    if (pixels_.bgr) x = node("Gather", {x, longs("channels", {2, 1, 0})}, {{"axis", std::int64_t{1}}});
+    return normalize(x, {pixels_.mean, pixels_.divisor});
   }
 
   std::string add(const Normalize& kind, const GraphOp& op) { return normalize(input(op), kind); }
@@ -249,7 +255,7 @@ class Exporter {
   }
 
   const Graph& graph_;
-  const OnnxOptions& options_;
+  const Preprocessing& pixels_;
   std::vector<std::span<const float>> values_;  // of each parameter
   onnx::ModelProto model_;
   onnx::GraphProto* out_ = nullptr;
@@ -261,8 +267,13 @@ class Exporter {
 }  // namespace
 
 void write_onnx(const std::filesystem::path& file, const Graph& graph, std::span<const float> weights,
-                const OnnxOptions& options) {
-  Exporter exporter(graph, weights, options);
+                const Preprocessing& pixels, const std::optional<Provenance>& provenance) {
+  Exporter exporter(graph, weights, pixels);
+  if (provenance) {
+    Provenance with_digest = *provenance;
+    with_digest.tensors = tensors_digest(graph, weights);
+    exporter.add_property(provenance_key, to_json(with_digest));
+  }
   const std::string bytes = exporter.export_all().SerializeAsString();
   write_whole(file, std::vector<Bytes>{std::as_bytes(std::span(bytes))}, "the ONNX model");
 }

@@ -18,6 +18,7 @@
 #include <climits>
 #include <fstream>
 #include <functional>
+#include <optional>
 #include <system_error>
 #include <utility>
 #include <vector>
@@ -88,7 +89,10 @@ hdf5::Id open_named(const hdf5::Id& file, const fs::path& path, const char* name
   hdf5::Id dataset = hdf5::open_dataset(file, name, path.string());
   if (!dataset.valid()) {
     fail(ExitCode::data, "a dataset is missing",
-         {.where = path.string(), .expected = fmt::format("a dataset \"{}\"", name), .found = "none of that name"});
+         {.where = path.string(),
+          .expected = fmt::format("a dataset \"{}\"", name),
+          .found = hdf5::contents(file),
+          .next = fmt::format("save it again under the name {}", name)});
   }
   return dataset;
 }
@@ -346,8 +350,23 @@ void visit_images(const fs::path& folder, std::string_view split, std::size_t la
   });
 }
 
+void require_two_classes(const Images& images, std::string_view split, const fs::path& folder) {
+  require_both_classes(images, split, (folder / pcam_file_name(split, 'y')).string(),
+                       "put images of both classes into every split");
+}
+
+void require_same_size(const Shape& first, std::string_view first_split, const Shape& images, const fs::path& file) {
+  if (first.h == images.h && first.w == images.w) return;
+  fail(ExitCode::data, "the splits' images differ in size",
+       {.where = place(file, "x"),
+        .expected = fmt::format("{} x {}, as in {}", first.h, first.w, first_split),
+        .found = fmt::format("{} x {}", images.h, images.w)});
+}
+
+Extent image_size(const fs::path& folder, const LoadOptions&);
+
 Dataset load(const fs::path& folder, const LoadOptions& options) {
-  Dataset data;
+  Dataset data{.split_by = "files"};
   struct Part {
     std::string_view name;
     bool wanted;
@@ -359,8 +378,13 @@ Dataset load(const fs::path& folder, const LoadOptions& options) {
   for (const Part& part : parts) {
     if (!part.wanted) continue;
     part.images = load_labels(folder, part.name);
-    require_both_classes(part.images, part.name, (folder / pcam_file_name(part.name, 'y')).string(),
-                         "put images of both classes into every split");
+    require_two_classes(part.images, part.name, folder);
+  }
+  std::int64_t images = 0;
+  for (const Part& part : parts) images += static_cast<std::int64_t>(part.images.labels.size());
+  if (options.train) {
+    const Extent size = image_size(folder, options);
+    require_memory(images * size.h * size.w * 3, folder.string());
   }
   const Part* first = nullptr;
   for (const Part& part : parts) {
@@ -372,14 +396,48 @@ Dataset load(const fs::path& folder, const LoadOptions& options) {
     part.images.shape = read.shape;
     part.images.pixels = std::move(read.pixels);
     if (first == nullptr) first = &part;
-    const Shape& a = first->images.shape;
-    const Shape& b = part.images.shape;
-    if (a.h != b.h || a.w != b.w) {
-      fail(ExitCode::data, "the splits' images differ in size",
-           {.where = place(file, "x"),
-            .expected = fmt::format("{} x {}, as in {}", a.h, a.w, first->name),
-            .found = fmt::format("{} x {}", b.h, b.w)});
+    require_same_size(first->images.shape, first->name, part.images.shape, file);
+  }
+  return data;
+}
+
+Dataset verify(const fs::path& folder, const LoadOptions& options, std::vector<Error>& problems) {
+  Dataset data;
+  const std::array<Images*, split_count> splits{&data.train, &data.valid, &data.test};
+  std::optional<std::size_t> first;  // split that could be read
+  for (std::size_t s = 0; s < split_count; ++s) {
+    if (!options.wanted()[s]) continue;
+    const std::string_view split = split_names[s];
+    const fs::path x = folder / pcam_file_name(split, 'x'), y = folder / pcam_file_name(split, 'y'),
+                   meta = folder / pcam_meta_name(split);
+    Images& images = *splits[s];
+    const bool labelled = succeeds(problems, [&] {
+      require_file(y);
+      images.labels = read_labels(y, split);
+    });
+    std::error_code ignored;
+    if (labelled && fs::exists(fs::symlink_status(meta, ignored))) {
+      succeeds(problems, [&] {
+        require_file(meta);
+        images.groups = read_slides(meta, images.labels.size());
+      });
     }
+    const bool read = succeeds(problems, [&] {
+      require_file(x);
+      std::vector<std::uint8_t> piece;
+      const auto room = [&](const Shape& all, int, int count) {
+        piece.resize(static_cast<std::size_t>(all.count() / all.n * count));
+        return std::span(piece);
+      };
+      images.shape = pour_images(x, fmt::format("{} images", adjective(split)), room, [&](int done, int of) {
+        if (options.progress) options.progress(fmt::format("reading {}", split), done, of);
+      });
+    });
+    if (labelled) succeeds(problems, [&] { require_two_classes(images, split, folder); });
+    if (labelled && read) succeeds(problems, [&] { require_as_many(images.shape, images.labels.size(), split, x); });
+    if (!read) continue;
+    if (!first) first = s;
+    succeeds(problems, [&] { require_same_size(splits[*first]->shape, split_names[*first], images.shape, x); });
   }
   return data;
 }
@@ -404,6 +462,17 @@ Extent image_size(const fs::path& folder, const LoadOptions&) {
         size.w = source.take<int>();
       });
   return size;
+}
+
+std::array<std::int64_t, split_count> count(const fs::path& folder, const LoadOptions& options) {
+  std::array<std::int64_t, split_count> images{};
+  for (std::size_t s = 0; s < split_count; ++s) {
+    if (!options.wanted()[s]) continue;
+    const fs::path file = folder / pcam_file_name(split_names[s], 'y');
+    require_file(file);
+    images[s] = static_cast<std::int64_t>(read_labels(file, split_names[s]).size());
+  }
+  return images;
 }
 
 std::vector<PublishedDigest> compare_digests(const fs::path& folder) {
@@ -461,7 +530,9 @@ extern const Format pcam{.name = "pcam",
                          .synthetic = "PCam's six HDF5 files of 96x96 patches",
                          .recognise = recognise,
                          .image_size = image_size,
+                         .count = count,
                          .load = load,
+                         .verify = verify,
                          .inspect = inspect,
                          .synthesize = synthesize_pcam};
 
@@ -546,12 +617,13 @@ void PcamWriter::finish() {
   require(my.done == static_cast<hsize_t>(my.shape.n), "pcam: ", my.done, " of ", my.shape.n, " images were written");
   if (H5Fflush(my.file, H5F_SCOPE_GLOBAL) < 0) refuse_write(my.name('x'), hdf5::last_message());
   {
-    const hdf5::Id file = hdf5::create_file(my.unfinished('y'));
+    hdf5::Id file = hdf5::create_file(my.unfinished('y'));
     hdf5::write_dataset(file, "y", std::vector<hsize_t>{my.done, 1, 1, 1}, H5T_STD_U8LE, my.labels.data());
     if (H5Fflush(file, H5F_SCOPE_GLOBAL) < 0) refuse_write(my.name('y'), hdf5::last_message());
+    file.close();
   }
-  my.dataset = hdf5::Id();
-  my.file = hdf5::Id();
+  my.dataset.close();
+  my.file.close();
   publish(my.unfinished('x'), my.name('x'));
   publish(my.unfinished('y'), my.name('y'));
   my.finished = true;

@@ -95,8 +95,10 @@ class Decoder {
   template <class Call>
   void attempt(const Call& call) {
     if (!returns(call)) {
+      const std::string kind = kind_of_file(file_);
+      const bool other = !kind.empty() && kind != "a PNG image";
       fail(ExitCode::data, "an image is no PNG file, or is damaged or cut short",
-           {.where = file_.string(), .found = message_, .next = "get the file again, or remove it"});
+           {.where = file_.string(), .found = other ? kind : message_, .next = "get the file again, or remove it"});
     }
   }
 

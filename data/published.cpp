@@ -83,7 +83,11 @@ fs::path find_published(const PublishedWeights& weights, const fs::path& folder)
   std::error_code ignored;
   for (const PublishedFile& file : weights.files) {
     const fs::path path = folder / file.name;
-    if (!fs::exists(path, ignored)) continue;
+    const fs::file_status status = fs::status(path, ignored);
+    if (status.type() == fs::file_type::none)
+      fail(ExitCode::weights, "the folder of published weights cannot be reached",
+           {.where = path.string(), .found = ignored.message()});
+    if (!fs::exists(status)) continue;
     const std::string digest = md5(path);
     if (!file.md5.empty() && digest != file.md5) {
       fail(ExitCode::weights, "the ImageNet weights are damaged, or not the published ones",

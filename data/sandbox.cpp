@@ -1,5 +1,7 @@
 #include "data/sandbox.h"
 
+#include "engine/host_memory.h"
+
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/prctl.h>
@@ -81,7 +83,13 @@ void settle_down(pid_t parent) {
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   if (::getppid() != parent) _exit(1);
   for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2}) std::signal(signal, SIG_IGN);
-  for (const int signal : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGPIPE, SIGXCPU}) std::signal(signal, SIG_DFL);
+  sigset_t fatal;
+  sigemptyset(&fatal);
+  for (const int signal : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGPIPE, SIGXCPU}) {
+    std::signal(signal, SIG_DFL);
+    sigaddset(&fatal, signal);
+  }
+  ::sigprocmask(SIG_UNBLOCK, &fatal, nullptr);  // the parent may wait for some of them in a thread
   const int silence = ::open("/dev/null", O_RDWR | O_CLOEXEC);
   if (silence >= 0) {
     for (int fd = 0; fd <= 2; ++fd) ::dup2(silence, fd);
@@ -255,6 +263,7 @@ std::string Source::take_text() {
 
 void read_in_child(const Sandbox& sandbox, const std::function<void(Sink&)>& body,
                    const std::function<void(Source&)>& consume) {
+  require_reserve();  // what a library does without memory would be blamed on the file
   int ends[2];
   const auto refuse = [](const char* what) {
     fail(ExitCode::memory, "no process can be started to read a file",

@@ -1,5 +1,6 @@
 #include "data/synthetic.h"
 
+#include "data/file.h"
 #include "data/parallel.h"
 #include "data/pcam.h"
 #include "data/png.h"
@@ -267,8 +268,28 @@ bool balanced_label(std::uint64_t seed, std::uint64_t index) {
   return index % 2 == 0 ? first : !first;
 }
 
-/// A folder to write a data set into: made, or empty already.
-void claim(const fs::path& folder) {
+/// Marks a folder as one whose data set is not whole, until finish().
+class Claim {
+ public:
+  explicit Claim(const fs::path& folder) : mark_(folder / unfinished_name) {
+    claim(folder);
+    write_whole(mark_, std::span<const Bytes>(), "the mark of an unfinished data set");
+  }
+
+  void finish() const {
+    std::error_code failure;
+    fs::remove(mark_, failure);
+    if (failure) fail(ExitCode::memory, "a file cannot be removed", {.where = mark_.string(), .found = failure.message()});
+  }
+
+ private:
+  /// Made, or empty already.
+  static void claim(const fs::path& folder);
+
+  fs::path mark_;
+};
+
+void Claim::claim(const fs::path& folder) {
   std::error_code failure;
   fs::create_directories(folder, failure);
   if (failure) {
@@ -331,7 +352,7 @@ void draw_idc_patch(std::uint64_t seed, std::uint64_t index, std::uint64_t slide
 
 void synthesize_pcam(const fs::path& folder, const SynthesizeOptions& options) {
   constexpr std::int64_t slide_patches = 64, piece = 1024;
-  claim(folder);
+  const Claim claim(folder);
   std::uint64_t first = 0, first_slide = 0;  // of the split: no patch and no slide is in two
   const std::pair<std::string_view, std::int64_t> splits[] = {
       {"train", options.train}, {"valid", options.valid}, {"test", options.test}};
@@ -363,6 +384,7 @@ void synthesize_pcam(const fs::path& folder, const SynthesizeOptions& options) {
     first += static_cast<std::uint64_t>(count + count % 2);  // an even first index: the pairs of balanced_label
     first_slide += static_cast<std::uint64_t>((count + slide_patches - 1) / slide_patches);
   }
+  claim.finish();
 }
 
 void synthesize_idc(const fs::path& folder, const SynthesizeOptions& options) {
@@ -376,7 +398,7 @@ void synthesize_idc(const fs::path& folder, const SynthesizeOptions& options) {
     fail(ExitCode::usage, "too few patches for patients to be kept apart",
          {.expected = fmt::format("{} or more in all", patients * fewest_patches), .found = fmt::format("{}", total)});
   }
-  claim(folder);
+  const Claim claim(folder);
 
   struct Patient {
     std::string name;
@@ -421,6 +443,7 @@ void synthesize_idc(const fs::path& folder, const SynthesizeOptions& options) {
   for_each_index(total, options.threads, draw, [&](std::int64_t done) {
     if (options.progress) options.progress("drawing patches", done, total);
   });
+  claim.finish();
 }
 
 }  // namespace microtome

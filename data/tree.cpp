@@ -28,11 +28,6 @@ constexpr int deepest = 16;
 constexpr std::array<std::string_view, 8> left_behind{
     "__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "$recycle.bin", "system volume information", "lost+found"};
 
-std::string lower_case(std::string text) {
-  std::ranges::transform(text, text.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  return text;
-}
-
 bool is_hidden(const std::string& name) {
   return name.starts_with('.') || std::ranges::find(left_behind, lower_case(name)) != left_behind.end();
 }
@@ -191,6 +186,11 @@ bool any_file(const fs::path& folder, const std::function<bool(const fs::path& f
   bool found = false;
   Walk(folder, unused, [&](const fs::path& file) { return !(found = wanted(file)); }).run();
   return found;
+}
+
+std::string lower_case(std::string text) {
+  std::ranges::transform(text, text.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  return text;
 }
 
 bool is_png_name(const fs::path& path) {

@@ -38,6 +38,9 @@ void add_notes(const Tree& tree, std::vector<std::string>& notes);
 /// what is no folder.
 bool any_file(const std::filesystem::path& folder, const std::function<bool(const std::filesystem::path& file)>& wanted);
 
+/// ASCII letters alone.
+std::string lower_case(std::string text);
+
 /// Whether the name ends in ".png", in either case.
 bool is_png_name(const std::filesystem::path& path);
 

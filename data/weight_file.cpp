@@ -1,5 +1,6 @@
 #include "data/weight_file.h"
 
+#include "data/digest.h"
 #include "data/hdf5.h"
 #include "data/sandbox.h"
 #include "engine/check.h"
@@ -149,21 +150,31 @@ void read_keras3(hid_t file, const std::vector<std::string>& links, const std::s
   }
 }
 
-WeightFile read_untrusted(const fs::path& path) {
+/// What a file holds, and the text of its provenance where it has one.
+struct Contents {
+  WeightFile file;
+  bool has_provenance = false;
+  std::string provenance;
+};
+
+Contents read_untrusted(const fs::path& path) {
   const hdf5::Id file = hdf5::open_untrusted(path);
   const std::string where = path.string();
-  WeightFile out;
+  Contents contents;
+  WeightFile& out = contents.file;
+  for (const std::string& text : hdf5::read_strings(file, provenance_key, where, &contents.has_provenance))
+    contents.provenance += text;
   bool listed = false;
   std::vector<std::string> layer_names = hdf5::read_strings(file, "layer_names", where, &listed);
   if (listed) {
     read_legacy(file, layer_names, where, out);
-    return out;
+    return contents;
   }
   const hdf5::Id inner = hdf5::open_object(file, "model_weights", where);
   if (inner.valid()) layer_names = hdf5::read_strings(inner, "layer_names", where, &listed);
   if (listed) {
     read_legacy(inner, layer_names, where, out);
-    return out;
+    return contents;
   }
   Links links;
   if (H5Lvisit(file, H5_INDEX_NAME, H5_ITER_INC, collect, &links) < 0) {
@@ -180,12 +191,16 @@ WeightFile read_untrusted(const fs::path& path) {
     fail(ExitCode::weights, "a file holds no weights that are known here",
          {.where = where,
           .expected = "Keras' attribute layer_names, or its groups layers/…/vars",
-          .found = fmt::format("an HDF5 file with {} links", links.hard.size())});
+          .found = hdf5::contents(file)});
   }
-  return out;
+  return contents;
 }
 
-void send(const WeightFile& file, Sink& sink) {
+void send(const Contents& contents, Sink& sink) {
+  const WeightFile& file = contents.file;
+  sink.put(contents.has_provenance);
+  sink.put(contents.provenance.size());
+  sink.write(std::as_bytes(std::span(contents.provenance)));
   sink.put(file.layout);
   sink.put(file.notes.size());
   for (const std::string& note : file.notes) sink.put(note);
@@ -205,8 +220,13 @@ void send(const WeightFile& file, Sink& sink) {
   }
 }
 
-WeightFile receive(Source& source) {
-  WeightFile file{.layout = source.take<WeightFile::Layout>()};
+Contents receive(Source& source) {
+  Contents contents;
+  contents.has_provenance = source.take<bool>();
+  contents.provenance.resize(source.take<std::size_t>());
+  source.read(std::as_writable_bytes(std::span(contents.provenance)));
+  WeightFile& file = contents.file;
+  file.layout = source.take<WeightFile::Layout>();
   file.notes.resize(source.take<std::size_t>());
   for (std::string& note : file.notes) note = source.take_text();
   file.layers.resize(source.take<std::size_t>());
@@ -223,16 +243,38 @@ WeightFile receive(Source& source) {
       source.read(std::as_writable_bytes(std::span(tensor.values)));
     }
   }
-  return file;
+  return contents;
 }
 
 }  // namespace
 
+std::string tensors_digest(const WeightFile& file) {
+  std::map<std::string, std::string> digests;
+  for (const WeightFile::Layer& layer : file.layers) {
+    std::string all;
+    for (const WeightFile::Tensor& tensor : layer.weights) {
+      for (const int extent : tensor.shape) all += fmt::format("{},", extent);
+      const auto* bytes = reinterpret_cast<const std::uint8_t*>(tensor.values.data());
+      all += hexadecimal(sha256({bytes, tensor.values.size() * sizeof(float)}));
+    }
+    digests[layer.name] += all;
+  }
+  std::string all;
+  for (const auto& [name, digest] : digests) all += name + " " + digest + "\n";
+  return hexadecimal(sha256({reinterpret_cast<const std::uint8_t*>(all.data()), all.size()}));
+}
+
 WeightFile open_weights(const fs::path& path) {
   std::error_code ignored;
   if (!fs::is_regular_file(path, ignored)) {
-    fail(ExitCode::weights, "a weight file is missing",
-         {.where = path.string(), .found = fs::exists(path, ignored) ? "no regular file" : "no such file"});
+    std::error_code failure;
+    const fs::file_status status = fs::status(path, failure);
+    const bool unreachable = status.type() == fs::file_type::none;
+    fail(ExitCode::weights, unreachable ? "a weight file cannot be reached" : "a weight file is missing",
+         {.where = path.string(),
+          .found = unreachable          ? failure.message()
+                   : fs::exists(status) ? "no regular file"
+                                        : "no such file"});
   }
   char begin[2] = {};
   std::ifstream(path, std::ios::binary).read(begin, sizeof begin);
@@ -243,11 +285,24 @@ WeightFile open_weights(const fs::path& path) {
           .found = "a zip file, as Keras' .keras is",
           .next = "save the weights, in Keras: model.save_weights(\"NAME.weights.h5\")"});
   }
-  WeightFile file;
+  Contents contents;
   read_in_child(
       {.code = ExitCode::weights, .where = path.string()}, [&](Sink& sink) { send(read_untrusted(path), sink); },
-      [&](Source& source) { file = receive(source); });
+      [&](Source& source) { contents = receive(source); });
+  WeightFile file = std::move(contents.file);
   file.path = path;
+  if (!contents.has_provenance) return file;
+  file.provenance = parse_provenance(contents.provenance, path);
+  const std::string found = tensors_digest(file);
+  if (const std::string& expected = file.provenance->tensors; !expected.empty() && found != expected) {
+    fail(ExitCode::weights, "the weights are not those that were written: the file is damaged, or was changed",
+         {.where = path.string(),
+          .expected = "SHA-256 " + expected,
+          .found = found,
+          .next = fmt::format("take another copy, or the run's last.checkpoint; where it was changed on purpose, delete the "
+                              "attribute \"{}\" of its root",
+                              provenance_key)});
+  }
   return file;
 }
 

@@ -3,7 +3,10 @@
 // counts layers of a class.
 #pragma once
 
+#include "data/provenance.h"
+
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -27,9 +30,14 @@ struct WeightFile {
   Layout layout = Layout::legacy;
   std::vector<Layer> layers;       // those with weights; legacy: in the model's order; Keras 3's: by class, then by number
   std::vector<std::string> notes;  // what was odd but harmless
+  std::optional<Provenance> provenance;  // of files that we wrote
 };
 
-/// Throws Error(ExitCode::weights) where the file is missing, damaged or no weight file.
+/// SHA-256 of all names of layers, shapes and values, in hexadecimal; the same in both layouts.
+std::string tensors_digest(const WeightFile& file);
+
+/// Throws Error(ExitCode::weights) where the file is missing, damaged or no weight file; where it holds their digest, a single
+/// changed bit of the tensors counts as damage.
 WeightFile open_weights(const std::filesystem::path& file);
 
 }  // namespace microtome

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cmath>
 #include <functional>
 #include <map>
 #include <set>
@@ -219,9 +220,25 @@ class Matcher {
               .found = tensor.name,
               .next = "save them anew with Keras"});
       }
+      require_sound(tensor, wanted, place(index, parameters[i]));
       read_[parameters[i]] = from_keras(wanted, tensor.values);
       const std::string owner = owner_and_weight(tensor.name).first;
       if (parameters.size() > row_of(wanted).parameters.size()) placed_.push_back({index, owner, &row_of(wanted)});
+    }
+  }
+
+  /// A network with such a value scores nothing but NaN.
+  static void require_sound(const WeightFile::Tensor& tensor, const Parameter& wanted, const std::string& where) {
+    const bool variance = wanted.name == "moving_variance";
+    for (std::size_t i = 0; i < tensor.values.size(); ++i) {
+      const float value = tensor.values[i];
+      if (std::isfinite(value) && !(variance && value < 0)) continue;
+      fail(ExitCode::weights,
+           std::isfinite(value) ? "a variance among the weights is negative" : "a weight is not a finite number",
+           {.where = fmt::format("{}, {}, value {}", where, tensor.name, i),
+            .expected = variance ? "variances from 0 on" : "finite numbers",
+            .found = fmt::format("{}", value),
+            .next = "the training that saved them diverged, or the file is damaged: take an earlier one"});
     }
   }
 
@@ -397,12 +414,46 @@ void write_legacy(hid_t file, const Graph& graph, const ReadParameter& read) {
   hdf5::write_string(file, "keras_version", "2.10.0");
 }
 
-void write_file(const fs::path& path, const Graph& graph, const ReadParameter& read) {
+/// The layers that a file of the graph has, for their digest.
+WeightFile layers_of(const Graph& graph, const ReadParameter& read) {
+  WeightFile file;
+  for (const int r : keras_order(graph)) {
+    const Row& row = graph.rows()[static_cast<std::size_t>(r)];
+    if (row.parameters.empty()) continue;
+    WeightFile::Layer& layer = file.layers.emplace_back(WeightFile::Layer{.name = row.name});
+    for_each_weight(graph, row, read, [&](const Parameter& parameter, const std::vector<float>& values) {
+      layer.weights.push_back({.name = parameter.name, .shape = parameter.keras_shape, .values = values});
+    });
+  }
+  return file;
+}
+
+void write_file(const fs::path& path, const Graph& graph, const ReadParameter& read,
+                const std::optional<Provenance>& provenance) {
   const hdf5::Id file = hdf5::create_file_in_memory();
   const bool keras3 = path.filename().string().ends_with(".weights.h5");
   (keras3 ? write_keras3 : write_legacy)(file, graph, read);
+  if (provenance) {
+    Provenance with_digest = *provenance;
+    with_digest.tensors = tensors_digest(layers_of(graph, read));
+    hdf5::write_string(file, provenance_key, to_json(with_digest));
+  }
   const Bytes image = hdf5::image_of(file);
   write_whole(path, {&image, 1}, "the weight file");
+}
+
+ReadParameter reader_of(const Graph& graph, std::span<const float> weights) {
+  require(static_cast<std::int64_t>(weights.size()) == graph.parameter_count(), "weights: ", weights.size(), " values for ",
+          graph.parameter_count(), " parameters");
+  std::vector<std::span<const float>> parts;
+  for (const Parameter& parameter : graph.parameters()) {
+    parts.push_back(weights.first(static_cast<std::size_t>(parameter.shape.count())));
+    weights = weights.subspan(parts.back().size());
+  }
+  return [parts = std::move(parts)](int p) {
+    const std::span<const float> part = parts[static_cast<std::size_t>(p)];
+    return std::vector<float>(part.begin(), part.end());
+  };
 }
 
 }  // namespace
@@ -415,19 +466,18 @@ LoadedWeights read_weights(const fs::path& path, const Graph& graph, std::span<c
   return fit_weights(open_weights(path), graph, initial);
 }
 
-void write_weights(const fs::path& path, const Graph& graph, std::span<const float> weights) {
-  require(static_cast<std::int64_t>(weights.size()) == graph.parameter_count(), "weights: ", weights.size(), " values for ",
-          graph.parameter_count(), " parameters");
-  std::vector<std::span<const float>> parts;
-  for (const Parameter& parameter : graph.parameters()) {
-    parts.push_back(weights.first(static_cast<std::size_t>(parameter.shape.count())));
-    weights = weights.subspan(parts.back().size());
-  }
-  write_file(path, graph, [&](int p) { return std::vector<float>(parts[p].begin(), parts[p].end()); });
+void write_weights(const fs::path& path, const Graph& graph, std::span<const float> weights,
+                   const std::optional<Provenance>& provenance) {
+  write_file(path, graph, reader_of(graph, weights), provenance);
 }
 
-void write_weights(const fs::path& path, const Model& model) {
-  write_file(path, model.graph(), [&](int p) { return model.weight(p); });
+void write_weights(const fs::path& path, const Model& model, const std::optional<Provenance>& provenance) {
+  write_file(
+      path, model.graph(), [&](int p) { return model.weight(p); }, provenance);
+}
+
+std::string tensors_digest(const Graph& graph, std::span<const float> weights) {
+  return tensors_digest(layers_of(graph, reader_of(graph, weights)));
 }
 
 }  // namespace microtome

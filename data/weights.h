@@ -6,6 +6,7 @@
 #include "engine/model.h"
 
 #include <filesystem>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -24,9 +25,14 @@ struct LoadedWeights {
 LoadedWeights fit_weights(const WeightFile& file, const Graph& graph, std::span<const float> initial = {});
 LoadedWeights read_weights(const std::filesystem::path& file, const Graph& graph, std::span<const float> initial = {});
 
-/// Keras 3's layout where the name ends in ".weights.h5", else the legacy one; `weights` as Model::weights(). The file appears
-/// whole or not at all; throws Error(ExitCode::memory) where the disk is full or refuses.
-void write_weights(const std::filesystem::path& file, const Graph& graph, std::span<const float> weights);
-void write_weights(const std::filesystem::path& file, const Model& model);
+/// Keras 3's layout where the name ends in ".weights.h5", else the legacy one; `weights` as Model::weights(). `provenance`,
+/// whose digest of the tensors is made here, becomes an attribute of the root, which Keras passes over. The file appears whole
+/// or not at all; throws Error(ExitCode::memory) where the disk is full or refuses.
+void write_weights(const std::filesystem::path& file, const Graph& graph, std::span<const float> weights,
+                   const std::optional<Provenance>& provenance = {});
+void write_weights(const std::filesystem::path& file, const Model& model, const std::optional<Provenance>& provenance = {});
+
+/// As tensors_digest() of the file that they would make.
+std::string tensors_digest(const Graph& graph, std::span<const float> weights);
 
 }  // namespace microtome

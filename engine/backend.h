@@ -22,7 +22,9 @@ struct Device {
   std::string description;          // "Intel Xeon …, 2 cores" or "NVIDIA H200"
   std::string versions;             // "oneDNN 2.6.3" or "CUDA 13.0, cuDNN 9.19.0, driver 580"
   std::size_t memory_bytes = 0;     // in all
-  std::size_t available_bytes = 0;  // now
+  std::size_t available_bytes = 0;  // now, for a run's tensors
+  std::string bound = {};           // what leaves no more, where that is not the device itself
+  bool is_host = false;             // its memory is the host's: images lie there already, and what is saved is made there
 };
 
 /// A recorded step; run() repeats it on the same addresses.
@@ -86,6 +88,9 @@ class Backend {
   virtual void synchronize() = 0;
   /// What ops share for the length of a call, as large as the ops made so far need it.
   virtual std::size_t scratch_bytes() const { return 0; }
+  /// Of that, what is taken only with the next run; and takes it now. Where scratch grows, what was there is given back first.
+  virtual std::size_t missing_scratch_bytes() const { return 0; }
+  virtual void take_scratch() {}
 
   /// Work may be queued in several lanes, each in order, that run side by side. It is queued in the lane used last; what waits
   /// for the device waits for lane 0, which a program therefore joins to all others. Recordings begin and end in lane 0.

@@ -6,6 +6,12 @@
 
 namespace microtome {
 
+/// Whatever shares a block of memory begins at multiples of this.
+constexpr std::size_t alignment_bytes = 256;
+constexpr std::size_t aligned(std::size_t bytes) {
+  return (bytes + alignment_bytes - 1) / alignment_bytes * alignment_bytes;
+}
+
 class Buffer {
  public:
   using Release = void (*)(void*) noexcept;

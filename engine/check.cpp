@@ -1,5 +1,7 @@
 #include "engine/check.h"
 
+#include "engine/one_line.h"
+
 #include <utility>
 
 namespace microtome {
@@ -13,9 +15,9 @@ Error& Error::within(std::string_view outer) {
 }
 
 std::string to_text(const Error& error, std::string_view program) {
-  std::string text = fmt::format("{}: error: {}\n", program, error.what());
+  std::string text = fmt::format("{}: error: {}\n", program, one_line(error.what()));
   const auto line = [&text](std::string_view label, const std::string& value) {
-    if (!value.empty()) text += fmt::format("  {:<9} {}\n", label, value);
+    if (!value.empty()) text += fmt::format("  {:<9} {}\n", label, one_line(value));
   };
   line("where:", error.report().where);
   line("expected:", error.report().expected);
@@ -27,6 +29,10 @@ std::string to_text(const Error& error, std::string_view program) {
 
 void fail(ExitCode code, const std::string& what, Report report, std::source_location at) {
   throw Error(code, what, std::move(report), at);
+}
+
+void fail_memory(const std::string& what, Report report, std::source_location at) {
+  throw OutOfMemory(ExitCode::memory, what, std::move(report), at);
 }
 
 }  // namespace microtome

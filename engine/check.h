@@ -12,7 +12,8 @@
 
 namespace microtome {
 
-/// What a program of ours returns to the shell. 130 and 143 mean stopped by SIGINT and SIGTERM after saving.
+/// What a program of ours returns to the shell. 129, 130, 143 and 152 mean stopped after saving, by SIGHUP, SIGINT,
+/// SIGTERM and SIGXCPU.
 enum class ExitCode {
   done = 0,
   bug = 1,
@@ -51,11 +52,20 @@ class Error : public std::runtime_error {
   std::source_location at_;
 };
 
+/// Of ExitCode::memory: it is memory that lacks, the host's or the device's, and not room on a disk.
+class OutOfMemory : public Error {
+ public:
+  using Error::Error;
+};
+
 /// "program: error: what" and the indented lines of the report; a bug of ours also names file and line.
 std::string to_text(const Error& error, std::string_view program);
 
 [[noreturn]] void fail(ExitCode code, const std::string& what, Report report = {},
                        std::source_location at = std::source_location::current());
+
+[[noreturn]] void fail_memory(const std::string& what, Report report = {},
+                              std::source_location at = std::source_location::current());
 
 /// A condition together with the place that stated it.
 struct Condition {

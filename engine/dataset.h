@@ -22,6 +22,9 @@ struct Dataset {
   std::string name;  // of its format: "pcam"
   Images train, valid, test;
   std::vector<std::string> notes;  // what a loader did and people should know: "3 patches padded with white to 50x50"
+  std::string split_by = {};       // what says the splits: "files", "folders"; or they are dealt, by "patient" or by "patch"
+
+  bool dealt() const { return split_by == "patient" || split_by == "patch"; }
 };
 
 }  // namespace microtome

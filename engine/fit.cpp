@@ -78,12 +78,13 @@ class Feed {
     for (const Model::Request& request : wanted) {
       const Program& program = model.program(mode, request.batch, part_);
       const bool shuffle = mode == Mode::calibrate || (mode == Mode::train && options.shuffle);
-      Gather kind{.images = count_, .batch_size = batch_, .shuffle = shuffle, .bgr = options.bgr};
+      Gather kind{.images = count_, .batch_size = batch_, .shuffle = shuffle, .bgr = options.pixels.bgr};
       if (mode == Mode::train) kind.augment = options.augment;
       const Normalize& rows = program.normalization();
       for (int c = 0; c < 3; ++c) {
-        kind.mean[c] = static_cast<float>(options.mean[c] + double{rows.mean[c]} * options.divisor[c]);
-        kind.divisor[c] = static_cast<float>(double{options.divisor[c]} * rows.divisor[c]);
+        const Preprocessing& pixels = options.pixels;
+        kind.mean[c] = static_cast<float>(pixels.mean[c] + double{rows.mean[c]} * pixels.divisor[c]);
+        kind.divisor[c] = static_cast<float>(double{pixels.divisor[c]} * rows.divisor[c]);
       }
       gathers_.push_back(backend.gather(kind, images_, program.input()));
     }
@@ -285,6 +286,41 @@ std::vector<float> Values::get() const {
   return values;
 }
 
+namespace {
+
+/// Calls visit(place of the first value, values) for the parameters that are statistics.
+template <class Visitor>
+void for_each_statistic(const Graph& graph, std::size_t weights, Visitor&& visit) {
+  require(static_cast<std::int64_t>(weights) == graph.parameter_count(), "statistics: ", weights, " weights for ",
+          graph.parameter_count(), " parameters");
+  std::size_t offset = 0;
+  for (const Parameter& parameter : graph.parameters()) {
+    const auto count = static_cast<std::size_t>(parameter.shape.count());
+    if (parameter.statistic) visit(offset, count);
+    offset += count;
+  }
+}
+
+}  // namespace
+
+std::vector<float> statistics_of(const Graph& graph, std::span<const float> weights) {
+  std::vector<float> statistics;
+  for_each_statistic(graph, weights.size(), [&](std::size_t at, std::size_t count) {
+    const auto values = weights.subspan(at, count);
+    statistics.insert(statistics.end(), values.begin(), values.end());
+  });
+  return statistics;
+}
+
+void put_statistics(const Graph& graph, std::span<const float> statistics, std::span<float> weights) {
+  for_each_statistic(graph, weights.size(), [&](std::size_t at, std::size_t count) {
+    require(count <= statistics.size(), "statistics: fewer values than the graph has");
+    std::ranges::copy(statistics.first(count), weights.subspan(at).begin());
+    statistics = statistics.subspan(count);
+  });
+  require(statistics.empty(), "statistics: more values than the graph has");
+}
+
 void require_trainable(const Dataset& data, const FitOptions& options) {
   require_both_classes(data.train, "training");
   require_both_classes(data.valid, "validation");
@@ -308,10 +344,29 @@ std::vector<Model::Request> requests(const Graph& graph, const Dataset& data, co
   return all;
 }
 
+BesideSteps beside_steps(const Model& model, const Dataset& data, const FitOptions& options) {
+  const Graph& graph = model.graph();
+  Backend& backend = model.backend();
+  BesideSteps beside;
+  const auto add = [&beside](const Images& split) { beside.images += split.pixels.size() + split.labels.size(); };
+  add(data.train), add(data.valid);
+  if (calibrates(graph, options)) add(data.train);  // a view of its own
+  if (options.keep_features) {
+    Shape shape = graph.ops()[graph.features()].output;
+    shape.n = data.train.shape.n + data.valid.shape.n;
+    beside.features = Layout{shape, backend.activation_type()}.packed_bytes();
+  }
+  constexpr std::size_t copies = 2;
+  if (backend.device().is_host) beside.saving = copies * sizeof(float) * static_cast<std::size_t>(graph.parameter_count());
+  return beside;
+}
+
 FitResult fit(Model& model, const Dataset& data, const FitOptions& options, FitObserver& observer,
-              const std::optional<Snapshot>& resume) {
+              std::optional<Snapshot> resume) {
   require_trainable(data, options);
   Backend& backend = model.backend();
+  // All programs at once, and before hours may have gone into the features of the first.
+  model.plan(requests(model.graph(), data, options), beside_steps(model, data, options).to_come(backend.device().is_host));
   std::optional<Features> train_features, valid_features;
   const auto features_start = Clock::now();
   if (options.keep_features) {
@@ -333,9 +388,10 @@ FitResult fit(Model& model, const Dataset& data, const FitOptions& options, FitO
 
   Snapshot now;
   if (resume) {
-    now = *resume;
+    now = std::move(*resume);
     model.set_weights(now.weights.get());
     model.set_moments(now.first_moments.get(), now.second_moments.get());
+    now.weights = now.first_moments = now.second_moments = Values();
     training.set_metrics(now.batches);
   } else {
     now.state.seed = options.seed;
@@ -427,7 +483,10 @@ FitResult fit(Model& model, const Dataset& data, const FitOptions& options, FitO
       observer.best(model);
       now.best_weights = model.weights();
     }
-    if (calibration) model.set_statistics(moving);
+    if (calibration) {
+      now.statistics = statistics_of(model.graph(), model.weights());
+      model.set_statistics(moving);
+    }
 
     ++state.epoch;
     state.batch = 0;

@@ -4,8 +4,8 @@
 
 #include "engine/dataset.h"
 #include "engine/model.h"
+#include "engine/preprocessing.h"
 
-#include <array>
 #include <cstdint>
 #include <functional>
 #include <initializer_list>
@@ -28,10 +28,8 @@ struct FitOptions {
   /// averaged over batches of training images with the weights as they are, dropout off. Keras' moving averages, which go on as
   /// ever in the run itself, trail the weights by some 100 steps; where an epoch has fewer, they describe a network long gone.
   bool population_statistics = false;
-  std::array<float, 3> mean{0, 0, 0};           // x = (pixel - mean) / divisor per channel of x
-  std::array<float, 3> divisor{255, 255, 255};  // [Bonnet2021]: x / 255 for every network
-  bool bgr = false;                             // of x's channels
-  Augment augment;                              // of the images that the network learns from, never of those it is judged by
+  Preprocessing pixels;
+  Augment augment;  // of the images that the network learns from, never of those it is judged by
   /// Run a frozen base once over the training and validation images, keep its features, and train the head on them. Not for a
   /// base that drops something at random, nor with augmentation.
   bool keep_features = false;
@@ -80,8 +78,11 @@ class Values {
 struct Snapshot {
   StepState state;
   Values weights, first_moments, second_moments;  // Model's; while an observer stores them, the model's own
-  std::vector<BatchMetrics> batches;              // done in the present epoch
-  double seconds = 0;                             // spent in the present epoch
+  /// Those that the last validation used, where it took the population's: values of the parameters that are statistics, one
+  /// after another. The weights hold the moving averages, with which the run goes on.
+  std::vector<float> statistics;
+  std::vector<BatchMetrics> batches;  // done in the present epoch
+  double seconds = 0;                 // spent in the present epoch
   std::vector<EpochRecord> history;
   std::vector<float> best_weights;  // as validated; empty before the first epoch's end
 };
@@ -90,6 +91,11 @@ struct Evaluation {
   double loss = 0, accuracy = 0;
   std::vector<float> scores;  // sigmoid(z), f32, in file order
 };
+
+/// Values of the parameters that are statistics, one after another, of `weights` as Model::weights(); and these in the places
+/// of those among `weights`.
+std::vector<float> statistics_of(const Graph& graph, std::span<const float> weights);
+void put_statistics(const Graph& graph, std::span<const float> statistics, std::span<float> weights);
 
 /// What a program may want to hear and say during a run. Defaults do nothing.
 class FitObserver {
@@ -125,13 +131,24 @@ struct FitResult {
 /// finite, Error(ExitCode::memory) before the first step, Error(ExitCode::data) for an empty split or one with one class.
 /// The model must not be planned yet, and its weights be set; with `resume` they are taken from there.
 FitResult fit(Model& model, const Dataset& data, const FitOptions& options, FitObserver& observer,
-              const std::optional<Snapshot>& resume = {});
+              std::optional<Snapshot> resume = {});
 
 /// What fit() throws before it plans anything: Error(ExitCode::data), Error(ExitCode::usage).
 void require_trainable(const Dataset& data, const FitOptions& options);
 
 /// The programs that fit() plans, for Model::prepare().
 std::vector<Model::Request> requests(const Graph& graph, const Dataset& data, const FitOptions& options);
+
+/// What a run has on its device beside parameters and what a step needs, in bytes.
+struct BesideSteps {
+  std::size_t images = 0;    // of training and validation, and their labels
+  std::size_t features = 0;  // that are kept
+  std::size_t saving = 0;    // copies of the weights: the best epoch's, and the file that they are written to
+
+  /// Images lie in the host's memory already.
+  std::size_t to_come(bool is_host) const { return features + saving + (is_host ? 0 : images); }
+};
+BesideSteps beside_steps(const Model& model, const Dataset& data, const FitOptions& options);
 
 /// Loss, accuracy and scores of images in file order, batches of `batch_size` (Keras' default: 32).
 /// The model is fresh, or has been through fit() with the same options (its evaluation program is used again).

@@ -26,6 +26,8 @@ class Forwarding : public Backend {
   Buffer resident(const void* host, std::size_t bytes) override { return backend_.resident(host, bytes); }
   void synchronize() override { backend_.synchronize(); }
   std::size_t scratch_bytes() const override { return backend_.scratch_bytes(); }
+  std::size_t missing_scratch_bytes() const override { return backend_.missing_scratch_bytes(); }
+  void take_scratch() override { backend_.take_scratch(); }
   int lanes() const override { return backend_.lanes(); }
   void use_lane(int lane) override { backend_.use_lane(lane); }
   void signal(int event) override { backend_.signal(event); }

@@ -1,86 +1,23 @@
 #include "engine/graph.h"
 
 #include "engine/check.h"
+#include "engine/kinds/visit.h"
 
 #include <algorithm>
-#include <type_traits>
 
 namespace microtome {
 namespace {
 
-template <class... Fs>
-struct Overload : Fs... {
-  using Fs::operator()...;
-};
-
-/// The output of a kind for one image; throws where there is none.
-Shape infer(const GraphOp::Kind& kind, const std::vector<Shape>& x, const std::vector<const Parameter*>& parameters) {
-  return std::visit(
-      Overload{
-          [](const Input&) -> Shape { throw std::logic_error("an input's shape is given"); },
-          [&](const Conv& conv) {
-            const Shape& w = parameters.at(0)->shape;
-            require(x[0].c % conv.groups == 0 && w.n % conv.groups == 0, "conv: groups ", conv.groups, " must divide ", x[0].c,
-                    " input and ", w.n, " output channels");
-            require(conv.p4m == P4m::none || (w.h == w.w && conv.groups == 1 && !conv.bias),
-                    "conv: over p4m filters are square, of one group and without a bias");
-            require(conv.p4m != P4m::group || w.c % p4m_symmetries == 0, "conv: ", w.c, " channels are not eight a map");
-            require(w.c == x[0].c / conv.groups && w.h == conv.window.kernel.h && w.w == conv.window.kernel.w, "conv: filter ",
-                    to_string(w), " does not fit input ", to_string(x[0]));
-            return conv.window.output(x[0], derived_filters(conv, w).n);
-          },
-          [&](const Dense&) {
-            const Shape& w = parameters.at(0)->shape;
-            require(x[0].h == 1 && x[0].w == 1 && w.w == x[0].c, "dense: weights ", to_string(w), " do not fit input ",
-                    to_string(x[0]));
-            return Shape{1, 1, 1, w.c};
-          },
-          [&](const BatchNorm&) { return x[0]; },
-          [&](const Activate&) { return x[0]; },
-          [&](const Pool& pool) { return pool.window.output(x[0], x[0].c); },
-          [&](const Dropout& dropout) {
-            require(dropout.rate >= 0 && dropout.rate < 1, "dropout: rate ", dropout.rate, " is outside [0, 1)");
-            return x[0];
-          },
-          [&](const Add&) {
-            require(x[0] == x[1], "add: ", to_string(x[0]), " and ", to_string(x[1]), " differ");
-            return x[0];
-          },
-          [&](const Multiply&) {
-            require(x[1] == Shape{1, 1, 1, x[0].c}, "multiply: a gate of ", to_string(x[1]), " for ", to_string(x[0]));
-            return x[0];
-          },
-          [&](const Concat&) {
-            Shape y = x[0];
-            for (std::size_t i = 1; i < x.size(); ++i) {
-              require(x[i].h == y.h && x[i].w == y.w, "concat: ", to_string(x[i]), " beside ", to_string(x[0]));
-              y.c += x[i].c;
-            }
-            return y;
-          },
-          [&](const ZeroPad& pad) {
-            return Shape{1, x[0].h + pad.before.h + pad.after.h, x[0].w + pad.before.w + pad.after.w, x[0].c};
-          },
-          [&](const Normalize&) {
-            require(x[0].c == 3, "normalize: an image of ", x[0].c, " channels");
-            return x[0];
-          },
-          [&](const Reshape& reshape) {
-            const Shape y{1, reshape.shape.h, reshape.shape.w, reshape.shape.c};
-            require(y.count() == x[0].count(), "reshape: ", to_string(x[0]), " has another count than ", to_string(y));
-            return y;
-          },
-      },
-      kind);
+std::vector<Shape> parameter_shapes(const Graph& graph, const std::vector<int>& parameters) {
+  std::vector<Shape> shapes;
+  for (const int p : parameters) shapes.push_back(graph.parameters()[p].shape);
+  return shapes;
 }
 
 std::int64_t macs_of(const GraphOp& op, const Graph& graph) {
-  if (const auto* conv = std::get_if<Conv>(&op.kind)) {
-    const Shape w = derived_filters(*conv, graph.parameters()[op.parameters[0]].shape);
-    return std::int64_t{op.output.h} * op.output.w * w.count();
-  }
-  if (std::holds_alternative<Dense>(op.kind)) return graph.parameters()[op.parameters[0]].shape.count();
-  return 0;
+  return visit_kind(op.kind, [&](const auto& kind, auto traits) {
+    return traits.macs(kind, op.output, parameter_shapes(graph, op.parameters));
+  });
 }
 
 }  // namespace
@@ -146,10 +83,9 @@ Node Graph::op(GraphOp::Kind kind, const std::vector<Node>& inputs, std::vector<
     shapes.push_back(x.shape());
     sources.push_back(x.op);
   }
-  std::vector<const Parameter*> weights;
-  for (int p : parameters) weights.push_back(&parameters_[p]);
   try {
-    const Shape output = infer(kind, shapes, weights);
+    const Shape output = visit_kind(
+        kind, [&](const auto& k, auto traits) { return traits.infer(k, shapes, parameter_shapes(*this, parameters)); });
     ops_.push_back({kind, std::move(sources), std::move(parameters), output, static_cast<int>(rows_.size()) - 1});
   } catch (Error& error) {
     throw error.within(fmt::format("row {} ({})", row.name, row.kind));
@@ -218,8 +154,7 @@ std::vector<int> keras_order(const Graph& graph) {
 bool random_before_features(const Graph& graph) {
   const auto end = graph.ops().begin() + graph.features() + 1;
   return std::any_of(graph.ops().begin(), end, [](const GraphOp& op) {
-    const auto* dropout = std::get_if<Dropout>(&op.kind);
-    return dropout && dropout->rate > 0;
+    return visit_kind(op.kind, [](const auto& kind, auto traits) { return traits.is_random(kind); });
   });
 }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "engine/init.h"
+#include "engine/kind_list.h"
 #include "engine/ops.h"
 
 #include <concepts>
@@ -11,7 +12,6 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
-#include <variant>
 #include <vector>
 
 namespace microtome {
@@ -56,12 +56,9 @@ struct Row {
 /// The filters that a convolution runs with, from the shape of its parameter: of a group convolution eight times as many.
 Shape derived_filters(const Conv& conv, Shape parameter);
 
-struct Input {};
-
 /// One op of a row. A variant of all kinds but those that belong to a step and not to a network (gather, loss, Adam).
 struct GraphOp {
-  using Kind =
-      std::variant<Input, Normalize, Conv, Dense, BatchNorm, Activate, Pool, ZeroPad, Dropout, Add, Multiply, Concat, Reshape>;
+  using Kind = GraphKind;
   Kind kind;
   std::vector<int> inputs;      // indices of ops
   std::vector<int> parameters;  // Conv, Dense: w and b if any. BatchNorm: gamma if any, beta, moving mean, moving variance

@@ -1,28 +1,34 @@
 #include "engine/memory_plan.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace microtome {
 
 std::size_t MemoryPlan::total() const {
-  return parameters.weights + parameters.gradients + parameters.moments + parameters.narrow + arena + scratch + images;
+  return parameters.weights + parameters.gradients + parameters.moments + parameters.narrow + arena + scratch + kept + images +
+         features + saving;
 }
 
-MemoryPlan plan_memory(Model& model, const Dataset& data, const FitOptions& options, bool images_are_resident) {
+MemoryPlan plan_memory(Model& model, const Dataset& data, const FitOptions& options) {
   const std::vector<Model::Request> programs = requests(model.graph(), data, options);
   model.prepare(programs);
-  MemoryPlan plan{.parameters = model.parameter_bytes(), .scratch = model.backend().scratch_bytes()};
+  const Device device = model.backend().device();
+  const BesideSteps beside = beside_steps(model, data, options);
+  MemoryPlan plan{.parameters = model.parameter_bytes(),
+                  .scratch = model.scratch_bytes(),
+                  .kept = model.kept_bytes(),
+                  .images = beside.images,
+                  .features = beside.features,
+                  .saving = beside.saving,
+                  .available = device.available_bytes,
+                  .bound = device.bound};
   for (const Model::Request& request : programs) {
     ProgramMemory memory = model.program(request.mode, request.batch, request.part).memory();
     if (memory.arena > plan.arena) plan.arena = memory.arena, plan.step = std::move(memory);
   }
-  const auto add = [&plan](const Images& split) { plan.images += split.pixels.size() + split.labels.size(); };
-  add(data.train), add(data.valid);
-  const auto calibrates = [](const Model::Request& request) { return request.mode == Mode::calibrate; };
-  if (std::any_of(programs.begin(), programs.end(), calibrates)) add(data.train);  // a copy of its own
-  plan.available = model.backend().device().available_bytes;
-  const std::size_t images = images_are_resident ? 0 : plan.images;
-  plan.largest_batch = model.largest_batch(plan.available - std::min(plan.available, images), data.train.shape.n);
+  const std::size_t taken = std::min(plan.available, beside.to_come(device.is_host));
+  plan.largest_batch = model.largest_batch(plan.available - taken, data.train.shape.n);
   return plan;
 }
 

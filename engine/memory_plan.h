@@ -6,24 +6,28 @@
 #include "engine/model.h"
 
 #include <cstddef>
+#include <string>
 
 namespace microtome {
 
-/// In bytes. Beside these a run has its metrics and scores, and what ops keep for themselves (a pooling's mask).
+/// In bytes.
 struct MemoryPlan {
   Model::ParameterBytes parameters;
   ProgramMemory step;         // of the program whose arena is the largest: a training step's, nearly always
   std::size_t arena = 0;      // of all programs, which share it
-  std::size_t scratch = 0;    // workspace that ops share
-  std::size_t images = 0;     // that the device holds for the run, with their labels
-  std::size_t available = 0;  // for arena and images; parameters and scratch have theirs already
-  int largest_batch = 0;      // that fits, by the same plan; 0: none
+  std::size_t scratch = 0;    // that ops share for the length of a call; on a GPU the most that cuDNN may ask for
+  std::size_t kept = 0;       // by ops from pass to pass: a pooling's winners
+  std::size_t images = 0;     // of training and validation, with their labels, in the device's memory
+  std::size_t features = 0;   // of a frozen base, where they are kept
+  std::size_t saving = 0;     // the best epoch's weights and a weight file as it is made, where the device is the host
+  std::size_t available = 0;  // of the device, for what is not there yet: arena, scratch, features, saving, elsewhere images
+  std::string bound;          // what leaves no more; empty: the device itself
+  int largest_batch = 0;      // for which all of this fits; 0: none
 
   std::size_t total() const;
 };
 
-/// Plans what fit() would run, and allocates nothing for it but scratch. `images_are_resident`: the device's memory is the
-/// host's, where they lie already.
-MemoryPlan plan_memory(Model& model, const Dataset& data, const FitOptions& options, bool images_are_resident);
+/// Plans what fit() would run, and allocates nothing for it.
+MemoryPlan plan_memory(Model& model, const Dataset& data, const FitOptions& options);
 
 }  // namespace microtome

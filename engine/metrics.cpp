@@ -1,6 +1,8 @@
 // ROC by one descending sort; AUC = (won + ties / 2) / (P N) from the same sort.
 // DeLong's variance: with V(i) the share of negatives that positive i beats, W(j) the share of positives that beat negative j
 // (a tie counts one half), Var(AUC) = var(V) / P + var(W) / N, sample variances [DeLong1988, eq. 5; Sun2014].
+// Newcombe's: Var(A) = A (1 - A) (1 + s (1 - A) / (2 - A) + s A / (1 + A)) / (P N), s = (P + N) / 2 - 1, at the bound A itself
+// [Newcombe2006].
 #include "engine/metrics.h"
 
 #include "engine/check.h"
@@ -15,6 +17,8 @@ namespace {
 
 using Labels = std::span<const std::uint8_t>;
 using Scores = std::span<const double>;
+
+constexpr double normal_quantile_975 = 1.959963984540054;
 
 void check_pairs(Labels labels, Scores scores) {
   require(labels.size() == scores.size(), "metrics: ", labels.size(), " labels for ", scores.size(), " scores");
@@ -119,9 +123,35 @@ std::pair<double, double> auc_ci95(Labels labels, Scores scores) {
     above += group.positives;
   }
   const double variance = squares_of_positives / (p - 1) / p + squares_of_negatives / (n - 1) / n;
-  constexpr double normal_quantile_975 = 1.959963984540054;
   const double half_width = normal_quantile_975 * std::sqrt(variance);
-  return {std::max(0.0, area - half_width), std::min(1.0, area + half_width)};
+  return wider({std::max(0.0, area - half_width), std::min(1.0, area + half_width)},
+               newcombe_ci95(area, ranking.positives, ranking.negatives));
+}
+
+std::pair<double, double> newcombe_ci95(double area, std::int64_t positives, std::int64_t negatives) {
+  require(area >= 0 && area <= 1 && positives > 0 && negatives > 0, "an interval of an AUC of ", area, " from ", positives,
+          " positives and ", negatives, " negatives");
+  const double p = static_cast<double>(positives), n = static_cast<double>(negatives), s = (p + n) / 2 - 1;
+  const auto near = [&](double a) {
+    const double variance = a * (1 - a) * (1 + s * (1 - a) / (2 - a) + s * a / (1 + a)) / (p * n);
+    return (area - a) * (area - a) <= normal_quantile_975 * normal_quantile_975 * variance;
+  };
+  // From the estimate outwards the distance grows faster than its standard error: one bound a side.
+  const auto bound = [&](double end) {
+    if (area == end) return end;
+    double inside = area, outside = end;
+    constexpr int halvings = 60;
+    for (int i = 0; i < halvings; ++i) {
+      const double middle = (inside + outside) / 2;
+      (near(middle) ? inside : outside) = middle;
+    }
+    return inside;
+  };
+  return {bound(0), bound(1)};
+}
+
+std::pair<double, double> wider(const std::pair<double, double>& a, const std::pair<double, double>& b) {
+  return {std::min(a.first, b.first), std::max(a.second, b.second)};
 }
 
 double loss_of_probabilities(Labels labels, Scores scores) {

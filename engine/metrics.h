@@ -25,9 +25,18 @@ std::vector<RocPoint> roc_curve(std::span<const std::uint8_t> labels, std::span<
 /// Needs both classes.
 double auc(std::span<const std::uint8_t> labels, std::span<const double> scores);
 
-/// 95% confidence interval of the AUC from DeLong's variance [DeLong1988], in O(N log N) [Sun2014], clipped to [0, 1].
-/// Needs both classes; [0, 1] where one of them has a single member, whose variance nothing can tell.
+/// 95% confidence interval of the AUC: of DeLong's [DeLong1988], in O(N log N) [Sun2014], and Newcombe's below, the wider on
+/// each side; within [0, 1]. DeLong's variance is 0 where the classes are apart, and too small near there; Newcombe's interval
+/// supposes scores without outliers. Needs both classes; [0, 1] where one of them has a single member, whose variance nothing
+/// can tell.
 std::pair<double, double> auc_ci95(std::span<const std::uint8_t> labels, std::span<const double> scores);
+
+/// 95% interval of an AUC of so many positives and negatives [Newcombe2006, method 5]: the areas that lie no more than 1.96 of
+/// their own standard errors from `area`, so that it has a width also at 0 and at 1.
+std::pair<double, double> newcombe_ci95(double area, std::int64_t positives, std::int64_t negatives);
+
+/// Both intervals as one: from the lower of the two first to the higher of the two second.
+std::pair<double, double> wider(const std::pair<double, double>& a, const std::pair<double, double>& b);
 
 /// Mean binary cross-entropy of probabilities, clipped to [1e-7, 1 - 1e-7] as Keras 3 clips them.
 /// Error(ExitCode::data) for a score outside [0, 1].

@@ -6,6 +6,8 @@
 
 #include <algorithm>
 #include <map>
+#include <new>
+#include <optional>
 #include <tuple>
 
 namespace microtome {
@@ -46,43 +48,90 @@ void Model::prepare(std::span<const Request> requests) {
   }
 }
 
-void Model::plan(std::span<const Request> requests) {
+void Model::plan(std::span<const Request> requests, std::size_t beside) {
   prepare(requests);
-  std::size_t needed = impl_->arena.size_bytes();
+  std::size_t arena = impl_->arena.size_bytes();
   int largest = 1;
   for (const auto& [key, program] : impl_->programs) {
-    needed = std::max(needed, program->arena_bytes());
+    arena = std::max(arena, program->arena_bytes());
     largest = std::max(largest, program->batch());
   }
-  if (needed > impl_->arena.size_bytes()) {
+  if (arena > impl_->arena.size_bytes() || backend_.missing_scratch_bytes() > 0) {
     impl_->arena = {};
-    const std::size_t available = backend_.device().available_bytes;
-    if (needed > available) {
-      const int fits = largest_batch(available, largest);
-      fail(ExitCode::memory, "not enough memory for this batch size",
-           {.where = fmt::format("activations of batch {} on {}", largest, backend_.device().name),
-            .expected = fmt::format("{:.1f} GB free", static_cast<double>(needed) * 1e-9),
-            .found = fmt::format("{:.1f} GB free", static_cast<double>(available) * 1e-9),
-            .next = fits > 0 ? fmt::format("a batch size of {} would fit", fits) : "use a device with more memory"});
+    const Device device = backend_.device();
+    const std::size_t needed = arena + backend_.missing_scratch_bytes() + beside;
+    if (needed > device.available_bytes) {
+      const int fits = largest_batch(device.available_bytes - std::min(device.available_bytes, beside), largest);
+      const auto gigabytes = [](std::size_t bytes) { return fmt::format("{:.2f} GB", static_cast<double>(bytes) * 1e-9); };
+      fail_memory("not enough memory for this batch size",
+                  {.where = fmt::format("a step of batch {} on {}", largest, device.name),
+                   .expected = gigabytes(needed),
+                   .found = fmt::format("{} free{}{}", gigabytes(device.available_bytes), device.bound.empty() ? "" : ", by ",
+                                        device.bound),
+                   .next = fits > 0 ? fmt::format("a batch size of {} would fit", fits)
+                                    : "more memory, or fewer images: beside these not even one at a time fits"});
     }
-    impl_->arena = backend_.allocate(needed);
+    impl_->arena = backend_.allocate(arena);
+    backend_.take_scratch();
   }
   for (auto& [key, program] : impl_->programs) program->bind(impl_->arena.data());
   if (impl_->has_folded_norms()) impl_->fold_norms(weights());
 }
 
+std::size_t Model::scratch_bytes() const {
+  std::size_t most = 0;
+  for (const auto& [key, program] : impl_->programs) most = std::max(most, program->scratch_bytes());
+  return most;
+}
+
+std::size_t Model::kept_bytes() const {
+  std::size_t sum = 0;
+  for (const auto& [key, program] : impl_->programs) sum += program->kept_bytes();
+  return sum;
+}
+
 int Model::largest_batch(std::size_t bytes, int limit) const {
-  const auto fits = [&](int batch) {
+  const std::size_t scratch_now = scratch_bytes(), kept_now = kept_bytes();
+  bytes += kept_now;                                        // which went if the batch were another
+  const auto is_last = [](const PlannedProgram& program) {  // of an epoch: smaller than the others
+    return program.batch() < program.request().full_batch;
+  };
+  const auto fits_about = [&](int batch) {
     return std::all_of(impl_->programs.begin(), impl_->programs.end(), [&](const auto& entry) {
       const PlannedProgram& program = *entry.second;
-      const bool last = program.batch() < program.request().full_batch;  // of an epoch: smaller than the others
-      return last || program.arena_bytes(batch) <= bytes;
+      return is_last(program) || program.arena_bytes(batch) + scratch_now + kept_now * batch / program.batch() <= bytes;
     });
+  };
+  // Nothing where there is not enough memory even to find out.
+  const auto needed_by = [&](int batch) -> std::optional<std::size_t> {
+    std::size_t arena = 0, scratch = 0, kept = 0;
+    try {
+      for (const auto& [key, program] : impl_->programs) {
+        if (is_last(*program)) continue;
+        const Request& planned = program->request();
+        const PlannedProgram other(graph_, backend_, impl_->options, {planned.mode, batch, batch, planned.part},
+                                   impl_->parameters, device_state());
+        arena = std::max(arena, other.arena_bytes());
+        scratch = std::max(scratch, other.scratch_bytes());
+        kept += 2 * other.kept_bytes();  // a last batch may be nearly as large
+      }
+    } catch (const OutOfMemory&) {
+      return {};
+    } catch (const std::bad_alloc&) {
+      return {};
+    }
+    return arena + scratch + kept;
   };
   int most = 0;
   for (int beyond = limit + 1; most + 1 < beyond;) {
     const int batch = most + (beyond - most) / 2;
-    (fits(batch) ? most : beyond) = batch;
+    (fits_about(batch) ? most : beyond) = batch;
+  }
+  while (most > 0) {
+    const std::optional<std::size_t> needed = needed_by(most);
+    if (needed && *needed <= bytes) break;
+    const double share = needed ? static_cast<double>(bytes) / static_cast<double>(*needed) : 0.5;
+    most = std::min(most - 1, static_cast<int>(most * share));
   }
   return most;
 }

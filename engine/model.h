@@ -72,9 +72,9 @@ class Program {
   virtual const Normalize& normalization() const = 0;
 
   virtual ProgramMemory memory() const = 0;
-  /// Of the calls of forward() and backward() in their order, the loss and its gradient among them. A row may have several of a
-  /// pass.
-  virtual std::vector<ScopedCost> costs() const = 0;
+  /// Of a step in its order: of a batch that is gathered, the calls of forward() and backward() with the loss and its gradient
+  /// among them, and of a training step the update. A row may have several of a pass.
+  virtual std::vector<ScopedCost> step_costs() const = 0;
   virtual std::vector<PlannedKernel> kernels() const = 0;
 
   virtual void forward() = 0;
@@ -105,13 +105,18 @@ class Model {
     int full_batch;  // of the epoch; `batch` is smaller for its last one
     Part part = Part::whole;
   };
-  void plan(std::span<const Request> requests);
+  /// `beside`: bytes that the caller will ask for of what is available now.
+  void plan(std::span<const Request> requests, std::size_t beside = 0);
   /// Half of plan(): programs that cannot run yet, for what they say of their memory.
   void prepare(std::span<const Request> requests);
   Program& program(Mode mode, int batch, Part part = Part::whole);
   std::size_t arena_bytes() const;
-  /// The largest batch, up to `limit`, whose programs fit into an arena of so many bytes; 0 where not even a single image's do.
-  /// From those that are prepared: nothing is made.
+  /// Of the programs that are prepared, which run one at a time: the scratch that their ops share, and what these keep.
+  std::size_t scratch_bytes() const;
+  std::size_t kept_bytes() const;
+  /// The largest batch, up to `limit`, whose programs fit into so many bytes with all that they need beside an arena; 0 where
+  /// not even a single image's do. An estimate from those that are prepared, made good by making those of the batch it comes
+  /// to.
   int largest_batch(std::size_t bytes, int limit) const;
 
   struct ParameterBytes {

@@ -5,6 +5,7 @@
 // masks and saved statistics live inside the op. Inputs first, outputs last, mode last.
 #pragma once
 
+#include "engine/activation.h"
 #include "engine/p4m.h"
 #include "engine/tensor.h"
 
@@ -17,9 +18,6 @@ namespace microtome {
 
 /// What a gradient's writer does with what is there; which writer accumulates is the planner's decision.
 enum class Write { overwrite, accumulate };
-
-/// none; max(x, 0); min(max(x, 0), 6); x / (1 + exp(-x)); 1 / (1 + exp(-x)).
-enum class Activation { none, relu, relu6, swish, sigmoid };
 
 /// An option of an op: its input is a batch-norm's, which the op applies on the way, with this activation behind it (see
 /// Deferred). None: the input is taken as it is.
@@ -108,6 +106,9 @@ struct Multiply {
 
   bool operator==(const Multiply&) const = default;
 };
+
+/// The network's input.
+struct Input {};
 
 /// Inputs side by side in the channels. No backend makes it: the planner lets producers write into slices of y.
 struct Concat {};
@@ -206,6 +207,13 @@ class Op {
 
   /// Rows of partial sums that a backward pass over a deferred input leaves; the same for each such input.
   virtual int sum_rows() const { return 0; }
+
+  /// Beside the tensors that it is given: what it keeps from pass to pass, and the most that it may need during one, which ops
+  /// share. Set by who makes it; both in bytes.
+  struct Memory {
+    std::size_t kept = 0, scratch = 0;
+  };
+  Memory memory;
 
   /// Which tensors of its forward pass (beside dy) the backward pass reads: they stay alive until then. `x` means all inputs.
   struct Reads {

@@ -1,6 +1,8 @@
 #include "engine/plan.h"
 
+#include "engine/buffer.h"
 #include "engine/check.h"
+#include "engine/kinds/visit.h"
 
 #include <algorithm>
 #include <numeric>
@@ -30,21 +32,22 @@ PlannedOp* producer(std::span<PlannedOp> ops, int value) {
 }
 
 Activation* activation_option(GraphOp::Kind& kind) {
-  if (auto* conv = std::get_if<Conv>(&kind)) return &conv->activation;
-  if (auto* dense = std::get_if<Dense>(&kind)) return &dense->activation;
-  if (auto* norm = std::get_if<BatchNorm>(&kind)) return &norm->activation;
-  if (auto* pool = std::get_if<Pool>(&kind)) return &pool->activation;
-  if (auto* add = std::get_if<Add>(&kind)) return &add->activation;
-  return nullptr;
+  return visit_kind(kind, [](auto& k, auto traits) { return traits.activation(k); });
+}
+
+/// The option of a kind that takes a deferred batch-norm as this input; null where there is none.
+DeferredNorm* deferral(GraphOp::Kind& kind, std::size_t input) {
+  return visit_kind(kind, [input](auto& k, auto traits) { return traits.deferral(k, input); });
+}
+
+/// The option of leaving statistics of the output.
+bool* statistics_option(GraphOp::Kind& kind) {
+  return visit_kind(kind, [](auto& k, auto traits) { return traits.statistics(k); });
 }
 
 template <class Kind>
 bool is(const PlannedOp& op) {
   return std::holds_alternative<Kind>(op.kind);
-}
-
-bool follows_from_output(Activation function) {
-  return function != Activation::swish;
 }
 
 bool is_trainable(const Graph& graph, const std::vector<int>& parameters) {
@@ -59,7 +62,7 @@ bool same_positions(const Shape& a, const Shape& b) {
 }  // namespace
 
 bool is_free(const PlannedOp& op) {
-  return is<Input>(op) || is<Reshape>(op) || is<Concat>(op);
+  return visit_kind(op.kind, [](const auto&, auto traits) { return !traits.runs; });
 }
 
 bool is_deferred(const PlannedOp& op) {
@@ -72,11 +75,11 @@ bool is_alias(const PlannedOp& op) {
 }
 
 bool undoes_activation(const PlannedOp& op) {
-  return (is<Conv>(op) || is<Dense>(op) || is<Add>(op)) && fused_activation(op.kind) != Activation::none;
+  const bool undoes = visit_kind(op.kind, [](const auto&, auto traits) { return traits.undoes_activation; });
+  return undoes && fused_activation(op.kind) != Activation::none;
 }
 
 std::vector<PlannedOp> lower(const Graph& graph, const LowerOptions& options) {
-  const bool train = options.mode == Mode::train;
   require(options.part == Part::whole || graph.features() >= 0, "a part of a network that has no published base");
   const int first = options.part == Part::head ? graph.features() : 0;
   const int last = options.part == Part::base ? graph.features() : static_cast<int>(graph.ops().size()) - 1;
@@ -88,14 +91,12 @@ std::vector<PlannedOp> lower(const Graph& graph, const LowerOptions& options) {
       continue;
     }
     PlannedOp op{source.kind, source.inputs, i, source.parameters, source.row};
-    if (auto* norm = std::get_if<BatchNorm>(&op.kind)) {
-      norm->batch_statistics = options.mode != Mode::evaluate && is_trainable(graph, source.parameters);
-      norm->bessel = norm->bessel && options.bessel;
-      if (options.mode == Mode::calibrate) norm->momentum = 0, norm->bessel = true;
-    }
-    const auto* dropout = std::get_if<Dropout>(&op.kind);
-    const bool identity = dropout && (!train || !options.dropout || dropout->rate == 0);
-    if (identity || is<Normalize>(op)) op.kind = Reshape{source.output};
+    const Lowering lowering{options.mode, options.dropout, options.bessel, is_trainable(graph, source.parameters)};
+    const bool identity = visit_kind(op.kind, [&](auto& kind, auto traits) {
+      traits.lower(kind, lowering);
+      return traits.is_identity(kind, lowering);
+    });
+    if (identity) op.kind = Reshape{source.output};
     ops.push_back(std::move(op));
   }
   return ops;
@@ -107,16 +108,15 @@ void fold_padding(const Graph& graph, std::vector<PlannedOp>& ops) {
     if (!zeros) continue;
     const PlannedOp* before = producer(ops, pad.inputs[0]);
     const auto* activate = before ? std::get_if<Activate>(&before->kind) : nullptr;
-    const bool not_negative = activate && (activate->function == Activation::relu || activate->function == Activation::relu6);
+    const bool never_negative = activate && is_never_negative(activate->function);
     for (PlannedOp& op : ops) {
       if (std::find(op.inputs.begin(), op.inputs.end(), pad.output) == op.inputs.end()) continue;
-      auto* conv = std::get_if<Conv>(&op.kind);
-      auto* pool = std::get_if<Pool>(&op.kind);
-      const bool possible = conv || (pool && pool->kind == Pool::Kind::max && not_negative);
-      require(possible, "row ", graph.rows()[pad.row].name,
+      Window* widened =
+          visit_kind(op.kind, [&](auto& kind, auto traits) { return traits.padded_window(kind, never_negative); });
+      require(widened, "row ", graph.rows()[pad.row].name,
               ": zero padding goes before a convolution, or a max pooling of a relu's output, not before ",
               graph.rows()[op.row].kind);
-      Window& window = conv ? conv->window : pool->window;
+      Window& window = *widened;
       window.before = {window.before.h + zeros->before.h, window.before.w + zeros->before.w};
       window.after = {window.after.h + zeros->after.h, window.after.w + zeros->after.w};
       op.inputs = pad.inputs;
@@ -131,15 +131,14 @@ void fold_batch_norms(const Graph& graph, std::vector<PlannedOp>& ops) {
   for (PlannedOp& op : ops) {
     const auto* norm = std::get_if<BatchNorm>(&op.kind);
     PlannedOp* before = norm ? producer(folded, op.inputs[0]) : nullptr;
-    const bool linear = before && (is<Conv>(*before) || is<Dense>(*before)) && !before->norm;
-    const auto* conv_before = linear ? std::get_if<Conv>(&before->kind) : nullptr;
-    const bool derived = conv_before && conv_before->p4m != P4m::none;
-    const bool possible = linear && !derived && !norm->batch_statistics && fused_activation(before->kind) == Activation::none &&
+    bool* bias = nullptr;
+    if (before && !before->norm)
+      bias = visit_kind(before->kind, [](auto& kind, auto traits) { return traits.bias_for_norm(kind); });
+    const bool possible = bias && !norm->batch_statistics && fused_activation(before->kind) == Activation::none &&
                           readers[op.inputs[0]] == 1 && !is_trainable(graph, op.parameters) &&
                           !is_trainable(graph, before->parameters);
     if (possible) {
-      if (auto* conv = std::get_if<Conv>(&before->kind)) conv->bias = true;
-      if (auto* dense = std::get_if<Dense>(&before->kind)) dense->bias = true;
+      *bias = true;
       before->norm = FoldedNorm{*norm, op.parameters};
       before->output = op.output;
     } else {
@@ -171,9 +170,9 @@ void fuse_activations(std::vector<PlannedOp>& ops, Mode mode) {
     const auto* activate = std::get_if<Activate>(&op.kind);
     PlannedOp* before = activate ? producer(fused, op.inputs[0]) : nullptr;
     Activation* option = before ? activation_option(before->kind) : nullptr;
-    const bool pool = before && is<Pool>(*before), norm = before && is<BatchNorm>(*before);
-    const bool possible = option && !pool && *option == Activation::none && readers[op.inputs[0]] == 1 &&
-                          (norm || mode != Mode::train || follows_from_output(activate->function));
+    const bool possible =
+        option && *option == Activation::none && readers[op.inputs[0]] == 1 &&
+        visit_kind(before->kind, [&](const auto&, auto traits) { return traits.fuses(activate->function, mode); });
     if (possible) {
       *option = activate->function;
       before->output = op.output;
@@ -185,9 +184,7 @@ void fuse_activations(std::vector<PlannedOp>& ops, Mode mode) {
 }
 
 Activation fused_activation(const GraphOp::Kind& kind) {
-  GraphOp::Kind copy = kind;
-  const Activation* option = activation_option(copy);
-  return option ? *option : Activation::none;
+  return visit_kind(kind, [](const auto& k, auto) { return activation_of(k); });
 }
 
 PlannedOp split_activation(PlannedOp& op, int fresh_value) {
@@ -301,17 +298,6 @@ void share_statistics(std::vector<PlannedOp>& ops, std::span<const Place> places
 
 namespace {
 
-/// The option of a kind that takes a deferred batch-norm as this input; null where there is none.
-DeferredNorm* deferral(GraphOp::Kind& kind, std::size_t input) {
-  if (auto* add = std::get_if<Add>(&kind)) return &add->deferred[input];
-  if (input != 0) return nullptr;
-  if (auto* conv = std::get_if<Conv>(&kind)) return &conv->deferred;
-  if (auto* pool = std::get_if<Pool>(&kind)) return &pool->deferred;
-  if (auto* dropout = std::get_if<Dropout>(&kind)) return &dropout->deferred;
-  if (auto* multiply = std::get_if<Multiply>(&kind)) return &multiply->deferred;
-  return nullptr;
-}
-
 /// Sets or clears the option in every reader of a value.
 void set_deferral(std::vector<PlannedOp>& ops, int value, const DeferredNorm& option) {
   for (PlannedOp& op : ops)
@@ -343,16 +329,16 @@ bool can_defer(std::span<PlannedOp> ops, std::size_t i, std::span<const Place> p
 
 bool give_image_room(std::vector<PlannedOp>& ops, std::span<const Place> places) {
   const Place image = places[ops.front().output];
-  std::vector<Conv*> readers;
+  std::vector<bool*> options;
   for (PlannedOp& op : ops) {
     const bool reads = std::any_of(op.inputs.begin(), op.inputs.end(), [&](int v) { return places[v].root == image.root; });
     if (!reads || (is_alias(op) && places[op.output] == image)) continue;
-    auto* conv = std::get_if<Conv>(&op.kind);
-    if (!conv || conv->groups != 1) return false;
-    readers.push_back(conv);
+    bool* option = visit_kind(op.kind, [](auto& kind, auto traits) { return traits.image_room(kind); });
+    if (!option) return false;
+    options.push_back(option);
   }
-  for (Conv* conv : readers) conv->zero_padded_channels = true;
-  return !readers.empty();
+  for (bool* option : options) *option = true;
+  return !options.empty();
 }
 
 void defer_batch_norms(std::vector<PlannedOp>& ops, std::span<const Place> places, std::span<const Shape> shapes,
@@ -378,9 +364,7 @@ void apply_batch_norms(std::vector<PlannedOp>& ops, int op) {
 }
 
 DeferredNorm deferred_norm(const PlannedOp& op, std::size_t input) {
-  GraphOp::Kind kind = op.kind;
-  const DeferredNorm* option = deferral(kind, input);
-  return option ? *option : DeferredNorm();
+  return visit_kind(op.kind, [input](const auto& kind, auto) { return deferral_of(kind, input); });
 }
 
 void leave_statistics(std::vector<PlannedOp>& ops, std::span<const Place> places, std::span<const Shape> shapes) {
@@ -388,19 +372,30 @@ void leave_statistics(std::vector<PlannedOp>& ops, std::span<const Place> places
     auto* norm = std::get_if<BatchNorm>(&op.kind);
     if (!norm || !norm->batch_statistics || norm->shared_statistics) continue;
     PlannedOp* before = producer(ops, op.inputs[0]);
-    auto* conv = before ? std::get_if<Conv>(&before->kind) : nullptr;
-    if (!conv || places[before->output] != Place{before->output, 0} ||
+    bool* option = before ? statistics_option(before->kind) : nullptr;
+    if (!option || places[before->output] != Place{before->output, 0} ||
         !same_positions(shapes[before->output], shapes[op.inputs[0]]))
       continue;
-    conv->statistics = norm->partial_statistics = true;
+    *option = norm->partial_statistics = true;
   }
 }
 
 void keep_no_statistics(std::vector<PlannedOp>& ops, int made) {
-  std::get<Conv>(ops[made].kind).statistics = false;
+  *statistics_option(ops[made].kind) = false;
   for (PlannedOp& op : ops)
     if (auto* norm = std::get_if<BatchNorm>(&op.kind); norm && op.inputs[0] == ops[made].output)
       norm->partial_statistics = false;
+}
+
+bool leaves_statistics(const PlannedOp& op) {
+  GraphOp::Kind kind = op.kind;
+  const bool* option = statistics_option(kind);
+  return option && *option;
+}
+
+bool takes_statistics(const PlannedOp& op) {
+  const auto* norm = std::get_if<BatchNorm>(&op.kind);
+  return norm && norm->partial_statistics;
 }
 
 std::vector<bool> needs_gradient(const Graph& graph, std::span<const PlannedOp> ops, std::size_t values) {
@@ -443,13 +438,14 @@ std::vector<int> share_gradients(std::span<const PlannedOp> ops, std::span<const
   for (int i = static_cast<int>(ops.size()) - 1; i >= 0; --i) {
     const PlannedOp& op = ops[i];
     const int y = is_alias(op) ? -1 : places[op.output].root;
-    const bool element_wise = is<Activate>(op) || is<Dropout>(op) || is<BatchNorm>(op) || is<Multiply>(op);
-    if (y < 0 || y == places[output].root || !alone[y] || !(element_wise || is<Add>(op))) continue;
+    const GradientMemory memory = visit_kind(op.kind, [](const auto&, auto traits) { return traits.gradient_memory; });
+    const bool element_wise = memory == GradientMemory::in_place;
+    if (y < 0 || y == places[output].root || !alone[y] || memory == GradientMemory::apart) continue;
     const auto can_take_over = [&](int x) {
       return x != y && alone[x] && maker[x] >= 0 && homes[x] == x && readers[x].back() == i &&
              std::count(readers[x].begin(), readers[x].end(), i) == 1 && same_positions(shapes[x], shapes[y]);
     };
-    const std::size_t inputs = is<Add>(op) ? op.inputs.size() : 1;
+    const std::size_t inputs = element_wise ? 1 : op.inputs.size();
     for (std::size_t k = 0; k < inputs; ++k) {
       const int x = places[op.inputs[k]].root;
       const bool passes_on = element_wise || !deferred_norm(op, k);
@@ -526,9 +522,54 @@ std::vector<Write> correction_writes(std::span<const PlannedOp> ops, std::span<c
   return writes;
 }
 
+namespace {
+
+/// Defers the batch-norms that the backend defers and all of whose readers apply what is deferred.
+void defer_what_is_taken(const Graph& graph, const PlanOptions& options, Plan& plan) {
+  const int kept[] = {output_of(graph, options.lower.part), graph.features()};
+  defer_batch_norms(plan.ops, plan.places, plan.shapes, kept);
+  for (bool settled = false; !settled;) {
+    settled = true;
+    plan.places = place_values(plan.ops, plan.shapes);
+    for (int i = 0; i < static_cast<int>(plan.ops.size()); ++i) {
+      const PlannedOp& op = plan.ops[i];
+      bool asks = is_deferred(op);
+      for (std::size_t k = 0; k < op.inputs.size(); ++k) asks = asks || deferred_norm(op, k);
+      if (!asks || options.takes(plan, op)) continue;
+      apply_batch_norms(plan.ops, i);
+      settled = false;
+    }
+  }
+}
+
+}  // namespace
+
+int output_of(const Graph& graph, Part part) {
+  return part == Part::base ? graph.features() : graph.output();
+}
+
+Plan make_plan(const Graph& graph, const PlanOptions& options) {
+  Plan plan;
+  for (const GraphOp& op : graph.ops()) plan.shapes.push_back(op.output);
+  plan.ops = lower(graph, options.lower);
+  fold_padding(graph, plan.ops);
+  fold_batch_norms(graph, plan.ops);
+  move_relu_behind_max_pool(plan.ops);
+  fuse_activations(plan.ops, options.lower.mode);
+  copy_into_concats(plan.ops, plan.shapes);
+  plan.places = place_values(plan.ops, plan.shapes);
+  share_statistics(plan.ops, plan.places, plan.shapes);
+  const int channels = plan.shapes[plan.ops.front().output].c;
+  if (channels < options.image_channels && give_image_room(plan.ops, plan.places)) plan.image_channels = options.image_channels;
+  if (!options.takes) return plan;
+  defer_what_is_taken(graph, options, plan);
+  leave_statistics(plan.ops, plan.places, plan.shapes);
+  for (int i = 0; i < static_cast<int>(plan.ops.size()); ++i)
+    if (leaves_statistics(plan.ops[i]) && !options.takes(plan, plan.ops[i])) keep_no_statistics(plan.ops, i);
+  return plan;
+}
+
 Arena assign_offsets(std::span<const Lifetime> lifetimes) {
-  constexpr std::size_t alignment = 256;
-  const auto aligned = [](std::size_t bytes) { return (bytes + alignment - 1) / alignment * alignment; };
   std::vector<int> order(lifetimes.size());
   std::iota(order.begin(), order.end(), 0);
   std::stable_sort(order.begin(), order.end(), [&](int a, int b) { return lifetimes[a].bytes > lifetimes[b].bytes; });

@@ -4,17 +4,15 @@
 #pragma once
 
 #include "engine/graph.h"
+#include "engine/mode.h"
 
 #include <cstddef>
+#include <functional>
 #include <optional>
 #include <span>
 #include <vector>
 
 namespace microtome {
-
-/// calibrate: a forward pass like evaluate's but for batch-norm, which takes its batch's statistics and leaves them, mean and
-/// unbiased variance, in the place of the moving ones.
-enum class Mode { train, evaluate, calibrate };
 
 /// Of a network with a published base: all of it; from the image to the features; from the features to the logits.
 enum class Part { whole, base, head };
@@ -111,8 +109,33 @@ DeferredNorm deferred_norm(const PlannedOp& op, std::size_t input);
 /// A batch-norm of batch statistics that are not shared takes them from the convolution whose whole output it reads.
 void leave_statistics(std::vector<PlannedOp>& ops, std::span<const Place> places, std::span<const Shape> shapes);
 
+bool leaves_statistics(const PlannedOp& op);
+bool takes_statistics(const PlannedOp& op);
+
 /// Undoes it for the batch-norms that read what convolution number `producer` makes.
 void keep_no_statistics(std::vector<PlannedOp>& ops, int producer);
+
+/// What the passes above make of a graph.
+struct Plan {
+  std::vector<PlannedOp> ops;
+  std::vector<Shape> shapes;  // of each value, for one image
+  std::vector<Place> places;  // of each value
+  int image_channels = 0;     // that the input has room for, where more than it has
+};
+
+struct PlanOptions {
+  LowerOptions lower;
+  int image_channels = 0;  // that the backend wants room for
+  /// Whether the backend makes an op as it is planned so far: asked of ops that take part in deferring a batch-norm, or leave
+  /// statistics for one. Null: nothing is deferred, and none are left.
+  std::function<bool(const Plan&, const PlannedOp&)> takes;
+};
+
+/// The passes above in their order.
+Plan make_plan(const Graph& graph, const PlanOptions& options);
+
+/// The value that is read from outside: the logits, or of a base the features.
+int output_of(const Graph& graph, Part part);
 
 /// Which values have a trainable parameter before them, and so a gradient worth computing.
 std::vector<bool> needs_gradient(const Graph& graph, std::span<const PlannedOp> ops, std::size_t values);
@@ -145,7 +168,7 @@ struct Arena {
 };
 Arena assign_offsets(std::span<const Lifetime> lifetimes);
 
-/// Input, Reshape, Concat: nothing runs.
+/// Input, Reshape, Concat and what earlier passes do away with: nothing runs.
 bool is_free(const PlannedOp& op);
 
 bool is_deferred(const PlannedOp& op);

@@ -1,9 +1,12 @@
 #include "engine/program.h"
 
 #include "engine/check.h"
+#include "engine/kinds/visit.h"
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
+#include <utility>
 
 namespace microtome {
 namespace {
@@ -22,8 +25,8 @@ bool all_finite(Backend& backend, const Tensor& tensor) {
   return true;
 }
 
-bool linear(const PlannedOp& op) {
-  return std::holds_alternative<Conv>(op.kind) || std::holds_alternative<Dense>(op.kind);
+bool is_linear(const PlannedOp& op) {
+  return visit_kind(op.kind, [](const auto&, auto traits) { return traits.is_linear; });
 }
 
 /// The rows between the image and the first op that computes, as one.
@@ -49,68 +52,43 @@ PlannedProgram::PlannedProgram(const Graph& graph, Backend& backend, const Model
                                const Parameters& parameters, StepState* state)
     : graph_(graph), backend_(backend), request_(request), parameters_(parameters), state_(state) {
   if (request.part != Part::head) normalization_ = composed_normalization(graph);
-  plan(options);
+  const LowerOptions lowering{request.mode, options.dropout, !options.keras3_variance, request.part};
+  const auto takes = [&](const Plan& plan, const PlannedOp& op) { return static_cast<bool>(make(plan, op)); };
+  plan_ = make_plan(graph, {lowering, backend.image_channels(), takes});
   make_ops();
   make_folded();
   if (request.part != Part::base) loss_ = backend.loss({request.full_batch}, layout_of(output()));
   lay_out();
 }
 
-void PlannedProgram::plan(const ModelOptions& options) {
-  for (const GraphOp& op : graph_.ops()) shapes_.push_back(op.output);
-  ops_ = lower(graph_, {request_.mode, options.dropout, !options.keras3_variance, request_.part});
-  fold_padding(graph_, ops_);
-  fold_batch_norms(graph_, ops_);
-  move_relu_behind_max_pool(ops_);
-  fuse_activations(ops_, request_.mode);
-  copy_into_concats(ops_, shapes_);
-  places_ = place_values(ops_, shapes_);
-  share_statistics(ops_, places_, shapes_);
-  const int channels = backend_.image_channels();
-  if (shapes_[ops_.front().output].c < channels && give_image_room(ops_, places_)) image_channels_ = channels;
-  ask_for_deferral();
-  ask_for_statistics();
-}
-
-/// Defers the batch-norms that the backend defers and all of whose readers apply what is deferred.
-void PlannedProgram::ask_for_deferral() {
-  const int kept[] = {output(), graph_.features()};
-  defer_batch_norms(ops_, places_, shapes_, kept);
-  for (bool settled = false; !settled;) {
-    settled = true;
-    places_ = place_values(ops_, shapes_);
-    for (int i = 0; i < static_cast<int>(ops_.size()); ++i) {
-      bool asks = is_deferred(ops_[i]);
-      for (std::size_t k = 0; k < ops_[i].inputs.size(); ++k) asks = asks || deferred_norm(ops_[i], k);
-      if (!asks || make(ops_[i])) continue;
-      apply_batch_norms(ops_, i);
-      settled = false;
-    }
-  }
-}
-
-/// Has convolutions leave statistics where the backend makes such.
-void PlannedProgram::ask_for_statistics() {
-  leave_statistics(ops_, places_, shapes_);
-  for (int i = 0; i < static_cast<int>(ops_.size()); ++i)
-    if (const auto* conv = std::get_if<Conv>(&ops_[i].kind); conv && conv->statistics && !make(ops_[i]))
-      keep_no_statistics(ops_, i);
-}
-
 void PlannedProgram::forward() {
   run(forward_);
+}
+
+std::size_t PlannedProgram::scratch_bytes() const {
+  std::size_t most = 0;
+  for (const auto& op : made_)
+    if (op) most = std::max(most, op->memory.scratch);
+  return most * static_cast<std::size_t>(backend_.lanes());
+}
+
+std::size_t PlannedProgram::kept_bytes() const {
+  std::size_t sum = 0;
+  for (const auto& op : made_)
+    if (op) sum += op->memory.kept;
+  return sum;
 }
 
 ProgramMemory PlannedProgram::memory() const {
   std::vector<int> rows;
   for (const GraphOp& op : graph_.ops()) rows.push_back(op.row);
-  rows.resize(shapes_.size());
-  for (const PlannedOp& op : ops_) rows[op.output] = op.row;
+  rows.resize(plan_.shapes.size());
+  for (const PlannedOp& op : plan_.ops) rows[op.output] = op.row;
   ProgramMemory memory{.arena = arena_.bytes(), .unshared = arena_.unshared_bytes()};
   memory.rows.resize(graph_.rows().size());
   for (std::size_t row = 0; row < memory.rows.size(); ++row) memory.rows[row].name = graph_.rows()[row].name;
-  const int loss_time = static_cast<int>(ops_.size());
-  for (std::size_t v = 0; v < shapes_.size(); ++v) {
+  const int loss_time = count();
+  for (std::size_t v = 0; v < plan_.shapes.size(); ++v) {
     ProgramMemory::Row& row = memory.rows[rows[v]];
     const Lifetime& life = arena_.life(value_pieces_[v]);
     (mode() == Mode::train && life.last > loss_time ? row.kept : row.passing) += life.bytes;
@@ -119,22 +97,25 @@ ProgramMemory PlannedProgram::memory() const {
     for (const auto& [of, is_gradient] : {std::pair(life, false), std::pair(gradient, true)})
       if (of.bytes > 0) memory.lives.push_back({rows[v], is_gradient, of.first, of.last, of.bytes});
   }
-  for (const PlannedOp& op : ops_) memory.ops.push_back(op.row);
+  for (const PlannedOp& op : plan_.ops) memory.ops.push_back(op.row);
   return memory;
 }
 
 std::vector<PlannedKernel> PlannedProgram::kernels() const {
   std::vector<PlannedKernel> kernels;
-  for (std::size_t i = 0; i < ops_.size(); ++i)
-    if (made_[i]) kernels.push_back({ops_[i].row, made_[i]->describe()});
+  for (int i = 0; i < count(); ++i)
+    if (states_[i].made) kernels.push_back({plan_.ops[i].row, states_[i].made->describe()});
   return kernels;
 }
 
-std::vector<ScopedCost> PlannedProgram::costs() const {
-  std::vector<ScopedCost> costs;
+std::vector<ScopedCost> PlannedProgram::step_costs() const {
+  const DType parameters = backend_.parameter_type(), activations = backend_.activation_type();
+  const DType images = request_.part == Part::head ? activations : DType::u8;
+  std::vector<ScopedCost> costs{{{.pass = Pass::input}, cost(Gather{}, images, input(), parameters)}};
   for (const Call& call : forward_) costs.push_back({scope_of(call), call.cost});
   if (loss_) costs.push_back({{.pass = Pass::loss}, cost(Loss{}, Pass::forward, layout_of(output()))});
   for (const Call& call : backward_) costs.push_back({scope_of(call), call.cost});
+  if (trains()) costs.push_back({{.pass = Pass::update}, cost(Adam{}, graph_.parameter_count(true), parameters, activations)});
   return costs;
 }
 
@@ -151,10 +132,10 @@ void PlannedProgram::backward() {
 
 std::string PlannedProgram::first_not_finite() {
   for (const Call& call : forward_) {
-    for (const int p : ops_[call.op].parameters)
+    for (const int p : plan_.ops[call.op].parameters)
       if (!all_finite(backend_, parameters_.values[p])) return full_name(graph_, graph_.parameters()[p]);
     run(call);
-    const Tensor& y = values_[ops_[call.op].output];
+    const Tensor& y = values_[plan_.ops[call.op].output];
     const bool written = std::find(call.writes.begin(), call.writes.end(), &y) != call.writes.end();
     if (written && !all_finite(backend_, y)) return row_of(call) + " (output)";
   }
@@ -166,27 +147,33 @@ std::string PlannedProgram::first_not_finite() {
   return {};
 }
 
+bool PlannedProgram::has_folded_norms() const {
+  return std::any_of(states_.begin(), states_.end(), [](const OpState& state) { return state.folded.has_value(); });
+}
+
 void PlannedProgram::fold_norms(std::span<const float> weights) {
   std::vector<std::span<const float>> parameters;
   for (const Parameter& p : graph_.parameters()) {
     parameters.push_back(weights.first(static_cast<std::size_t>(p.shape.count())));
     weights = weights.subspan(parameters.back().size());
   }
-  for (const auto& [i, folded] : folded_) {
-    const PlannedOp& op = ops_[i];
+  for (int i = 0; i < count(); ++i) {
+    if (!states_[i].folded) continue;
+    const Folded& folded = *states_[i].folded;
+    const PlannedOp& op = plan_.ops[i];
     const FoldedNorm& norm = *op.norm;
     const auto w = parameters[op.parameters[0]];
     const auto bias = op.parameters.size() > 1 ? parameters[op.parameters[1]] : std::span<const float>();
     const std::size_t beta = norm.kind.scale ? 1 : 0;
     const auto vector = [&](std::size_t k) { return parameters[norm.parameters[k]]; };
     const std::size_t outputs = folded.b.shape.c, inputs = w.size() / outputs;
-    const bool dense = std::holds_alternative<Dense>(op.kind);  // C K; a convolution's filter is K R S C
+    const bool outputs_last = visit_kind(op.kind, [](const auto&, auto traits) { return traits.outputs_last; });
     std::vector<float> new_w(w.size()), new_b(outputs);
     for (std::size_t k = 0; k < outputs; ++k) {
       const double scale = (beta == 1 ? vector(0)[k] : 1.0) / std::sqrt(double{vector(beta + 2)[k]} + norm.kind.epsilon);
       new_b[k] = static_cast<float>(((bias.empty() ? 0.0 : bias[k]) - vector(beta + 1)[k]) * scale + vector(beta)[k]);
       for (std::size_t j = 0; j < inputs; ++j) {
-        const std::size_t at = dense ? j * outputs + k : k * inputs + j;
+        const std::size_t at = outputs_last ? j * outputs + k : k * inputs + j;
         new_w[at] = static_cast<float>(w[at] * scale);
       }
     }
@@ -195,15 +182,16 @@ void PlannedProgram::fold_norms(std::span<const float> weights) {
   }
 }
 
-Layout PlannedProgram::layout_of(int value) const {
+Layout PlannedProgram::layout_of(const Plan& plan, int value) const {
   const auto batch = [&](Shape shape) {
     shape.n = request_.batch;
     return shape;
   };
-  const Shape &own = shapes_[value], &root = shapes_[places_[value].root];
+  const Place& place = plan.places[value];
+  const Shape &own = plan.shapes[value], &root = plan.shapes[place.root];
   const bool slice = own.h == root.h && own.w == root.w;
   Shape room = batch(slice ? root : own);
-  if (image_channels_ > 0 && places_[value].root == places_[ops_.front().output].root) room.c = image_channels_;
+  if (plan.image_channels > 0 && place.root == plan.places[plan.ops.front().output].root) room.c = plan.image_channels;
   const bool logits = value == graph_.output() && request_.part != Part::base;
   return {batch(own), logits ? backend_.parameter_type() : backend_.activation_type(), packed(room)};
 }
@@ -218,106 +206,81 @@ Scope PlannedProgram::scope_of(const Call& call) const {
   return {call.pass == Pass::loss ? std::string_view() : row_of(call), call.pass};
 }
 
-Cost PlannedProgram::cost_of(const PlannedOp& op, Pass pass, Write write) const {
-  std::vector<Layout> inputs;
-  for (const int input : op.inputs) inputs.push_back(layout_of(input));
-  return cost(op.kind, pass, inputs, layout_of(op.output), backend_.parameter_type(), write == Write::accumulate);
-}
-
 void PlannedProgram::run(const Call& call) const {
   const Scoped scoped(backend_, scope_of(call));
   try {
     call.run();
   } catch (Error& error) {
-    throw error.within(describe(ops_[call.op]));
+    throw error.within(describe(plan_.ops[call.op]));
   }
+}
+
+MadeOp PlannedProgram::make(const Plan& plan, const PlannedOp& op) const {
+  Layouts layouts{{}, layout_of(plan, op.output)};
+  for (const int input : op.inputs) layouts.inputs.push_back(layout_of(plan, input));
+  return MadeOp(backend_, op.kind, layouts);
 }
 
 /// Makes every op, splitting those whose activation the backend declines.
 void PlannedProgram::make_ops() {
-  for (std::size_t i = 0; i < ops_.size(); ++i) {
+  std::vector<PlannedOp>& ops = plan_.ops;
+  std::vector<MadeOp> made;
+  for (std::size_t i = 0; i < ops.size(); ++i) {
     try {
-      std::unique_ptr<Op> op = make(ops_[i]);
-      if (!op && fused_activation(ops_[i].kind) != Activation::none) {
-        const int fresh = static_cast<int>(shapes_.size());
-        shapes_.push_back(shapes_[ops_[i].output]);
-        places_.push_back({fresh, 0});
-        const PlannedOp activate = split_activation(ops_[i], fresh);
-        ops_.insert(ops_.begin() + static_cast<std::ptrdiff_t>(i) + 1, activate);
-        op = make(ops_[i]);
+      MadeOp op = make(plan_, ops[i]);
+      if (!op && fused_activation(ops[i].kind) != Activation::none) {
+        const int fresh = static_cast<int>(plan_.shapes.size());
+        plan_.shapes.push_back(plan_.shapes[ops[i].output]);
+        plan_.places.push_back({fresh, 0});
+        const PlannedOp activate = split_activation(ops[i], fresh);
+        ops.insert(ops.begin() + static_cast<std::ptrdiff_t>(i) + 1, activate);
+        op = make(plan_, ops[i]);
       }
-      require(op || is_free(ops_[i]), "the backend declines ", graph_.rows()[ops_[i].row].kind, " without options");
-      made_.push_back(std::move(op));
+      require(op || is_free(ops[i]), "the backend declines ", graph_.rows()[ops[i].row].kind, " without options");
+      made.push_back(std::move(op));
     } catch (Error& error) {
-      throw error.within(describe(ops_[i]));
+      throw error.within(describe(ops[i]));
     }
   }
-}
-
-std::unique_ptr<Op> PlannedProgram::make(const PlannedOp& op) {
-  const auto x = [&](int i) { return layout_of(op.inputs[i]); };
-  const Layout y = layout_of(op.output);
-  if (const auto* k = std::get_if<Conv>(&op.kind)) {
-    Conv conv = *k;
-    conv.p4m = P4m::none;  // its filters are made by an op of their own
-    return backend_.conv(conv, x(0), y);
-  }
-  if (const auto* k = std::get_if<Dense>(&op.kind)) return backend_.dense(*k, x(0), y);
-  if (const auto* k = std::get_if<BatchNorm>(&op.kind); k && k->deferred) return backend_.deferred_norm(*k, x(0));
-  if (const auto* k = std::get_if<BatchNorm>(&op.kind)) return backend_.batch_norm(*k, x(0), y);
-  if (const auto* k = std::get_if<Activate>(&op.kind)) return backend_.activate(*k, x(0), y);
-  if (const auto* k = std::get_if<Pool>(&op.kind)) return backend_.pool(*k, x(0), y);
-  if (const auto* k = std::get_if<Dropout>(&op.kind)) return backend_.dropout(*k, x(0), y);
-  if (const auto* k = std::get_if<Add>(&op.kind)) return backend_.add(*k, x(0), x(1), y);
-  if (const auto* k = std::get_if<Multiply>(&op.kind)) return backend_.multiply(*k, x(0), x(1), y);
-  return nullptr;
+  states_.resize(ops.size());
+  for (std::size_t i = 0; i < ops.size(); ++i) states_[i].made = std::move(made[i]);
 }
 
 void PlannedProgram::make_folded() {
-  for (std::size_t i = 0; i < ops_.size(); ++i) {
-    if (!ops_[i].norm) continue;
-    const Shape& w = graph_.parameters()[ops_[i].parameters[0]].shape;
-    Folded folded;
-    folded.w = {{w, backend_.activation_type()}};
-    folded.b = {{{1, 1, 1, shapes_[ops_[i].output].c}, backend_.parameter_type()}};
-    const std::size_t b_at = (folded.w.packed_bytes() + 255) / 256 * 256;
+  for (int i = 0; i < count(); ++i) {
+    const PlannedOp& op = plan_.ops[i];
+    if (!op.norm) continue;
+    Folded& folded = states_[i].folded.emplace();
+    folded.w = {{graph_.parameters()[op.parameters[0]].shape, backend_.activation_type()}};
+    folded.b = {{{1, 1, 1, plan_.shapes[op.output].c}, backend_.parameter_type()}};
+    const std::size_t b_at = aligned(folded.w.packed_bytes());
     folded.memory = backend_.allocate(b_at + folded.b.packed_bytes());
     folded.w.data = folded.memory.data();
     folded.b.data = static_cast<std::byte*>(folded.memory.data()) + b_at;
-    folded_.emplace(static_cast<int>(i), std::move(folded));
   }
 }
 
-/// Makes the ops that derive filters from parameters, and gives the filters memory from when they are made to when the backward
-/// pass has used them.
-void PlannedProgram::lay_out_filters() {
-  const int count = static_cast<int>(ops_.size());
-  for (int i = 0; i < count; ++i) {
-    const auto* conv = std::get_if<Conv>(&ops_[i].kind);
-    if (!conv || conv->p4m == P4m::none) continue;
-    const Tensor& w = parameters_.narrows[ops_[i].parameters[0]];
-    DerivedFilters& filters = filters_[i];
-    filters.all = {{derived_filters(*conv, w.shape), w.dtype}};
-    filters.dall = {{filters.all.shape, backend_.parameter_type()}};
-    filters.op = backend_.filter_transform(conv->p4m, w, filters.all);
-    const int all = arena_.piece(), dall = arena_.piece();
-    arena_.put(filters.all, all), arena_.put(filters.dall, dall);
-    arena_.touch(all, i, filters.all.packed_bytes());
-    if (mode() != Mode::train || !needs_[ops_[i].output]) continue;
-    arena_.touch(all, 2 * count - i, filters.all.packed_bytes());
-    arena_.touch(dall, 2 * count - i, filters.dall.packed_bytes());
-  }
-}
-
-/// Decides lifetimes and addresses, and writes down the calls of both passes. Op i runs forward at time i and backward at
-/// 2 count - i, the loss between.
+/// Decides lifetimes and addresses, and writes down the calls of both passes.
 void PlannedProgram::lay_out() {
-  const std::size_t values = shapes_.size();
-  const int count = static_cast<int>(ops_.size()), loss_time = count, end = 2 * count + 1;
-  const bool train = mode() == Mode::train;
-  needs_ = needs_gradient(graph_, ops_, values);
-  homes_ = share_gradients(ops_, places_, shapes_, output());
-  writes_ = gradient_writes(ops_, places_, shapes_);
+  needs_ = needs_gradient(graph_, plan_.ops, plan_.shapes.size());
+  homes_ = share_gradients(plan_.ops, plan_.places, plan_.shapes, output());
+  const std::vector<std::vector<Write>> writes = gradient_writes(plan_.ops, plan_.places, plan_.shapes);
+  const std::vector<int> lanes = assign_lanes(plan_.ops, std::max(backend_.lanes() - 1, 1));
+  for (int i = 0; i < count(); ++i) states_[i].writes = writes[i], states_[i].lane = lanes[i];
+  lay_out_values();
+  lay_out_labels();
+  for (int i = 0; i < count(); ++i)
+    if (!is_free(plan_.ops[i])) touch_tensors_of(i);
+  lay_out_filters();
+  lay_out_statistics();
+  lay_out_norms();
+  lay_out_settlements();
+  arena_.assign();
+  write_down_calls();
+}
+
+void PlannedProgram::lay_out_values() {
+  const std::size_t values = plan_.shapes.size();
   values_.resize(values);
   gradients_.resize(values);
   for (std::size_t v = 0; v < values; ++v) {
@@ -328,415 +291,282 @@ void PlannedProgram::lay_out() {
     gradient_pieces_.push_back(arena_.piece(true));
   }
   for (std::size_t v = 0; v < values; ++v) {
-    const std::size_t channel = static_cast<std::size_t>(places_[v].channel);
-    arena_.put(values_[v], value_pieces_[places_[v].root], channel * size_bytes(values_[v].dtype));
+    const Place& place = plan_.places[v];
+    const std::size_t channel = static_cast<std::size_t>(place.channel);
+    arena_.put(values_[v], value_pieces_[place.root], channel * size_bytes(values_[v].dtype));
     arena_.put(gradients_[v], gradient_pieces_[homes_[v]], channel * size_bytes(gradients_[v].dtype));
   }
-  const auto touch_value = [&](int v, int time) {
-    const Tensor& root = values_[places_[v].root];
-    const std::int64_t elements = root.shape.n * root.strides.n;  // of an image with room for more channels, these too
-    arena_.touch(value_pieces_[places_[v].root], time, static_cast<std::size_t>(elements) * size_bytes(root.dtype));
-  };
-  const auto touch_gradient = [&](int v, int time) {
-    arena_.touch(gradient_pieces_[homes_[v]], time, gradients_[places_[v].root].packed_bytes());
-  };
-  for (const int v : {ops_.front().output, output()}) touch_value(v, 0), touch_value(v, end);
-  if (train) touch_gradient(output(), loss_time);
+  for (const int v : {plan_.ops.front().output, output()}) touch_value(v, 0), touch_value(v, end_time());
+  if (trains()) touch_gradient(output(), count());  // by the loss
+}
+
+void PlannedProgram::lay_out_labels() {
   static_cast<Layout&>(labels_) = {{request_.batch, 1, 1, 1}, backend_.parameter_type()};
   const int labels = arena_.piece(true);
-  for (const int time : {0, end}) arena_.touch(labels, time, labels_.packed_bytes());
+  for (const int time : {0, end_time()}) arena_.touch(labels, time, labels_.packed_bytes());
   arena_.put(labels_, labels);
+}
 
-  for (int i = 0; i < count; ++i) {
-    const PlannedOp& op = ops_[i];
-    if (is_free(op)) continue;
-    const Op::Reads reads = made_[i]->backward_reads();
-    const bool backward = train && needs_[op.output], undo = undoes_activation(op);
-    const int backward_time = 2 * count - i;
-    touch_value(op.output, i);
-    if (backward && (reads.y || undo)) touch_value(op.output, backward_time);
-    if (backward && !is_deferred(op)) touch_gradient(op.output, backward_time);
-    for (const int input : op.inputs) {
-      touch_value(input, i);
-      if (backward && reads.x) touch_value(input, backward_time);
-      if (backward && needs_[input]) touch_gradient(input, backward_time);
-    }
-    if (backward && backend_.lanes() > 1 && linear(op)) {
-      // Memory that a filter gradient reads is not used again at once, or what comes next would wait for it.
-      constexpr int slack = 3;  // ops
-      touch_value(op.inputs[0], std::min(backward_time + slack, end));
-      touch_gradient(op.output, std::min(backward_time + slack, end));
-    }
-    if (!backward) continue;
-    if (undo) {
-      const Layout y = layout_of(op.output);
-      undo_.emplace(i, backend_.activate({fused_activation(op.kind)}, y, y));
-    }
+void PlannedProgram::touch_value(int value, int time) {
+  const int root = plan_.places[value].root;
+  const Tensor& tensor = values_[root];
+  const std::int64_t elements = tensor.shape.n * tensor.strides.n;  // of an image with room for more channels, these too
+  arena_.touch(value_pieces_[root], time, static_cast<std::size_t>(elements) * size_bytes(tensor.dtype));
+}
+
+void PlannedProgram::touch_gradient(int value, int time) {
+  arena_.touch(gradient_pieces_[homes_[value]], time, gradients_[plan_.places[value].root].packed_bytes());
+}
+
+void PlannedProgram::touch_tensors_of(int i) {
+  const PlannedOp& op = plan_.ops[i];
+  OpState& state = states_[i];
+  const Op::Reads reads = state.made->backward_reads();
+  const bool backward = runs_backward(i), undo = undoes_activation(op);
+  touch_value(op.output, i);
+  if (backward && (reads.y || undo)) touch_value(op.output, backward_time(i));
+  if (backward && !is_deferred(op)) touch_gradient(op.output, backward_time(i));
+  for (const int input : op.inputs) {
+    touch_value(input, i);
+    if (backward && reads.x) touch_value(input, backward_time(i));
+    if (backward && needs_[input]) touch_gradient(input, backward_time(i));
   }
-  lay_out_filters();
-  lay_out_statistics();
-  lay_out_norms(touch_value);
-  arena_.assign();
-  op_lanes_ = assign_lanes(ops_, std::max(backend_.lanes() - 1, 1));
-  for (int i = 0; i < count; ++i)
-    if (!is_free(ops_[i]))
-      for (Call& call : forward_calls(i)) forward_.push_back(std::move(call));
-  if (train)
-    backward_.push_back({.op = count - 1,
-                         .pass = Pass::loss,
-                         .cost = cost(Loss{}, Pass::backward, layout_of(output())),
-                         .run = [this] { loss_->backward(logits(), labels_, gradients_[graph_.output()]); },
-                         .reads = {&logits(), &labels_},
-                         .writes = {&gradients_[graph_.output()]}});
-  for (int i = count; train && i-- > 0;)
-    if (!is_free(ops_[i]) && needs_[ops_[i].output])
-      for (Call& call : backward_calls(i)) backward_.push_back(std::move(call));
-  schedule(forward_);
-  schedule(backward_);
+  if (backward && backend_.lanes() > 1 && is_linear(op)) {
+    // Memory that a filter gradient reads is not used again at once, or what comes next would wait for it.
+    constexpr int slack = 3;  // ops
+    touch_value(op.inputs[0], std::min(backward_time(i) + slack, end_time()));
+    touch_gradient(op.output, std::min(backward_time(i) + slack, end_time()));
+  }
+  if (!backward || !undo) return;
+  const Activation fused = fused_activation(op.kind);
+  require(derivative_of(fused) != DerivativeOf::x, "an activation is fused whose derivative its output does not decide");
+  const Layout y = layout_of(op.output);
+  state.undo = backend_.activate({fused}, y, y);
+}
+
+/// Makes the ops that derive filters from parameters, and gives the filters memory from when they are made to when the backward
+/// pass has used them.
+void PlannedProgram::lay_out_filters() {
+  for (int i = 0; i < count(); ++i) {
+    const PlannedOp& op = plan_.ops[i];
+    const auto* conv = std::get_if<Conv>(&op.kind);
+    if (!conv || conv->p4m == P4m::none) continue;
+    const int p = op.parameters[0];
+    const Tensor& w = parameters_.narrows[p];
+    Filters& filters = states_[i].filters.emplace();
+    filters.all = {{derived_filters(*conv, w.shape), w.dtype}};
+    filters.dall = {{filters.all.shape, backend_.parameter_type()}};
+    filters.op = backend_.filter_transform(conv->p4m, w, filters.all);
+    filters.view = {filters.op.get(), &w, &filters.all, &filters.dall, gradient_of(p)};
+    const int all = arena_.piece(), dall = arena_.piece();
+    arena_.put(filters.all, all), arena_.put(filters.dall, dall);
+    arena_.touch(all, i, filters.all.packed_bytes());
+    if (!runs_backward(i)) continue;
+    arena_.touch(all, backward_time(i), filters.all.packed_bytes());
+    arena_.touch(dall, backward_time(i), filters.dall.packed_bytes());
+  }
 }
 
 /// What batch-norms share, and what convolutions leave for them.
 void PlannedProgram::lay_out_statistics() {
   const DType type = backend_.parameter_type();
   std::map<int, int> shared, partial;  // pieces: of roots; of values
-  for (int i = 0; i < static_cast<int>(ops_.size()); ++i) {
-    const PlannedOp& op = ops_[i];
-    if (const auto* conv = std::get_if<Conv>(&op.kind); conv && conv->statistics) {
-      const int rows = dynamic_cast<ConvOp&>(*made_[i]).statistics_rows();
-      Tensor& statistics = partial_statistics_[op.output];
-      statistics = {{{1, 1, rows, 3 * shapes_[op.output].c}, type}};
+  for (int i = 0; i < count(); ++i) {
+    const PlannedOp& op = plan_.ops[i];
+    if (leaves_statistics(op)) {
+      Tensor& statistics = states_[i].left_statistics.emplace();
+      statistics = {{{1, 1, states_[i].made.statistics_rows(), 3 * plan_.shapes[op.output].c}, type}};
       const int piece = partial[op.output] = arena_.piece();
       arena_.touch(piece, i, statistics.packed_bytes());
       arena_.put(statistics, piece);
     }
     const auto* norm = std::get_if<BatchNorm>(&op.kind);
     if (!norm) continue;
-    const int x = op.inputs[0], root = places_[x].root, channels = shapes_[root].c;
+    const int x = op.inputs[0], root = plan_.places[x].root, channels = plan_.shapes[root].c;
     if (norm->partial_statistics) arena_.touch(partial.at(x), i, 0);
     if (!norm->shared_statistics) continue;
-    Tensor& statistics = statistics_[i];
-    statistics = {{{1, 1, 2, shapes_[x].c}, type, packed({1, 1, 2, channels})}};
-    const int piece = shared.try_emplace(root, -1).first->second < 0 ? shared[root] = arena_.piece() : shared[root];
-    arena_.touch(piece, i, 2 * static_cast<std::size_t>(channels) * size_bytes(type));
-    arena_.put(statistics, piece);
+    Tensor& statistics = states_[i].shared_statistics.emplace();
+    statistics = {{{1, 1, 2, plan_.shapes[x].c}, type, packed({1, 1, 2, channels})}};
+    const auto [piece, fresh] = shared.try_emplace(root);
+    if (fresh) piece->second = arena_.piece();
+    arena_.touch(piece->second, i, 2 * static_cast<std::size_t>(channels) * size_bytes(type));
+    arena_.put(statistics, piece->second);
   }
 }
 
-/// The vectors of deferred batch-norms, what their readers get, and who settles what they leave to be corrected.
-void PlannedProgram::lay_out_norms(const std::function<void(int value, int time)>& touch_value) {
+/// The vectors of deferred batch-norms, and what their readers get.
+void PlannedProgram::lay_out_norms() {
+  const std::vector<Write> corrections = correction_writes(plan_.ops, plan_.places, plan_.shapes);
+  for (int i = 0; i < count(); ++i) states_[i].deferred.resize(plan_.ops[i].inputs.size());
+  for (int i = 0; i < count(); ++i)
+    if (is_deferred(plan_.ops[i])) lay_out_norm(i, corrections[i]);
+}
+
+void PlannedProgram::lay_out_norm(int i, Write write) {
   const DType type = backend_.parameter_type();
-  const int count = static_cast<int>(ops_.size());
-  const std::vector<Write> corrections = correction_writes(ops_, places_, shapes_);
-  std::map<int, int> correction_pieces;  // of roots
-  const auto correction_of = [&](int value) -> Layout {
-    return {{1, 1, 3, shapes_[value].c}, type, packed({1, 1, 3, shapes_[places_[value].root].c})};
-  };
-  const auto put_correction = [&](Tensor& correction, int value, int time) {
-    static_cast<Layout&>(correction) = correction_of(value);
-    const auto [found, fresh] = correction_pieces.try_emplace(places_[value].root);
-    if (fresh) found->second = arena_.piece();
-    arena_.touch(found->second, time, 3 * static_cast<std::size_t>(shapes_[places_[value].root].c) * size_bytes(type));
-    arena_.put(correction, found->second, static_cast<std::size_t>(places_[value].channel) * size_bytes(type));
-  };
-  std::vector<bool> corrected(shapes_.size());  // values that a deferred batch-norm reads
-  for (int i = 0; i < count; ++i) {
-    if (!is_deferred(ops_[i])) continue;
-    const int x = ops_[i].inputs[0], y = ops_[i].output, channels = shapes_[x].c;
-    const bool backward = mode() == Mode::train && needs_[y];
-    NormVectors& vectors = norms_[i];
-    vectors.coefficients = {{{1, 1, 3, channels}, type}};
-    vectors.sums = {{{1, 1, 0, 2 * channels}, type}};
-    const int coefficients = arena_.piece(), sums = arena_.piece();
-    const auto touch_coefficients = [&](int time) { arena_.touch(coefficients, time, vectors.coefficients.packed_bytes()); };
-    touch_coefficients(i);
-    arena_.put(vectors.coefficients, coefficients);
-    for (int j = i + 1; j < count; ++j) {
-      for (std::size_t k = 0; k < ops_[j].inputs.size(); ++k) {
-        if (ops_[j].inputs[k] != y) continue;
-        Deferred& deferred = deferred_[{j, k}];
-        deferred.x = values_[x], deferred.coefficients = vectors.coefficients;
-        deferred.sums = {{{1, 1, made_[j]->sum_rows(), 2 * channels}, type}};
-        const Place& place = places_[x];
-        arena_.put(deferred.x, value_pieces_[place.root],
-                   static_cast<std::size_t>(place.channel) * size_bytes(deferred.x.dtype));
-        arena_.put(deferred.coefficients, coefficients);
-        touch_coefficients(j);
-        if (!backward) continue;
-        touch_coefficients(2 * count - j);
-        touch_value(x, 2 * count - j);
-        arena_.put(deferred.sums, sums, vectors.sums.packed_bytes());
-        vectors.sums.shape.w += deferred.sums.shape.w;
-        arena_.touch(sums, 2 * count - j, vectors.sums.packed_bytes());
-      }
+  const int x = plan_.ops[i].inputs[0], y = plan_.ops[i].output, channels = plan_.shapes[x].c;
+  const Place& place = plan_.places[x];
+  const bool backward = runs_backward(i);
+  NormVectors& vectors = states_[i].vectors.emplace();
+  vectors.coefficients = {{{1, 1, 3, channels}, type}};
+  vectors.sums = {{{1, 1, 0, 2 * channels}, type}};
+  const int coefficients = arena_.piece(), sums = arena_.piece();
+  const auto touch_coefficients = [&](int time) { arena_.touch(coefficients, time, vectors.coefficients.packed_bytes()); };
+  const auto touch_sums = [&](int time) { arena_.touch(sums, time, vectors.sums.packed_bytes()); };
+  touch_coefficients(i);
+  arena_.put(vectors.coefficients, coefficients);
+  for (int j = i + 1; j < count(); ++j) {
+    for (std::size_t k = 0; k < plan_.ops[j].inputs.size(); ++k) {
+      if (plan_.ops[j].inputs[k] != y) continue;
+      Deferred& deferred = states_[j].deferred[k].emplace();
+      deferred.x = values_[x], deferred.coefficients = vectors.coefficients;
+      deferred.sums = {{{1, 1, states_[j].made->sum_rows(), 2 * channels}, type}};
+      arena_.put(deferred.x, value_pieces_[place.root], static_cast<std::size_t>(place.channel) * size_bytes(deferred.x.dtype));
+      arena_.put(deferred.coefficients, coefficients);
+      touch_coefficients(j);
+      if (!backward) continue;
+      touch_coefficients(backward_time(j));
+      touch_value(x, backward_time(j));
+      arena_.put(deferred.sums, sums, vectors.sums.packed_bytes());
+      vectors.sums.shape.w += deferred.sums.shape.w;
+      touch_sums(backward_time(j));
     }
-    if (!backward) continue;
-    vectors.sums.strides = packed(vectors.sums.shape);
-    arena_.touch(sums, 2 * count - i, vectors.sums.packed_bytes());
-    arena_.put(vectors.sums, sums);
-    put_correction(vectors.correction, x, 2 * count - i);
-    vectors.write = corrections[i];
-    corrected[x] = true;
   }
-  for (int i = 0; i < count; ++i) {
-    const PlannedOp& op = ops_[i];
-    if (is_alias(op) || !needs_[op.output]) continue;
-    const auto reads = [&](int x) {
-      return corrected[x] && overlap(places_[x], shapes_[x].c, places_[op.output], shapes_[op.output].c);
-    };
-    bool is_corrected = false;
-    for (std::size_t x = 0; x < shapes_.size(); ++x) is_corrected = is_corrected || reads(static_cast<int>(x));
+  if (!backward) return;
+  vectors.sums.strides = packed(vectors.sums.shape);
+  touch_sums(backward_time(i));
+  arena_.put(vectors.sums, sums);
+  put_correction(vectors.correction, x, backward_time(i));
+  vectors.write = write;
+}
+
+/// All corrections of one memory lie in one piece.
+void PlannedProgram::put_correction(Tensor& correction, int value, int time) {
+  const DType type = backend_.parameter_type();
+  const Place& place = plan_.places[value];
+  const int channels = plan_.shapes[place.root].c;
+  static_cast<Layout&>(correction) = {{1, 1, 3, plan_.shapes[value].c}, type, packed({1, 1, 3, channels})};
+  const auto [found, fresh] = correction_pieces_.try_emplace(place.root);
+  if (fresh) found->second = arena_.piece();
+  arena_.touch(found->second, time, 3 * static_cast<std::size_t>(channels) * size_bytes(type));
+  arena_.put(correction, found->second, static_cast<std::size_t>(place.channel) * size_bytes(type));
+}
+
+/// Who settles what deferred batch-norms leave to be corrected.
+void PlannedProgram::lay_out_settlements() {
+  std::vector<int> corrected;  // values that a deferred batch-norm reads
+  for (int i = 0; i < count(); ++i)
+    if (is_deferred(plan_.ops[i]) && runs_backward(i)) corrected.push_back(plan_.ops[i].inputs[0]);
+  const auto channels_of = [&](int value) { return plan_.shapes[value].c; };
+  for (int i = 0; i < count(); ++i) {
+    const int y = plan_.ops[i].output;
+    if (is_alias(plan_.ops[i]) || !needs_[y]) continue;
+    const bool is_corrected = std::any_of(corrected.begin(), corrected.end(), [&](int x) {
+      return overlap(plan_.places[x], channels_of(x), plan_.places[y], channels_of(y));
+    });
     if (!is_corrected) continue;
-    Settlement& settlement = settlements_[i];
-    settlement.op = backend_.settle(layout_of(op.output));
-    put_correction(settlement.correction, op.output, 2 * count - i);
-    touch_value(op.output, 2 * count - i);
+    Settlement& settlement = states_[i].settlement.emplace();
+    settlement.op = backend_.settle(layout_of(y));
+    put_correction(settlement.correction, y, backward_time(i));
+    touch_value(y, backward_time(i));
   }
 }
 
-const Deferred* PlannedProgram::deferred(int op, std::size_t input) const {
-  const auto found = deferred_.find({op, input});
-  return found == deferred_.end() ? nullptr : &found->second;
-}
-
-const Tensor* PlannedProgram::partial_statistics(int value) const {
-  const auto found = partial_statistics_.find(value);
-  return found == partial_statistics_.end() ? nullptr : &found->second;
-}
-
-const PlannedProgram::DerivedFilters* PlannedProgram::derived(int op) const {
-  const auto found = filters_.find(op);
-  return found == filters_.end() ? nullptr : &found->second;
-}
-
-std::vector<PlannedProgram::Call> PlannedProgram::forward_calls(int i) {
-  const PlannedOp& op = ops_[i];
-  Op* made = made_[i].get();
-  const Tensor* x = &values_[op.inputs[0]];
-  const Deferred* norm_x = deferred(i, 0);
-  const Tensor* second = op.inputs.size() > 1 ? &values_[op.inputs[1]] : nullptr;
-  const Tensor* y = &values_[op.output];
-  const auto parameter = [&](std::size_t k) {
-    return k < op.parameters.size() ? &parameters_.values[op.parameters[k]] : nullptr;
+void PlannedProgram::write_down_calls() {
+  const auto append = [](std::vector<Call>& pass, std::vector<Call> calls) {
+    std::move(calls.begin(), calls.end(), std::back_inserter(pass));
   };
+  for (int i = 0; i < count(); ++i)
+    if (!is_free(plan_.ops[i])) append(forward_, states_[i].made.forward(view_of(i)));
+  if (trains())
+    backward_.push_back({.op = count() - 1,
+                         .pass = Pass::loss,
+                         .cost = cost(Loss{}, Pass::backward, layout_of(output())),
+                         .run = [this] { loss_->backward(logits(), labels_, gradients_[graph_.output()]); },
+                         .reads = {&logits(), &labels_},
+                         .writes = {&gradients_[graph_.output()]}});
+  for (int i = count(); i-- > 0;)
+    if (!is_free(plan_.ops[i]) && runs_backward(i)) append(backward_, backward_calls(i));
+  schedule(forward_);
+  schedule(backward_);
+}
 
+const Tensor* PlannedProgram::gradient_of(int parameter) const {
+  return graph_.parameters()[parameter].trainable ? &parameters_.gradients[parameter] : nullptr;
+}
+
+const Tensor* PlannedProgram::statistics_left_for(const PlannedOp& op) const {
+  for (int i = 0; i < count(); ++i)
+    if (plan_.ops[i].output == op.inputs[0] && states_[i].left_statistics) return &*states_[i].left_statistics;
+  return nullptr;
+}
+
+OpView PlannedProgram::view_of(int i) const {
+  const auto get = [](const auto& optional) { return optional ? &*optional : nullptr; };
+  const PlannedOp& op = plan_.ops[i];
+  const OpState& state = states_[i];
+  OpView view{.op = i,
+              .lane = state.lane,
+              .filter_lane = backend_.lanes() - 1,
+              .reads = state.made->backward_reads(),
+              .parameter_type = backend_.parameter_type(),
+              .y = &values_[op.output],
+              .dy = &gradients_[op.output],
+              .statistics_left = get(state.left_statistics),
+              .statistics_found = statistics_left_for(op),
+              .statistics_shared = get(state.shared_statistics),
+              .vectors = get(state.vectors),
+              .state = state_};
+  for (std::size_t k = 0; k < op.inputs.size(); ++k) {
+    const int x = op.inputs[k];
+    const bool at_dy = homes_[x] == homes_[op.output] && plan_.places[x].channel == plan_.places[op.output].channel;
+    view.inputs.push_back({.x = &values_[x],
+                           .dx = needs_[x] ? &gradients_[x] : nullptr,
+                           .norm = get(state.deferred[k]),
+                           .write = state.writes.empty() ? Write::overwrite : state.writes[k],
+                           .passed_on = at_dy});
+  }
+  for (const int p : op.parameters)
+    view.parameters.push_back({graph_.parameters()[p].name, &parameters_.values[p], gradient_of(p)});
+  if (is_linear(op)) find_weights(op, state, view);
+  return view;
+}
+
+void PlannedProgram::find_weights(const PlannedOp& op, const OpState& state, OpView& view) const {
+  view.w = &parameters_.narrows[op.parameters[0]], view.dw = gradient_of(op.parameters[0]);
+  view.b = view.parameter("bias"), view.db = view.gradient("bias");
+  if (state.folded) view.w = &state.folded->w, view.b = &state.folded->b;
+  if (!state.filters) return;
+  view.filters = &state.filters->view;
+  view.w = &state.filters->all;
+  if (view.dw) view.dw = &state.filters->dall;
+}
+
+/// In order: what is missing in y's gradient, then the op's own activation undone, then the op itself.
+std::vector<Call> PlannedProgram::backward_calls(int i) const {
+  const OpState& state = states_[i];
+  const OpView view = view_of(i);
+  const Tensor *y = view.y, *dy = view.dy;
+  const Layout layout = *y;
+  const auto cost_in = [&](Pass pass) { return cost(Activate{}, pass, {&layout, 1}, layout, view.parameter_type); };
   std::vector<Call> calls;
-  const DerivedFilters* filters = derived(i);
-  if (filters)
+  const auto in_place = [&](Pass pass, std::vector<const Tensor*> reads, std::function<void()> run) {
     calls.push_back({.op = i,
-                     .pass = Pass::forward,
-                     .cost = cost_of_filters(filters->all),
-                     .run = [=, w = &parameters_.narrows[op.parameters[0]]] { filters->op->forward(*w, filters->all); },
-                     .reads = {},
-                     .writes = {&filters->all},
-                     .lane = op_lanes_[i]});
-  Call call{.op = i,
-            .pass = Pass::forward,
-            .cost = cost_of(op, Pass::forward),
-            .reads = {x, second},
-            .writes = {y},
-            .lane = op_lanes_[i]};
-  const Deferred* norm_second = deferred(i, 1);
-  for (const Deferred* norm : {norm_x, norm_second})
-    if (norm) call.reads.push_back(&norm->coefficients);
-  if (linear(op)) {
-    const bool folded = op.norm.has_value();
-    const Tensor* w = folded ? &folded_.at(i).w : filters ? &filters->all : &parameters_.narrows[op.parameters[0]];
-    const Tensor* b = folded ? &folded_.at(i).b : parameter(1);
-    if (auto* conv = dynamic_cast<ConvOp*>(made)) {
-      const auto* statistics = partial_statistics(op.output);
-      call.writes.push_back(statistics);
-      if (filters) call.reads.push_back(w);
-      call.run = [=] { conv->forward(*x, norm_x, *w, b, *y, statistics); };
-    } else {
-      call.run = [=, dense = dynamic_cast<DenseOp*>(made)] { dense->forward(*x, *w, b, *y); };
-    }
-  } else if (const auto* kind = std::get_if<BatchNorm>(&op.kind)) {
-    const std::size_t at = op.parameters.size() - 3;
-    const Tensor *gamma = at == 1 ? parameter(0) : nullptr, *beta = parameter(at), *mean = parameter(at + 1),
-                 *variance = parameter(at + 2);
-    const Tensor* statistics = kind->shared_statistics ? &statistics_.at(i) : nullptr;
-    const Tensor* partial = kind->partial_statistics ? partial_statistics(op.inputs[0]) : nullptr;
-    call.reads.push_back(partial);
-    call.writes.push_back(statistics);
-    if (auto* norm = dynamic_cast<BatchNormOp*>(made)) {
-      call.run = [=] { norm->forward(*x, gamma, *beta, *mean, *variance, statistics, partial, *y); };
-    } else {
-      const Tensor* coefficients = &norms_.at(i).coefficients;
-      call.writes = {coefficients, statistics};
-      call.run = [=, deferred = dynamic_cast<DeferredNormOp*>(made)] {
-        deferred->forward(*x, gamma, *beta, *mean, *variance, statistics, partial, *coefficients);
-      };
-    }
-  } else if (auto* activate = dynamic_cast<ActivateOp*>(made)) {
-    call.run = [=] { activate->forward(*x, *y); };
-  } else if (auto* pool = dynamic_cast<PoolOp*>(made)) {
-    call.run = [=] { pool->forward(*x, norm_x, *y); };
-  } else if (auto* dropout = dynamic_cast<DropoutOp*>(made)) {
-    call.run = [=, state = state_] { dropout->forward(*x, norm_x, state, *y); };
-  } else if (auto* add = dynamic_cast<AddOp*>(made)) {
-    call.run = [=] { add->forward(*x, norm_x, *second, norm_second, *y); };
-  } else {
-    auto* multiply = dynamic_cast<MultiplyOp*>(made);
-    require(multiply, "an op of no kind");
-    call.run = [=] { multiply->forward(*x, norm_x, *second, *y); };
-  }
-  calls.push_back(std::move(call));
-  return calls;
-}
-
-/// In order. A filter's gradient, which nobody waits for before the pass ends, goes into the last lane.
-std::vector<PlannedProgram::Call> PlannedProgram::backward_calls(int i) {
-  const PlannedOp& op = ops_[i];
-  Op* made = made_[i].get();
-  const Tensor* x = &values_[op.inputs[0]];
-  const Deferred *norm_x = deferred(i, 0), *norm_second = deferred(i, 1);
-  const Tensor* y = &values_[op.output];
-  const Tensor* dy = &gradients_[op.output];
-  const auto input_gradient = [&](std::size_t k) -> const Tensor* {
-    return k < op.inputs.size() && needs_[op.inputs[k]] ? &gradients_[op.inputs[k]] : nullptr;
-  };
-  const auto gradient = [&](std::size_t k) -> const Tensor* {
-    if (k >= op.parameters.size() || !graph_.parameters()[op.parameters[k]].trainable) return nullptr;
-    return &parameters_.gradients[op.parameters[k]];
-  };
-  const Tensor *dx = input_gradient(0), *second = input_gradient(1);
-  const int lane = op_lanes_[i];
-  std::vector<Call> calls;
-
-  if (auto* norm = dynamic_cast<DeferredNormOp*>(made)) {
-    const NormVectors* vectors = &norms_.at(i);
-    const std::size_t at = op.parameters.size() - 3;
-    const Tensor *gamma = at == 1 ? &parameters_.values[op.parameters[0]] : nullptr, *dgamma = at == 1 ? gradient(0) : nullptr,
-                 *dbeta = gradient(at);
-    require(dbeta && dx, "batch norm without a gradient to pass on");
-    calls.push_back({.op = i,
-                     .pass = Pass::backward,
-                     .cost = cost_of(op, Pass::backward),
-                     .run = [=] { norm->backward(vectors->sums, gamma, dgamma, *dbeta, vectors->correction, vectors->write); },
-                     .reads = {&vectors->sums},
-                     .writes = {&vectors->correction},
-                     .lane = lane});
-    return calls;
-  }
-  if (const auto found = settlements_.find(i); found != settlements_.end()) {
-    const Settlement* settlement = &found->second;
-    calls.push_back({.op = i,
-                     .pass = Pass::settle,
-                     .cost = cost_of(op, Pass::settle),
-                     .run = [=] { settlement->op->run(*y, settlement->correction, *dy); },
-                     .reads = {y, &settlement->correction},
+                     .pass = pass,
+                     .cost = cost_in(pass),
+                     .run = std::move(run),
+                     .reads = std::move(reads),
                      .writes = {dy},
-                     .lane = lane});
+                     .lane = state.lane});
+  };
+  if (state.settlement) {
+    const Settlement* settlement = &*state.settlement;
+    in_place(Pass::settle, {y, &settlement->correction}, [=] { settlement->op->run(*y, settlement->correction, *dy); });
   }
-  if (undo_.contains(i)) {
-    ActivateOp* undo = undo_.at(i).get();
-    const Tensor* in = undo->backward_reads().x ? y : nullptr;
-    const Layout layout = layout_of(op.output);
-    calls.push_back({.op = i,
-                     .pass = Pass::backward,
-                     .cost = cost(Activate{}, Pass::backward, {&layout, 1}, layout, backend_.parameter_type()),
-                     .run = [=] { undo->backward(in, y, *dy, *dy, Write::overwrite); },
-                     .reads = {y},
-                     .writes = {dy},
-                     .lane = lane});
-  }
-
-  const Write write = writes_[i][0];
-  const Op::Reads reads = made->backward_reads();
-  Call call{.op = i,
-            .pass = Pass::backward,
-            .cost = cost_of(op, Pass::backward, write),
-            .reads = {dy, reads.x ? x : nullptr, reads.y ? y : nullptr},
-            .writes = {dx},
-            .lane = lane};
-  for (const Deferred* norm : {norm_x, norm_second})
-    if (norm) call.reads.insert(call.reads.end(), {&norm->x, &norm->coefficients}), call.writes.push_back(&norm->sums);
-  if (linear(op)) {
-    const DerivedFilters* filters = derived(i);
-    const Tensor *own = gradient(0), *db = gradient(1);
-    const Tensor* w = filters ? &filters->all : &parameters_.narrows[op.parameters[0]];
-    const Tensor* dw = filters && own ? &filters->dall : own;
-    if (filters) call.reads.push_back(w);
-    const auto gather_filters = [&](int of_lane) {
-      if (filters && own)
-        calls.push_back({.op = i,
-                         .pass = Pass::backward_filter,
-                         .cost = cost_of_filters(filters->dall),
-                         .run = [=] { filters->op->backward(filters->dall, *own); },
-                         .reads = {dw},
-                         .writes = {},
-                         .lane = of_lane});
-    };
-    auto* conv = dynamic_cast<ConvOp*>(made);
-    auto* dense = dynamic_cast<DenseOp*>(made);
-    if (conv && dw && dx && conv->fuses_backward()) {
-      call.run = [=] { conv->backward(*x, norm_x, *dy, *w, *dx, write, *dw, db); };
-      if (filters) call.writes.push_back(dw);
-      calls.push_back(std::move(call));
-      gather_filters(lane);
-      return calls;
-    }
-    if (dw) {
-      calls.push_back({.op = i,
-                       .pass = Pass::backward_filter,
-                       .cost = cost_of(op, Pass::backward_filter),
-                       .run =
-                           [=] {
-                             if (conv) conv->backward_filter(*x, norm_x, *dy, *dw, db, Write::overwrite);
-                             if (dense) dense->backward_filter(*x, *dy, *dw, db, Write::overwrite);
-                           },
-                       .reads = {x, dy, norm_x ? &norm_x->coefficients : nullptr},
-                       .writes = {filters ? dw : nullptr},
-                       .lane = backend_.lanes() - 1});
-      gather_filters(backend_.lanes() - 1);
-    }
-    if (!dx) return calls;
-    call.pass = Pass::backward_data;
-    call.cost = cost_of(op, Pass::backward_data, write);
-    call.run = [=] {
-      if (conv) conv->backward_data(*dy, *w, norm_x, *dx, write);
-      if (dense) dense->backward_data(*dy, *w, *dx, write);
-    };
-  } else if (auto* norm = dynamic_cast<BatchNormOp*>(made)) {
-    const std::size_t at = op.parameters.size() - 3;
-    const Tensor *gamma = at == 1 ? &parameters_.values[op.parameters[0]] : nullptr,
-                 *beta = &parameters_.values[op.parameters[at]], *dgamma = at == 1 ? gradient(0) : nullptr,
-                 *dbeta = gradient(at);
-    require(dbeta && dx, "batch norm without a gradient to pass on");
-    call.run = [=] { norm->backward(*x, *dy, gamma, *beta, *dx, dgamma, *dbeta, write); };
-  } else if (auto* activate = dynamic_cast<ActivateOp*>(made)) {
-    call.run = [=, in = reads.x ? x : nullptr, out = reads.y ? y : nullptr] { activate->backward(in, out, *dy, *dx, write); };
-  } else if (auto* pool = dynamic_cast<PoolOp*>(made)) {
-    call.run = [=] { pool->backward(*dy, norm_x, *dx, write); };
-  } else if (auto* dropout = dynamic_cast<DropoutOp*>(made)) {
-    call.run = [=, state = state_] { dropout->backward(*dy, norm_x, state, *dx, write); };
-  } else if (auto* multiply = dynamic_cast<MultiplyOp*>(made)) {
-    const Tensor* gate = &values_[op.inputs[1]];
-    call.reads.push_back(gate);
-    call.writes.push_back(second);
-    // The gate's gradient first: x's may be dy's own memory.
-    call.run = [=, write_second = writes_[i][1]] {
-      if (second) multiply->backward_gate(*x, norm_x, *dy, *second, write_second);
-      if (dx) multiply->backward_data(*dy, *gate, norm_x, *dx, write);
-    };
-  } else {
-    auto* add = dynamic_cast<AddOp*>(made);
-    require(add, "an op of no kind");
-    call.writes.push_back(second);
-    call.cost = {};  // of a side whose gradient lies elsewhere
-    PlannedOp side = op;
-    for (std::size_t k = 0; k < 2; ++k) {
-      const int input = side.inputs[0];
-      if (needs_[input] && homes_[input] != homes_[op.output]) call.cost += cost_of(side, Pass::backward, writes_[i][k]);
-      std::swap(side.inputs[0], side.inputs[1]);
-      std::swap(std::get<Add>(side.kind).deferred[0], std::get<Add>(side.kind).deferred[1]);
-    }
-    call.run = [=, write_second = writes_[i][1]] {
-      if (second && second->data != dy->data) add->backward(*dy, norm_second, AddOp::Side::b, *second, write_second);
-      if (dx && dx->data != dy->data) add->backward(*dy, norm_x, AddOp::Side::a, *dx, write);
-    };
-  }
-  calls.push_back(std::move(call));
+  if (state.undo)
+    in_place(Pass::backward, {y}, [=, op = state.undo.get()] { op->backward(nullptr, y, *dy, *dy, Write::overwrite); });
+  std::vector<Call> own = state.made.backward(view);
+  std::move(own.begin(), own.end(), std::back_inserter(calls));
   return calls;
 }
 

@@ -3,13 +3,14 @@
 
 #include "engine/arena.h"
 #include "engine/cost.h"
+#include "engine/kinds/made.h"
 #include "engine/model.h"
 #include "engine/parameters.h"
 #include "engine/profile.h"
 
-#include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <utility>
@@ -19,24 +20,14 @@ namespace microtome {
 
 class PlannedProgram final : public Program {
  public:
-  /// One op's work in a pass. Of what it reads and writes, what lies in the arena counts.
-  struct Call {
-    int op;
-    Pass pass;
-    Cost cost;
-    std::function<void()> run;
-    std::vector<const Tensor*> reads, writes;
-    int lane = 0;
-    std::vector<int> awaits = {};  // calls of the pass, in other lanes
-    bool signals = false;          // some call awaits it
-  };
+  using Call = microtome::Call;
 
   PlannedProgram(const Graph& graph, Backend& backend, const ModelOptions& options, const Model::Request& request,
                  const Parameters& parameters, StepState* state);
 
   Mode mode() const override { return request_.mode; }
   int batch() const override { return request_.batch; }
-  const Tensor& input() const override { return values_[ops_.front().output]; }
+  const Tensor& input() const override { return values_[plan_.ops.front().output]; }
   const Tensor& labels() const override { return labels_; }
   const Tensor& logits() const override { return values_[graph_.output()]; }
   const Tensor& features() const override { return values_[graph_.features()]; }
@@ -47,16 +38,19 @@ class PlannedProgram final : public Program {
   void backward() override;
   std::string first_not_finite() override;
 
-  const std::vector<PlannedOp>& ops() const { return ops_; }
+  const std::vector<PlannedOp>& ops() const { return plan_.ops; }
 
   /// In the order in which they are queued; each lane's run in this order, and none before those it awaits.
   const std::vector<Call>& forward_pass() const { return forward_; }
   const std::vector<Call>& backward_pass() const { return backward_; }
 
   ProgramMemory memory() const override;
-  std::vector<ScopedCost> costs() const override;
+  std::vector<ScopedCost> step_costs() const override;
   std::vector<PlannedKernel> kernels() const override;
   std::size_t arena_bytes() const { return arena_.bytes(); }
+  /// Beside the arena: the most that a pass of an op may need, in all lanes at once; what ops keep from pass to pass.
+  std::size_t scratch_bytes() const;
+  std::size_t kept_bytes() const;
   std::size_t arena_bytes(int batch) const { return arena_.bytes(batch, request_.batch); }
   const Model::Request& request() const { return request_; }
 
@@ -64,7 +58,7 @@ class PlannedProgram final : public Program {
   void bind(void* arena) const { arena_.bind(arena); }
 
   /// Whether weights of its own derive from the model's, and their computation from all of them in the graph's order.
-  bool has_folded_norms() const { return !folded_.empty(); }
+  bool has_folded_norms() const;
   void fold_norms(std::span<const float> weights);
 
  private:
@@ -74,41 +68,67 @@ class PlannedProgram final : public Program {
     Tensor w, b;
   };
 
-  /// The vectors of a deferred batch-norm.
-  struct NormVectors {
-    Tensor coefficients, sums, correction;
-    Write write = Write::overwrite;  // of the correction
-  };
-
-  /// The filters of a convolution whose parameter holds one in eight.
-  struct DerivedFilters {
+  /// What a step runs beside the graph's own ops, and the tensors that lie between ops.
+  struct Filters {
     std::unique_ptr<FilterTransformOp> op;
     Tensor all, dall;
+    DerivedFilters view;
+  };
+  struct Settlement {
+    std::unique_ptr<SettleOp> op;
+    Tensor correction;
   };
 
-  void plan(const ModelOptions& options);
-  void ask_for_deferral();
-  void ask_for_statistics();
+  /// All that belongs to one planned op. Tensors stay where they are once the ops are made: the arena and calls point at them.
+  struct OpState {
+    MadeOp made;
+    std::unique_ptr<ActivateOp> undo;  // a fused activation's backward pass
+    std::optional<Folded> folded;
+    std::optional<Filters> filters;
+    std::optional<Tensor> shared_statistics;
+    std::optional<Tensor> left_statistics;  // partial ones of y
+    std::optional<NormVectors> vectors;
+    std::vector<std::optional<Deferred>> deferred;  // of each input
+    std::optional<Settlement> settlement;           // before the backward pass
+    std::vector<Write> writes;                      // of each input's gradient
+    int lane = 0;
+  };
+
+  MadeOp make(const Plan& plan, const PlannedOp& op) const;
   void make_ops();
-  std::unique_ptr<Op> make(const PlannedOp& op);
   void make_folded();
   void lay_out();
+  void lay_out_values();
+  void lay_out_labels();
   void lay_out_filters();
   void lay_out_statistics();
-  void lay_out_norms(const std::function<void(int value, int time)>& touch_value);
-  std::vector<Call> forward_calls(int i);
-  std::vector<Call> backward_calls(int i);
+  void lay_out_norms();
+  void lay_out_norm(int i, Write write);
+  void lay_out_settlements();
+  void put_correction(Tensor& correction, int value, int time);
+  void touch_value(int value, int time);
+  void touch_gradient(int value, int time);
+  void touch_tensors_of(int i);
+  void write_down_calls();
+  OpView view_of(int i) const;
+  void find_weights(const PlannedOp& op, const OpState& state, OpView& view) const;
+  const Tensor* gradient_of(int parameter) const;
+  const Tensor* statistics_left_for(const PlannedOp& op) const;
+  std::vector<Call> backward_calls(int i) const;
   void schedule(std::vector<Call>& pass) const;
 
-  const Deferred* deferred(int op, std::size_t input) const;
-  const Tensor* partial_statistics(int value) const;
-  const DerivedFilters* derived(int op) const;
+  int count() const { return static_cast<int>(plan_.ops.size()); }
+  int output() const { return output_of(graph_, request_.part); }
+  bool trains() const { return request_.mode == Mode::train; }
+  /// Op i runs forward at time i and backward at backward_time(i), the loss between.
+  int backward_time(int i) const { return 2 * count() - i; }
+  int end_time() const { return 2 * count() + 1; }
+  bool runs_backward(int i) const { return trains() && needs_[plan_.ops[i].output]; }
 
-  int output() const { return request_.part == Part::base ? graph_.features() : graph_.output(); }
-  Layout layout_of(int value) const;
-  Cost cost_of(const PlannedOp& op, Pass pass, Write write = Write::overwrite) const;
+  Layout layout_of(const Plan& plan, int value) const;
+  Layout layout_of(int value) const { return layout_of(plan_, value); }
   std::string describe(const PlannedOp& op) const;
-  const std::string& row_of(const Call& call) const { return graph_.rows()[ops_[call.op].row].name; }
+  const std::string& row_of(const Call& call) const { return graph_.rows()[plan_.ops[call.op].row].name; }
   Scope scope_of(const Call& call) const;
   void run(const Call& call) const;
   void run(const std::vector<Call>& pass) const;
@@ -120,32 +140,16 @@ class PlannedProgram final : public Program {
   StepState* state_;
   Normalize normalization_;
 
-  std::vector<PlannedOp> ops_;
-  std::vector<Shape> shapes_;                        // of each value, for one image
-  int image_channels_ = 0;                           // that the input has room for, where more than it has
-  std::vector<Place> places_;                        // of each value
-  std::vector<std::unique_ptr<Op>> made_;            // of each planned op; null where nothing runs
-  std::map<int, std::unique_ptr<ActivateOp>> undo_;  // the fused activations' backward passes
-  std::map<int, Folded> folded_;                     // of planned ops
+  Plan plan_;
+  std::vector<OpState> states_;  // of planned ops
   std::unique_ptr<LossOp> loss_;
-  std::vector<int> homes_;  // whose memory a value's gradient has
-  std::vector<bool> needs_;
-  std::vector<std::vector<Write>> writes_;
+  std::vector<int> homes_;   // whose memory a value's gradient has
+  std::vector<bool> needs_;  // which values have a gradient worth computing
   std::vector<Tensor> values_, gradients_;
-  std::vector<int> value_pieces_, gradient_pieces_;           // of the arena
-  std::map<int, DerivedFilters> filters_;                     // of planned ops
-  std::map<int, Tensor> statistics_;                          // of planned ops that share them
-  std::map<int, Tensor> partial_statistics_;                  // of values
-  std::map<int, NormVectors> norms_;                          // of planned ops
-  std::map<std::pair<int, std::size_t>, Deferred> deferred_;  // of planned ops' inputs
-  struct Settlement {
-    std::unique_ptr<SettleOp> op;
-    Tensor correction;
-  };
-  std::map<int, Settlement> settlements_;  // of planned ops, before their backward pass
+  std::vector<int> value_pieces_, gradient_pieces_;  // of the arena
+  std::map<int, int> correction_pieces_;             // of roots
   Tensor labels_;
   ArenaPlan arena_;
-  std::vector<int> op_lanes_;  // of planned ops
   std::vector<Call> forward_, backward_;
 };
 

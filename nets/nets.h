@@ -2,8 +2,8 @@
 #pragma once
 
 #include "engine/graph.h"
+#include "engine/preprocessing.h"
 
-#include <array>
 #include <span>
 #include <string_view>
 
@@ -13,13 +13,6 @@ namespace microtome {
 /// of ImageNet; nothing. b2, b6 and p4m_densenet are whole, and have the study's or their own alone.
 enum class Head { study, imagenet, none };
 
-/// What a published base was trained on: x = (pixel - mean) / divisor per channel of x, RGB or BGR.
-struct Preprocessing {
-  std::array<float, 3> mean{0, 0, 0};
-  std::array<float, 3> divisor{255, 255, 255};
-  bool bgr = false;
-};
-
 struct Network {
   std::string_view name;                 // "resnet50"
   std::string_view short_name;           // the paper's: "rn50"
@@ -27,7 +20,7 @@ struct Network {
   Node (*base)(Node image) = nullptr;    // none of those that are `whole`
   Node (*top)(Node features) = nullptr;  // the published head, on the base's last rows; likewise
   int published_size = 96;               // side of the images that the top was made for
-  Preprocessing native = {};
+  Preprocessing native = {};             // what the published base was trained on
   Node (*whole)(Node image, int dense_units) = nullptr;
 
   /// Records the network for images of this size. One that is too small fails at the guilty row and says which size would do; a

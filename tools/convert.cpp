@@ -1,13 +1,12 @@
 // Weights from one file's form into another's: Keras' two layouts, our checkpoint; a whole model as ONNX.
-#include "data/checkpoint.h"
 #include "data/onnx.h"
-#include "data/weights.h"
 #include "engine/check.h"
 #include "nets/nets.h"
 #include "tools/cli/arguments.h"
 #include "tools/cli/program.h"
 #include "tools/cli/terminal.h"
 #include "tools/options/common.h"
+#include "tools/options/weights.h"
 
 #include <fmt/ranges.h>
 
@@ -31,34 +30,57 @@ Form form_of(const fs::path& file) {
        {.where = file.string(), .expected = ".h5, .weights.h5, .checkpoint or .onnx", .found = file.extension().string()});
 }
 
+/// What to take a file for; what it says of itself unless the command line does.
+struct Asked {
+  std::string net;
+  std::optional<Extent> size;
+  std::optional<int> dense_units;
+};
+
 /// What a file holds.
 struct Weights {
   const Network* network;
   Head head;
   Extent image;
+  int dense_units;
   Graph graph;
   std::vector<float> values;
   std::vector<std::string> notes;
+  std::optional<Provenance> provenance;
 };
 
 std::string_view name_of(Head head) {
+  return head == Head::study ? "study" : head == Head::imagenet ? "imagenet" : "none";
+}
+
+std::string_view title_of(Head head) {
   return head == Head::study      ? "with the study's head"
          : head == Head::imagenet ? "with ImageNet's 1000 classes"
                                   : "without a head";
 }
 
+/// Of the layer before a logit, told by the logit's kernel; the study's where there is none.
+int dense_units_in(const WeightFile& file) {
+  for (auto layer = file.layers.rbegin(); layer != file.layers.rend(); ++layer) {
+    const std::vector<int>& shape = layer->weights[0].shape;
+    if (shape.size() == 2 && shape[1] == 1) return shape[0];
+  }
+  return study_dense_units;
+}
+
 /// The first network, head and image size that the file fits. Sizes matter to b2 and b6 alone: theirs are PCam's and IDC's.
-Weights fit_network(const WeightFile& file, const std::string& net, std::optional<Extent> size) {
-  const std::vector<Extent> sizes = size ? std::vector<Extent>{*size} : std::vector<Extent>{96, 50};
+Weights fit_network(const WeightFile& file, const Asked& asked) {
+  const std::vector<Extent> sizes = asked.size ? std::vector<Extent>{*asked.size} : std::vector<Extent>{96, 50};
+  const int dense_units = asked.dense_units ? *asked.dense_units : dense_units_in(file);
   std::optional<Error> reason;
   for (const Network& network : networks()) {
-    if (!net.empty() && &network != &find_network(net)) continue;
+    if (!asked.net.empty() && &network != &find_network(asked.net)) continue;
     for (const Head head : {Head::study, Head::imagenet, Head::none}) {
-      for (const Extent image : head == Head::imagenet && !size ? std::vector<Extent>{network.published_size} : sizes) {
+      for (const Extent image : head == Head::imagenet && !asked.size ? std::vector<Extent>{network.published_size} : sizes) {
         try {
-          Graph graph = network.build(image, head);
+          Graph graph = network.build(image, head, dense_units);
           LoadedWeights loaded = fit_weights(file, graph);
-          return {&network, head, image, std::move(graph), std::move(loaded.values), std::move(loaded.notes)};
+          return {&network, head, image, dense_units, std::move(graph), std::move(loaded.values), std::move(loaded.notes), {}};
         } catch (const Error& error) {
           if (error.code() == ExitCode::bug) throw;
           if (!reason) reason = error;
@@ -66,7 +88,7 @@ Weights fit_network(const WeightFile& file, const std::string& net, std::optiona
       }
     }
   }
-  if (!net.empty()) throw *reason;
+  if (!asked.net.empty()) throw *reason;
   fail(ExitCode::weights, "the weights fit none of the networks",
        {.where = file.path.string(),
         .expected = network_names(),
@@ -76,52 +98,92 @@ Weights fit_network(const WeightFile& file, const std::string& net, std::optiona
         .next = "give --net NAME to see where it differs, and --size of the images if that is neither 96 nor 50"});
 }
 
-Weights read(const fs::path& file, const std::string& net, std::optional<Extent> size) {
-  if (!is_checkpoint(file)) return fit_network(open_weights(file), net, size);
-  Checkpoint checkpoint = read_checkpoint(file);
-  const Network& network = find_network(net.empty() ? checkpoint.info.network : net);
-  const Extent image = size.value_or(checkpoint.info.image);
-  Graph graph = network.build(image);
-  require_network(checkpoint, file, network.name, image, graph.parameter_count());
-  return {&network, Head::study, image, std::move(graph), checkpoint.snapshot.weights.get(), {}};
+Head head_of(const Provenance& provenance) {
+  return provenance.head == "none" ? Head::none : provenance.head == "imagenet" ? Head::imagenet : Head::study;
+}
+
+/// A file that says what it is, and is that.
+Weights fit_provenance(const WeightFile& file, const Asked& asked) {
+  const Provenance& p = *file.provenance;
+  const Network& network = find_network(asked.net.empty() ? p.network : asked.net);
+  const Head head = head_of(p);
+  const Extent image = asked.size.value_or(p.image);
+  const int dense_units = asked.dense_units.value_or(p.dense_units);
+  Graph graph = network.build(image, head, dense_units);
+  try {
+    LoadedWeights loaded = fit_weights(file, graph);
+    return {&network, head, image, dense_units, std::move(graph), std::move(loaded.values), std::move(loaded.notes), p};
+  } catch (const Error& error) {
+    if (error.code() != ExitCode::weights || !says(p, network, graph, image)) throw;
+    fail_contradiction(p, error);
+  }
+}
+
+Weights read(const TrainedWeights& file, const Asked& asked) {
+  if (const WeightFile* keras = file.keras())
+    return keras->provenance ? fit_provenance(*keras, asked) : fit_network(*keras, asked);
+  const Checkpoint& checkpoint = *file.checkpoint();
+  const std::optional<Provenance>& p = file.provenance();
+  const Network& network = find_network(asked.net.empty() ? checkpoint.info.network : asked.net);
+  const Extent image = asked.size.value_or(checkpoint.info.image);
+  const int dense_units = asked.dense_units.value_or(p ? p->dense_units : study_dense_units);
+  Weights weights{&network, Head::study, image, dense_units, network.build(image, Head::study, dense_units), {}, {}, p};
+  require_network(checkpoint, file.file(), network.name, image, weights.graph.parameter_count());
+  weights.values = checkpoint.judged_weights(weights.graph);
+  if (std::string note = checkpoint.statistics_note(weights.graph); !note.empty()) weights.notes.push_back(std::move(note));
+  return weights;
+}
+
+/// What is written with the weights: theirs, with what the command line says otherwise.
+Provenance provenance_of(const Weights& weights, const std::string& preprocess) {
+  Provenance p = weights.provenance.value_or(Provenance{});
+  p.network = weights.network->name;
+  p.head = name_of(weights.head);
+  p.image = weights.image;
+  p.dense_units = weights.dense_units;
+  if (preprocess.empty() || preprocess == p.preprocess) return p;
+  p.preprocess = preprocess;
+  p.pixels = preprocess == "native" ? weights.network->native : Preprocessing{};
+  return p;
 }
 
 /// As a run has it before its first step.
-void write_fresh_checkpoint(const fs::path& file, const Weights& weights) {
+void write_fresh_checkpoint(const fs::path& file, const Weights& weights, const Provenance& provenance) {
   Snapshot snapshot;
   snapshot.weights = weights.values;
   snapshot.first_moments = snapshot.second_moments = std::vector<float>(weights.values.size());
+  snapshot.statistics = statistics_of(weights.graph, weights.values);  // the only ones there are
   write_checkpoint(file, snapshot,
                    {.network = std::string(weights.network->name),
                     .image = weights.image,
                     .parameters = weights.graph.parameter_count(),
-                    .commit = std::string(commit())});
+                    .commit = std::string(commit()),
+                    .provenance = provenance});
 }
 
-void write(const fs::path& file, Form form, const Weights& weights, bool native) {
-  if (form == Form::keras) return write_weights(file, weights.graph, weights.values);
+void write(const fs::path& file, Form form, const Weights& weights, const Provenance& provenance) {
+  if (form == Form::keras) return write_weights(file, weights.graph, weights.values, provenance);
   if (weights.head != Head::study) {
     fail(ExitCode::weights, "a checkpoint and an ONNX model are of a network with the study's head",
          {.where = file.string(),
-          .found = fmt::format("{} {}", weights.network->name, name_of(weights.head)),
+          .found = fmt::format("{} {}", weights.network->name, title_of(weights.head)),
           .next = "train --weights takes the Keras file as it is, and adds a head"});
   }
-  if (form == Form::checkpoint) return write_fresh_checkpoint(file, weights);
-  const Preprocessing pixels = native ? weights.network->native : Preprocessing{};
-  write_onnx(file, weights.graph, weights.values, {.pixels = {pixels.mean, pixels.divisor}, .bgr = pixels.bgr});
+  if (form == Form::checkpoint) return write_fresh_checkpoint(file, weights, provenance);
+  write_onnx(file, weights.graph, weights.values, provenance.pixels, provenance);
 }
 
 /// What a file holds, layer by layer, and of which network it is.
-void list(const fs::path& file, const std::string& net, std::optional<Extent> size) {
-  if (is_checkpoint(file)) {
-    const Checkpoint checkpoint = read_checkpoint(file);
-    const CheckpointInfo& info = checkpoint.info;
+void list(const TrainedWeights& file, const Asked& asked) {
+  if (file.provenance()) fmt::print("{}\n", describe(*file.provenance()));
+  if (const Checkpoint* checkpoint = file.checkpoint()) {
+    const CheckpointInfo& info = checkpoint->info;
     fmt::print("checkpoint of {}, {}x{}, {} parameters, after step {}, {} epochs done\n", info.network, info.image.h,
-               info.image.w, with_separators(info.parameters), checkpoint.snapshot.state.step,
-               checkpoint.snapshot.history.size());
+               info.image.w, with_separators(info.parameters), checkpoint->snapshot.state.step,
+               checkpoint->snapshot.history.size());
     return;
   }
-  const WeightFile weights = open_weights(file);
+  const WeightFile& weights = *file.keras();
   std::size_t values = 0;
   for (const WeightFile::Layer& layer : weights.layers) {
     std::string shapes;
@@ -136,23 +198,42 @@ void list(const fs::path& file, const std::string& net, std::optional<Extent> si
              weights.layout == WeightFile::Layout::legacy ? "in Keras' legacy layout" : "in Keras 3's layout, by class");
   for (const std::string& note : weights.notes) fmt::print("note: {}\n", note);
   try {
-    const Weights fitting = fit_network(weights, net, size);
-    fmt::print("fits {} {}\n", fitting.network->name, name_of(fitting.head));
+    const Weights fitting = weights.provenance ? fit_provenance(weights, asked) : fit_network(weights, asked);
+    fmt::print("fits {} {}\n", fitting.network->name, title_of(fitting.head));
   } catch (const Error& error) {
     if (error.code() != ExitCode::weights) throw;
-    fmt::print("{}\n", net.empty() ? "fits none of the networks" : "does not fit " + net);
+    fmt::print("{}\n", asked.net.empty() ? "fits none of the networks" : "does not fit " + asked.net);
   }
 }
 
+/// What the command line says otherwise than the file, or what is assumed of a file that says nothing.
+void say_differences(const Weights& weights, const Provenance& written, Form form, const std::string& in, Terminal& terminal) {
+  const auto say = [&](std::string_view option, const auto& now, const auto& trained) {
+    if (now != trained) terminal.say("note: --{} {} overrides {}, as the weights were trained", option, now, trained);
+  };
+  if (weights.provenance) {
+    const Provenance& trained = *weights.provenance;
+    say("net", written.network, trained.network);
+    say("dense-units", written.dense_units, trained.dense_units);
+    say("size", fmt::format("{}x{}", written.image.h, written.image.w), fmt::format("{}x{}", trained.image.h, trained.image.w));
+    if (!trained.preprocess.empty()) say("preprocess", written.preprocess, trained.preprocess);
+  }
+  if (form == Form::onnx && written.preprocess.empty())
+    terminal.say(
+        "note: {} does not say what was made of pixels: the model divides them by 255 (--preprocess native: as the "
+        "published base wants them)",
+        in);
+}
+
 int convert(int argc, char** argv) {
-  std::string in, out, net, preprocess = "paper";
-  int size = 96;
+  std::string in, out, net, preprocess;
+  int size = 96, dense_units = study_dense_units;
   bool quiet = false;
   Arguments arguments(
       "convert", "Rewrite a network's weights in another form, told by the endings .h5, .weights.h5, .checkpoint and .onnx.",
       "IN [OUT] [options]",
       {"convert weights.h5        lists what is in it", "convert run/best.weights.h5 legacy.h5",
-       "convert run/last.checkpoint keras3.weights.h5", "convert run/best.weights.h5 model.onnx --size 96"});
+       "convert run/last.checkpoint keras3.weights.h5", "convert run/best.weights.h5 model.onnx"});
   arguments.add_positional(
       {.name = "in", .placeholder = "IN", .help = "Keras' .h5 or .weights.h5, or a checkpoint", .required = true}, in);
   arguments.add_positional(
@@ -161,29 +242,41 @@ int convert(int argc, char** argv) {
        .help = "Keras' legacy .h5, Keras 3's .weights.h5, a .checkpoint with a fresh optimiser, or .onnx: images N H W 3, "
                "0 to 255, to score; without it, IN is listed"},
       out);
-  arguments.add({.name = "net", .placeholder = "NAME", .help = "default: the one that the weights fit; of " + network_names()},
+  arguments.add({.name = "net",
+                 .placeholder = "NAME",
+                 .help = "default: the one that the file says, else that the weights fit; of " + network_names()},
                 net);
   arguments.add({.name = "size",
-                 .help = "side of the square images; default: the checkpoint's, else the first of 96 and 50 that fits",
+                 .help = "side of the square images; default: what the file says, else the first of 96 and 50 that fits",
                  .unit = "pixels"},
                 size, {1, 4096});
-  arguments.add({.name = "preprocess", .help = "ONNX: what the model does to pixels; as in train"}, preprocess,
-                {"paper", "native"});
+  arguments.add(
+      {.name = "dense-units",
+       .help = "of the dense layer before the logit; default: what the file says, else what the logit's kernel tells"},
+      dense_units, {1, 65536});
+  arguments.add({.name = "preprocess",
+                 .help = "ONNX: what the model does to pixels; default: what the file says, else paper; as in train"},
+                preprocess, {"paper", "native"});
   arguments.add_flag({.name = "quiet", .letter = 'q', .help = "errors alone on stderr"}, quiet);
   if (!arguments.parse(argc, argv)) return 0;
   arguments.require_all();
 
-  const std::optional<Extent> image = arguments.given("size") ? std::optional(Extent(size)) : std::nullopt;
+  Asked asked{.net = net};
+  if (arguments.given("size")) asked.size = size;
+  if (arguments.given("dense-units")) asked.dense_units = dense_units;
   if (out.empty()) {
-    list(in, net, image);
+    list(TrainedWeights(in), asked);
     return 0;
   }
   Terminal terminal(quiet ? Verbosity::quiet : Verbosity::normal);
   const Form form = form_of(out);
-  const Weights weights = read(in, net, image);
+  const TrainedWeights file(in);
+  const Weights weights = read(file, asked);
   for (const std::string& note : weights.notes) terminal.say("note: {}: {}", in, note);
-  write(out, form, weights, preprocess == "native");
-  fmt::print("{} {}, {}x{}, {} parameters: {} -> {}\n", weights.network->name, name_of(weights.head), weights.image.h,
+  const Provenance provenance = provenance_of(weights, preprocess);
+  say_differences(weights, provenance, form, in, terminal);
+  write(out, form, weights, provenance);
+  fmt::print("{} {}, {}x{}, {} parameters: {} -> {}\n", weights.network->name, title_of(weights.head), weights.image.h,
              weights.image.w, with_separators(weights.graph.parameter_count()), in, out);
   return 0;
 }

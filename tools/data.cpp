@@ -7,6 +7,7 @@
 #include "tools/report/audit.h"
 
 #include <algorithm>
+#include <cstdio>
 
 namespace microtome {
 namespace {
@@ -24,19 +25,33 @@ struct DataSettings : Settings {
   bool json = false, gate = false;
 };
 
-int verify(const DataSettings& s, Terminal& terminal) {
-  const Dataset data = load(s.data, load_options(s, terminal));
+int run_verify(const DataSettings& s, Terminal& terminal) {
+  const auto [data, problems] = verify(s.data, load_options(s, terminal));
   terminal.clear_progress();
+  for (const Error& problem : problems) std::fputs(to_text(problem, "data").c_str(), stderr);
+  if (problems.size() > 1) fmt::print(stderr, "data: error: {} things are wrong with {}\n", problems.size(), s.data);
   if (s.json) {
+    Json wrong = Json::array();
+    for (const Error& problem : problems) {
+      const Report& report = problem.report();
+      wrong.push_back({{"what", problem.what()},
+                       {"where", report.where},
+                       {"expected", report.expected},
+                       {"found", report.found},
+                       {"next", report.next}});
+    }
     const Json document{{"data", s.data},
                         {"format", data.name},
+                        {"sound", problems.empty()},
+                        {"problems", wrong},
                         {"train", to_json(data.train)},
                         {"valid", to_json(data.valid)},
                         {"test", to_json(data.test)},
                         {"notes", data.notes}};
     fmt::print("{}", to_text(document));
-    return 0;
   }
+  if (!problems.empty()) return static_cast<int>(ExitCode::data);
+  if (s.json) return 0;
   fmt::print("{} is sound, in {}'s format\n", s.data, data.name);
   fmt::print("train  {}\nvalid  {}\ntest   {}\n", describe_images(data.train), describe_images(data.valid),
              describe_images(data.test));
@@ -81,7 +96,7 @@ int data(int argc, char** argv) {
     fail(ExitCode::usage, "--gate belongs to audit", {.next = fmt::format("data audit --data {} --gate", s.data)});
 
   Terminal terminal(s.json || s.quiet ? Verbosity::quiet : Verbosity::normal);
-  return s.job == "verify" ? verify(s, terminal) : run_audit(s, terminal);
+  return s.job == "verify" ? run_verify(s, terminal) : run_audit(s, terminal);
 }
 
 }  // namespace

@@ -5,40 +5,46 @@
 #include "tools/cli/program.h"
 #include "tools/cli/run_folder.h"
 #include "tools/options/common.h"
+#include "tools/options/weights.h"
 #include "tools/report/scores.h"
 #include "tools/statistics/classification.h"
 
 #include "data/file.h"
 
-#include <algorithm>
+#include <iterator>
+#include <utility>
 
 namespace microtome {
 namespace {
 
 struct EvaluateSettings : Settings {
   std::string split = "test", tta = "none", scores, save_scores, roc;
-  bool json = false;
+  bool json = false, logits = false;
 };
 
 Arguments declare(EvaluateSettings& s) {
-  Arguments arguments(
-      "evaluate", "Judge a network's weights on a split, or scores from anywhere.",
-      "--net NAME --weights FILE --data DIR | --scores FILE [options]",
-      {"evaluate --net b6 --weights runs/b6/best.weights.h5 --data ~/pcam", "evaluate --scores scores.csv --json"});
+  Arguments arguments("evaluate", "Judge a network's weights on a split, or scores from anywhere.",
+                      "--weights FILE --data DIR | --scores FILE [options]",
+                      {"evaluate --weights runs/b6/best.weights.h5 --data ~/pcam", "evaluate --scores scores.csv --json"});
   arguments.ignore_foreign_settings();
   arguments.heading("Network");
-  add_network(arguments, s);
+  add_network(arguments, s, Named::unless_weights_say);
   add_weights(arguments, s);
   arguments.heading("Data");
   add_data(arguments, s);
-  arguments.add({.name = "split", .help = "which images"}, s.split, {"train", "valid", "test"});
+  arguments.add(
+      {.name = "split",
+       .help =
+           "which images; default: test, and all of a data set that names no splits and that the weights were not trained on"},
+      s.split, {"train", "valid", "test", "all"});
   add_preprocess(arguments, s);
   add_tta(arguments, s.tta);
   arguments.add({.name = "scores",
                  .placeholder = "FILE",
-                 .help = "judge this CSV instead: columns label (0 or 1) and score (0 to 1); and group, "
-                         "a patient or slide, for an interval that knows of them"},
+                 .help = "judge this CSV instead: columns label (0 or 1) and score (0 to 1), or y_true and y_pred and other "
+                         "usual names; and group, a patient or slide, for an interval that knows of them"},
                 s.scores);
+  arguments.add_flag({.name = "logits", .help = "the scores of --scores are logits"}, s.logits);
   arguments.heading("Machine");
   arguments.add({.name = "batch-size", .letter = 'b', .help = "images at a time", .unit = "images"}, s.batch_size, {1, 65536});
   add_machine(arguments, s);
@@ -57,47 +63,102 @@ void write_text(const std::string& file, const std::string& text, std::string_vi
   write_whole(file, {&part, 1}, what);
 }
 
-Verdict judge_network(const EvaluateSettings& s) {
-  const Network& network = find_network(s.net);
+/// Images of all splits as one.
+Images joined(Dataset data) {
+  Images all = std::move(data.train);
+  for (Images* more : {&data.valid, &data.test}) {
+    if (all.groups.empty() != more->groups.empty()) all.groups.clear(), more->groups.clear();
+    const auto append = [](auto& to, auto& from) {
+      to.insert(to.end(), std::make_move_iterator(from.begin()), std::make_move_iterator(from.end()));
+      from = {};
+    };
+    append(all.pixels, more->pixels), append(all.labels, more->labels), append(all.groups, more->groups);
+    append(all.ids, more->ids);
+    all.shape.n += more->shape.n;
+  }
+  return all;
+}
+
+struct Judged {
+  Verdict verdict;
+  std::string split;
+  Json learned;    // of the weights, from these images; null: not known
+  Json same_data;  // whether the images are the run's own; null: not known
+};
+
+/// The images of a split; of another data set than the run's, where it names no splits and nobody asked for one, all.
+Images open_images(const Arguments& arguments, const TrainedWeights& weights, EvaluateSettings& s, Json& same_data,
+                   Terminal& terminal) {
+  if (s.split == "all") return joined(open_data(s, {.train = true, .valid = true, .test = true}, terminal));
+  Dataset data = open_data(s, {.train = s.split == "train", .valid = s.split == "valid", .test = s.split == "test"}, terminal);
+  const std::size_t at = s.split == "train" ? 0 : s.split == "valid" ? 1 : 2;
+  Images images = std::move(at == 0 ? data.train : at == 1 ? data.valid : data.test);
+  if (!weights.provenance() || weights.provenance()->splits[at].digest.empty()) return images;
+  const bool same = split_digest(images) == weights.provenance()->splits[at].digest;
+  same_data = same;
+  if (same) return images;
+  const bool asked = arguments.given("split") || arguments.given("split-by") || arguments.given("split-seed");
+  if (asked || !data.dealt()) {
+    terminal.say("note: these images are not the {} split that the run had", s.split);
+    return images;
+  }
+  terminal.say("note: not the data set of the run, and it names no splits: all of it is judged (--split test: a tenth of it)");
+  s.split = "all";
+  images = {};
+  return joined(open_data(s, {.train = true, .valid = true, .test = true}, terminal));
+}
+
+Judged judge_network(EvaluateSettings& s, const Arguments& arguments) {
   Terminal terminal(s.verbosity());
+  const TrainedWeights weights(s.weights);
+  take_over(weights, arguments, s, terminal);
+  const Network& network = find_network(s.net);
+  s.net = network.name;
   const std::unique_ptr<Backend> backend = open_backend(s, terminal);
-  const Dataset data =
-      open_data(s, {.train = s.split == "train", .valid = s.split == "valid", .test = s.split == "test"}, terminal);
-  const Images& images = s.split == "train" ? data.train : s.split == "valid" ? data.valid : data.test;
+  Judged judged;
+  const Images images = open_images(arguments, weights, s, judged.same_data, terminal);
+  judged.split = s.split;
   const Extent image(images.shape.h, images.shape.w);
-  Model model(frozen(s, network, image), *backend);
-  model.set_weights(open_weights(s.weights, network, model.graph(), image, terminal));
+  compare_size(weights, image, terminal);
+  Model model(as_validated(weights, s, network, image), *backend);
+  model.set_weights(weights.values(network, model.graph(), image, terminal));
+  if (weights.provenance())
+    judged.learned = to_json(say_overlap(*weights.provenance(), images, fmt::format("split {}", s.split), terminal), images);
   const FitOptions options = fit_options(s, network);
   const auto progress = [&](int done, int of) { terminal.progress("evaluating", done, of, "batches"); };
-  Verdict verdict;
   std::vector<float> scores;
   if (s.tta == "d4") {
     scores = evaluate_views(model, images, options, progress);
-    verdict = judge(std::vector<double>(scores.begin(), scores.end()), images.labels, images.groups);
+    judged.verdict = judge(std::vector<double>(scores.begin(), scores.end()), images.labels, images.groups);
   } else {
     const Evaluation evaluation = evaluate(model, images, options, progress);
     scores = evaluation.scores;
-    verdict = judge(evaluation, images.labels, images.groups);
+    judged.verdict = judge(evaluation, images.labels, images.groups);
   }
   if (!s.save_scores.empty()) write_text(s.save_scores, scores_csv(images, scores), "scores");
-  return verdict;
+  return judged;
 }
 
 int evaluate_program(int argc, char** argv) {
   EvaluateSettings s;
   Arguments arguments = declare(s);
   if (!arguments.parse(argc, argv)) return 0;
-  Verdict verdict;
+  Judged judged;
+  Verdict& verdict = judged.verdict;
   if (s.scores.empty()) {
+    if (s.logits) fail(ExitCode::usage, "--logits says what --scores holds", {.next = "evaluate --scores FILE --logits"});
     arguments.require_all();
-    verdict = judge_network(s);
+    judged = judge_network(s, arguments);
   } else {
     if (s.tta != "none" || !s.save_scores.empty())
       fail(ExitCode::usage, "--tta and --save-scores need a network to score images",
            {.found = fmt::format("--scores {}", s.scores), .next = "leave out --scores, or these"});
-    const LabelledScores csv = read_scores(s.scores);
+    const LabelledScores csv = read_scores(s.scores, s.logits ? Scale::logits : Scale::as_named);
+    require_as_many_as_result(s.scores, csv);
+    Terminal terminal(s.verbosity());
+    for (const std::string& note : csv.notes) terminal.say("note: {}", note);
     try {
-      verdict = judge(csv.scores, csv.labels, csv.groups);
+      verdict = csv.logits ? judge_logits(csv.scores, csv.labels, csv.groups) : judge(csv.scores, csv.labels, csv.groups);
     } catch (Error& error) {
       throw error.within(s.scores);
     }
@@ -110,7 +171,10 @@ int evaluate_program(int argc, char** argv) {
   Json json = to_json(verdict);
   if (s.scores.empty()) {
     json["net"] = s.net;
-    json["split"] = s.split;
+    json["split"] = judged.split;
+    json["preprocess"] = s.preprocess;
+    json["same_data"] = judged.same_data;
+    json["learned"] = judged.learned;
     json["tta"] = s.tta;
     json["confusion"] = to_json(verdict.counts);
     json["roc"] = to_json(verdict.roc);

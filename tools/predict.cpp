@@ -6,9 +6,11 @@
 #include "tools/cli/json.h"
 #include "tools/cli/program.h"
 #include "tools/options/common.h"
+#include "tools/options/weights.h"
 #include "tools/report/scores.h"
 
 #include <span>
+#include <utility>
 
 namespace microtome {
 namespace {
@@ -20,12 +22,12 @@ struct PredictSettings : Settings {
 
 Arguments declare(PredictSettings& s) {
   Arguments arguments("predict", "Score images: PNG files, folders of them, or an HDF5 file.",
-                      "--net NAME --weights FILE --data PATH [options]",
-                      {"predict --net b6 --weights runs/b6/best.weights.h5 --data slides/ --out scores.csv",
-                       "predict --net b6 --weights runs/b6/best.weights.h5 --data camelyonpatch_level_2_split_test_x.h5"});
+                      "--weights FILE --data PATH [options]",
+                      {"predict --weights runs/b6/best.weights.h5 --data slides/ --out scores.csv",
+                       "predict --weights runs/b6/best.weights.h5 --data camelyonpatch_level_2_split_test_x.h5"});
   arguments.ignore_foreign_settings();
   arguments.heading("Network");
-  add_network(arguments, s);
+  add_network(arguments, s, Named::unless_weights_say);
   add_weights(arguments, s);
   arguments.heading("Data");
   arguments.add({.name = "data",
@@ -33,8 +35,11 @@ Arguments declare(PredictSettings& s) {
                  .help = "a PNG file, a folder of them, or an HDF5 file with the dataset \"x\"",
                  .required = true},
                 s.data);
-  arguments.add({.name = "size", .help = "pad PNG files with white to this side; 0: all must be of one size", .unit = "pixels"},
-                s.size, {0, 4096});
+  arguments.add(
+      {.name = "size",
+       .help = "pad PNG files with white to this side; 0: all must be of one size; default: what the weights were trained on",
+       .unit = "pixels"},
+      s.size, {0, 4096});
   add_preprocess(arguments, s);
   add_tta(arguments, s.tta);
   arguments.heading("Machine");
@@ -72,18 +77,26 @@ int predict(int argc, char** argv) {
   Arguments arguments = declare(s);
   if (!arguments.parse(argc, argv)) return 0;
   arguments.require_all();
-  const Network& network = find_network(s.net);
   Terminal terminal(s.verbosity());
+  s.split_by.clear();  // nothing is split here
+  const TrainedWeights weights(s.weights);
+  take_over(weights, arguments, s, terminal);
+  const Network& network = find_network(s.net);
   const std::unique_ptr<Backend> backend = open_backend(s, terminal);
   LoadOptions loading = load_options(s, terminal);
   if (s.size > 0) loading.image = s.size;
+  if (!arguments.given("size") && weights.provenance()) loading.image = weights.provenance()->image;
   std::vector<std::string> notes;
   const Images images = load_images(s.data, loading, notes);
   terminal.clear_progress();
   for (const std::string& note : notes) terminal.say("note: {}", note);
   const Extent image(images.shape.h, images.shape.w);
-  Model model(frozen(s, network, image), *backend);
-  model.set_weights(open_weights(s.weights, network, model.graph(), image, terminal));
+  compare_size(weights, image, terminal);
+  Graph graph = as_validated(weights, s, network, image);
+  graph.freeze();  // batch-norms fold into convolutions: faster than `evaluate`, whose scores end in other digits
+  Model model(std::move(graph), *backend);
+  model.set_weights(weights.values(network, model.graph(), image, terminal));
+  if (weights.provenance()) say_overlap(*weights.provenance(), images, s.data, terminal);
   const FitOptions options = fit_options(s, network);
   const auto progress = [&](int done, int of) { terminal.progress("scoring", done, of, "batches"); };
   const std::vector<float> scores =

@@ -236,9 +236,10 @@ int profile(int argc, char** argv) {
   if (!s.print_ncu.empty()) return print_ncu(s, this_command(argc, argv));
   require_consistent(s, network);
   recognise(s.data);
-  if (s.out.empty()) s.out = fmt::format("profiles/{}-{}", s.net, utc("%Y%m%d-%H%M%S"));
   Terminal terminal(s.verbosity());
-  const RunFolder folder(s.out);
+  const RunFolder folder =
+      s.out.empty() ? RunFolder::make_new(fmt::format("profiles/{}-{}", s.net, utc("%Y%m%d-%H%M%S"))) : RunFolder(s.out);
+  s.out = folder.path();
   require_free(folder);
   return run(s, network, counters, folder, terminal);
 }

@@ -19,6 +19,7 @@
 #include <csignal>
 #include <fstream>
 #include <memory>
+#include <optional>
 #include <set>
 #include <sstream>
 #include <thread>
@@ -274,6 +275,9 @@ class Runner {
     return true;
   }
 
+  /// Why there is no report of what is done; nothing where there is one.
+  const std::optional<Error>& report_error() const { return report_error_; }
+
  private:
   using Clock = std::chrono::steady_clock;
   enum class Turn { passed, ran, stopped };
@@ -320,8 +324,11 @@ class Runner {
       const Network& network = find_network(t.net);
       const Extent image = image_size(t.data);
       const Graph whole = network.build(image, Head::study, t.dense_units), base = network.build(image, Head::none);
-      const std::vector<float> weights = read_weights(file.parent_path() / "best.weights.h5", whole).values;
-      write_weights(file, base, std::span(weights).first(static_cast<std::size_t>(base.parameter_count())));
+      const WeightFile best = open_weights(file.parent_path() / "best.weights.h5");
+      const std::vector<float> weights = fit_weights(best, whole).values;
+      std::optional<Provenance> provenance = best.provenance;
+      if (provenance) provenance->head = "none";
+      write_weights(file, base, std::span(weights).first(static_cast<std::size_t>(base.parameter_count())), provenance);
     }
   }
 
@@ -393,8 +400,12 @@ class Runner {
     const Outcome o = look(planned);
     const auto at = number_of(planned);
     if (o.status != CellStatus::done) {
-      terminal_.say("cell {}/{}  {}  {}{}", at, mine_.size(), o.cell.name(), name_of(o.status),
-                    o.why.empty() ? "" : ": " + first_line(o.why));
+      const std::string line = fmt::format("cell {}/{}  {}  {}{}", at, mine_.size(), o.cell.name(), name_of(o.status),
+                                           o.why.empty() ? "" : ": " + first_line(o.why));
+      if (o.status == CellStatus::failed)
+        terminal_.complain("{}", line);
+      else
+        terminal_.say("{}", line);
       return;
     }
     terminal_.say("cell {}/{}  {}  test AUC {}{}  {} s an epoch", at, mine_.size(), o.cell.name(),
@@ -403,14 +414,15 @@ class Runner {
                   figure(o.result, "seconds_per_epoch", "{:.2f}"));
   }
 
-  /// What cannot be drawn does not stop the study.
+  /// What cannot be drawn does not stop the study: the last try counts.
   void report() {
     const Clock::time_point begun = Clock::now();
     try {
       write_report_of(out_);
+      report_error_.reset();
     } catch (const Error& error) {
-      if (!report_failed_) terminal_.say("note: no report: {} ({})", error.what(), error.report().found);
-      report_failed_ = true;
+      if (!report_error_) terminal_.say("note: no report: {} ({})", error.what(), error.report().found);
+      report_error_ = error;
     }
     reported_ = Clock::now();
     report_took_ = reported_ - begun;
@@ -428,7 +440,7 @@ class Runner {
   Terminal& terminal_;
   std::set<std::string> tried_;
   int epochs_elsewhere_ = 0;  // done in the shard's other cells
-  bool report_failed_ = false;
+  std::optional<Error> report_error_;
   Clock::time_point reported_;
   Clock::duration report_took_{};
 };
@@ -561,9 +573,9 @@ int study(int argc, char** argv) {
     return 128 + stop_signal();
   }
   print(s, outcomes, s.epochs);
-  if (!s.json && fs::exists(fs::path(s.out) / "report.html"))
-    fmt::print("report    {}\n", (fs::path(s.out) / "report.html").string());
+  if (!s.json && !runner.report_error()) fmt::print("report    {}\n", (fs::path(s.out) / "report.html").string());
   const int code = exit_code(outcomes);
+  if (code == static_cast<int>(ExitCode::done) && runner.report_error()) throw *runner.report_error();
   if (code == static_cast<int>(ExitCode::in_use))
     terminal.say("note: {} cells are in the hands of other processes, or wait for what these run",
                  std::ranges::count_if(outcomes, [](const Outcome& o) { return o.status != CellStatus::done; }));

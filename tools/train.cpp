@@ -8,6 +8,7 @@
 #include "tools/cli/signals.h"
 #include "tools/options/common.h"
 #include "tools/options/training.h"
+#include "tools/options/weights.h"
 #include "tools/report/memory.h"
 #include "tools/report/run.h"
 #include "tools/report/scores.h"
@@ -17,6 +18,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <new>
 #include <optional>
 #include <utility>
 
@@ -169,7 +171,7 @@ class TrainObserver : public FitObserver {
                           {"best", r.best}});
   }
 
-  void best(const Model& model) override { write_weights(folder_ / "best.weights.h5", model); }
+  void best(const Model& model) override { write_weights(folder_ / "best.weights.h5", model, info_.provenance); }
 
   // The checkpoint goes last: what it says was done has then been written elsewhere too.
   void checkpoint(const Snapshot& snapshot) override {
@@ -208,8 +210,8 @@ class TrainObserver : public FitObserver {
 };
 
 /// The run in the folder as its checkpoint knows it; what was written after that is taken back. Nothing where there is none.
-std::optional<Snapshot> read_run(const TrainSettings& s, const RunFolder& folder, const CheckpointInfo& info,
-                                 Terminal& terminal) {
+std::optional<Checkpoint> read_run(const TrainSettings& s, const RunFolder& folder, const CheckpointInfo& info,
+                                   Terminal& terminal) {
   if (!folder.has("last.checkpoint")) {
     if (s.resume) terminal.say("no checkpoint in {} yet: starting from the beginning", s.out);
     if (folder.has("steps.csv")) folder.truncate_steps(0);
@@ -233,7 +235,7 @@ std::optional<Snapshot> read_run(const TrainSettings& s, const RunFolder& folder
   terminal.say("resuming after step {}, {} of {} epochs done", snapshot.state.step, s.first_epoch + snapshot.history.size(),
                s.epochs);
   folder.log("resume", {{"step", snapshot.state.step}, {"epochs_done", snapshot.history.size()}, {"commit", commit()}});
-  return std::move(snapshot);
+  return checkpoint;
 }
 
 Json json_of(const Verdict& verdict) {
@@ -286,7 +288,7 @@ int print_memory_plan(const TrainSettings& s, const Network& network) {
   Job job(s, network, *backend, all_splits, terminal);
   job.options.epochs = s.epochs;
   require_trainable(job.data, job.options);
-  const MemoryPlan plan = plan_memory(job.model, job.data, job.options, backend->device().name == "cpu");
+  const MemoryPlan plan = plan_memory(job.model, job.data, job.options);
   fmt::print("{}", s.json ? to_text(to_json(plan, s.batch_size)) : to_text(plan, s.batch_size));
   return 0;
 }
@@ -307,12 +309,12 @@ int run(TrainSettings& s, const Arguments& arguments, const Network& network, co
   const Graph& graph = model.graph();
   const FitOptions& options = job.options;
 
-  const CheckpointInfo info{.network = s.net,
-                            .image = image,
-                            .parameters = graph.parameter_count(),
-                            .options = fmt::format("{}data = {:016x}\n", arguments.fixed_config(), digest(data)),
-                            .commit = std::string(commit())};
-  const std::optional<Snapshot> earlier = read_run(s, folder, info, terminal);
+  CheckpointInfo info{.network = s.net,
+                      .image = image,
+                      .parameters = graph.parameter_count(),
+                      .options = fmt::format("{}data = {:016x}\n", arguments.fixed_config(), digest(data)),
+                      .commit = std::string(commit())};
+  std::optional<Checkpoint> earlier = read_run(s, folder, info, terminal);
   if (s.resume) folder.write("config.toml", config);  // not before: a resume that is refused changes nothing
   folder.log("start", {{"net", s.net},
                        {"data", s.data},
@@ -324,13 +326,22 @@ int run(TrainSettings& s, const Arguments& arguments, const Network& network, co
                        {"valid", data.valid.shape.n},
                        {"test", data.test.shape.n},
                        {"notes", data.notes}});
-  if (!earlier) job.initialize(s, network, terminal);
+  if (earlier)
+    job.initial = earlier->info.provenance;  // it knows what the initial weights had learned from
+  else
+    job.initialize(s, network, terminal);
+  info.provenance = job.provenance(s);
+  info.provenance->commit = commit();
+  say_overlap(*info.provenance, data.valid, "the validation split", terminal);
+  const Overlap tested_before = say_overlap(*info.provenance, data.test, "the test split", terminal);
 
   FitResult fitted;
   if (s.epochs > 0) {
     TrainObserver observer(s, folder, info, data.train.shape.n, terminal);
     begin_saving();
-    fitted = fit(model, data, options, observer, earlier);
+    std::optional<Snapshot> snapshot;
+    if (earlier) snapshot = std::move(earlier->snapshot);
+    fitted = fit(model, data, options, observer, std::move(snapshot));
     end_saving();
     if (const int signal = stop_signal(); signal != 0) {
       folder.log("stop", {{"signal", signal}});
@@ -339,7 +350,7 @@ int run(TrainSettings& s, const Arguments& arguments, const Network& network, co
     }
     model.set_weights(std::exchange(fitted.best_weights, {}));
   }
-  write_weights(folder / "best.weights.h5", model);
+  write_weights(folder / "best.weights.h5", model, info.provenance);
   const Verdict valid =
       judge(evaluate_split(model, data.valid, "valid", options, terminal), data.valid.labels, data.valid.groups);
   const Evaluation tested = evaluate_split(model, data.test, "test", options, terminal);
@@ -377,6 +388,8 @@ int run(TrainSettings& s, const Arguments& arguments, const Network& network, co
       {"images_per_second", seconds > 0 ? epochs * data.train.shape.n / seconds : 0},
       {"seconds_per_epoch", epochs > 0 ? seconds / epochs : 0},
       {"peak_memory_bytes", device.name == "cpu" || device.name == "reference" ? peak_memory_bytes() : used_on_device},
+      {"statistics", info.provenance->statistics},
+      {"test_learned", to_json(tested_before, data.test)},
       {"validation", json_of(valid)},
       {"test", json_of(test)}};
   folder.write_roc(test.roc);
@@ -394,6 +407,17 @@ int run(TrainSettings& s, const Arguments& arguments, const Network& network, co
   fmt::print("{}", to_text(test));
   fmt::print("report    {}\n", (folder / "report.html").string());
   return 0;
+}
+
+/// `lacks`: "memory" where that is what exit 5 is of; a full disk would not let it be said.
+void log_error(const RunFolder& folder, Terminal& terminal, const std::string& what, ExitCode code, std::string_view lacks) {
+  terminal.clear_progress();
+  Json facts{{"what", what}, {"exit_code", static_cast<int>(code)}};
+  if (!lacks.empty()) facts["lacks"] = lacks;
+  try {
+    folder.log("error", facts);
+  } catch (const Error&) {  // a full disk refuses the log too; the first error is the one to tell
+  }
 }
 
 int train(int argc, char** argv) {
@@ -417,20 +441,23 @@ int train(int argc, char** argv) {
   if (s.memory_plan) return print_memory_plan(s, network);
   s.data = std::filesystem::absolute(s.data).lexically_normal();
   if (!s.weights.empty() && s.weights != "imagenet") s.weights = std::filesystem::absolute(s.weights).lexically_normal();
-  if (s.out.empty()) s.out = fmt::format("runs/{}-{}-{}", s.net, format, utc("%Y%m%d-%H%M%S"));
 
   Terminal terminal(s.verbosity());
   listen_to_signals();
-  const RunFolder folder(s.out);
+  const RunFolder folder =
+      s.out.empty() ? RunFolder::make_new(fmt::format("runs/{}-{}-{}", s.net, format, utc("%Y%m%d-%H%M%S"))) : RunFolder(s.out);
+  s.out = folder.path();
   if (!s.resume) require_no_run(folder);
   try {
     return run(s, arguments, network, folder, terminal);
+  } catch (const OutOfMemory& error) {
+    log_error(folder, terminal, error.what(), error.code(), "memory");
+    throw;
   } catch (const Error& error) {
-    terminal.clear_progress();
-    try {
-      folder.log("error", {{"what", error.what()}, {"exit_code", static_cast<int>(error.code())}});
-    } catch (const Error&) {  // a full disk refuses the log too; the first error is the one to tell
-    }
+    log_error(folder, terminal, error.what(), error.code(), "");
+    throw;
+  } catch (const std::bad_alloc&) {
+    log_error(folder, terminal, "out of memory", ExitCode::memory, "memory");
     throw;
   }
 }

@@ -1,5 +1,7 @@
 // Searches learning rate, batch size and dense units by Hyperband. Each trial is an ordinary run of `train` in a folder of its
 // own; what is kept of those that ended (trials.jsonl) says what comes next, so that a search can be stopped at any moment.
+#include "data/file.h"
+#include "data/loader.h"
 #include "engine/check.h"
 #include "tools/cli/child.h"
 #include "tools/cli/program.h"
@@ -14,6 +16,7 @@
 #include <algorithm>
 #include <cmath>
 #include <csignal>
+#include <cstring>
 #include <fstream>
 
 namespace microtome {
@@ -153,10 +156,12 @@ bool is_trial(const std::string& text, int id, std::span<const Dimension> space)
 /// A last line that a kill cut short is taken back: its trial has ended, and says so again.
 std::vector<Json> read_trials(const RunFolder& folder, std::span<const Dimension> space) {
   std::vector<Json> lines;
-  std::ifstream file(folder / "trials.jsonl");
-  std::string whole, line;
-  while (std::getline(file, line)) {
-    if (file.eof()) break;
+  if (!folder.has("trials.jsonl")) return lines;
+  const std::string text = read_text(folder / "trials.jsonl", ExitCode::data);
+  std::string whole;
+  for (std::string_view left = text, taken; take_line(left, taken);) {
+    if (left.empty() && !text.ends_with('\n')) break;
+    const std::string line(taken);
     const int id = static_cast<int>(lines.size()) + 1;
     if (!is_trial(line, id, space))
       fail(ExitCode::data, "the list of trials is damaged",
@@ -167,8 +172,19 @@ std::vector<Json> read_trials(const RunFolder& folder, std::span<const Dimension
     lines.push_back(Json::parse(line));
     whole += line + "\n";
   }
-  if (folder.has("trials.jsonl")) folder.write("trials.jsonl", whole);
+  folder.write("trials.jsonl", whole);
   return lines;
+}
+
+/// Whether a run ended for want of memory, not of room on a disk: both are exit 5.
+bool lacked_memory(const fs::path& log) {
+  if (!fs::exists(log)) return false;
+  const std::string text = read_text(log, ExitCode::data);
+  std::string_view left = text, line;
+  while (take_line(left, line)) {
+  }
+  const Json last = Json::parse(line, nullptr, false);
+  return last.is_object() && last.value("event", "") == "error" && last.value("lacks", "") == "memory";
 }
 
 /// Nothing where the run has not ended, or its result.json is damaged.
@@ -190,8 +206,8 @@ std::string text_of(const Hyperparameters& values) {
 
 class Search {
  public:
-  Search(const TuneSettings& s, const RunFolder& folder, Terminal& terminal)
-      : s_(s), folder_(folder), terminal_(terminal), space_(searched_space(s.space)) {
+  Search(const TuneSettings& s, std::vector<Dimension> space, const RunFolder& folder, Terminal& terminal)
+      : s_(s), folder_(folder), terminal_(terminal), space_(std::move(space)) {
     for (Json& line : read_trials(folder, space_)) {
       ended_.push_back(trial_of(line));
       lines_.push_back(std::move(line));
@@ -260,9 +276,20 @@ class Search {
     return "completed";
   }
 
+  /// Of values that cannot be. What else ends a trial, a full disk or a signal, is not the values' fault: it ends the search,
+  /// which begins with that trial when it is resumed.
   std::string failure(const Trial& trial, int code, const fs::path& out) const {
-    if (code == static_cast<int>(ExitCode::memory) || code == 128 + SIGKILL) return "out of memory";
+    if (code == static_cast<int>(ExitCode::memory) && lacked_memory(out / "log.jsonl")) return "out of memory";
     if (code == static_cast<int>(ExitCode::not_finite)) return "diverged";
+    if (code > 128)
+      fail(code == 128 + SIGKILL ? ExitCode::memory : ExitCode::bug,
+           fmt::format("trial {} was ended by signal {}", trial.id, code - 128),
+           {.where = (out / "train.log").string(),
+            .found = code == 128 + SIGKILL ? "what the kernel does where memory is used up, unless it was somebody's kill -9"
+                                           : strsignal(code - 128),
+            .next = fmt::format("tune --resume --out {}; where it ends here again, more memory, or another search in another "
+                                "--out with smaller batches in its --space",
+                                s_.out)});
     fail(code > 0 && code <= static_cast<int>(ExitCode::in_use) ? static_cast<ExitCode>(code) : ExitCode::bug,
          fmt::format("trial {} failed with exit code {}", trial.id, code),
          {.where = (out / "train.log").string(),
@@ -359,6 +386,19 @@ class Search {
   int trials_ = 0, epochs_ = 0;
 };
 
+/// A batch has at most all training images.
+void limit_batches(std::vector<Dimension>& space, const TuneSettings& s, Terminal& terminal) {
+  LoadOptions options = load_options(s, terminal);
+  options.valid = options.test = false;
+  const std::int64_t images = count_images(s.data, options)[0];
+  const auto batches = std::ranges::find(space, "batch-size", &Dimension::name);
+  if (batches == space.end() && s.batch_size > images)
+    fail(ExitCode::usage, "the batch is larger than the training set",
+         {.expected = fmt::format("--batch-size at most {}", images), .found = fmt::format("{}", s.batch_size)});
+  if (batches != space.end() && limit(*batches, static_cast<double>(images)))
+    terminal.say("note: --space goes no further than a batch of {}: that is all training images", images);
+}
+
 int tune(int argc, char** argv) {
   TuneSettings s;
   Arguments arguments = declare(s);
@@ -372,8 +412,10 @@ int tune(int argc, char** argv) {
   const Network& network = find_network(s.net);
   s.net = network.name;
   require_consistent(s, network);
-  searched_space(s.space);
+  Terminal terminal(s.verbosity());
+  std::vector<Dimension> space = searched_space(s.space);
   network.build(image_size(s.data), Head::study, s.dense_units);
+  limit_batches(space, s, terminal);
   s.search.seed = s.seed;
   if (!s.weights.empty() && s.statistics == "auto")
     s.statistics = "moving";  // as `train` decides; a child's are not foreign weights
@@ -381,13 +423,14 @@ int tune(int argc, char** argv) {
   if (!s.weights.empty() && s.weights != "imagenet") s.weights = fs::absolute(s.weights).lexically_normal();
   if (!s.weights.empty() && !fs::exists(weights_file(s)))
     fail(ExitCode::weights, "a weight file is missing", {.where = s.weights, .found = "no such file"});
-  if (s.out.empty()) s.out = fmt::format("runs/tune-{}-{}", s.net, utc("%Y%m%d-%H%M%S"));
-  s.out = fs::absolute(s.out).lexically_normal();
 
-  Terminal terminal(s.verbosity());
   listen_to_signals();
   begin_saving();
-  const RunFolder folder(s.out);
+  const auto absolute = [](const fs::path& path) { return fs::absolute(path).lexically_normal(); };
+  const RunFolder folder = s.out.empty()
+                               ? RunFolder::make_new(absolute(fmt::format("runs/tune-{}-{}", s.net, utc("%Y%m%d-%H%M%S"))))
+                               : RunFolder(absolute(s.out));
+  s.out = folder.path();
   if (folder.has("config.toml")) {
     if (!s.resume)
       fail(ExitCode::usage, "the output folder holds a search, or a run",
@@ -395,7 +438,7 @@ int tune(int argc, char** argv) {
     arguments.require_same(folder / "config.toml", "a search");
   }
   folder.write("config.toml", fmt::format("# Go on: tune --resume --out {}\n{}", s.out, arguments.config()));
-  Search search(s, folder, terminal);
+  Search search(s, std::move(space), folder, terminal);
   const bool finished = search.run();
   if (!finished) {
     terminal.say("stopped after saving; go on with: tune --resume --out {}", s.out);

@@ -1,18 +1,19 @@
 // The host as a device: its memory is the host's, and a recorded step is the step itself.
 #include "kernels/backend.h"
+#include "engine/host_memory.h"
 #include "kernels/cpu/cpu.h"
 
 #include <fmt/format.h>
 #include <omp.h>
 #include <oneapi/dnnl/dnnl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
 #include <limits>
-#include <optional>
 #include <string>
 #include <thread>
 #include <utility>
@@ -45,15 +46,23 @@ std::string proc_field(const char* file, std::string_view key) {
   return {};
 }
 
-std::size_t proc_bytes(std::string_view key) {
-  return std::strtoull(proc_field("/proc/meminfo", key).c_str(), nullptr, 10) * 1024;
-}
-
-/// A limit or use of this process' control group (version 2); none where there is none or it says "max".
-std::optional<std::size_t> cgroup_bytes(const char* file) {
-  std::ifstream in(std::string("/sys/fs/cgroup/") + file);
-  std::size_t bytes = 0;
-  return in >> bytes ? std::optional(bytes) : std::nullopt;
+/// OpenMP's threads are started by the first parallel loop, and where one cannot be, the library ends the process.
+void require_room_for_threads() {
+  const HostMemory memory = host_memory();
+  if (!memory.limited) return;
+  rlimit stack{};
+  constexpr std::size_t usual = std::size_t{8} << 20;
+  const bool known = getrlimit(RLIMIT_STACK, &stack) == 0 && stack.rlim_cur != RLIM_INFINITY;
+  const std::size_t bytes = known ? stack.rlim_cur : usual;
+  const auto threads = static_cast<std::size_t>(omp_get_max_threads());
+  const std::size_t room = memory.available_bytes - std::min(memory.available_bytes, host_reserve_bytes);
+  if ((threads - 1) * bytes <= room) return;
+  fail_memory(
+      "not enough memory for the threads",
+      {.where = "cpu",
+       .expected = fmt::format("{:.2f} GB for the stacks of {} threads", static_cast<double>(threads * bytes) * 1e-9, threads),
+       .found = to_text(memory),
+       .next = fmt::format("OMP_NUM_THREADS={}, or a higher limit", 1 + room / bytes)});
 }
 
 /// A unit that has died leaves first moments that shrink to denormal numbers and stay there, at a hundred cycles an operation.
@@ -78,23 +87,23 @@ void copy_by_threads(void* to, const void* from, std::size_t bytes) {
 
 class Cpu final : public Backend {
  public:
-  Cpu() { flush_denormals(); }
+  Cpu() {
+    require_room_for_threads();
+    flush_denormals();
+  }
 
   Device device() const override {
     const dnnl_version_t* version = dnnl_version();
     const std::string model = proc_field("/proc/cpuinfo", "model name");
     const int cores = omp_get_max_threads();
-    Device device{.name = "cpu",
-                  .description = fmt::format("{}, {} core{}", model.empty() ? "CPU" : model, cores, cores == 1 ? "" : "s"),
-                  .versions = fmt::format("oneDNN {}.{}.{}", version->major, version->minor, version->patch),
-                  .memory_bytes = proc_bytes("MemTotal"),
-                  .available_bytes = proc_bytes("MemAvailable")};
-    if (const auto limit = cgroup_bytes("memory.max"); limit && *limit < device.memory_bytes) {
-      device.memory_bytes = *limit;
-      const std::size_t used = cgroup_bytes("memory.current").value_or(0);
-      device.available_bytes = std::min(device.available_bytes, *limit - std::min(used, *limit));
-    }
-    return device;
+    const HostMemory memory = host_memory();
+    return {.name = "cpu",
+            .description = fmt::format("{}, {} core{}", model.empty() ? "CPU" : model, cores, cores == 1 ? "" : "s"),
+            .versions = fmt::format("oneDNN {}.{}.{}", version->major, version->minor, version->patch),
+            .memory_bytes = memory.total_bytes,
+            .available_bytes = memory.available_bytes - std::min(memory.available_bytes, host_reserve_bytes),
+            .bound = memory.bound,
+            .is_host = true};
   }
   DType activation_type() const override { return DType::f32; }
   DType parameter_type() const override { return DType::f32; }
@@ -109,19 +118,21 @@ class Cpu final : public Backend {
   }
   void synchronize() override {}
   std::size_t scratch_bytes() const override { return scratch_.size_bytes(); }
+  std::size_t missing_scratch_bytes() const override { return scratch_.missing_bytes(); }
+  void take_scratch() override { scratch_.take(); }
   std::unique_ptr<Recording> record(std::function<void()> step) override { return std::make_unique<KeptStep>(std::move(step)); }
 
   std::unique_ptr<ConvOp> conv(const Conv& kind, const Layout& x, const Layout& y) override {
-    return kind.deferred || kind.statistics ? nullptr : make_cpu_conv(scratch_, kind, x, y);
+    return kind.deferred || kind.statistics ? nullptr : noted(make_cpu_conv(scratch_, kind, x, y));
   }
   std::unique_ptr<FilterTransformOp> filter_transform(P4m p4m, const Layout& w, const Layout& all) override {
     return make_cpu_filter_transform(p4m, w, all);
   }
   std::unique_ptr<DenseOp> dense(const Dense& kind, const Layout& x, const Layout& y) override {
-    return make_cpu_dense(scratch_, kind, x, y);
+    return noted(make_cpu_dense(scratch_, kind, x, y));
   }
   std::unique_ptr<BatchNormOp> batch_norm(const BatchNorm& kind, const Layout& x, const Layout& y) override {
-    return kind.partial_statistics ? nullptr : make_cpu_batch_norm(scratch_, kind, x, y);
+    return kind.partial_statistics ? nullptr : noted(make_cpu_batch_norm(scratch_, kind, x, y));
   }
   std::unique_ptr<ActivateOp> activate(const Activate& kind, const Layout& x, const Layout& y) override {
     return make_cpu_activate(kind, x, y);
@@ -146,6 +157,13 @@ class Cpu final : public Backend {
   std::unique_ptr<AdvanceOp> advance() override { return make_cpu_advance(); }
 
  private:
+  /// With what it reserved while it was made.
+  template <class Op>
+  std::unique_ptr<Op> noted(std::unique_ptr<Op> op) {
+    op->memory.scratch = scratch_.lately_reserved();
+    return op;
+  }
+
   Scratch scratch_;
 };
 
@@ -158,19 +176,27 @@ Buffer allocate_host(std::size_t bytes) {
                    ? nullptr
                    : std::aligned_alloc(unit, std::max(unit, (bytes + unit - 1) / unit * unit));
   if (data == nullptr)
-    fail(ExitCode::memory, "not enough memory",
-         {.where = "cpu",
-          .expected = fmt::format("{:.2f} GB in one piece", bytes * 1e-9),
-          .found = fmt::format("{:.2f} GB available", proc_bytes("MemAvailable") * 1e-9),
-          .next = "try a smaller --batch-size"});
+    fail_memory("not enough memory", {.where = "cpu",
+                                      .expected = fmt::format("{:.2f} GB in one piece", bytes * 1e-9),
+                                      .found = to_text(host_memory()),
+                                      .next = "a smaller --batch-size"});
   if (huge) madvise(data, bytes, MADV_HUGEPAGE);
   return {data, bytes, [](void* p) noexcept { std::free(p); }};
 }
 
 void Scratch::reserve(std::size_t bytes) {
-  if (bytes <= memory_.size_bytes()) return;
+  lately_ = std::max(lately_, bytes);
+  if (bytes <= size_bytes_) return;
+  size_bytes_ = bytes;
+  data_ = nullptr;
   memory_ = Buffer();
-  memory_ = allocate_host(bytes);
+}
+
+void Scratch::take() const {
+  const std::lock_guard lock(mutex_);
+  if (data_) return;
+  memory_ = allocate_host(size_bytes_);
+  data_ = static_cast<std::byte*>(memory_.data());
 }
 
 std::unique_ptr<Backend> make_cpu_backend(Precision precision) {

@@ -75,6 +75,7 @@ class CpuConv final : public ConvOp {
             " must divide channels ", x.shape.c, " and ", y.shape.c);
     require(kind.window.output(x.shape, y.shape.c) == y.shape, "conv: ", to_string(x.shape), " does not give ",
             to_string(y.shape));
+    require_reserve();
     const Window& window = kind.window;
     if (const Window back = Winograd::transposed(window); Winograd::serves(back, kind.groups, y, x))
       scratch_.reserve(winograd_data_.emplace(back, y, x).scratch_bytes());

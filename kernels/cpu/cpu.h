@@ -7,34 +7,46 @@
 #include "engine/check.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstdint>
 #include <memory>
+#include <mutex>
 #include <type_traits>
+#include <utility>
 
 namespace microtome {
 
 /// Memory that ops use while they run and not between runs; one for all ops of a backend, as large as the neediest asks for.
 class Scratch {
  public:
-  /// At planning only: what was there is lost, and may move.
+  /// At planning only: what was there is lost. Memory is taken by take(), or else by the first run.
   void reserve(std::size_t bytes);
-  std::size_t size_bytes() const { return memory_.size_bytes(); }
+  std::size_t size_bytes() const { return size_bytes_; }
+  std::size_t missing_bytes() const { return data_ ? 0 : size_bytes_; }
+  void take() const;
+  /// The most that was reserved since it was last asked.
+  std::size_t lately_reserved() { return std::exchange(lately_, 0); }
   template <class T = float>
   T* at(std::size_t offset) const {
-    return reinterpret_cast<T*>(static_cast<std::byte*>(memory_.data()) + offset);
+    if (!data_) [[unlikely]]
+      take();
+    return reinterpret_cast<T*>(data_ + offset);
   }
 
  private:
-  Buffer memory_;
+  std::size_t size_bytes_ = 0, lately_ = 0;
+  mutable Buffer memory_;
+  mutable std::atomic<std::byte*> data_ = nullptr;
+  mutable std::mutex mutex_;  // threads of a run may be the first
 };
 
 /// Lays out the scratch of one pass of an op.
 class ScratchPlan {
  public:
-  /// The offset of `bytes` more, 256-byte aligned.
+  /// The offset of `bytes` more, aligned.
   std::size_t take(std::size_t bytes) {
     const std::size_t offset = bytes_;
-    bytes_ += (bytes + 255) / 256 * 256;
+    bytes_ += aligned(bytes);
     return offset;
   }
   std::size_t bytes() const { return bytes_; }

@@ -55,6 +55,7 @@ class CpuDense final : public DenseOp {
     const memory::desc m_w = matrix(inputs_, outputs_, outputs_, 1);
     const memory::desc x_transposed = matrix(inputs_, batch_, 1, x.strides.n),
                        w_transposed = matrix(outputs_, inputs_, 1, outputs_);
+    require_reserve();
     onednn::check("dense", [&] {
       for (const Write write : {Write::overwrite, Write::accumulate}) {
         ScratchPlan data, filter;

@@ -35,8 +35,7 @@ FilterGradient::FilterGradient(const Window& window, const Layout& x, const Layo
   pieces_ = static_cast<int>(std::min<std::int64_t>(x.shape.n, std::clamp<std::int64_t>(floats_of_sums / filter, 4, 32)));
   const int rows = steps / y.shape.w + 1;
   if (pads_) {
-    padded_bytes_ = ((rows - 1) * window.stride.h + window.kernel.h) * padded_columns_ * x.shape.c * sizeof(float);
-    padded_bytes_ = (padded_bytes_ + 255) / 256 * 256;
+    padded_bytes_ = aligned(((rows - 1) * window.stride.h + window.kernel.h) * padded_columns_ * x.shape.c * sizeof(float));
     padded_ = plan_.take(padded_bytes_ * threads_);
   }
   packed_bytes_ = sizeof(float) * (steps + y.shape.w) * width;

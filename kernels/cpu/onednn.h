@@ -2,6 +2,7 @@
 #pragma once
 
 #include "engine/check.h"
+#include "engine/host_memory.h"
 #include "kernels/cpu/cpu.h"
 
 #include <oneapi/dnnl/dnnl.hpp>
@@ -28,8 +29,9 @@ decltype(auto) check(std::string_view what, const F& f, std::source_location at 
   try {
     return f();
   } catch (const dnnl::error& error) {
-    fail(error.status == dnnl_out_of_memory ? ExitCode::memory : ExitCode::bug,
-         fmt::format("{}: oneDNN: {}", what, error.what()), {}, at);
+    const std::string text = fmt::format("{}: oneDNN: {}", what, error.what());
+    if (error.status == dnnl_out_of_memory) fail_memory(text, {.found = to_text(host_memory())}, at);
+    fail(ExitCode::bug, text, {}, at);
   }
 }
 

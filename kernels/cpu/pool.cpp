@@ -51,7 +51,7 @@ class CpuPool final : public PoolOp {
       for (const Range& cells : side->cells) require(cells.size() > 0, "pool: a window lies in the padding alone");
     if (is_max()) {
       require(kind.window.kernel.h * kind.window.kernel.w <= killed, "pool: a maximum over more than ", killed, " cells");
-      winners_.resize(y.shape.count());
+      winners_.resize(y.shape.count()), memory.kept = winners_.size();
     }
   }
 

@@ -110,7 +110,7 @@ Winograd::Winograd(const Window& window, const Layout& x, const Layout& y)
   const std::int64_t c = x.shape.c, k = blocks_of(y.shape.c) * width;
   forward_block_ = most * static_cast<int>(std::clamp<std::int64_t>(floats / (frequencies * c * most), 1, most_tiles / most));
   const auto one_a_thread = [&](ScratchPlan& plan, std::int64_t count, std::size_t& bytes) {
-    bytes = (count * sizeof(float) + 255) / 256 * 256;
+    bytes = aligned(count * sizeof(float));
     return plan.take(bytes * threads_);
   };
   filter_ = forward_plan_.take(frequencies * c * k * sizeof(float));

@@ -163,6 +163,10 @@ class CudnnConv final : public ConvOp {
   CudnnConv(Context& context, Plans& plans, const Conv& conv, const Layout& x, const Layout& y)
       : context_(context), plans_(plans), conv_(conv), x_(x), y_(y), dy_(y) {
     dy_.dtype = x.dtype;
+    // Which engine runs, and in which layouts, is known when it is first asked for; this much none exceeds.
+    const auto widest = [](const Layout& t) { return aligned(packed_as(with_whole_vectors(t), DType::f32).packed_bytes()); };
+    const Layout filter = filter_layout(conv, with_whole_vectors(x), with_whole_vectors(y), DType::f32);
+    memory.scratch = aligned(EngineLimits().workspace_bytes) + 2 * widest(x) + widest(y) + aligned(filter.packed_bytes());
   }
 
   void forward(const Tensor& x, const Deferred*, const Tensor& w, const Tensor* b, const Tensor& y, const Tensor*) override {

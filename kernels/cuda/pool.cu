@@ -248,6 +248,7 @@ class CudaPool final : public PoolOp {
                   kind.activation == Activation::relu},
         rows_(sum_rows_of(x, context.multiprocessors(), pool_summing_blocks)) {
     if (geometry_.max || geometry_.relu) mask_ = context.allocate(static_cast<std::size_t>(y.shape.count()));
+    memory.kept = mask_.size_bytes();
   }
 
   void forward(const Tensor& x, const Deferred* deferred, const Tensor& y) override {

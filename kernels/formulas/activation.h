@@ -30,13 +30,13 @@ MICROTOME_HOST_DEVICE T activate(Activation function, T x) {
 
 /// What `activation_derivative` wants: x (true) or y (false). `none` wants neither.
 MICROTOME_HOST_DEVICE constexpr bool derivative_reads_x(Activation function) {
-  return function == Activation::swish;
+  return derivative_of(function) == DerivativeOf::x;
 }
 MICROTOME_HOST_DEVICE constexpr bool derivative_reads_y(Activation function) {
-  return function == Activation::relu || function == Activation::relu6 || function == Activation::sigmoid;
+  return derivative_of(function) == DerivativeOf::y;
 }
 
-/// f' from x for swish, from y = f(x) for all others.
+/// f' from x or from y = f(x), as `derivative_of` says.
 template <class T>
 MICROTOME_HOST_DEVICE T activation_derivative(Activation function, T x_or_y) {
   switch (function) {

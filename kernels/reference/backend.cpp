@@ -1,8 +1,8 @@
 // The reference's device is the host's memory; a recorded step is the step itself.
 #include "kernels/backend.h"
+#include "engine/host_memory.h"
 #include "kernels/reference/reference.h"
 
-#include <unistd.h>
 #include <cstring>
 #include <new>
 #include <utility>
@@ -23,12 +23,14 @@ struct KeptStep final : Recording {
 
 template <std::floating_point T>
 Device Reference<T>::device() const {
-  const std::size_t page = sysconf(_SC_PAGESIZE);
+  const HostMemory memory = host_memory();
   return {.name = "reference",
           .description = fmt::format("naive loops in {}, 1 core", name(dtype_of<T>)),
           .versions = "own",
-          .memory_bytes = page * sysconf(_SC_PHYS_PAGES),
-          .available_bytes = page * sysconf(_SC_AVPHYS_PAGES)};
+          .memory_bytes = memory.total_bytes,
+          .available_bytes = memory.available_bytes - std::min(memory.available_bytes, host_reserve_bytes),
+          .bound = memory.bound,
+          .is_host = true};
 }
 
 template <std::floating_point T>
@@ -45,8 +47,10 @@ template <std::floating_point T>
 Buffer Reference<T>::allocate(std::size_t bytes) {
   void* data = ::operator new(bytes, alignment, std::nothrow);
   if (data == nullptr)
-    fail(ExitCode::memory, "out of memory",
-         {.where = "reference", .found = fmt::format("{} bytes wanted", bytes), .next = "a smaller batch"});
+    fail_memory("out of memory", {.where = "reference",
+                                  .expected = fmt::format("{} bytes", bytes),
+                                  .found = to_text(host_memory()),
+                                  .next = "a smaller --batch-size"});
   return {data, bytes, [](void* p) noexcept { ::operator delete(p, alignment); }};
 }
 

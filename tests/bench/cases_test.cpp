@@ -1,5 +1,6 @@
 // A case of every op runs and is right; one that is broken on purpose is found out, and ends the program with 7.
 #include "bench/cases.h"
+#include "bench/case_name.h"
 #include "bench/listing.h"
 #include "bench/machine.h"
 #include "bench/runner.h"
@@ -151,6 +152,23 @@ Verdict verdict_of(const std::string& op_and_pass) {
   return {};
 }
 
+TEST(CaseNameTest, SaysWhatItIsMadeOf) {
+  const CaseName plain{"conv_backward_data", "resnet50@50:conv1_conv", "cuda", "bf16", "n64"};
+  const CaseName chain{"chain_step", "resnet50:conv1_conv/fused", "cpu", "f32", "n2"};
+  EXPECT_EQ(case_name(plain), "conv_backward_data/resnet50@50:conv1_conv/cuda/bf16/n64");
+  EXPECT_EQ(plain.images(), 64);
+  for (CaseName name : {plain, chain, CaseName{"adam_update", "b2:update", "cpu", "f32", "all"}})
+    for (const bool deferred : {false, true})
+      for (const bool cold : {false, true}) {
+        name.deferred = deferred, name.cold = cold;
+        EXPECT_EQ(case_name(case_name(name)), name) << case_name(name);
+      }
+  EXPECT_EQ((CaseName{.batch = "all"}).images(), 0);
+  EXPECT_EQ((CaseName{.batch = "narrow"}).images(), 0);
+  for (const char* text : {"", "cold", "deferred/cold", "conv_forward/net:row/cuda/n64"})
+    EXPECT_EQ(case_name(std::string_view(text)), std::nullopt) << text;
+}
+
 TEST(CasesTest, ABatchNormOfFewPixelsIsRightInOddBatches) {
   const std::unique_ptr<Backend> cpu = make_backend("cpu", Precision::f32);
   Problems problems;
@@ -245,7 +263,7 @@ TEST(VerdictTest, ALargeCaseSlowerThanAskedForEndsWithSeven) {
 
 TEST(PlansTest, AConvolutionsEnginesAndWorkspacesAreSaid) {
   const std::unique_ptr<Backend> backend = make_host_cuda_backend(Precision::bf16, in_order);
-  const std::string text = table(plans(
+  const std::string text = table(choices(
       enumerate({50}), {batch}, [](const std::string& name) { return name == "conv/b6@50:conv2d_1/n4"; }, *backend));
   for (const char* part : {"conv/b6@50:conv2d_1/n4: forward cudnn engine ", ", backward_data cudnn engine ",
                            ", backward_filter cudnn engine ", " workspace "})

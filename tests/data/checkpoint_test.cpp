@@ -2,6 +2,10 @@
 
 #include "data/file.h"
 #include "data/support.h"
+#include "layers/batch_norm.h"
+#include "layers/conv.h"
+#include "layers/dense.h"
+#include "layers/flatten.h"
 
 #include <zlib.h>
 
@@ -40,6 +44,7 @@ Snapshot snapshot() {
                 .best = true},
                {.epoch = 2, .train_loss = 5e-324}};
   s.best_weights = {5, 4, 3, 2, 1};
+  s.statistics = {0.5f, -0.25f};
   return s;
 }
 
@@ -59,6 +64,7 @@ void expect_equal(const Snapshot& a, const Snapshot& b) {
   EXPECT_TRUE(same_bits(a.first_moments.get(), b.first_moments.get()));
   EXPECT_TRUE(same_bits(a.second_moments.get(), b.second_moments.get()));
   EXPECT_TRUE(same_bits(a.best_weights, b.best_weights));
+  EXPECT_TRUE(same_bits(a.statistics, b.statistics));
   EXPECT_EQ(a.seconds, b.seconds);
   ASSERT_EQ(a.batches.size(), b.batches.size());
   for (std::size_t i = 0; i < a.batches.size(); ++i) {
@@ -131,9 +137,20 @@ TEST_F(CheckpointTest, ComesBackBitForBit) {
   expect_equal(back.snapshot, snapshot());
 }
 
+TEST_F(CheckpointTest, ProvenanceComesBack) {
+  CheckpointInfo with = info();
+  with.provenance = Provenance{.network = "b6", .image = {96, 50}, .preprocess = "native"};
+  for (int i = 0; i < 10'000; ++i) with.provenance->splits[0].groups.push_back(fmt::format("patient_{:05}", i));
+  write_checkpoint(file_, snapshot(), with);
+  EXPECT_EQ(read_checkpoint(file_).info, with);
+  with.provenance->image = 50;
+  write_checkpoint(file_, snapshot(), with);
+  expect_refusal([&] { read_checkpoint(file_); }, ExitCode::weights, {"says two things of its network", "b6 for 50x50"});
+}
+
 TEST_F(CheckpointTest, AnEmptyHistoryComesBackToo) {
   Snapshot s = snapshot();
-  s.history.clear(), s.batches.clear(), s.best_weights.clear();
+  s.history.clear(), s.batches.clear(), s.best_weights.clear(), s.statistics.clear();
   write_checkpoint(file_, s, info());
   expect_equal(read_checkpoint(file_).snapshot, s);
 }
@@ -217,11 +234,70 @@ TEST_F(CheckpointTest, AForeignFileOrVersionIsNamed) {
   expect_refusal([&] { read_checkpoint(file_); }, ExitCode::weights, {"no checkpoint of ours", file_.string()});
   EXPECT_FALSE(is_checkpoint(file_));
   std::vector<char> newer = bytes_;
-  newer[8] = 2;
-  expect_refused(resealed(newer), {"version 2", "version 1"});
+  newer[8] = 3;
+  expect_refused(resealed(newer), {"version 3", "version 1 to 2"});
+  newer[8] = 0;
+  expect_refused(resealed(newer), {"version 0"});
   EXPECT_TRUE(is_checkpoint(file_));
   expect_refusal([&] { read_checkpoint(folder_ / "none"); }, ExitCode::weights, {"none"});
   EXPECT_FALSE(is_checkpoint(folder_ / "none"));
+}
+
+/// A batch-norm of one channel between a convolution and the logit: a kernel, gamma, beta, mean, variance; a kernel and a bias.
+Graph with_norm() {
+  Graph graph;
+  graph.output(graph.input(1, 1) | conv(1, 1, {.bias = false}) | batch_norm() | flatten() | logit());
+  return graph;
+}
+
+Checkpoint of_with_norm() {
+  Checkpoint checkpoint{.info = info(), .snapshot = snapshot(), .version = 2};
+  checkpoint.snapshot.weights = {1, 2, 3, 4, 5, 6, 7};
+  return checkpoint;
+}
+
+TEST(CheckpointStatisticsTest, WhatIsJudgedHasThoseOfTheLastValidation) {
+  Checkpoint checkpoint = of_with_norm();
+  checkpoint.snapshot.statistics = {40, 50};
+  EXPECT_EQ(checkpoint.judged_weights(with_norm()), (std::vector<float>{1, 2, 3, 40, 50, 6, 7}));
+  EXPECT_EQ(checkpoint.snapshot.weights.get(), (std::vector<float>{1, 2, 3, 4, 5, 6, 7})) << "a resumed run goes on with these";
+  checkpoint.snapshot.statistics.clear();
+  EXPECT_EQ(checkpoint.judged_weights(with_norm()), checkpoint.snapshot.weights.get());
+  checkpoint.snapshot.statistics = {1, 2, 3};
+  expect_refusal([&] { checkpoint.judged_weights(with_norm()); }, ExitCode::weights, {"2 values", "3"});
+}
+
+TEST(CheckpointStatisticsTest, ANoteTellsWhereTheyAreNotTheLastValidations) {
+  Checkpoint checkpoint = of_with_norm();
+  checkpoint.snapshot.state.batch = 0;
+  EXPECT_EQ(checkpoint.statistics_note(with_norm()), "");
+  checkpoint.snapshot.state.batch = 7;
+  EXPECT_NE(checkpoint.statistics_note(with_norm()).find("within epoch 4"), std::string::npos);
+  checkpoint.version = 1;
+  EXPECT_NE(checkpoint.statistics_note(with_norm()).find("moving averages"), std::string::npos);
+  Graph without;
+  without.output(without.input(1, 1) | flatten() | logit());
+  EXPECT_EQ(checkpoint.statistics_note(without), "");
+}
+
+TEST_F(CheckpointTest, ThoseOfVersion1AreReadStill) {
+  Snapshot s = snapshot();
+  s.statistics.clear();
+  write_checkpoint(file_, s, info());
+  bytes_ = read_bytes(file_);
+  // What it lacked is empty here, and stands last in the list.
+  std::string text = header();
+  const std::size_t entry = text.find(R"(,{"count":0,"name":"statistics")");
+  ASSERT_NE(entry, text.npos);
+  text.erase(entry, text.find(']', entry) - entry);
+  std::vector<char> old = with_header(text);
+  expect_refused(old);
+  old[8] = 1;
+  write_bytes(file_, resealed(old));
+  const Checkpoint back = read_checkpoint(file_);
+  EXPECT_EQ(back.version, 1);
+  EXPECT_EQ(back.info, info());
+  expect_equal(back.snapshot, s);
 }
 
 TEST_F(CheckpointTest, AnotherNetworkSizeOrCountIsRefused) {

@@ -22,6 +22,11 @@ TEST(CsvTest, WhatIsWrittenComesBack) {
   EXPECT_EQ(csv_fields(line + "\r"), fields);
 }
 
+TEST(CsvTest, SemicolonsAndTabsSeparateToo) {
+  EXPECT_EQ(csv_fields("a;\"b;c\";0,5", ';'), (Fields{"a", "b;c", "0,5"}));
+  EXPECT_EQ(csv_fields("a b\t\tc", '\t'), (Fields{"a b", "", "c"}));
+}
+
 TEST(CsvTest, QuotesStandOnlyWhereTheyMust) {
   EXPECT_EQ(csv_field("a b/c.png"), "a b/c.png");
   EXPECT_EQ(csv_field("a,b"), "\"a,b\"");

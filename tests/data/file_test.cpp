@@ -3,7 +3,9 @@
 #include "data/support.h"
 
 #include <sys/stat.h>
+#include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <string>
@@ -55,6 +57,28 @@ struct Saboteur {
     call.rename = [due, real](const char* from, const char* to) { return due() ? -1 : real.rename(from, to); };
   }
 };
+
+TEST_F(FileTest, FirstBytesTellWhatAFileIs) {
+  using namespace std::string_literals;
+  for (const auto& [bytes, kind] : {std::pair("<!DOCTYPE html><html>"s, "an HTML page"),
+                                    {"\xef\xbb\xbf \n<HTML lang=en>"s, "an HTML page"},
+                                    {"<?xml version='1.0'?><Error>"s, "an XML document"},
+                                    {""s, "an empty file"},
+                                    {"\x1f\x8b\b"s, "a gzip file"},
+                                    {"PK\3\4"s, "a zip file"},
+                                    {"\xff\xd8\xff\xe0"s, "a JPEG image"},
+                                    {"II*\0"s, "a TIFF image"},
+                                    {"\x89PNG\r\n\x1a\n"s, "a PNG image"},
+                                    {"version https://git-lfs.github.com/spec/v1"s, "a pointer of Git LFS"},
+                                    {"\0\0\0"s, "zeros"}}) {
+    write_bytes(folder_ / "a", {bytes.begin(), bytes.end()});
+    EXPECT_TRUE(kind_of_file(folder_ / "a").starts_with(kind)) << bytes << ": " << kind_of_file(folder_ / "a");
+  }
+  write_bytes(folder_ / "a", {'<', 'h', 't', 'm'});
+  EXPECT_EQ(kind_of_file(folder_ / "a"), "");
+  EXPECT_EQ(kind_of_file(folder_.path()), "a folder");
+  EXPECT_EQ(kind_of_file(folder_ / "none"), "");
+}
 
 TEST_F(FileTest, WritesAllPartsAndReplacesAnOlderFile) {
   write(folder_ / "a", "one");
@@ -123,6 +147,32 @@ TEST_F(FileTest, ReadsWholeFilesAndRefusesAllElse) {
   ASSERT_EQ(::mkfifo((folder_ / "pipe").c_str(), 0600), 0);
   expect_refusal([&] { read_whole(folder_ / "pipe", ExitCode::data, 3); }, ExitCode::data, {"no regular file"});
   expect_refusal([&] { read_whole("/dev/zero", ExitCode::data, 3); }, ExitCode::data, {"no regular file"});
+}
+
+TEST_F(FileTest, AnErrorWithinAFileIsNotItsEnd) {
+  write(folder_ / "lines", "one\ntwo\n");
+  EXPECT_EQ(read_text(folder_ / "lines", ExitCode::data), "one\ntwo\none\ntwo\n");
+  int reads = 0;
+  file_operations().read = [&reads](int fd, void* to, std::size_t count) -> ssize_t {
+    if (reads++ == 0) return ::read(fd, to, std::min<std::size_t>(count, 8));
+    errno = EIO;
+    return -1;
+  };
+  expect_refusal([&] { read_text(folder_ / "lines", ExitCode::data); }, ExitCode::data, {"lines", std::strerror(EIO)});
+  expect_refusal([&] { read_text(folder_.path(), ExitCode::usage); }, ExitCode::usage, {"no regular file"});
+}
+
+TEST(LinesTest, AreTakenOneByOneTheLastWithoutAnEndToo) {
+  const auto lines = [](std::string_view left) {
+    std::vector<std::string> all;
+    for (std::string_view line; take_line(left, line);) all.emplace_back(line);
+    return all;
+  };
+  using Lines = std::vector<std::string>;
+  EXPECT_EQ(lines(""), Lines{});
+  EXPECT_EQ(lines("a\n\nb"), (Lines{"a", "", "b"}));
+  EXPECT_EQ(lines("a\nb\n"), (Lines{"a", "b"}));
+  EXPECT_EQ(lines("\n"), Lines{""});
 }
 
 }  // namespace

@@ -35,6 +35,76 @@ TEST(LoaderTest, RecognisesBothDataSetsAndSaysWhatElseItFound) {
   expect_refusal([&] { load(other / "none"); }, ExitCode::data, {"missing"});
 }
 
+/// The problems' texts, one below the other.
+std::string texts(const Verified& verified) {
+  std::string all;
+  for (const Error& problem : verified.problems) all += to_text(problem, "test");
+  return all;
+}
+
+/// Whether these stand in `text` in this order.
+void expect_in_order(const std::string& text, const std::vector<std::string>& parts) {
+  std::size_t at = 0;
+  for (const std::string& part : parts) {
+    const std::size_t found = text.find(part, at);
+    EXPECT_NE(found, std::string::npos) << "no \"" << part << "\" from " << at << " on in\n" << text;
+    if (found != std::string::npos) at = found + part.size();
+  }
+}
+
+TEST(LoaderTest, VerifyTellsWhatLoadWouldWithoutKeepingPixels) {
+  const TemporaryFolder pcam, idc;
+  write_pcam(pcam.path());
+  for (int patient = 0; patient < 12; ++patient) {
+    for (int i = 0; i < 4; ++i)
+      write_image(idc / fmt::format("{}/{}/{}.png", patient, i % 2, i), patient == 3 ? Extent{40, 50} : Extent{50}, i);
+  }
+  for (const TemporaryFolder* folder : {&pcam, &idc}) {
+    const Dataset loaded = load(folder->path());
+    const Verified verified = verify(folder->path());
+    EXPECT_TRUE(verified.problems.empty()) << texts(verified);
+    EXPECT_EQ(verified.data.name, loaded.name);
+    EXPECT_EQ(verified.data.notes, loaded.notes);
+    for (Images Dataset::*split : {&Dataset::train, &Dataset::valid, &Dataset::test}) {
+      const Images &a = verified.data.*split, &b = loaded.*split;
+      EXPECT_EQ(a.shape, b.shape);
+      EXPECT_EQ(a.labels, b.labels);
+      EXPECT_EQ(a.groups, b.groups);
+      EXPECT_EQ(a.ids, b.ids);
+      EXPECT_TRUE(a.pixels.empty());
+      EXPECT_FALSE(b.pixels.empty());
+    }
+  }
+}
+
+TEST(LoaderTest, VerifyListsEveryBrokenFile) {
+  const TemporaryFolder pcam, idc;
+  write_pcam(pcam.path());
+  std::filesystem::resize_file(pcam / pcam_file_name("train", 'x'), 1000);
+  write_hdf5(pcam / pcam_file_name("valid", 'y'), "y", {4}, H5T_STD_U8LE, std::vector<std::uint8_t>{0, 1, 0, 7},
+             H5T_NATIVE_UINT8);
+  write_bytes(pcam / pcam_meta_name("valid"), {'a'});
+  write_hdf5(pcam / pcam_file_name("test", 'y'), "y", {3}, H5T_STD_U8LE, std::vector<std::uint8_t>{0, 0, 0}, H5T_NATIVE_UINT8);
+  write_bytes(pcam / pcam_meta_name("test"), {'a'});
+  const Verified verified = verify(pcam.path());
+  EXPECT_EQ(verified.problems.size(), 5u) << texts(verified);
+  expect_in_order(texts(verified), {"train_x.h5", "valid_y.h5, dataset \"y\", index 3", "test_meta.csv",
+                                    "the test split has one class only", "test images and labels differ in number"});
+  EXPECT_EQ(verified.data.valid.shape.n, 4) << "what is sound is told";
+  std::filesystem::remove(pcam / pcam_file_name("train", 'x'));
+  expect_in_order(texts(verify(pcam.path())), {"a file is missing", "train_x.h5", "valid_y.h5"});
+
+  for (int patient = 0; patient < 12; ++patient) {
+    for (int i = 0; i < 4; ++i) write_image(idc / fmt::format("{}/{}/{}.png", patient, i % 2, i), 50, i);
+  }
+  write_image(idc / "5/0/5_idx5_x1_y1_class1.png", 50, 1);
+  write_bytes(idc / "7/1/1.png", {'<', 'h', 't', 'm', 'l', '>'});
+  std::filesystem::resize_file(idc / "7/1/3.png", 60);
+  const Verified tree = verify(idc.path());
+  EXPECT_EQ(tree.problems.size(), 3u) << texts(tree);
+  expect_in_order(texts(tree), {"disagree on its class", "5_idx5_x1_y1_class1.png", "7/1/1.png", "7/1/3.png"});
+}
+
 TEST(LoaderTest, ImagesToScoreComeFromAnyOfThreeSources) {
   const TemporaryFolder folder;
   write_image(folder / "b.png", 50, 2);
@@ -101,7 +171,22 @@ TEST(LoaderTest, FoldersWithImagesButWithoutClassesAreNamed) {
   for (const char* name : {"train/benign/a.png", "train/malignant/a.png", "test/benign/a.png"})
     write_image(folder / name, 50, 1);
   expect_refusal([&] { load(folder.path()); }, ExitCode::data,
-                 {"test, train; PNG files in test/benign, train/benign, train/malignant"});
+                 {"found:    3 .png files in test/benign, train/benign, train/malignant"});
+}
+
+TEST(LoaderTest, ImagesOfOtherKindsAreCountedWithWhereTheyLie) {
+  const TemporaryFolder folder;
+  for (const char* name :
+       {"train/0/a.JPG", "train/0/b.jpg", "train/1/a.jpg", "test/0/a.jpg", "labels.csv", "a/1.txt", "a/2.txt"}) {
+    std::filesystem::create_directories((folder / name).parent_path());
+    write_bytes(folder / name, {'a'});
+  }
+  expect_refusal([&] { load(folder.path()); }, ExitCode::data,
+                 {"found:    4 .jpg files in test/0, train/0, train/1, 2 .txt files (a/1.txt, …), labels.csv\n",
+                  "next:     images are read from PNG files: convert these", "*.jpg"});
+  const TemporaryFolder bare;
+  std::filesystem::create_directories(bare / "train/0");
+  expect_refusal([&] { load(bare.path()); }, ExitCode::data, {"found:    no file that was looked at"});
 }
 
 TEST(LoaderTest, WhatCannotBeScoredIsNamed) {

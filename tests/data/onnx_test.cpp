@@ -1,6 +1,7 @@
 #include "data/onnx.h"
 
 #include "data/support.h"
+#include "data/weights.h"
 #include "nets/nets.h"
 
 #include <onnx/checker.h>
@@ -17,9 +18,10 @@ std::vector<float> ramp(const Graph& graph) {
   return weights;
 }
 
-onnx::ModelProto written(const Graph& graph, const OnnxOptions& options = {}) {
+onnx::ModelProto written(const Graph& graph, const Preprocessing& pixels = {},
+                         const std::optional<Provenance>& provenance = {}) {
   TemporaryFolder folder;
-  write_onnx(folder / "model.onnx", graph, ramp(graph), options);
+  write_onnx(folder / "model.onnx", graph, ramp(graph), pixels, provenance);
   const std::vector<char> bytes = read_bytes(folder / "model.onnx");
   onnx::ModelProto model;
   EXPECT_TRUE(model.ParseFromArray(bytes.data(), static_cast<int>(bytes.size())));
@@ -65,9 +67,20 @@ TEST(OnnxTest, AFilterIsTurnedFromKRSCToKCRS) {
   EXPECT_EQ(values[3 * 5 * 5], 75);  // the next filter
 }
 
+TEST(OnnxTest, ProvenanceIsAPropertyOfTheMetadata) {
+  const Graph graph = find_network("b2").build(8);
+  Provenance provenance{.network = "b2", .image = 8, .preprocess = "native"};
+  const onnx::ModelProto model = written(graph, {}, provenance);
+  ASSERT_EQ(model.metadata_props_size(), 1);
+  EXPECT_EQ(model.metadata_props(0).key(), provenance_key);
+  provenance.tensors = tensors_digest(graph, ramp(graph));
+  EXPECT_EQ(parse_provenance(model.metadata_props(0).value(), "model.onnx"), provenance);
+  EXPECT_EQ(written(graph).metadata_props_size(), 0);
+}
+
 TEST(OnnxTest, PixelsAreTurnedAsTheOptionsSay) {
   const Graph graph = find_network("b2").build(8);
-  const onnx::ModelProto rgb = written(graph), bgr = written(graph, {.pixels = {{1, 2, 3}, {4, 5, 6}}, .bgr = true});
+  const onnx::ModelProto rgb = written(graph), bgr = written(graph, {.mean = {1, 2, 3}, .divisor = {4, 5, 6}, .bgr = true});
   const auto gathers = [](const onnx::ModelProto& model) {
     return std::ranges::count_if(model.graph().node(), [](const auto& node) { return node.op_type() == "Gather"; });
   };

@@ -4,6 +4,11 @@
 #include "data/loader.h"
 #include "data/support.h"
 
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <array>
 #include <map>
 #include <numeric>
 
@@ -150,6 +155,20 @@ TEST_F(PcamTest, WrongLabelsAreNamed) {
   expect_refused({"the training split has one class only", "0 of class 0, 4 of class 1"});
 }
 
+TEST_F(PcamTest, DatasetsOfOtherNamesAreListed) {
+  write_hdf5(file("train", 'x'), "images", {4, 6, 5, 3}, H5T_STD_U8LE, some_pixels(360), H5T_NATIVE_UINT8);
+  expect_refused({"a dataset is missing", "_train_x.h5", R"(expected: a dataset "x")",
+                  R"(found:    "images" uint8 (4, 6, 5, 3))", "save it again under the name x"});
+  {
+    const hdf5::Id made = hdf5::create_file(file("train", 'x'));
+    hdf5::create_group(made, "more");
+    H5Lcreate_external("elsewhere.h5", "x", made, "linked", H5P_DEFAULT, H5P_DEFAULT);
+  }
+  expect_refused({R"(found:    "linked", "more" (a group))"});
+  { const hdf5::Id made = hdf5::create_file(file("train", 'x')); }
+  expect_refused({"an HDF5 file with nothing in it"});
+}
+
 TEST_F(PcamTest, GzippedAndMissingFilesAreNamed) {
   std::filesystem::rename(file("valid", 'x'), file("valid", 'x').string() + ".gz");
   expect_refused({"still gzipped", "gunzip ", "_valid_x.h5.gz"});
@@ -157,8 +176,11 @@ TEST_F(PcamTest, GzippedAndMissingFilesAreNamed) {
   expect_refused({"still gzipped", "found:    a gzip file"});
   write_bytes(file("valid", 'x'), {'h', 'e', 'l', 'l', 'o'});
   expect_refused({"no HDF5 file, or is damaged", "_valid_x.h5"});
+  const std::string page = "<!DOCTYPE html>\n<title>Sign in</title>";
+  write_bytes(file("valid", 'x'), {page.begin(), page.end()});
+  expect_refused({"no HDF5 file", "found:    an HTML page"});
   write_bytes(file("valid", 'x'), {});
-  expect_refused({"no HDF5 file"});
+  expect_refused({"no HDF5 file", "found:    an empty file"});
   std::filesystem::remove(file("valid", 'x'));
   std::filesystem::create_directory(file("valid", 'x'));
   expect_refused({"no regular file"});
@@ -320,6 +342,20 @@ TEST_F(PcamTest, AnUnfinishedWriterLeavesNothing) {
 
 TEST_F(PcamTest, TheErrorSaysWhereTheWriterCannotWrite) {
   expect_refusal([] { PcamWriter("/proc/nowhere", "train", {4, 6, 5, 3}); }, ExitCode::memory, {"could not be written"});
+}
+
+TEST_F(PcamTest, AFileThatAWriterHoldsIsReadAllTheSame) {
+  const int fd = ::open((folder_ / pcam_file_name("train", 'x')).c_str(), O_RDWR | O_CLOEXEC);
+  ASSERT_EQ(::flock(fd, LOCK_EX), 0);
+  EXPECT_GT(load(folder_.path()).train.shape.n, 0);
+  ::close(fd);
+}
+
+TEST_F(PcamTest, ImagesAreCountedWithoutBeingRead) {
+  const Dataset data = load(folder_.path());
+  EXPECT_EQ(count_images(folder_.path()),
+            (std::array<std::int64_t, split_count>{data.train.shape.n, data.valid.shape.n, data.test.shape.n}));
+  EXPECT_EQ(count_images(folder_.path(), {.valid = false, .test = false})[1], 0);
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 #include "data/weights.h"
 
+#include "data/files.h"
 #include "data/hdf5.h"
 #include "data/support.h"
 #include "engine/model.h"
@@ -70,6 +71,40 @@ TEST_F(WeightsTest, BothLayoutsComeBack) {
   }
   EXPECT_EQ(open_weights(folder_ / "a.h5").layout, WeightFile::Layout::legacy);
   EXPECT_EQ(open_weights(folder_ / "a.weights.h5").layout, WeightFile::Layout::keras3);
+}
+
+TEST_F(WeightsTest, ValuesThatMakeEveryScoreNanAreNamed) {
+  for (const char* name : {"a.h5", "a.weights.h5"}) {
+    std::size_t at = 0;
+    for (const Parameter& parameter : graph_.parameters()) {
+      std::vector<float> broken = weights_;
+      broken[at] = std::numeric_limits<float>::quiet_NaN();
+      write_weights(folder_ / name, graph_, broken);
+      expect_refusal([&] { read_weights(folder_ / name, graph_); }, ExitCode::weights,
+                     {"a weight is not a finite number", name, "found:    nan"});
+      broken[at] = -1;
+      write_weights(folder_ / name, graph_, broken);
+      if (parameter.name == "moving_variance")
+        expect_refusal([&] { read_weights(folder_ / name, graph_); }, ExitCode::weights,
+                       {"a variance among the weights is negative", "batch_normalization", "value 0", "found:    -1"});
+      else
+        EXPECT_NO_THROW(read_weights(folder_ / name, graph_)) << parameter.name;
+      at += static_cast<std::size_t>(parameter.shape.count());
+    }
+  }
+}
+
+TEST_F(WeightsTest, AFileThatHoldsNoWeightsSaysWhatItIs) {
+  const std::string page = "<html>not found</html>";
+  write_bytes(folder_ / "a.h5", {page.begin(), page.end()});
+  expect_refusal([&] { open_weights(folder_ / "a.h5"); }, ExitCode::weights, {"no HDF5 file", "found:    an HTML page"});
+  write_bytes(folder_ / "a.h5", {});
+  expect_refusal([&] { open_weights(folder_ / "a.h5"); }, ExitCode::weights, {"found:    an empty file"});
+  write_hdf5(folder_ / "a.h5", "x", {4, 6, 5, 3}, H5T_STD_U8LE, some_pixels(360), H5T_NATIVE_UINT8);
+  expect_refusal([&] { open_weights(folder_ / "a.h5"); }, ExitCode::weights,
+                 {"no weights that are known", R"("x" uint8 (4, 6, 5, 3))"});
+  expect_refusal([&] { open_weights(folder_ / std::string(300, 'a')); }, ExitCode::weights,
+                 {"a weight file cannot be reached", "File name too long"});
 }
 
 TEST_F(WeightsTest, TheLegacyLayoutIsKeras) {
@@ -315,6 +350,69 @@ TEST_F(WeightsTest, DamageIsRefusedAndNeverACrash) {
       EXPECT_EQ(refused, 1) << size << " bytes of " << bytes.size();
     }
   }
+}
+
+/// Of a study of so many patients.
+Provenance provenance_of(int patients) {
+  Provenance p{.network = "b6", .image = 50};
+  for (int i = 0; i < patients; ++i) p.splits[0].groups.push_back(fmt::format("patient_{:05}", i));
+  for (int i = 0; i < 10 * patients; ++i) p.learned_images.push_back(static_cast<std::uint64_t>(i));
+  return p;
+}
+
+TEST_F(WeightsTest, ProvenanceComesBackFromBothLayoutsHoweverLongItIs) {
+  for (const int patients : {0, 3, 10'000, 50'000}) {
+    Provenance expected = provenance_of(patients);
+    expected.tensors = tensors_digest(graph_, weights_);
+    for (const char* name : {"a.h5", "a.weights.h5"}) {
+      write_weights(folder_ / name, graph_, weights_, provenance_of(patients));
+      const WeightFile file = open_weights(folder_ / name);
+      EXPECT_EQ(file.provenance, expected) << name << " of " << patients;
+      EXPECT_EQ(fit_weights(file, graph_).values, weights_);
+      EXPECT_EQ(tensors_digest(file), expected.tensors) << "one digest for both layouts";
+    }
+  }
+  write_weights(folder_ / "none.h5", graph_, weights_);
+  EXPECT_EQ(open_weights(folder_ / "none.h5").provenance, std::nullopt);
+}
+
+TEST_F(WeightsTest, OneFlippedBitOfATensorIsFound) {
+  for (const char* name : {"a.h5", "a.weights.h5"}) {
+    write_weights(folder_ / name, graph_, weights_, provenance_of(3));
+    const std::vector<char> whole = read_bytes(folder_ / name);
+    for (const std::size_t at : {std::size_t{0}, weights_.size() / 2, weights_.size() - 1}) {
+      const std::vector<float> values = {weights_[at]};
+      std::vector<char> bytes = whole;
+      const auto* pattern = reinterpret_cast<const char*>(values.data());
+      const auto found = std::search(bytes.begin(), bytes.end(), pattern, pattern + sizeof(float));
+      ASSERT_NE(found, bytes.end());
+      *found = static_cast<char>(*found ^ 1);
+      write_bytes(folder_ / name, bytes);
+      expect_refusal([&] { open_weights(folder_ / name); }, ExitCode::weights,
+                     {"not those that were written", name, "SHA-256", "last.checkpoint"});
+    }
+    write_bytes(folder_ / name, whole);
+    EXPECT_NO_THROW(open_weights(folder_ / name));
+  }
+}
+
+TEST_F(WeightsTest, ADamagedProvenanceIsOneClearMessage) {
+  const auto with_attribute = [&](const std::function<void(hid_t)>& add) {
+    write_weights(folder_ / "a.h5", graph_, weights_);
+    const hdf5::Id file(H5Fopen((folder_ / "a.h5").c_str(), H5F_ACC_RDWR, H5P_DEFAULT));
+    add(file);
+  };
+  std::string text = to_json(provenance_of(3));
+  text[text.find("b6")] = 'p';
+  for (const std::string& damaged : {text, text.substr(0, 40), std::string("{"), std::string()}) {
+    with_attribute([&](hid_t file) { hdf5::write_string(file, provenance_key, damaged); });
+    expect_refusal([&] { open_weights(folder_ / "a.h5"); }, ExitCode::weights, {"says of its own training is damaged", "a.h5"});
+  }
+  with_attribute([&](hid_t file) {
+    const hdf5::Id space(H5Screate(H5S_SCALAR));
+    const hdf5::Id attribute(H5Acreate2(file, provenance_key, H5T_STD_I32LE, space, H5P_DEFAULT, H5P_DEFAULT));
+  });
+  expect_refusal([&] { open_weights(folder_ / "a.h5"); }, ExitCode::weights, {"attribute \"microtome\"", "expected: strings"});
 }
 
 /// A file of `graph` as it is opened again.

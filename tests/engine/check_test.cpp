@@ -27,6 +27,17 @@ TEST(CheckTest, AUsersErrorHasNoSourceLineAndNoEmptyLines) {
   }
 }
 
+TEST(CheckTest, NamesOfFilesBreakNoLine) {
+  try {
+    fail(ExitCode::data, "no \n", {.where = "a\nb/\x1b[31m\tc", .found = "d\x7f, é"});
+  } catch (const Error& error) {
+    EXPECT_EQ(to_text(error, "train"),
+              "train: error: no \\n\n"
+              "  where:    a\\nb/\\x1b[31m\\tc\n"
+              "  found:    d\\x7f, é\n");
+  }
+}
+
 TEST(CheckTest, UnwindingAddsTheOuterPlaceInFront) {
   try {
     fail(ExitCode::machine, "no plan", {.where = "cudnn"});

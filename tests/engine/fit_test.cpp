@@ -159,28 +159,68 @@ TEST(FitTest, PopulationStatisticsServeTheJudgedNetworkAndLeaveTheRunAlone) {
   EXPECT_NE(named("moving_variance", with.result.best_weights), named("moving_variance", without.result.best_weights));
 }
 
+TEST(FitTest, ASnapshotHoldsTheStatisticsOfItsLastValidation) {
+  FitOptions population = options;
+  population.epochs = 1, population.population_statistics = true;
+  const Outcome with = train(population);
+  const Snapshot& last = with.recorder.snapshots.back();
+  const std::vector<float> moving = last.weights.get();
+  std::vector<float> judged = moving;
+  put_statistics(tiny(), last.statistics, judged);
+  EXPECT_EQ(judged, with.result.best_weights) << "of one epoch, the best's are the last's";
+  EXPECT_NE(judged, moving);
+
+  const auto backend = make_backend("cpu", Precision::f32);
+  Model model(tiny(), *backend);
+  model.set_weights(judged);
+  const Evaluation again = evaluate(model, data().valid, population);
+  EXPECT_EQ(again.loss, with.result.history.back().valid_loss);
+  EXPECT_EQ(again.accuracy, with.result.history.back().valid_accuracy);
+
+  population.epochs = 2;
+  const Outcome within = train(population, last, 1);
+  EXPECT_EQ(within.recorder.snapshots.back().statistics, last.statistics) << "within the next epoch they are still the last's";
+  FitOptions plain = population;
+  plain.population_statistics = false;
+  EXPECT_TRUE(train(plain).recorder.snapshots.back().statistics.empty()) << "the weights' own were used";
+}
+
+TEST(FitTest, StatisticsOfAnotherGraphAreRefused) {
+  std::vector<float> weights(static_cast<std::size_t>(tiny().parameter_count()));
+  EXPECT_THROW(put_statistics(tiny(), std::vector<float>(7), weights), Error);
+  EXPECT_THROW(put_statistics(tiny(), std::vector<float>(9), weights), Error);
+  EXPECT_NO_THROW(put_statistics(tiny(), std::vector<float>(8), weights));
+}
+
 TEST(FitTest, PopulationStatisticsAreMeansAndUnbiasedVariancesOverBatches) {
-  // One convolution of 1x1 that passes the red channel, then batch-norm; one batch an epoch: statistics of the images
-  // themselves.
+  // One convolution of 1x1 that passes the red channel, then batch-norm: statistics of the images themselves.
   const auto backend = make_backend("reference", Precision::f32);
-  Graph graph;
-  graph.output(graph.input(6) | conv(1, 1, {.bias = false}) | batch_norm() | flatten() | logit());
-  Model model(std::move(graph), *backend);
-  std::vector<float> weights(static_cast<std::size_t>(model.graph().parameter_count()));
-  weights[0] = 1;  // red
-  weights[3] = 1;  // gamma
-  model.set_weights(weights);
-  FitOptions once = options;
-  once.epochs = 1, once.batch_size = 37, once.learning_rate = 0, once.population_statistics = true;
-  FitObserver silent;
-  const std::vector<float> best = fit(model, data(), once, silent).best_weights;
-  double sum = 0, squares = 0;
   const Images set = images(37, 1);
-  const int count = 37 * 36;
-  for (int i = 0; i < count; ++i) sum += set.pixels[3 * i] / 255.0;
-  for (int i = 0; i < count; ++i) squares += std::pow(set.pixels[3 * i] / 255.0 - sum / count, 2);
-  EXPECT_FLOAT_EQ(best[5], static_cast<float>(sum / count));
-  EXPECT_FLOAT_EQ(best[6], static_cast<float>(squares / (count - 1)));
+  for (const int batch : {37, 1}) {
+    SCOPED_TRACE(batch);
+    Graph graph;
+    graph.output(graph.input(6) | conv(1, 1, {.bias = false}) | batch_norm() | flatten() | logit());
+    Model model(std::move(graph), *backend);
+    std::vector<float> weights(static_cast<std::size_t>(model.graph().parameter_count()));
+    weights[0] = 1;  // red
+    weights[3] = 1;  // gamma
+    model.set_weights(weights);
+    FitOptions once = options;
+    once.epochs = 1, once.batch_size = batch, once.learning_rate = 0, once.population_statistics = true;
+    FitObserver silent;
+    const std::vector<float> best = fit(model, data(), once, silent).best_weights;
+    const int count = batch * 36, batches = 37 / batch;
+    double means = 0, variances = 0;
+    for (int first = 0; first < 37 * 36; first += count) {
+      const auto red = [&](int i) { return set.pixels[3 * (first + i)] / 255.0; };
+      double sum = 0, squares = 0;
+      for (int i = 0; i < count; ++i) sum += red(i);
+      for (int i = 0; i < count; ++i) squares += std::pow(red(i) - sum / count, 2);
+      means += sum / count / batches, variances += squares / (count - 1) / batches;
+    }
+    EXPECT_FLOAT_EQ(best[5], static_cast<float>(means));
+    EXPECT_FLOAT_EQ(best[6], static_cast<float>(variances));
+  }
 }
 
 TEST(FitTest, SeedsDifferAndRepeat) {

@@ -1,5 +1,5 @@
-// Constants are scikit-learn 1.9's (roc_curve, roc_auc_score, log_loss, accuracy_score) on the vectors shown; intervals are
-// those of the O(P N) definition below, which is what [DeLong1988] writes down.
+// Constants are scikit-learn 1.9's (roc_curve, roc_auc_score, log_loss, accuracy_score) on the vectors shown; DeLong's
+// intervals are those of the O(P N) definition below, which is what [DeLong1988] writes down.
 #include "engine/metrics.h"
 
 #include "engine/check.h"
@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <tuple>
 #include <vector>
 
 namespace microtome {
@@ -100,8 +101,10 @@ TEST_P(MetricsJudgedTest, MatchesScikitLearn) {
   // Sums of a thousand terms: at most that many roundings each.
   const double rounding = 1000 * epsilon;
   const auto [low, high] = auc_ci95(labels, scores);
-  EXPECT_NEAR(low, expected.low, rounding);
-  EXPECT_NEAR(high, expected.high, rounding);
+  const std::int64_t positives = std::ranges::count(labels, 1);
+  const auto [other_low, other_high] = newcombe_ci95(expected.auc, positives, 1000 - positives);
+  EXPECT_NEAR(low, std::min(expected.low, other_low), rounding);
+  EXPECT_NEAR(high, std::max(expected.high, other_high), rounding);
   EXPECT_NEAR(loss_of_probabilities(labels, scores), expected.loss, 16 * rounding);  // a term is at most -log(1e-7) = 16.1
   EXPECT_DOUBLE_EQ(accuracy(confusion(labels, scores)), expected.accuracy);
 }
@@ -139,7 +142,8 @@ Pairwise pairwise(const Scored& s) {
     return sum / static_cast<double>(x.size() - 1) / static_cast<double>(x.size());
   };
   const double half_width = 1.959963984540054 * std::sqrt(variance_of_mean(v) + variance_of_mean(w));
-  return {mean(v), std::max(0.0, mean(v) - half_width), std::min(1.0, mean(v) + half_width)};
+  const auto [low, high] = newcombe_ci95(mean(v), std::ssize(v), std::ssize(w));
+  return {mean(v), std::min(low, std::max(0.0, mean(v) - half_width)), std::max(high, std::min(1.0, mean(v) + half_width))};
 }
 
 TEST(MetricsTest, MatchesEveryPairComparedOnRandomVectors) {
@@ -186,9 +190,46 @@ TEST(MetricsTest, AucIsExactWhereACountOfPairsNeedsMoreThanFloat) {
 TEST(MetricsTest, IntervalIsClippedAndWideWhereAClassIsAlone) {
   const std::vector<std::uint8_t> labels{0, 0, 1, 1}, alone{0, 0, 0, 1};
   const std::vector<double> scores{.1, .4, .35, .8};
-  EXPECT_NEAR(auc_ci95(labels, scores).first, 0.05704808782516102, 16 * epsilon);
+  EXPECT_NEAR(auc_ci95(labels, scores).first, 0.05704808782516102, 16 * epsilon) << "DeLong's is the wider there";
   EXPECT_EQ(auc_ci95(labels, scores).second, 1);
   EXPECT_EQ(auc_ci95(alone, scores), (std::pair<double, double>{0, 1}));
+}
+
+TEST(MetricsTest, NewcombesBoundsAreWhereTheEstimateIsTwoOfTheirErrorsAway) {
+  // By hand: of 2 and 2 images apart, with q = 1 - A and s = 1, the bound solves
+  // q = 1.96^2 A (1 + q / (1 + q) + A / (1 + A)) / 4; at A = 0.3856 both sides are 0.6144.
+  EXPECT_NEAR(newcombe_ci95(1, 2, 2).first, 0.3856, 5e-5);
+  EXPECT_EQ(newcombe_ci95(1, 2, 2).second, 1);
+  const auto squared_errors = [](double a, double p, double n) {
+    const double s = (p + n) / 2 - 1;
+    return a * (1 - a) * (1 + s * (1 - a) / (2 - a) + s * a / (1 + a)) / (p * n);
+  };
+  for (const auto& [area, p, n] : {std::tuple(0.9, 12, 30), {0.5, 7, 7}, {1.0, 500, 40}, {0.0, 6, 6}}) {
+    const auto [low, high] = newcombe_ci95(area, p, n);
+    for (const double bound : {low, high}) {
+      if (bound == area) continue;
+      EXPECT_NEAR((area - bound) * (area - bound) / squared_errors(bound, p, n), 1.959963984540054 * 1.959963984540054, 1e-9)
+          << area << ", " << p << " and " << n;
+    }
+    EXPECT_LE(low, area);
+    EXPECT_GE(high, area);
+  }
+  const auto up = newcombe_ci95(0.8, 9, 14), down = newcombe_ci95(1 - 0.8, 9, 14);
+  EXPECT_NEAR(up.first, 1 - down.second, 1e-15) << "classes exchanged";
+}
+
+TEST(MetricsTest, ClassesThatAreApartStillHaveAnInterval) {
+  const std::vector<std::uint8_t> labels{0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1};
+  const std::vector<double> apart{.1, .11, .12, .13, .14, .15, .9, .91, .92, .93, .94, .95};
+  const auto [low, high] = auc_ci95(labels, apart);
+  EXPECT_EQ(high, 1);
+  EXPECT_EQ(low, newcombe_ci95(1, 6, 6).first);
+  EXPECT_GT(low, std::pow(0.025, 1 / 6.0)) << "six pairs won of six say that much whatever the scores";
+  EXPECT_LT(low, 0.75);
+  std::vector<double> reversed = apart;
+  for (double& score : reversed) score = 1 - score;
+  EXPECT_EQ(auc_ci95(labels, reversed).first, 0);
+  EXPECT_NEAR(auc_ci95(labels, reversed).second, 1 - low, 1e-12);
 }
 
 TEST(MetricsTest, LossClipsAsKerasDoes) {

@@ -16,6 +16,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <utility>
+
 namespace microtome {
 namespace {
 
@@ -106,6 +109,44 @@ TEST(PlanTest, SwishFusesIntoAConvolutionOnlyWhereNothingIsLearnt) {
   fuse_activations(evaluate, Mode::evaluate);
   EXPECT_NE(find<Activate>(train), nullptr);
   EXPECT_EQ(find<Conv>(evaluate)->activation, Activation::swish);
+}
+
+TEST(PlanTest, InTrainingWhatItsOutputDoesNotUndoFusesIntoBatchNormAlone) {
+  for (const Activation f : {Activation::relu, Activation::relu6, Activation::swish, Activation::sigmoid}) {
+    const bool undone = derivative_of(f) == DerivativeOf::y;
+    const auto fuses = [&](const std::function<Node(Node)>& stage) {
+      auto ops = lower(record([&](Node x) { return stage(x) | activation(f); }), {});
+      fuse_activations(ops, Mode::train);
+      return find<Activate>(ops) == nullptr;
+    };
+    EXPECT_EQ(fuses([](Node x) { return x | conv(4, 3); }), undone);
+    EXPECT_EQ(fuses([](Node x) { return x | flatten() | dense(4); }), undone);
+    EXPECT_EQ(fuses([](Node x) { return x + x; }), undone);
+    EXPECT_TRUE(fuses([](Node x) { return x | batch_norm(); }));
+    EXPECT_FALSE(fuses([](Node x) { return x | max_pool(2); }));
+    EXPECT_FALSE(fuses([](Node x) { return x | dropout(0.5f); }));
+  }
+}
+
+TEST(PlanTest, APlanIsWhatTheBackendTakes) {
+  const Graph graph =
+      record([](Node x) { return x | conv(4, 3) | batch_norm() | relu() | conv(4, 3) | batch_norm() | relu() | conv(4, 3); });
+  const auto all = [](const Plan&, const PlannedOp&) { return true; };
+  const auto none = [](const Plan&, const PlannedOp&) { return false; };
+  const auto no_statistics = [](const Plan&, const PlannedOp& op) { return !leaves_statistics(op); };
+  const auto count = [&](const PlanOptions& options, bool (*is)(const PlannedOp&)) {
+    const Plan plan = make_plan(graph, options);
+    return std::count_if(plan.ops.begin(), plan.ops.end(), is);
+  };
+  EXPECT_EQ(count({.takes = all}, is_deferred), 2);
+  EXPECT_EQ(count({.takes = all}, takes_statistics), 2);
+  EXPECT_EQ(count({.takes = no_statistics}, is_deferred), 2);
+  EXPECT_EQ(count({.takes = no_statistics}, takes_statistics), 0);
+  EXPECT_EQ(count({.takes = none}, is_deferred), 0);
+  EXPECT_EQ(count({}, is_deferred), 0);
+  EXPECT_EQ(count({}, leaves_statistics), 0);
+  EXPECT_EQ(make_plan(graph, {.image_channels = 4}).image_channels, 4);
+  EXPECT_EQ(make_plan(graph, {.image_channels = 3}).image_channels, 0) << "the image has as many";
 }
 
 TEST(PlanTest, SplittingUndoesAFusion) {
@@ -280,6 +321,23 @@ TEST(PlanTest, AnAdditionTakesAnActivationAndPassesItsGradientToBothSides) {
   EXPECT_EQ(homes[1], homes[6]);  // but the first one may
 }
 
+TEST(PlanTest, SidesOfAnAdditionShareAGradientUnlessTheOneReadFirstUndoesAnActivationInIt) {
+  const auto homes_of_sides = [](Activation function) {
+    const Graph graph = record([=](Node x) {
+      return ((x | conv(4, 1, {.activation = function})) + (x | conv(4, 1, {.activation = function}))) | conv(1, 1);
+    });
+    const Placed plan(graph);
+    const auto add = std::find_if(plan.ops.begin(), plan.ops.end(),
+                                  [](const PlannedOp& op) { return std::holds_alternative<Add>(op.kind); });
+    EXPECT_EQ(find<Activate>(plan.ops), nullptr);
+    const std::vector<int> homes = share_gradients(plan.ops, plan.places, plan.shapes, graph.output());
+    return std::pair(homes[add->inputs[0]], homes[add->inputs[1]]);
+  };
+  const auto plain = homes_of_sides(Activation::none), clamped = homes_of_sides(Activation::relu);
+  EXPECT_EQ(plain.first, plain.second);
+  EXPECT_NE(clamped.first, clamped.second);
+}
+
 /// A graph's plan with its batch-norms deferred, as far as the passes go.
 struct DeferredPlan : Placed {
   explicit DeferredPlan(const Graph& graph) : Placed(graph) {
@@ -400,7 +458,12 @@ TEST(PlanTest, StatisticsComeFromTheConvolutionWhoseWholeOutputIsNormalised) {
   };
   EXPECT_EQ(left([](Node x) { return x | conv(4, 3) | batch_norm() | relu() | conv(4, 1) | batch_norm(); }), 2);
   EXPECT_EQ(left([](Node x) { return x | conv(4, 3) | max_pool(2) | batch_norm(); }), 0);
-  EXPECT_EQ(left([](Node x) { return x | conv(4, 3) | dense_layer() | batch_norm(); }), 0);  // shared
+  EXPECT_EQ(left([](Node x) { return x | conv(4, 3) | dense_layer() | batch_norm(); }), 0);  // a slice
+  EXPECT_EQ(left([](Node x) {  // shared: the second batch-norm reads the first one's statistics
+              const Node y = x | conv(4, 3);
+              return (y | batch_norm()) + (y | batch_norm() | relu());
+            }),
+            0);
 }
 
 TEST(PlanTest, AnImageGetsRoomForMoreChannelsWhereOnlyConvolutionsReadIt) {

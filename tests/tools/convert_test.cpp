@@ -41,8 +41,33 @@ TEST_F(ConvertTest, WeightsGoThroughEveryFormAndBack) {
     EXPECT_EQ(outcome.code, 0) << outcome.err;
     EXPECT_TRUE(contains(outcome.out, said)) << outcome.out;
   }
-  EXPECT_TRUE(text_of(path("d.h5")) == text_of(path("a.h5")));
+  EXPECT_EQ(read_weights(path("d.h5"), find_network("mobilenet").build(96)).values, weights);
+  EXPECT_EQ(run({"convert", path("d.h5"), path("e.h5")}).code, 0);
+  EXPECT_TRUE(text_of(path("e.h5")) == text_of(path("d.h5"))) << "the same content, the same bytes";
   EXPECT_EQ(open_weights(path("b.weights.h5")).layout, WeightFile::Layout::keras3);
+}
+
+TEST_F(ConvertTest, ACheckpointGivesWhatItsLastValidationUsed) {
+  const Graph graph = find_network("b6").build(50);
+  const auto count = static_cast<std::size_t>(graph.parameter_count());
+  Snapshot snapshot;
+  snapshot.weights = std::vector<float>(count, 1.0f);
+  snapshot.first_moments = snapshot.second_moments = std::vector<float>(count);
+  snapshot.statistics.assign(statistics_of(graph, snapshot.weights.get()).size(), 2.0f);
+  const CheckpointInfo info{.network = "b6", .image = 50, .parameters = graph.parameter_count()};
+  write_checkpoint(path("last.checkpoint"), snapshot, info);
+
+  const Ended outcome = run({"convert", path("last.checkpoint"), path("last.weights.h5")});
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  EXPECT_FALSE(contains(outcome.err, "note:")) << outcome.err;
+  std::vector<float> expected(count, 1.0f);
+  put_statistics(graph, snapshot.statistics, expected);
+  EXPECT_EQ(read_weights(path("last.weights.h5"), graph).values, expected);
+
+  snapshot.state.batch = 1;
+  write_checkpoint(path("within.checkpoint"), snapshot, info);
+  const Ended within = run({"convert", path("within.checkpoint"), path("within.weights.h5")});
+  EXPECT_TRUE(contains(within.err, "saved within epoch 1")) << within.err;
 }
 
 TEST_F(ConvertTest, TheNetworkTheHeadAndTheSizeAreGuessed) {

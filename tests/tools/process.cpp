@@ -34,7 +34,9 @@ void redirect(const fs::path& file, int to) {
 
 }  // namespace
 
-Process::Process(const std::vector<std::string>& words, std::optional<std::size_t> file_size_limit) : folder_(make_folder()) {
+Process::Process(const std::vector<std::string>& words, std::optional<std::size_t> file_size_limit,
+                 const std::function<void()>& before)
+    : folder_(make_folder()) {
   std::string program = std::string(MICROTOME_PROGRAMS) + "/" + words[0];
   std::vector<std::string> copies(words.begin() + 1, words.end());
   std::vector<char*> arguments{program.data()};
@@ -49,6 +51,7 @@ Process::Process(const std::vector<std::string>& words, std::optional<std::size_
     const rlimit limit{*file_size_limit, *file_size_limit};
     setrlimit(RLIMIT_FSIZE, &limit);
   }
+  if (before) before();
   execv(program.c_str(), arguments.data());
   _exit(127);
 }
@@ -73,8 +76,16 @@ Ended Process::wait() {
   return {code, text_of(folder_ / "out"), text_of(folder_ / "err")};
 }
 
-Ended run(const std::vector<std::string>& words, std::optional<std::size_t> file_size_limit) {
-  return Process(words, file_size_limit).wait();
+Ended run(const std::vector<std::string>& words, std::optional<std::size_t> file_size_limit,
+          const std::function<void()>& before) {
+  return Process(words, file_size_limit, before).wait();
+}
+
+pid_t child_of(const Process& process) {
+  std::ifstream children("/proc/" + std::to_string(process.id()) + "/task/" + std::to_string(process.id()) + "/children");
+  pid_t child = 0;
+  children >> child;
+  return child;
 }
 
 bool wait_until(const std::function<bool()>& condition) {

@@ -20,19 +20,26 @@ struct Ended {
 /// A program of ours in the background: words[0] is its name.
 class Process {
  public:
-  explicit Process(const std::vector<std::string>& words, std::optional<std::size_t> file_size_limit = {});
+  /// `before` runs in it, before it becomes the program.
+  explicit Process(const std::vector<std::string>& words, std::optional<std::size_t> file_size_limit = {},
+                   const std::function<void()>& before = {});
   ~Process();
   Process(const Process&) = delete;
 
   void send(int signal) const;
   Ended wait();
+  pid_t id() const { return child_; }
 
  private:
   pid_t child_ = 0;
   std::filesystem::path folder_;
 };
 
-Ended run(const std::vector<std::string>& words, std::optional<std::size_t> file_size_limit = {});
+Ended run(const std::vector<std::string>& words, std::optional<std::size_t> file_size_limit = {},
+          const std::function<void()>& before = {});
+
+/// The process' first child; 0 where it has none.
+pid_t child_of(const Process& process);
 
 /// Waits until `condition` holds; false after a minute.
 bool wait_until(const std::function<bool()>& condition);

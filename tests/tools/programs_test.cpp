@@ -144,7 +144,7 @@ TEST_F(ProgramsTest, TheMemoryPlanIsPrintedAndNothingElseHappens) {
   EXPECT_LT(plan["arena_bytes"], plan["arena_unshared_bytes"]);
   std::int64_t total = 0, rows = 0;
   for (const char* key : {"weights_bytes", "gradients_bytes", "moments_bytes", "narrow_weights_bytes", "arena_bytes",
-                          "scratch_bytes", "images_bytes"})
+                          "scratch_bytes", "kept_bytes", "images_bytes", "features_bytes", "saving_bytes"})
     total += plan[key].get<std::int64_t>();
   EXPECT_EQ(plan["total_bytes"], total);
   for (const Json& row : plan["rows"])
@@ -203,13 +203,13 @@ TEST_F(ProgramsTest, EvaluateAgreesWithTrainAndWithPredict) {
   EXPECT_EQ(Json::parse(json_lines.out.substr(0, json_lines.out.find('\n'))).size(), 2u);
 }
 
-/// A copy of the data whose patches come from known slides, six a test slide.
+/// A copy of the data whose patches come from known slides, four a test slide.
 std::string with_slides(const std::string& data, const std::string& to) {
   fs::copy(data, to);
   for (const auto& [split, count] : {std::pair("train", 80), std::pair("valid", 24), std::pair("test", 24)}) {
     std::string text = ",coord_y,coord_x,tumor_patch,center_tumor_patch,wsi\n";
     for (int i = 0; i < count; ++i)
-      text += std::to_string(i) + ",64,128,True,False," + split + "_slide_" + std::to_string(i / 6) + "\n";
+      text += std::to_string(i) + ",64,128,True,False," + split + "_slide_" + std::to_string(i / 4) + "\n";
     write_text(to + "/camelyonpatch_level_2_split_" + split + "_meta.csv", text);
   }
   return to;
@@ -230,16 +230,16 @@ TEST_F(ProgramsTest, ScoresAreSavedAndJudgedAgainWithTheirSlides) {
 
   const Ended grouped = evaluated(known);
   ASSERT_EQ(grouped.code, 0) << grouped.err;
-  EXPECT_TRUE(lines_of(saved)[24].ends_with(",test_slide_3")) << lines_of(saved)[24];
+  EXPECT_TRUE(lines_of(saved)[24].ends_with(",test_slide_5")) << lines_of(saved)[24];
   const Ended again = run({"evaluate", "--scores", saved, "--json"});
   const Json first = Json::parse(grouped.out), second = Json::parse(again.out);
-  EXPECT_EQ(first["groups"], 4);
+  EXPECT_EQ(first["groups"], 6);
   for (const char* key : {"n", "positives", "accuracy", "auc", "auc_ci95", "groups", "auc_ci95_clustered"})
     EXPECT_EQ(first[key], second[key]) << key;
   EXPECT_LE(first["auc_ci95_clustered"][0], first["auc"]);
   EXPECT_GE(first["auc_ci95_clustered"][1], first["auc"]);
   EXPECT_NE(first["auc_ci95_clustered"], first["auc_ci95"]);
-  EXPECT_TRUE(contains(run({"evaluate", "--scores", saved}).out, "drawing 4 patients or slides as wholes"));
+  EXPECT_TRUE(contains(run({"evaluate", "--scores", saved}).out, "drawing 6 patients or slides as wholes"));
 }
 
 TEST_F(ProgramsTest, EightViewsAreAveraged) {
@@ -329,6 +329,54 @@ TEST_F(ProgramsTest, TransferTrainsTheHeadOnAKeptBase) {
   again.insert(again.end(), {"--preprocess", "native"});
   train("native", again);
   EXPECT_NE(lines_of(fresh("native") + "/steps.csv"), steps);
+}
+
+TEST_F(ProgramsTest, AFullDiskUnderSynthesizeIsOneMessageOfOurs) {
+  const std::string made = fresh("full");
+  const Ended ended =
+      run({"synthesize", "pcam", "--out", made, "--train", "60", "--valid", "20", "--test", "20", "--quiet"}, 100'000);
+  EXPECT_EQ(ended.code, 5) << ended.err;
+  EXPECT_EQ(ended.err, "synthesize: error: an HDF5 file could not be written\n  where:    " + made +
+                           "/camelyonpatch_level_2_split_train_x.h5\n  found:    File too large\n"
+                           "  next:     make room on the disk, or name another folder\n");
+  EXPECT_TRUE(fs::is_empty(made)) << "no part is left";
+}
+
+TEST_F(ProgramsTest, VerifyPrintsAllThatIsWrong) {
+  const std::string broken = fresh("broken");
+  fs::copy(data, broken);
+  const std::string x = broken + "/camelyonpatch_level_2_split_train_x.h5",
+                    y = broken + "/camelyonpatch_level_2_split_test_y.h5";
+  write_text(x, "<html></html>");
+  const Ended once = run({"data", "verify", "--data", broken});
+  EXPECT_EQ(once.code, 3);
+  EXPECT_FALSE(contains(once.err, "things are wrong")) << "one message is enough";
+  write_text(y, "");
+  for (const bool json : {false, true}) {
+    const Ended ended = json ? run({"data", "verify", "--data", broken, "--json"}) : run({"data", "verify", "--data", broken});
+    EXPECT_EQ(ended.code, 3);
+    EXPECT_TRUE(contains(ended.err, x)) << ended.err;
+    EXPECT_TRUE(contains(ended.err, y)) << ended.err;
+    EXPECT_TRUE(contains(ended.err, "data: error: 2 things are wrong with " + broken)) << ended.err;
+    if (!json) {
+      EXPECT_EQ(ended.out, "");
+      continue;
+    }
+    const Json document = Json::parse(ended.out);
+    EXPECT_EQ(document["sound"], false);
+    ASSERT_EQ(document["problems"].size(), 2u);
+    EXPECT_EQ(document["problems"][0]["where"], x);
+    EXPECT_EQ(document["problems"][1]["found"], "an empty file");
+    EXPECT_EQ(document["valid"]["images"], 24);
+  }
+}
+
+TEST_F(ProgramsTest, WhateverAFoldersNameHoldsMessagesKeepTheirLines) {
+  const std::string odd = fresh("a\nb");
+  fs::create_directory(odd);
+  const Ended ended = run({"data", "verify", "--data", odd});
+  EXPECT_EQ(ended.code, 3);
+  EXPECT_TRUE(contains(ended.err, "a\\nb\n  expected: ")) << ended.err;
 }
 
 TEST_F(ProgramsTest, SynthesizeWritesBothFormatsAndVerifyReadsThem) {
@@ -494,6 +542,9 @@ TEST_F(ProgramsTest, BadCallsSayWhatIsWrong) {
            {3, {"data", "audit", "--data", out}, "PCam's six files"},
            {2, {"data", "verify", "--data", data, "--gate"}, "--gate belongs to audit"},
            {3, {"evaluate", "--scores", x}, "cannot read the scores"},
+           {3, {"evaluate", "--scores", fresh(std::string(300, 'a'))}, "File name too long"},
+           {2, {"profile", "--gate", "3%"}, "unknown option --gate here\n  next:     profile diff "},
+           {2, {"evaluate", "--logits"}, "--scores"},
            {2, {"evaluate", "--scores", out + "/scores.csv", "--tta", "d4"}, "need a network"},
            {2, {"evaluate", "--scores", out + "/scores.csv", "--save-scores", x}, "need a network"},
            {2, {"predict", "--net", "b2", "--tta", "d8"}, "none, d4"},

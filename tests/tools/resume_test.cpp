@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 #include <sys/file.h>
+#include <sys/resource.h>
 #include <unistd.h>
 #include <nlohmann/json.hpp>
 
@@ -56,7 +57,8 @@ TEST_F(ResumeTest, TheUndisturbedRunIsComplete) {
 }
 
 TEST_F(ResumeTest, StopsAfterSavingAndGoesOnBitForBit) {
-  for (const auto& [signal, code] : {std::pair(SIGTERM, 143), std::pair(SIGINT, 130)}) {
+  for (const auto& [signal, code] :
+       {std::pair(SIGTERM, 143), std::pair(SIGINT, 130), std::pair(SIGHUP, 129), std::pair(SIGXCPU, 152)}) {
     const std::string out = fresh("stopped-" + std::to_string(code));
     Process process(train(out, "1000"));
     ASSERT_TRUE(wait_until([&] { return text_of(fs::path(out) / "log.jsonl").find("\"epoch\":1,") != std::string::npos; }));
@@ -70,6 +72,40 @@ TEST_F(ResumeTest, StopsAfterSavingAndGoesOnBitForBit) {
     ASSERT_EQ(resumed.code, 0) << resumed.err;
     expect_undisturbed(out);
   }
+}
+
+TEST_F(ResumeTest, AHangUpThatNohupIgnoresIsIgnored) {
+  const std::string out = fresh("nohup");
+  Process process(train(out, "100000"), {}, [] { std::signal(SIGHUP, SIG_IGN); });
+  ASSERT_TRUE(wait_until([&] { return fs::exists(fs::path(out) / "last.checkpoint"); }));
+  process.send(SIGHUP);
+  const std::size_t epochs = lines_of(fs::path(out) / "metrics.csv").size();
+  EXPECT_TRUE(wait_until([&] { return lines_of(fs::path(out) / "metrics.csv").size() > epochs + 1; })) << "it goes on";
+  process.send(SIGTERM);
+  EXPECT_EQ(process.wait().code, 143);
+}
+
+TEST_F(ResumeTest, TheLimitOnProcessorTimeSavesAndItsRepetitionDoesNotEndTheSaving) {
+  const std::string out = fresh("processor-time");
+  Process process(train(out, "1000000"), {}, [] {
+    const rlimit limit{2, 600};
+    setrlimit(RLIMIT_CPU, &limit);
+  });
+  const Ended stopped = process.wait();
+  EXPECT_EQ(stopped.code, 152) << stopped.err;
+  EXPECT_TRUE(fs::exists(fs::path(out) / "last.checkpoint"));
+  const std::vector<std::string> log = lines_of(fs::path(out) / "log.jsonl");
+  EXPECT_NE(log.back().find("\"stop\""), std::string::npos) << log.back();
+}
+
+TEST_F(ResumeTest, StepsThatCannotBeReadAreNotTakenForNone) {
+  const std::string out = fresh("unreadable");
+  fs::copy(undisturbed, out);
+  fs::remove(fs::path(out) / "steps.csv");
+  fs::create_directory(fs::path(out) / "steps.csv");
+  const Ended outcome = run({"train", "--resume", "--out", out});
+  EXPECT_EQ(outcome.code, 3) << outcome.err;
+  EXPECT_NE(outcome.err.find("steps.csv"), std::string::npos) << outcome.err;
 }
 
 TEST_F(ResumeTest, TheSecondSignalEndsAtOnce) {

@@ -133,7 +133,10 @@ TEST_F(StudyTest, AFailedCellSaysWhyAndTheOthersGoOn) {
   const std::string small = folder / "small";  // no three splits of one patient
   fs::create_directory(small);
   fs::copy(fs::directory_iterator(idc)->path(), small / fs::path("patient"), fs::copy_options::recursive);
-  EXPECT_EQ(run(words({"--pcam", pcam, "--idc", small, "--nets", "b6", "--seeds", "0,1"})).code, 3);
+  const Ended ended = run(words({"--pcam", pcam, "--idc", small, "--nets", "b6", "--seeds", "0,1"}));
+  EXPECT_EQ(ended.code, 3);
+  for (const char* part : {"cell 1/4", "cell 4/4", "failed: "})
+    EXPECT_NE(ended.err.find(part), std::string::npos) << "-q is quiet about what went well\n" << ended.err;
   EXPECT_EQ(statuses(), Words(4, "failed"));
   const std::vector<Outcome> outcomes = read_study(out);
   EXPECT_NE(outcomes[0].why.find("class 1"), std::string::npos) << outcomes[0].why;
@@ -240,6 +243,15 @@ TEST_F(StudyTest, BadInputIsOneMessageAndWritesNothing) {
   fs::create_directory(out);
   write_text(out + "/config.toml", "net = \"b2\"\n");
   EXPECT_EQ(refused({"--idc", idc, "--nets", "b2"}), 2) << "a run's folder";
+}
+
+TEST_F(StudyTest, WithoutItsReportAStudyIsNotDone) {
+  std::filesystem::create_directories(out + "/report.html");  // where a file should be
+  const Ended ended = run(words({"--pcam", pcam, "--nets", "b2", "--modes", "full"}));
+  EXPECT_EQ(statuses(), (std::vector<std::string>{"done"})) << ended.err;
+  EXPECT_EQ(ended.code, 5) << ended.err;
+  EXPECT_NE(ended.err.find("report.html"), std::string::npos) << ended.err;
+  EXPECT_EQ(ended.out.find("report.html"), std::string::npos) << ended.out;
 }
 
 }  // namespace

@@ -150,5 +150,57 @@ TEST(TuneTest, BadInputIsOneMessageAndLosesNothing) {
   EXPECT_NE(unknown.err.find("--iterations"), std::string::npos) << unknown.err;
 }
 
+TEST(TuneTest, ABatchLargerThanTheDataIsNotTried) {
+  const TemporaryFolder folder;
+  const std::string data = folder / "data", out = folder / "tuned";
+  write_small_pcam(data);
+  for (const char* space : {"batch-size=8|4096", "batch-size=16..4096:64", "batch-size=16..4096:log"}) {
+    std::filesystem::remove_all(out);
+    const Ended tuned = run({"tune", "--net", "b6", "--data", data, "--device", "cpu", "--space", space, "--max-epochs", "2",
+                             "--factor", "2", "--out", out, "--json"});
+    ASSERT_EQ(tuned.code, 0) << space << tuned.err;
+    EXPECT_NE(tuned.err.find("no further than a batch of 80"), std::string::npos) << tuned.err;
+    const Json trials = Json::parse(tuned.out)["trials"];
+    EXPECT_FALSE(trials.empty());
+    for (const Json& trial : trials) EXPECT_LE(trial["values"]["batch-size"], 80) << space;
+    EXPECT_EQ(run({"tune", "--resume", "--out", out, "-q"}).code, 0) << space;
+  }
+  std::filesystem::remove_all(out);
+  EXPECT_EQ(run(words(data, out, "batch-size=100|200")).code, 2) << "nothing is left";
+  EXPECT_EQ(run(with(words(data, out, "lr=1e-3|1e-2"), {"-b", "81"})).code, 2);
+  EXPECT_FALSE(std::filesystem::exists(out));
+}
+
+TEST(TuneTest, AFullDiskEndsTheSearchAndIsNotTheTrialsFault) {
+  const TemporaryFolder folder;
+  const std::string data = folder / "data", out = folder / "tuned";
+  write_small_pcam(data);
+  const std::vector<std::string> search = words(data, out, "lr=1e-4..1e-2:log");
+  const Ended full = run(search, 60'000);  // less than a checkpoint takes
+  EXPECT_EQ(full.code, 5) << full.err;
+  EXPECT_NE(full.err.find("trial 1 failed with exit code 5"), std::string::npos) << full.err;
+  EXPECT_FALSE(std::filesystem::exists(out + "/trials.jsonl")) << text_of(out + "/trials.jsonl");
+  const Ended resumed = run(with(search, {"--resume", "--json"}));
+  ASSERT_EQ(resumed.code, 0) << resumed.err;
+  for (const Json& trial : Json::parse(resumed.out)["trials"]) EXPECT_EQ(trial["status"], "completed");
+}
+
+TEST(TuneTest, AKilledChildEndsTheSearchWhichGoesOnWithIt) {
+  const TemporaryFolder folder;
+  const std::string data = folder / "data", out = folder / "tuned";
+  write_small_pcam(data);
+  std::vector<std::string> search = words(data, out, "lr=1e-4..1e-2:log");
+  search[10] = "100000", search[12] = "100";  // --max-epochs, --factor
+  Process process(search);
+  ASSERT_TRUE(wait_until([&] { return std::filesystem::exists(out + "/trials/0001/log.jsonl"); }));
+  pid_t child = 0;
+  ASSERT_TRUE(wait_until([&] { return (child = child_of(process)) != 0; }));
+  kill(child, SIGKILL);
+  const Ended ended = process.wait();
+  EXPECT_EQ(ended.code, 5) << ended.err;
+  EXPECT_NE(ended.err.find("ended by signal 9"), std::string::npos) << ended.err;
+  EXPECT_FALSE(std::filesystem::exists(out + "/trials.jsonl"));
+}
+
 }  // namespace
 }  // namespace microtome

@@ -1,5 +1,6 @@
 #include "tools/cli/arguments.h"
 
+#include "data/file.h"
 #include "engine/check.h"
 #include "engine/nearest.h"
 
@@ -25,6 +26,14 @@ bool parse_number(std::string_view text, T& value) {
   if (!text.empty() && text.front() == '+') text.remove_prefix(1);
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   return error == std::errc() && end == text.data() + text.size();
+}
+
+std::string text_of(const std::filesystem::path& config) {
+  try {
+    return read_text(config, ExitCode::usage);
+  } catch (const Error& error) {
+    fail(ExitCode::usage, "cannot read the configuration", error.report());
+  }
 }
 
 std::string quote(const std::string& text) {
@@ -291,20 +300,21 @@ bool Arguments::parse(int argc, const char* const* argv) {
       if (!entry.positional) names.push_back("--" + entry.option.name);
     }
     const std::string name = word.substr(0, word.find('='));
-    fail(ExitCode::usage, fmt::format("unknown option {}", name), {.next = did_you_mean(name, names)});
+    const auto shown = std::ranges::find_if(
+        examples_, [&](const std::string& example) { return (example + " ").find(" " + name + " ") != std::string::npos; });
+    fail(ExitCode::usage, fmt::format("unknown option {}{}", name, shown == examples_.end() ? "" : " here"),
+         {.next = shown == examples_.end() ? did_you_mean(name, names) : *shown});
   }
   if (!config_file_.empty()) read_config(config_file_);
   return true;
 }
 
 std::vector<Arguments::Setting> Arguments::settings_of(const std::filesystem::path& file) {
-  std::ifstream stream(file);
-  if (!stream) {
-    fail(ExitCode::usage, "cannot read the configuration", {.where = file.string(), .found = std::strerror(errno)});
-  }
+  const std::string whole = text_of(file);
   std::vector<Setting> settings;
-  std::string line;
-  for (int number = 1; std::getline(stream, line); ++number) {
+  std::string_view left = whole, line;
+  for (int number = 1; take_line(left, line); ++number) {
+    if (number == 1 && line.starts_with("\xef\xbb\xbf")) line.remove_prefix(3);  // with which some editors begin a file
     const std::string_view text = trim(line);
     if (text.empty() || text.front() == '#') continue;
     const auto equals = text.find('=');
@@ -372,9 +382,9 @@ std::string Arguments::fixed_config() const {
 }
 
 void Arguments::require_same(const std::filesystem::path& config, std::string_view what) const {
-  std::ifstream file(config);
+  const std::string whole = text_of(config);
   std::vector<std::string> begun;
-  for (std::string line; std::getline(file, line);) begun.push_back(line);
+  for (std::string_view left = whole, line; take_line(left, line);) begun.emplace_back(line);
   for (const Entry& entry : entries_) {
     if (entry.option.kept != Option::Kept::fixed) continue;
     const std::string& name = entry.option.name;

@@ -1,13 +1,19 @@
 #include "tools/cli/program.h"
 
 #include "engine/check.h"
+#include "engine/host_memory.h"
 #include "tools/cli/commit.h"
+
+#include <fcntl.h>
+#include <malloc.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
 #include <cstring>
 #include <exception>
+#include <filesystem>
 #include <fstream>
 #include <new>
 #include <system_error>
@@ -23,28 +29,73 @@ Error unwritten(int reason) {
           std::source_location::current()};
 }
 
+/// A path in a folder that is closed to us, a name too long, links in a circle.
+Error unusable(const std::filesystem::filesystem_error& thrown) {
+  const std::error_code& reason = thrown.code();
+  const bool full = reason == std::errc::no_space_on_device || reason == std::error_code(EDQUOT, std::system_category());
+  return {full ? ExitCode::memory : ExitCode::usage,
+          "a file or folder cannot be reached",
+          {.where = thrown.path1().string(),
+           .found = reason.message(),
+           .next = full ? "make room on the disk, or name another folder" : "see whether the path is right and may be used"},
+          std::source_location::current()};
+}
+
+/// Where one of the standard streams is closed, the next file that is opened would become it, and get what is printed.
+void open_standard_streams() {
+  for (int fd = 0; fd <= 2;) {
+    if (::fcntl(fd, F_GETFD) >= 0 || errno != EBADF)
+      ++fd;
+    else if (::open("/dev/null", O_RDWR) < 0)
+      return;
+  }
+}
+
+/// What a plan counts on once it is freed must not stay with the C library, which keeps blocks of up to 32 MB when it has seen
+/// some go. And where address space is limited, threads share one heap: each of their own would reserve 64 MiB.
+void give_freed_memory_back() {
+#ifdef __GLIBC__
+  constexpr int large = 4 << 20;
+  mallopt(M_MMAP_THRESHOLD, large);
+  mallopt(M_TRIM_THRESHOLD, large);
+  if (host_memory().limited) mallopt(M_ARENA_MAX, 1);
+#endif
+}
+
 }  // namespace
 
 int run_program(std::string_view name, const std::function<int()>& body) {
+  open_standard_streams();
+  give_freed_memory_back();
   // A file size limit then fails a write, which is reported like a full disk, instead of killing the process.
   std::signal(SIGXFSZ, SIG_IGN);
   std::signal(SIGPIPE, SIG_IGN);
   Error error(ExitCode::bug, "", {}, std::source_location::current());
   constexpr int reader_gone = 128 + SIGPIPE;  // describe | head
   try {
+    require_reserve();
     const int code = body();
     if (std::fflush(stdout) == 0) return code;
     if (errno == EPIPE) return reader_gone;
     error = unwritten(errno);
+  } catch (const std::filesystem::filesystem_error& thrown) {
+    error = unusable(thrown);
   } catch (const std::system_error& thrown) {
     const int reason = thrown.code().value();
     if (reason == EPIPE) return reader_gone;
-    error = reason == ENOSPC || reason == EFBIG ? unwritten(reason)
-                                                : Error(ExitCode::bug, thrown.what(), {}, std::source_location::current());
+    if (reason == EAGAIN)
+      error = Error(ExitCode::memory, "a thread or a process cannot be started",
+                    {.found = fmt::format("{}; {}", thrown.what(), to_text(host_memory())),
+                     .next = "higher limits (ulimit -v, ulimit -u), or fewer threads: OMP_NUM_THREADS"},
+                    std::source_location::current());
+    else
+      error = reason == ENOSPC || reason == EFBIG ? unwritten(reason)
+                                                  : Error(ExitCode::bug, thrown.what(), {}, std::source_location::current());
   } catch (const Error& thrown) {
     error = thrown;
   } catch (const std::bad_alloc&) {
-    error = Error(ExitCode::memory, "out of memory", {.next = "a smaller --batch-size, or a machine with more memory"},
+    error = Error(ExitCode::memory, "out of memory",
+                  {.found = to_text(host_memory()), .next = "more memory, or a smaller --batch-size"},
                   std::source_location::current());
   } catch (const std::exception& thrown) {
     error = Error(ExitCode::bug, thrown.what(), {}, std::source_location::current());

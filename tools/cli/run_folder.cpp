@@ -4,7 +4,6 @@
 #include "engine/check.h"
 
 #include <fcntl.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -12,12 +11,25 @@
 #include <chrono>
 #include <cstring>
 #include <ctime>
-#include <fstream>
 
 namespace microtome {
 namespace {
 
-constexpr std::string_view steps_header = "step,loss\n";
+constexpr std::string_view steps_header = "step,loss\n", lock_name = ".lock";
+
+[[noreturn]] void fail_folder(const std::filesystem::path& folder, int error) {
+  const bool full = error == ENOSPC || error == EDQUOT;
+  fail(full ? ExitCode::memory : ExitCode::usage, "cannot write to the output folder",
+       {.where = folder.string(), .found = std::strerror(error), .next = "another --out"});
+}
+
+/// False where it is there.
+bool make(const std::filesystem::path& folder) {
+  std::error_code error;
+  const bool made = std::filesystem::create_directories(folder, error);
+  if (error) fail_folder(folder, error.value());
+  return made;
+}
 
 [[noreturn]] void fail_write(const std::filesystem::path& file, int error) {
   fail(ExitCode::memory, "cannot write to the run's folder",
@@ -34,34 +46,35 @@ std::string utc(const char* format) {
   return {text, std::strftime(text, sizeof text, format, &fields)};
 }
 
-RunFolder::RunFolder(std::filesystem::path folder) : folder_(std::move(folder)) {
-  const auto cannot = [this](int error) {
-    const bool full = error == ENOSPC || error == EDQUOT;
-    fail(full ? ExitCode::memory : ExitCode::usage, "cannot write to the output folder",
-         {.where = folder_.string(), .found = std::strerror(error), .next = "another --out"});
-  };
-  std::error_code error;
-  made_ = std::filesystem::create_directories(folder_, error);
-  if (error) cannot(error.value());
-  const std::string lock = (folder_ / ".lock").string();
-  lock_ = ::open(lock.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-  if (lock_ < 0) cannot(errno);
-  if (flock(lock_, LOCK_EX | LOCK_NB) != 0) {
-    const int reason = errno;
-    ::close(lock_);
-    if (reason != EWOULDBLOCK) cannot(reason);
-    fail(ExitCode::in_use, "the output folder is in use by another run",
-         {.where = folder_.string(), .next = "wait for it to end, or choose another --out"});
+RunFolder::RunFolder(std::filesystem::path folder) : RunFolder(folder, make(folder)) {}
+
+RunFolder::RunFolder(std::filesystem::path folder, bool made)
+    : folder_(std::move(folder)), made_(made), lock_(folder_ / lock_name) {
+  if (lock_.held()) return;
+  if (lock_.error() != 0) fail_folder(folder_, lock_.error());
+  fail(ExitCode::in_use, "the output folder is in use by another run",
+       {.where = folder_.string(),
+        .found = lock_.owner(),
+        .next = fmt::format("wait for it to end, or choose another --out{}{}", lock_.remedy().empty() ? "" : "; ",
+                            lock_.remedy())});
+}
+
+RunFolder RunFolder::make_new(const std::filesystem::path& wanted) {
+  if (wanted.has_parent_path()) make(wanted.parent_path());
+  std::filesystem::path folder = wanted;
+  for (int i = 2; ::mkdir(folder.c_str(), 0777) != 0; ++i) {
+    if (errno != EEXIST) fail_folder(folder, errno);
+    folder = fmt::format("{}-{}", wanted.string(), i);
   }
+  return RunFolder(folder, true);
 }
 
 RunFolder::~RunFolder() {
   std::error_code error;
-  bool empty = made_;
+  bool empty = made_ && lock_.held();
   for (std::filesystem::directory_iterator file(folder_, error); empty && !error && file != end(file); file.increment(error))
-    empty = file->path().filename() == ".lock";
+    empty = file->path().filename().string().starts_with(lock_name);
   if (empty && !error) std::filesystem::remove_all(folder_, error);
-  ::close(lock_);
 }
 
 void RunFolder::write(std::string_view name, std::string_view text) const {
@@ -112,11 +125,13 @@ void RunFolder::append_steps(std::span<const BatchMetrics> batches, std::uint64_
 }
 
 void RunFolder::truncate_steps(std::uint64_t steps) const {
-  std::ifstream file(folder_ / "steps.csv");
+  if (steps == 0) return write("steps.csv", "");
+  if (!has("steps.csv")) return;
+  const std::string whole = read_text(folder_ / "steps.csv", ExitCode::data);
   std::string text;
   std::uint64_t lines = 0;
-  for (std::string line; lines < steps + 1 && std::getline(file, line); ++lines) text += line + "\n";
-  write("steps.csv", steps == 0 ? "" : text);
+  for (std::string_view left = whole, line; lines < steps + 1 && take_line(left, line); ++lines) (text += line) += "\n";
+  write("steps.csv", text);
 }
 
 void RunFolder::write_roc(std::span<const RocPoint> points) const {

@@ -1,6 +1,7 @@
 // A run's folder: locked while a run writes to it, every file in it whole at every moment.
 #pragma once
 
+#include "data/lock.h"
 #include "engine/fit.h"
 #include "engine/metrics.h"
 #include "tools/cli/json.h"
@@ -17,6 +18,8 @@ class RunFolder {
   /// Makes the folder and locks it until the object goes; where nothing was written, a folder that was made goes with it.
   /// Throws Error(ExitCode::in_use) where another process has it, Error(ExitCode::usage) where it cannot be written.
   explicit RunFolder(std::filesystem::path folder);
+  /// One that was not there: `wanted`, or with -2, -3, … behind it where others, of the same second, were faster.
+  static RunFolder make_new(const std::filesystem::path& wanted);
   ~RunFolder();
   RunFolder(const RunFolder&) = delete;
 
@@ -40,9 +43,11 @@ class RunFolder {
   void write_roc(std::span<const RocPoint> points) const;
 
  private:
+  RunFolder(std::filesystem::path folder, bool made);
+
   std::filesystem::path folder_;
   bool made_ = false;
-  int lock_ = -1;
+  FileLock lock_;
 };
 
 /// The present time, as strftime writes it.

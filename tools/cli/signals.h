@@ -1,5 +1,6 @@
-// SIGINT and SIGTERM ask a run to finish its step and save; a second one ends the program at once. SIGUSR1 asks for a
-// checkpoint. While there is nothing to save, the first one ends the program too.
+// SIGINT, SIGTERM, SIGHUP (unless ignored from the start, as under nohup) and SIGXCPU (a limit on processor time) ask a run to
+// finish its step and save; a second one ends the program at once. SIGUSR1 asks for a checkpoint. While there is nothing to
+// save, the first one ends the program too.
 //
 // A thread waits for them, and every other has them blocked: a handler would run on the stack of whatever it interrupts, and
 // oneDNN's matrix products for AVX2 keep their stack pointer in a small buffer on the heap, beyond which the handler's frame
@@ -18,7 +19,7 @@ void let_signals_through();
 void begin_saving();
 void end_saving();
 
-/// SIGINT or SIGTERM where one came, else 0.
+/// The first of those that ask for a stop, else 0.
 int stop_signal();
 
 /// Whether SIGUSR1 came since the last call.

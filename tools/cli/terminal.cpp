@@ -1,5 +1,7 @@
 #include "tools/cli/terminal.h"
 
+#include "engine/one_line.h"
+
 #include <unistd.h>
 
 #include <algorithm>
@@ -14,7 +16,7 @@ Terminal::Terminal(Verbosity verbosity)
 
 void Terminal::line(const std::string& text) {
   clear_progress();
-  std::fputs(fmt::format("{}\n", text).c_str(), stderr);  // a reader of stderr who has gone is no reason to end a run
+  std::fputs(fmt::format("{}\n", one_line(text)).c_str(), stderr);  // a reader of stderr who has gone is no reason to end a run
 }
 
 void Terminal::clear_progress() {

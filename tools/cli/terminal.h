@@ -25,6 +25,11 @@ class Terminal {
   void say(fmt::format_string<Parts...> format, Parts&&... parts) {
     if (verbosity_ != Verbosity::quiet) line(fmt::format(format, std::forward<Parts>(parts)...));
   }
+  /// One line on stderr: what went wrong and stops nothing.
+  template <class... Parts>
+  void complain(fmt::format_string<Parts...> format, Parts&&... parts) {
+    line(fmt::format(format, std::forward<Parts>(parts)...));
+  }
   template <class... Parts>
   void say_more(fmt::format_string<Parts...> format, Parts&&... parts) {
     if (verbosity_ == Verbosity::verbose) line(fmt::format(format, std::forward<Parts>(parts)...));

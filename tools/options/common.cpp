@@ -1,7 +1,5 @@
 #include "tools/options/common.h"
 
-#include "data/checkpoint.h"
-#include "data/weights.h"
 #include "engine/check.h"
 #include "kernels/backend.h"
 
@@ -21,23 +19,18 @@ std::string network_names() {
   return names;
 }
 
-void add_network(Arguments& arguments, Settings& settings) {
+void add_network(Arguments& arguments, Settings& settings, Named named) {
+  const bool always = named == Named::always;
   arguments.add({.name = "net",
                  .placeholder = "NAME",
-                 .help = "network: " + network_names(),
-                 .required = true,
+                 .help = "network: " + network_names() + (always ? "" : "; default: the one that the weights say"),
+                 .required = always,
                  .kept = Option::Kept::fixed},
                 settings.net);
   arguments.add({.name = "dense-units",
                  .help = "of the dense layer before the logit, which tuning may have changed",
                  .kept = Option::Kept::fixed},
                 settings.dense_units, {1, 65536});
-}
-
-void add_weights(Arguments& arguments, Settings& settings) {
-  arguments.add(
-      {.name = "weights", .placeholder = "FILE", .help = "Keras' .h5 or .weights.h5, or a checkpoint", .required = true},
-      settings.weights);
 }
 
 void add_preprocess(Arguments& arguments, Settings& settings) {
@@ -134,12 +127,16 @@ std::unique_ptr<Backend> open_backend(const Settings& settings, Terminal& termin
   return backend;
 }
 
+LoadOptions split_options(const Settings& settings) {
+  return {.split_by = settings.split_by == "patch" ? SplitBy::patch : SplitBy::patient, .seed = settings.split_seed};
+}
+
 LoadOptions load_options(const Settings& settings, Terminal& terminal) {
-  return {.split_by = settings.split_by == "patch" ? SplitBy::patch : SplitBy::patient,
-          .seed = settings.split_seed,
-          .progress = [&terminal](std::string_view what, std::int64_t done, std::int64_t of) {
-            terminal.progress(what, done, of);
-          }};
+  LoadOptions options = split_options(settings);
+  options.progress = [&terminal](std::string_view what, std::int64_t done, std::int64_t of) {
+    terminal.progress(what, done, of);
+  };
+  return options;
 }
 
 Dataset open_data(const Settings& settings, Splits splits, Terminal& terminal) {
@@ -159,27 +156,9 @@ Dataset open_data(const Settings& settings, Splits splits, Terminal& terminal) {
   return data;
 }
 
-std::vector<float> open_weights(const std::filesystem::path& file, const Network& network, const Graph& graph, Extent image,
-                                Terminal& terminal, std::span<const float> initial) {
-  if (is_checkpoint(file)) {
-    Checkpoint checkpoint = read_checkpoint(file);
-    require_network(checkpoint, file, network.name, image, graph.parameter_count());
-    return checkpoint.snapshot.weights.get();
-  }
-  LoadedWeights loaded = read_weights(file, graph, initial);
-  for (const std::string& note : loaded.notes) terminal.say("note: {}: {}", file.string(), note);
-  return std::move(loaded.values);
-}
-
 FitOptions fit_options(const Settings& settings, const Network& network) {
-  const Preprocessing how = settings.preprocess == "native" ? network.native : Preprocessing{};
-  return {.batch_size = settings.batch_size, .mean = how.mean, .divisor = how.divisor, .bgr = how.bgr};
-}
-
-Graph frozen(const Settings& settings, const Network& network, Extent image) {
-  Graph graph = network.build(image, Head::study, settings.dense_units);
-  graph.freeze();
-  return graph;
+  const Preprocessing named = settings.preprocess == "native" ? network.native : Preprocessing{};
+  return {.batch_size = settings.batch_size, .pixels = settings.pixels.value_or(named)};
 }
 
 }  // namespace microtome

@@ -11,27 +11,30 @@
 #include <array>
 #include <filesystem>
 #include <memory>
-#include <span>
+#include <optional>
 #include <string>
 
 namespace microtome {
+
+constexpr int study_dense_units = 256;  // [Bonnet2021]
 
 struct Settings {
   std::string net, data, weights;
   std::string preprocess = "paper", split_by = "patient";
   std::uint64_t split_seed = 0;
+  std::optional<Preprocessing> pixels = {};  // in the place of what `preprocess` names
   std::string device = "auto", precision = "f32";
   bool deterministic = false, autotune = true, defer = true;
   int lanes = 5;
-  int dense_units = 256;  // [Bonnet2021]
-  int batch_size = 32;    // [Bonnet2021]
+  int dense_units = study_dense_units;
+  int batch_size = 32;  // [Bonnet2021]
   bool quiet = false, verbose = false;
 
   Verbosity verbosity() const;
 };
 
-void add_network(Arguments& arguments, Settings& settings);
-void add_weights(Arguments& arguments, Settings& settings);  // required: what a network is judged with
+enum class Named { always, unless_weights_say };  // files of weights that we wrote do
+void add_network(Arguments& arguments, Settings& settings, Named named = Named::always);
 void add_preprocess(Arguments& arguments, Settings& settings);
 void add_data(Arguments& arguments, Settings& settings);
 void add_split(Arguments& arguments, Settings& settings);  // as add_data, but for the folder
@@ -57,16 +60,9 @@ struct Splits {
 };
 Dataset open_data(const Settings& settings, Splits splits, Terminal& terminal);
 LoadOptions load_options(const Settings& settings, Terminal& terminal);
-
-/// In the order of Model::weights(), from a Keras file or a checkpoint; says what was odd. Where `initial` says what becomes of
-/// the head, a Keras file of the base alone will do.
-std::vector<float> open_weights(const std::filesystem::path& file, const Network& network, const Graph& graph, Extent image,
-                                Terminal& terminal, std::span<const float> initial = {});
+LoadOptions split_options(const Settings& settings);  // the same without progress
 
 /// Batch size, and how pixels become numbers.
 FitOptions fit_options(const Settings& settings, const Network& network);
-
-/// For programs that train nothing: frozen, so that nothing is allocated for training and batch-norms fold into convolutions.
-Graph frozen(const Settings& settings, const Network& network, Extent image);
 
 }  // namespace microtome

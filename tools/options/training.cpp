@@ -3,6 +3,7 @@
 #include "data/published.h"
 #include "engine/check.h"
 #include "tools/options/augment.h"
+#include "tools/options/weights.h"
 
 #include <fmt/format.h>
 
@@ -171,7 +172,30 @@ void Job::initialize(const TrainingSettings& s, const Network& network, Terminal
   model.initialize(s.seed);
   if (s.weights.empty()) return;
   const Extent image(data.train.shape.h, data.train.shape.w);
-  model.set_weights(open_weights(weights_file(s), network, model.graph(), image, terminal, model.weights()));
+  const TrainedWeights weights(weights_file(s));
+  model.set_weights(weights.values(network, model.graph(), image, terminal, model.weights()));
+  initial = weights.provenance();
+  if (!initial) return;
+  terminal.say("initial weights: {}", describe(*initial));
+  if (!initial->preprocess.empty() && initial->preprocess != s.preprocess)
+    terminal.say("note: the initial weights were trained with {} preprocessing, and go on with {}", initial->preprocess,
+                 s.preprocess);
+}
+
+Provenance Job::provenance(const TrainingSettings& s) const {
+  Provenance p{.network = s.net,
+               .image = {data.train.shape.h, data.train.shape.w},
+               .dense_units = s.dense_units,
+               .preprocess = s.preprocess,
+               .pixels = options.pixels,
+               .mode = s.mode,
+               .statistics = options.population_statistics ? "population" : "moving",
+               .moving_variance = s.moving_variance,
+               .batch_size = s.batch_size,
+               .initial = s.weights};
+  describe_data(data, split_options(s), p);
+  if (initial) add_learned(*initial, p);
+  return p;
 }
 
 }  // namespace microtome

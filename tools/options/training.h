@@ -1,12 +1,14 @@
 // What a network is trained from, how and on what: options that `train` and `profile` share, and what they open.
 #pragma once
 
+#include "data/provenance.h"
 #include "engine/fit.h"
 #include "engine/model.h"
 #include "tools/options/common.h"
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 
 namespace microtome {
@@ -40,13 +42,17 @@ bool averages_trail(std::int64_t train_images, int batch_size);
 struct Job {
   Dataset data;
   Model model;
-  FitOptions options;  // of one epoch
+  FitOptions options;                 // of one epoch
+  std::optional<Provenance> initial;  // of --weights, once they are in the model
 
   Job(const TrainingSettings& settings, const Network& network, Backend& backend, Splits splits, Terminal& terminal);
   Job(const TrainingSettings& settings, const Network& network, Backend& backend, Dataset data, Terminal& terminal);
 
   /// Initial weights, from the seed or from --weights.
   void initialize(const TrainingSettings& settings, const Network& network, Terminal& terminal);
+
+  /// Of what the job trains, but for the commit.
+  Provenance provenance(const TrainingSettings& settings) const;
 };
 
 }  // namespace microtome

@@ -213,11 +213,8 @@ std::vector<Cost> step_costs(const Network& network, Extent image, bool frozen_b
   Model model(std::move(graph), *backend);
   const Model::Request request{Mode::train, batch, batch};
   model.prepare({&request, 1});
-  const Program& program = model.program(Mode::train, batch);
-  const DType activations = backend->activation_type(), parameters = backend->parameter_type();
-  std::vector<Cost> step{cost(Gather{}, DType::u8, program.input(), parameters)};
-  for (const ScopedCost& call : program.costs()) step.push_back(call.cost);
-  step.push_back(cost(Adam{}, model.graph().parameter_count(true), parameters, activations));
+  std::vector<Cost> step;
+  for (const ScopedCost& call : model.program(Mode::train, batch).step_costs()) step.push_back(call.cost);
   return step;
 }
 

@@ -36,17 +36,12 @@ struct StepCosts {
   std::map<ScopeKey, Cost> costs;
   std::map<ScopeKey, int> calls;
 
-  StepCosts(const Model& model, const Program& program) {
-    const Backend& backend = model.backend();
-    const DType parameters = backend.parameter_type(), activations = backend.activation_type();
-    const bool from_pixels = program.input().shape.h > 1;
-    add({"", Pass::input}, cost(Gather{}, from_pixels ? DType::u8 : activations, program.input(), parameters));
-    for (const ScopedCost& call : program.costs()) add({call.scope.row, call.scope.pass}, call.cost);
-    add({"", Pass::update}, cost(Adam{}, model.graph().parameter_count(true), parameters, activations));
+  explicit StepCosts(const Program& program) {
+    for (const ScopedCost& call : program.step_costs()) {
+      const ScopeKey key{call.scope.row, call.scope.pass};
+      costs[key] += call.cost, ++calls[key];
+    }
   }
-
- private:
-  void add(const ScopeKey& key, const Cost& of) { costs[key] += of, ++calls[key]; }
 };
 
 /// The passes in the order of the network, with what belongs to no row before and after.
@@ -64,7 +59,7 @@ std::vector<ScopeKey> ordered(const std::map<ScopeKey, std::vector<double>>& sco
 }
 
 void add_layers(Profile& profile, const Measurement& measured, const Model& model, const Program& program) {
-  const StepCosts step(model, program);
+  const StepCosts step(program);
   std::map<std::string_view, std::string_view> kinds;
   for (const Row& row : model.graph().rows()) kinds[row.name] = row.kind;
   const std::size_t steps = measured.busy_ns.size();

@@ -23,9 +23,15 @@ std::string to_text(const MemoryPlan& plan, int batch_size) {
   if (plan.parameters.narrow > 0) text += line("narrow weights", plan.parameters.narrow);
   text += line("activations", plan.arena,
                fmt::format("one arena for a step of {}; {} were nothing shared", batch_size, size_text(step.unshared)));
-  text += line("scratch", plan.scratch) + line("images", plan.images) + line("total", plan.total());
-  text +=
-      fmt::format("\n{} free here: a batch of {} would fit\n", size_text(plan.available), with_separators(plan.largest_batch));
+  text += line("scratch", plan.scratch);
+  if (plan.kept > 0) text += line("kept by ops", plan.kept);
+  text += line("images", plan.images);
+  if (plan.features > 0) text += line("features", plan.features);
+  if (plan.saving > 0) text += line("saving", plan.saving, "the best epoch's weights, and a file of them as it is made");
+  text += line("total", plan.total());
+  text += fmt::format("\n{} free here{}{}: {}\n", size_text(plan.available), plan.bound.empty() ? "" : ", by ", plan.bound,
+                      plan.largest_batch > 0 ? fmt::format("a batch of {} would fit", with_separators(plan.largest_batch))
+                                             : "beside the images not even one at a time fits: more memory, or fewer images");
 
   std::size_t width = 3;
   for (const ProgramMemory::Row& row : step.rows) width = std::max(width, row.name.size());
@@ -54,7 +60,10 @@ Json to_json(const MemoryPlan& plan, int batch_size) {
           {"arena_bytes", plan.arena},
           {"arena_unshared_bytes", plan.step.unshared},
           {"scratch_bytes", plan.scratch},
+          {"kept_bytes", plan.kept},
           {"images_bytes", plan.images},
+          {"features_bytes", plan.features},
+          {"saving_bytes", plan.saving},
           {"total_bytes", plan.total()},
           {"available_bytes", plan.available},
           {"largest_batch", plan.largest_batch},

@@ -101,10 +101,10 @@ std::string to_html(const RunReport& report) {
   if (report.test) {
     html += "<div class=\"pair\">";
     html += plot_section("Receiver operating characteristic, test", roc_script(*report.test));
-    html += fmt::format(
-        "<section><h2>Confusion, test</h2>{}<p>Scores above 0.5 are called 1. AUC {:.4f}, 95% confidence interval {:.4f} "
-        "to {:.4f} (DeLong).</p></section>",
-        confusion_table(*report.test), report.test->auc, report.test->auc_ci95.first, report.test->auc_ci95.second);
+    html +=
+        fmt::format("<section><h2>Confusion, test</h2>{}<p>Scores above 0.5 are called 1. AUC {:.4f}, {}{}{}.</p></section>",
+                    confusion_table(*report.test), report.test->auc, interval_text(*report.test),
+                    report.test->groups > 0 ? "; " : "", clustered_interval_text(*report.test));
     html += "</div>\n";
   }
   if (!report.history.empty()) html += epochs_table(report);

@@ -1,26 +1,79 @@
 #include "tools/report/scores.h"
 
 #include "data/csv.h"
+#include "data/file.h"
+#include "data/patient.h"
 #include "engine/check.h"
+#include "tools/cli/json.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
-#include <cerrno>
+#include <array>
+#include <cctype>
 #include <charconv>
-#include <cstring>
+#include <cmath>
 #include <fstream>
 #include <optional>
 #include <string_view>
+#include <unordered_map>
 
 namespace microtome {
 namespace {
 
+using Names = std::span<const std::string_view>;
+
+constexpr std::string_view scores_header = "id,label,score,group";
+
+/// The first name is the one that this program writes.
+constexpr std::array<std::string_view, 9> label_names{"label",  "labels",       "y_true", "true", "truth",
+                                                      "target", "ground_truth", "y",      "class"};
+constexpr std::array<std::string_view, 10> score_names{"score",  "scores",  "probability", "prob", "proba",
+                                                       "y_prob", "y_score", "y_pred",      "pred", "prediction"};
+constexpr std::array<std::string_view, 2> logit_names{"logit", "logits"};
+constexpr std::array<std::string_view, 8> id_names{"id",       "image_id",  "image", "file",
+                                                   "filename", "file_name", "path",  "filepath"};
+constexpr std::array<std::string_view, 7> group_names{"group", "patient", "patient_id", "slide", "slide_id", "wsi", "case_id"};
+
+std::string lower_case(std::string_view text) {
+  std::string lower(text);
+  std::ranges::transform(lower, lower.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  return lower;
+}
+
+/// Either a point or a comma before the decimals.
 std::optional<double> number(std::string_view text) {
+  std::string plain(text.starts_with('+') ? text.substr(1) : text);
+  if (const std::size_t comma = plain.find(','); comma != plain.npos && plain.find('.') == plain.npos) plain[comma] = '.';
   double value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc() || end != text.data() + text.size()) return std::nullopt;
+  const char* const last = plain.data() + plain.size();
+  const auto [end, error] = std::from_chars(plain.data(), last, value);
+  if (error != std::errc() || end != last) return std::nullopt;
   return value;
+}
+
+std::optional<std::uint8_t> label_of(std::string_view text) {
+  const std::string lower = lower_case(text);
+  if (lower == "true") return std::uint8_t{1};
+  if (lower == "false") return std::uint8_t{0};
+  const std::optional<double> value = number(text);
+  if (!value || (*value != 0 && *value != 1)) return std::nullopt;
+  return static_cast<std::uint8_t>(*value);
+}
+
+/// By the file's name, or by a folder of IDC's: PATIENT/0/….
+std::string patient_of(std::string_view path) {
+  std::vector<std::string_view> parts;
+  for (std::size_t at = 0; at <= path.size();) {
+    const std::size_t end = std::min(path.find_first_of("/\\", at), path.size());
+    parts.push_back(path.substr(at, end - at));
+    at = end + 1;
+  }
+  const std::string named = patient_in_name(parts.back());
+  if (!named.empty() || parts.size() < 3) return named;
+  const std::string_view label = parts[parts.size() - 2];
+  return label == "0" || label == "1" ? std::string(parts[parts.size() - 3]) : "";
 }
 
 /// Of a line that may be anything, what a message can bear.
@@ -32,55 +85,215 @@ std::string shown(std::string_view line) {
   return text + (line.size() > enough ? "…" : "");
 }
 
+/// A line's fields by what their columns are.
+struct Columns {
+  char separator = ',';
+  std::vector<std::string> names;  // as in the file
+  std::size_t label = 0, score = 0;
+  std::optional<std::size_t> id, group;
+  bool logits = false;
+};
+
+std::optional<std::size_t> find_column(std::span<const std::string> lower, Names names) {
+  for (const std::string_view name : names) {
+    if (const auto found = std::ranges::find(lower, name); found != lower.end())
+      return static_cast<std::size_t>(found - lower.begin());
+  }
+  return std::nullopt;
+}
+
+std::optional<Columns> columns_of(std::string_view header, char separator, Scale scale) {
+  Columns columns{.separator = separator, .names = csv_fields(header, separator)};
+  std::vector<std::string> lower;
+  for (const std::string& name : columns.names) {
+    lower.push_back(lower_case(name));
+    std::ranges::replace_if(
+        lower.back(), [](char c) { return c == ' ' || c == '-'; }, '_');
+  }
+  const auto label = find_column(lower, label_names);
+  auto score = find_column(lower, scale == Scale::logits ? Names(logit_names) : Names(score_names));
+  columns.logits = scale == Scale::logits || !score;
+  if (!score) score = find_column(lower, scale == Scale::logits ? Names(score_names) : Names(logit_names));
+  if (!label || !score) return std::nullopt;
+  columns.label = *label, columns.score = *score;
+  columns.id = find_column(lower, id_names);
+  columns.group = find_column(lower, group_names);
+  return columns;
+}
+
+Columns read_header(std::string_view line, Scale scale, const std::filesystem::path& file) {
+  const std::string where = file.string() + ", line 1";
+  if (line.starts_with("\xff\xfe") || line.starts_with("\xfe\xff")) {
+    fail(ExitCode::data, "the scores are not in UTF-8",
+         {.where = file.string(), .found = "UTF-16", .next = "save them as \"CSV UTF-8\""});
+  }
+  for (const char separator : {',', ';', '\t'}) {
+    const std::optional<Columns> columns = columns_of(line, separator, scale);
+    if (!columns) continue;
+    for (const std::size_t at : {columns->label, columns->score}) {
+      if (std::ranges::count(columns->names, columns->names[at]) > 1) {
+        fail(ExitCode::data, "two columns of the scores have one name",
+             {.where = where, .expected = fmt::format("one column {}", columns->names[at]), .found = shown(line)});
+      }
+    }
+    return *columns;
+  }
+  const bool nameless = !line.empty() && line.find_first_not_of("0123456789.,;\t+-eE \r") == line.npos;
+  fail(ExitCode::data, nameless ? "the scores' first line names no columns" : "the scores lack a column",
+       {.where = where,
+        .expected = "a column of each: " + score_columns(),
+        .found = shown(line),
+        .next = nameless ? "put a line label,score above the others" : "rename the columns"});
+}
+
+/// What is wrong with a line, by its columns.
+[[noreturn]] void refuse_line(const Columns& columns, std::span<const std::string> fields, std::string_view line,
+                              const std::string& where) {
+  Report report{.where = where, .found = shown(line)};
+  if (fields.size() > columns.names.size()) {
+    report.expected = fmt::format("{} fields, as many as columns", columns.names.size());
+    if (columns.separator == ',')
+      report.next = "where commas stand before decimals, another sign must stand between columns: semicolons, say";
+    fail(ExitCode::data, "a line of the scores has more fields than there are columns", std::move(report));
+  }
+  const auto text = [&](std::size_t at) { return at < fields.size() ? std::string_view(fields[at]) : std::string_view(); };
+  const std::optional<double> score = number(text(columns.score));
+  if (!label_of(text(columns.label))) {
+    report.expected = fmt::format("0 or 1, or False or True, under {}", columns.names[columns.label]);
+  } else if (columns.logits) {
+    report.expected = fmt::format("a finite number under {}", columns.names[columns.score]);
+  } else {
+    report.expected = fmt::format("a score from 0 to 1 under {}", columns.names[columns.score]);
+    if (score && std::isfinite(*score)) report.next = "add --logits if these are logits; divide by 100 if they are percent";
+  }
+  fail(ExitCode::data, "a line of the scores cannot be used", std::move(report));
+}
+
+void require_each_once(const std::vector<std::string>& ids, std::span<const int> lines, const Columns& columns,
+                       const std::filesystem::path& file) {
+  std::unordered_map<std::string_view, int> first;
+  for (std::size_t i = 0; i < ids.size(); ++i) {
+    if (ids[i].empty()) continue;
+    const auto [known, is_new] = first.try_emplace(ids[i], lines[i]);
+    if (is_new) continue;
+    fail(ExitCode::data, "an image is there twice among the scores",
+         {.where = fmt::format("{}, lines {} and {}", file.string(), known->second, lines[i]),
+          .expected = fmt::format("each {} once", columns.names[*columns.id]),
+          .found = shown(ids[i]),
+          .next = "leave one line an image; a column of patients should be called patient"});
+  }
+}
+
+/// Indices are written from 0 on, without a gap.
+void require_no_gap(const std::vector<std::string>& ids, const std::filesystem::path& file) {
+  std::vector<std::size_t> indices;
+  for (const std::string& id : ids) {
+    std::size_t index = 0;
+    const auto [end, error] = std::from_chars(id.data(), id.data() + id.size(), index);
+    if (error != std::errc() || end != id.data() + id.size()) return;  // paths: no telling
+    indices.push_back(index);
+  }
+  std::ranges::sort(indices);
+  for (std::size_t i = 0; i < indices.size(); ++i) {
+    if (indices[i] == i) continue;
+    fail(ExitCode::data, "images are missing among the scores",
+         {.where = file.string(),
+          .expected = fmt::format("a line for each id from 0 to {}", indices.back()),
+          .found = fmt::format("none for {}; {} lines in all", i, indices.size()),
+          .next = "write the scores anew: evaluate --save-scores"});
+  }
+}
+
 }  // namespace
 
-LabelledScores read_scores(const std::filesystem::path& file) {
-  std::ifstream stream(file);
-  std::string line;
-  if (!stream || std::filesystem::is_directory(file)) {
-    fail(ExitCode::data, "cannot read the scores",
-         {.where = file.string(), .found = std::filesystem::is_directory(file) ? "a folder" : std::strerror(errno)});
-  }
+std::string score_columns() {
+  const auto list = [](Names names) { return fmt::format("{}", fmt::join(names, ", ")); };
+  return fmt::format("a label ({}) and a score ({}; {})", list(label_names), list(score_names), list(logit_names));
+}
+
+LabelledScores read_scores(const std::filesystem::path& file, Scale scale) {
+  const std::string text = [&] {
+    try {
+      return read_text(file, ExitCode::data);
+    } catch (const Error& error) {
+      fail(ExitCode::data, "cannot read the scores", error.report());
+    }
+  }();
+  std::string_view left = text, line;
   const auto next_line = [&] {
-    const bool read = static_cast<bool>(std::getline(stream, line));
-    if (line.ends_with('\r')) line.pop_back();
-    return read;
+    const bool taken = take_line(left, line);
+    if (line.ends_with('\r')) line.remove_suffix(1);
+    return taken;
   };
   next_line();
-  if (line.starts_with("\xef\xbb\xbf")) line.erase(0, 3);  // with which spreadsheets begin a file
-  const std::vector<std::string> header = csv_fields(line);
-  const auto column = [&](std::string_view name) -> std::optional<std::size_t> {
-    const auto found = std::ranges::find(header, name);
-    return found == header.end() ? std::nullopt : std::optional<std::size_t>(found - header.begin());
-  };
-  const auto label_column = column("label"), score_column = column("score"), id_column = column("id"),
-             group_column = column("group");
-  if (!label_column || !score_column) {
-    fail(ExitCode::data, "the scores lack a column",
-         {.where = file.string() + ", line 1", .expected = "columns label,score", .found = shown(line)});
-  }
+  if (line.starts_with("\xef\xbb\xbf")) line.remove_prefix(3);  // with which spreadsheets begin a file
+  const Columns columns = read_header(line, scale, file);
+  const bool ours = line == scores_header;
 
-  LabelledScores result;
+  LabelledScores result{.logits = columns.logits};
+  std::vector<int> lines;
   for (int row = 2; next_line(); ++row) {
-    const std::vector<std::string> fields = csv_fields(line);
+    std::vector<std::string> fields = csv_fields(line, columns.separator);
     if (fields.size() == 1 && fields[0].empty()) continue;
-    const auto field = [&](std::size_t at) { return at < fields.size() ? std::string_view(fields[at]) : std::string_view(); };
-    const std::optional<double> label = number(field(*label_column)), score = number(field(*score_column));
-    if (!label || !score || (*label != 0 && *label != 1) || !(*score >= 0 && *score <= 1)) {
-      fail(ExitCode::data, "a line of the scores cannot be used",
-           {.where = fmt::format("{}, line {}", file.string(), row),
-            .expected = "a label, 0 or 1, and a score from 0 to 1",
-            .found = shown(line)});
+    const std::string where = fmt::format("{}, line {}", file.string(), row);
+    while (fields.size() > columns.names.size() && fields.back().empty()) fields.pop_back();
+    if (left.empty() && !text.ends_with('\n') && fields.size() < columns.names.size()) {
+      fail(ExitCode::data, "the scores are cut short",
+           {.where = where,
+            .expected = fmt::format("{} fields and a line's end", columns.names.size()),
+            .found = shown(line),
+            .next = "get the file again"});
     }
-    result.labels.push_back(static_cast<std::uint8_t>(*label));
+    const auto field = [&](std::size_t at) { return at < fields.size() ? std::string_view(fields[at]) : std::string_view(); };
+    const std::optional<std::uint8_t> label = label_of(field(columns.label));
+    const std::optional<double> score = number(field(columns.score));
+    const bool in_range = score && (columns.logits ? std::isfinite(*score) : *score >= 0 && *score <= 1);
+    if (fields.size() > columns.names.size() || !label || !in_range) refuse_line(columns, fields, line, where);
+    result.labels.push_back(*label);
     result.scores.push_back(*score);
-    if (id_column) result.ids.emplace_back(field(*id_column));
-    if (group_column) result.groups.emplace_back(field(*group_column));
+    if (columns.id) result.ids.emplace_back(field(*columns.id));
+    if (columns.group) result.groups.emplace_back(field(*columns.group));
+    lines.push_back(row);
   }
-  if (std::ranges::all_of(result.groups, &std::string::empty)) result.groups.clear();
   if (result.labels.empty())
     fail(ExitCode::data, "the scores are empty", {.where = file.string(), .expected = "a line an image"});
+  require_each_once(result.ids, lines, columns, file);
+  if (ours) require_no_gap(result.ids, file);
+
+  if (std::ranges::all_of(result.groups, &std::string::empty)) result.groups.clear();
+  if (result.groups.empty() && columns.id) {
+    std::vector<std::string> patients;
+    for (const std::string& id : result.ids) patients.push_back(patient_of(id));
+    const std::ptrdiff_t unknown = std::ranges::count(patients, "");
+    if (unknown == 0) {
+      result.notes.push_back(fmt::format("patients are those that {} says: {} of {}", columns.names[*columns.id],
+                                         patients.front(), shown(result.ids.front())));
+      result.groups = std::move(patients);
+    } else if (unknown < std::ssize(patients)) {
+      result.notes.push_back(fmt::format("patients are not known: {} says them of {} images and not of {}",
+                                         columns.names[*columns.id], std::ssize(patients) - unknown, unknown));
+    }
+  }
+  if (!columns.logits && std::ranges::all_of(result.scores, [](double score) { return score == 0 || score == 1; })) {
+    result.notes.push_back(fmt::format("{} holds calls, 0 or 1, and no scores: the AUC is that of a single threshold",
+                                       columns.names[columns.score]));
+  }
   return result;
+}
+
+void require_as_many_as_result(const std::filesystem::path& file, const LabelledScores& scores) {
+  const std::filesystem::path result = file.parent_path() / "result.json";
+  std::ifstream stream(result);
+  if (file.filename() != "scores.csv" || !stream) return;
+  const Json document = Json::parse(stream, nullptr, false);
+  if (!document.is_object() || !document.contains("test") || !document["test"].is_object()) return;
+  const Json n = document["test"].value("n", Json());
+  if (!n.is_number_unsigned() || n.get<std::size_t>() == scores.labels.size()) return;
+  fail(ExitCode::data, "images are missing among the scores, or they are others'",
+       {.where = file.string(),
+        .expected = fmt::format("{} images, as in {}", n.get<std::size_t>(), result.string()),
+        .found = fmt::format("{}", scores.labels.size()),
+        .next = "write the scores anew: evaluate --save-scores"});
 }
 
 std::string id_field(const Images& images, std::size_t index) {
@@ -88,12 +301,20 @@ std::string id_field(const Images& images, std::size_t index) {
 }
 
 std::string scores_csv(const Images& images, std::span<const float> scores) {
-  std::string text = "id,label,score,group\n";
+  std::string text = fmt::format("{}\n", scores_header);
   for (std::size_t i = 0; i < scores.size(); ++i) {
     text += fmt::format("{},{},{:.9g},{}\n", id_field(images, i), images.labels[i], scores[i],
                         images.groups.empty() ? "" : csv_field(images.groups[i]));
   }
   return text;
+}
+
+Json to_json(const Overlap& overlap, const Images& images) {
+  Json json{{"images", overlap.images}};
+  if (images.groups.empty()) return json;
+  json["groups"] = overlap.groups;
+  json["group_images"] = overlap.group_images;
+  return json;
 }
 
 }  // namespace microtome

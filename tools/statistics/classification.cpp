@@ -9,21 +9,53 @@
 #include <unordered_map>
 
 namespace microtome {
+namespace {
 
-Verdict judge(std::span<const double> scores, std::span<const std::uint8_t> labels, std::span<const std::string> groups) {
+double sigmoid(double logit) {
+  return 1 / (1 + std::exp(-logit));
+}
+
+/// What the order of the scores tells.
+Verdict judge_order(std::span<const double> scores, std::span<const std::uint8_t> labels, std::span<const std::string> groups) {
   Verdict verdict;
   verdict.n = static_cast<std::int64_t>(labels.size());
   verdict.positives = std::count(labels.begin(), labels.end(), std::uint8_t{1});
-  verdict.counts = confusion(labels, scores);
-  verdict.loss = loss_of_probabilities(labels, scores);
-  verdict.accuracy = accuracy(verdict.counts);
   verdict.auc = auc(labels, scores);
   verdict.auc_ci95 = auc_ci95(labels, scores);
   verdict.roc = roc_curve(labels, scores);
   if (groups.empty()) return verdict;
   const std::vector<int> clusters = numbered(groups);
   verdict.groups = 1 + std::ranges::max(clusters);
-  if (verdict.groups > 1) verdict.auc_ci95_clustered = clustered_auc_ci95(labels, scores, clusters, 0);
+  const ClusterCounts counts = count_clusters(labels, clusters);
+  verdict.groups_with_class = counts.with_class;
+  if (counts.enough()) verdict.auc_ci95_clustered = clustered_auc_ci95(labels, scores, clusters, 0);
+  return verdict;
+}
+
+}  // namespace
+
+Verdict judge(std::span<const double> scores, std::span<const std::uint8_t> labels, std::span<const std::string> groups) {
+  const double loss = loss_of_probabilities(labels, scores);
+  Verdict verdict = judge_order(scores, labels, groups);
+  verdict.loss = loss;
+  verdict.counts = confusion(labels, scores);
+  verdict.accuracy = accuracy(verdict.counts);
+  return verdict;
+}
+
+Verdict judge_logits(std::span<const double> logits, std::span<const std::uint8_t> labels,
+                     std::span<const std::string> groups) {
+  Verdict verdict = judge_order(logits, labels, groups);
+  std::vector<double> probabilities;
+  for (std::size_t i = 0; i < logits.size(); ++i) {
+    probabilities.push_back(sigmoid(logits[i]));
+    const double against = labels[i] != 0 ? -logits[i] : logits[i];
+    verdict.loss += (std::max(against, 0.0) + std::log1p(std::exp(-std::abs(against)))) / static_cast<double>(logits.size());
+  }
+  verdict.counts = confusion(labels, probabilities);
+  verdict.accuracy = accuracy(verdict.counts);
+  for (RocPoint& point : verdict.roc)
+    if (std::isfinite(point.threshold)) point.threshold = sigmoid(point.threshold);
   return verdict;
 }
 
@@ -38,7 +70,9 @@ nlohmann::ordered_json to_json(const Verdict& v) {
   nlohmann::ordered_json json{{"n", v.n},       {"positives", v.positives},
                               {"loss", v.loss}, {"accuracy", v.accuracy},
                               {"auc", v.auc},   {"auc_ci95", {v.auc_ci95.first, v.auc_ci95.second}}};
-  if (v.groups > 0) json["groups"] = v.groups;
+  if (v.groups == 0) return json;
+  json["groups"] = v.groups;
+  json["auc_ci95_clustered"] = nullptr;
   if (v.auc_ci95_clustered) json["auc_ci95_clustered"] = {v.auc_ci95_clustered->first, v.auc_ci95_clustered->second};
   return json;
 }
@@ -60,22 +94,34 @@ nlohmann::ordered_json to_json(std::span<const RocPoint> roc) {
   return points;
 }
 
+std::string interval_text(const Verdict& v) {
+  if (v.positives == 1 || v.positives + 1 == v.n)
+    return fmt::format("no interval: a single image is of class {}", v.positives == 1 ? 1 : 0);
+  return fmt::format("95% interval {:.4f} to {:.4f}", v.auc_ci95.first, v.auc_ci95.second);
+}
+
+std::string clustered_interval_text(const Verdict& v) {
+  if (v.groups == 0) return "";
+  if (v.auc_ci95_clustered)
+    return fmt::format("95% interval {:.4f} to {:.4f}, drawing {} patients or slides as wholes", v.auc_ci95_clustered->first,
+                       v.auc_ci95_clustered->second, v.groups);
+  return fmt::format("no interval over patients or slides: too few ({} with class 0, {} with class 1; it takes {} with each)",
+                     v.groups_with_class[0], v.groups_with_class[1], ClusterCounts::fewest);
+}
+
 std::string to_text(const Verdict& v) {
-  const std::string clustered =
-      v.auc_ci95_clustered
-          ? fmt::format("                   95% interval {:.4f} to {:.4f}, drawing {} patients or slides as wholes\n",
-                        v.auc_ci95_clustered->first, v.auc_ci95_clustered->second, v.groups)
-          : "";
+  const std::string over_groups = clustered_interval_text(v);
+  const std::string clustered = over_groups.empty() ? "" : fmt::format("{:19}{}\n", "", over_groups);
   return fmt::format(
       "loss      {:.4f}\n"
       "accuracy  {:.4f}\n"
-      "AUC       {:.4f}   95% interval {:.4f} to {:.4f}\n"
+      "AUC       {:.4f}   {}\n"
       "{}\n"
       "           called 0   called 1\n"
       "is 0     {:>10} {:>10}\n"
       "is 1     {:>10} {:>10}\n",
-      v.loss, v.accuracy, v.auc, v.auc_ci95.first, v.auc_ci95.second, clustered, v.counts.true_negatives,
-      v.counts.false_positives, v.counts.false_negatives, v.counts.true_positives);
+      v.loss, v.accuracy, v.auc, interval_text(v), clustered, v.counts.true_negatives, v.counts.false_positives,
+      v.counts.false_negatives, v.counts.true_positives);
 }
 
 std::vector<int> numbered(std::span<const std::string> groups) {

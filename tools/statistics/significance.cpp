@@ -12,6 +12,7 @@
 #include <functional>
 #include <map>
 #include <numeric>
+#include <set>
 
 namespace microtome {
 namespace {
@@ -165,6 +166,13 @@ AucTest delong_test(std::span<const std::uint8_t> labels, Runs a, Runs b) {
   test.p = 2 * cdf(complement(normal, std::abs(test.z)));
   const double half = quantile(complement(normal, 0.025)) * error;
   test.ci95 = {difference - half, difference + half};
+  // An exact test exchanges the two scores of an image, or not: of n images it can give no p below 2 / 2^n [Bandos2005]. A
+  // smaller one comes of a variance that is too small; as logarithms, since either may be less than a double can hold.
+  const double log_of_p_at_most = -test.z * test.z / 2, log_of_exact = (1 - static_cast<double>(labels.size())) * std::log(2);
+  if (std::min(of_a.positives.size(), of_a.negatives.size()) < fewest_images)
+    test.doubt = "too few images";
+  else if (log_of_p_at_most < log_of_exact)
+    test.doubt = "too little varies";
   return test;
 }
 
@@ -175,7 +183,15 @@ std::pair<double, double> mean_auc_ci95(std::span<const std::uint8_t> labels, Ru
   const auto share = [](const std::vector<double>& x) { return variance(x) / static_cast<double>(x.size()); };
   const double half = quantile(complement(boost::math::normal_distribution<double>(), 0.025)) *
                       std::sqrt(share(placed.positives) + share(placed.negatives));
-  return {std::max(0.0, area - half), std::min(1.0, area + half)};
+  return wider({std::max(0.0, area - half), std::min(1.0, area + half)},
+               newcombe_ci95(area, std::ssize(placed.positives), std::ssize(placed.negatives)));
+}
+
+ClusterCounts count_clusters(std::span<const std::uint8_t> labels, std::span<const int> clusters) {
+  require(clusters.size() == labels.size(), "labels and clusters of different length");
+  std::array<std::set<int>, 2> holding;
+  for (std::size_t i = 0; i < clusters.size(); ++i) holding[labels[i] != 0].insert(clusters[i]);
+  return {{static_cast<int>(holding[0].size()), static_cast<int>(holding[1].size())}};
 }
 
 std::pair<double, double> clustered_auc_ci95(std::span<const std::uint8_t> labels, std::span<const double> scores,
@@ -186,8 +202,13 @@ std::pair<double, double> clustered_auc_ci95(std::span<const std::uint8_t> label
 
 std::pair<double, double> clustered_auc_ci95(std::span<const std::uint8_t> labels, Runs runs, std::span<const int> clusters,
                                              std::uint64_t seed, int draws) {
-  require(clusters.size() == labels.size(), "labels and clusters of different length");
-  mean_auc(labels, runs);  // looks at the values, and for both classes
+  const ClusterCounts counts = count_clusters(labels, clusters);
+  const double area = mean_auc(labels, runs);  // which looks at the values, and for both classes
+  if (!counts.enough()) {
+    fail(ExitCode::data, "too few patients or slides for an interval over them",
+         {.expected = fmt::format("{} or more with images of each class", ClusterCounts::fewest),
+          .found = fmt::format("{} with class 0, {} with class 1", counts.with_class[0], counts.with_class[1])});
+  }
   struct Cluster {
     std::size_t number;
     std::int64_t positives = 0, negatives = 0;
@@ -197,8 +218,6 @@ std::pair<double, double> clustered_auc_ci95(std::span<const std::uint8_t> label
     Cluster& cluster = by_name.try_emplace(clusters[i], Cluster{by_name.size()}).first->second;
     ++(labels[i] != 0 ? cluster.positives : cluster.negatives);
   }
-  if (by_name.size() < 2)
-    fail(ExitCode::data, "an interval over clusters needs several", {.expected = "two or more", .found = "1"});
   std::vector<int> number_of;
   for (const int cluster : clusters) number_of.push_back(static_cast<int>(by_name.at(cluster).number));
   std::vector<Cluster> members;
@@ -221,10 +240,14 @@ std::pair<double, double> clustered_auc_ci95(std::span<const std::uint8_t> label
     areas.push_back(sum / static_cast<double>(curves.size()));
   }
   std::sort(areas.begin(), areas.end());
+  if (areas.front() == areas.back()) return newcombe_ci95(area, counts.with_class[1], counts.with_class[0]);
+  const double fewer = std::ranges::min(counts.with_class);
+  const double t = quantile(complement(boost::math::students_t_distribution<double>(fewer - 1), 0.025));
+  const double tail = cdf(boost::math::normal_distribution<double>(), -t * std::sqrt(fewer / (fewer - 1)));
   const auto at = [&](double share) {
     return areas[static_cast<std::size_t>(share * static_cast<double>(areas.size() - 1) + 0.5)];
   };
-  return {at(0.025), at(0.975)};
+  return {at(tail), at(1 - tail)};
 }
 
 std::vector<double> holm(std::span<const double> p) {

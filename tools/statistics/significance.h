@@ -2,8 +2,11 @@
 // Everywhere Error(ExitCode::data) for too few values, or for values among which nothing varies.
 #pragma once
 
+#include <algorithm>
+#include <array>
 #include <cstdint>
 #include <span>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -27,17 +30,31 @@ struct AucTest {
   double auc_a = 0, auc_b = 0;
   double z = 0, p = 0;             // two-sided; of scores that rank alike 0 and 1
   std::pair<double, double> ci95;  // of auc_a - auc_b
+  std::string doubt;               // why z, p and ci95 should not be shown: "too few images"; else empty
 };
+/// Less of a class, and DeLong's variance is that of too few values.
+constexpr int fewest_images = 10;
 AucTest delong_test(std::span<const std::uint8_t> labels, std::span<const double> a, std::span<const double> b);
 
 /// Several scores of the same images each, as by networks from several seeds: of the mean AUCs. What other seeds would have
 /// given is not in it.
 using Runs = std::span<const std::vector<double>>;
 AucTest delong_test(std::span<const std::uint8_t> labels, Runs a, Runs b);
-std::pair<double, double> mean_auc_ci95(std::span<const std::uint8_t> labels, Runs runs);  // clipped to [0, 1]
+std::pair<double, double> mean_auc_ci95(std::span<const std::uint8_t> labels, Runs runs);  // as auc_ci95()
 
-/// 95% percentile interval of the AUC when whole clusters (patients, slides) are drawn with replacement: images of one patient
-/// are no independent witnesses. Draws that hold one class only are drawn again.
+/// How many clusters hold images of class 0, and how many of class 1.
+struct ClusterCounts {
+  std::array<int, 2> with_class{};
+  /// Of four, one is drawn four times in 1 of 256 draws, which is more than Student's percentile for four leaves out.
+  static constexpr int fewest = 5;
+  bool enough() const { return std::ranges::min(with_class) >= fewest; }
+};
+ClusterCounts count_clusters(std::span<const std::uint8_t> labels, std::span<const int> clusters);
+
+/// 95% interval of the AUC when whole clusters (patients, slides) are drawn with replacement [Efron1993]: images of one patient
+/// are no independent witnesses. Draws that hold one class only are drawn again. The percentiles are Student's, for as many
+/// clusters as hold the rarer class [Hesterberg2015]; where all draws agree, as when classes are apart, it is Newcombe's, each
+/// cluster one witness. Error(ExitCode::data) where clusters are too few.
 std::pair<double, double> clustered_auc_ci95(std::span<const std::uint8_t> labels, std::span<const double> scores,
                                              std::span<const int> clusters, std::uint64_t seed, int draws = 2000);
 /// Of the mean AUC, in each draw the same clusters for all.

@@ -3,10 +3,6 @@
 #include "data/file.h"
 #include "engine/check.h"
 
-#include <fcntl.h>
-#include <sys/file.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <array>
 #include <chrono>
@@ -42,11 +38,7 @@ fs::path lock_of(const fs::path& study, const Cell& cell) {
 }
 
 bool is_running(const fs::path& study, const Cell& cell) {
-  const int file = ::open(lock_of(study, cell).c_str(), O_RDONLY | O_CLOEXEC);
-  if (file < 0) return false;
-  const bool taken = flock(file, LOCK_SH | LOCK_NB) != 0;
-  ::close(file);
-  return taken;
+  return is_locked(lock_of(study, cell));
 }
 
 bool is_verdict(const Json& json) {
@@ -119,22 +111,15 @@ Plan read_plan(const fs::path& study) {
 
 CellLock::CellLock(const fs::path& study, const Cell& cell) {
   const fs::path path = lock_of(study, cell);
-  const int file = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
-  if (file < 0)
-    fail(ExitCode::usage, "cannot write to the study's folder", {.where = path.string(), .found = std::strerror(errno)});
   constexpr int looks = 10;
   for (int i = 0; i < looks; ++i) {
-    if (flock(file, LOCK_EX | LOCK_NB) == 0) {
-      file_ = file;
-      return;
-    }
+    lock_.emplace(path);
+    if (lock_->held()) return;
+    if (lock_->error() != 0)
+      fail(ExitCode::usage, "cannot write to the study's folder",
+           {.where = path.string(), .found = std::strerror(lock_->error())});
     std::this_thread::sleep_for(std::chrono::milliseconds(10));
   }
-  ::close(file);
-}
-
-CellLock::~CellLock() {
-  if (file_ >= 0) ::close(file_);
 }
 
 void write_failure(const fs::path& cell, const Failure& failure) {

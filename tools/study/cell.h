@@ -2,6 +2,7 @@
 // evaluate's verdict by eight views beside it where that was asked for.
 #pragma once
 
+#include "data/lock.h"
 #include "tools/cli/json.h"
 
 #include <cstdint>
@@ -49,13 +50,11 @@ class CellLock {
  public:
   /// Looks for a moment; another process may only be looking too.
   CellLock(const std::filesystem::path& study, const Cell& cell);
-  ~CellLock();
-  CellLock(const CellLock&) = delete;
 
-  bool held() const { return file_ >= 0; }
+  bool held() const { return lock_ && lock_->held(); }
 
  private:
-  int file_ = -1;
+  std::optional<FileLock> lock_;
 };
 
 /// Why a cell failed: failed.json in its folder.

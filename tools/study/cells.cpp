@@ -14,7 +14,7 @@ namespace microtome {
 namespace {
 
 TestScores read_test_scores(const std::filesystem::path& file) {
-  LabelledScores csv = read_scores(file);
+  LabelledScores csv = read_scores(file);  // which are what train or evaluate wrote: probabilities
   TestScores read{.labels = std::move(csv.labels), .scores = std::move(csv.scores), .groups = numbered(csv.groups)};
   if (!read.groups.empty()) read.group_count = 1 + std::ranges::max(read.groups);
   for (std::size_t i = 0; i < read.labels.size(); ++i) {
@@ -104,13 +104,13 @@ Estimate estimate(std::span<const StudyRun> all) {
   const TestScores& first = *all[0].scores;
   const std::vector<std::vector<double>> scores = scores_of(runs);
   try {
-    if (first.group_count > 1) {
+    e.groups = first.group_count;
+    if (e.groups > 0) {
       e.auc_ci95 = clustered_auc_ci95(first.labels, scores, first.groups, 0);
-      e.groups = first.group_count;
     } else {
       e.auc_ci95 = mean_auc_ci95(first.labels, scores);
     }
-  } catch (const Error&) {  // one image of a class: nothing to estimate from
+  } catch (const Error&) {  // one image of a class, or too few groups: nothing to estimate from
   }
   return e;
 }
@@ -151,8 +151,10 @@ std::optional<ArmTest> compare(const Arm& a, const Arm& b) {
   if (!same_images(all)) return test;
   try {
     const AucTest delong = delong_test(of_a[0]->scores->labels, scores_of(of_a), scores_of(of_b));
-    test.z = delong.z, test.p = delong.p, test.ci95 = delong.ci95;
-  } catch (const Error&) {  // as above
+    test.doubt = delong.doubt;
+    if (test.doubt.empty()) test.z = delong.z, test.p = delong.p, test.ci95 = delong.ci95;
+  } catch (const Error& error) {
+    test.doubt = error.what();
   }
   return test;
 }

@@ -36,7 +36,7 @@ struct Estimate {
   double loss = 0, accuracy = 0, auc = 0;             // means
   std::optional<double> deviation;                    // of the AUCs between seeds; from two seeds on
   std::optional<std::pair<double, double>> auc_ci95;  // of the mean AUC, for other test images
-  int groups = 0;                                     // drawn as wholes for the interval; 0: images, by DeLong
+  int groups = 0;  // drawn as wholes for the interval, or too few for one; 0: images, by DeLong
 };
 
 /// What two trainings may differ in but for the seed.
@@ -55,8 +55,9 @@ struct ArmTest {
   std::vector<std::uint64_t> seeds;
   double auc_a = 0, auc_b = 0;
   std::optional<double> deviation;                // of the differences between seeds; from two on
-  std::optional<double> z, p;                     // paired DeLong; nothing without scores of the same images
+  std::optional<double> z, p;                     // paired DeLong; nothing without scores of the same images, or in doubt
   std::optional<std::pair<double, double>> ci95;  // of a's less b's
+  std::string doubt;                              // why there are none though the images are the same
 };
 std::optional<ArmTest> compare(const Arm& a, const Arm& b);  // nothing where they share no seed
 

@@ -95,7 +95,7 @@ class ArmTests {
     line.values.insert(line.values.end(),
                        {number(static_cast<double>(test->seeds.size()), 0), number(test->auc_a, 3), number(test->auc_b, 3),
                         number(test->auc_a - test->auc_b, 4), number(low, 4), number(high, 4), number(test->deviation, 4),
-                        number(test->z, 2), significant(test->p, 3)});
+                        number(test->z, 2), test->doubt.empty() ? significant(test->p, 3) : Value(test->doubt)});
     if (test->p) p_.push_back(*test->p), tested_.push_back(table_.lines.size());
     table_.lines.push_back(std::move(line));
     pairs_[a.data].emplace_back(test->auc_a, test->auc_b);
@@ -114,7 +114,10 @@ class ArmTests {
         "independent and the networks as they are: images of one patient or slide make it too sure, and what other seeds would "
         "give is not in it (± sd is of the difference between seeds). Holm's adjustment [Holm1979] is over this table.");
     if (tested_.size() < table_.lines.size())
-      table_.notes.push_back("Lines without a p: the cells lack scores.csv, or their test images differ.");
+      table_.notes.push_back(fmt::format(
+          "Lines without a p: the cells lack scores.csv, or their test images differ. Too few images: less than {} of a class. "
+          "Too little varies: exchanging the two scores of single images could not tell so much [Bandos2005].",
+          fewest_images));
     return std::move(table_);
   }
 
@@ -159,16 +162,19 @@ ArmTests arm_tests(const Study& study, std::string key, std::string heading, std
 
 /// Plain against eight-view scores of the same weights.
 void add_averaging(const Study& study, Section& section) {
-  Table cells{.key = "averaging_cells",
-              .heading = "Averaging over eight views, by seed",
-              .columns = comparison_columns({{"data", "data", ""},
-                                             {"network", "network", ""},
-                                             {"training", "training", ""},
-                                             {"seed", "seed", ""},
-                                             {"auc_averaged", "eight views", "AUC"},
-                                             {"auc_plain", "one", "AUC"}}),
-              .lines = {},
-              .notes = {"Intervals: paired DeLong on the same test images, where both files of scores are there."}};
+  Table cells{
+      .key = "averaging_cells",
+      .heading = "Averaging over eight views, by seed",
+      .columns = comparison_columns({{"data", "data", ""},
+                                     {"network", "network", ""},
+                                     {"training", "training", ""},
+                                     {"seed", "seed", ""},
+                                     {"auc_averaged", "eight views", "AUC"},
+                                     {"auc_plain", "one", "AUC"}}),
+      .lines = {},
+      .notes = {fmt::format("Intervals: paired DeLong on the same test images, where both files of scores are there and "
+                            "hold {} or more of each class.",
+                            fewest_images)}};
   cells.columns[6].heading = "of the two";
   Table means{.key = "averaging",
               .heading = "Averaging over eight views, over seeds",
@@ -192,7 +198,7 @@ void add_averaging(const Study& study, Section& section) {
       if (run.scores && run.tta_scores && run.scores->images == run.tta_scores->images) {
         try {
           const AucTest test = delong_test(run.scores->labels, run.tta_scores->scores, run.scores->scores);
-          low = test.ci95.first, high = test.ci95.second;
+          if (test.doubt.empty()) low = test.ci95.first, high = test.ci95.second;
         } catch (const Error&) {  // one image of a class
         }
       }

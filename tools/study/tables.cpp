@@ -2,6 +2,7 @@
 
 #include "engine/check.h"
 #include "tools/cli/terminal.h"
+#include "tools/statistics/significance.h"
 #include "tools/study/layer_counts.h"
 #include "tools/study/published_results.h"
 
@@ -63,13 +64,14 @@ Table::Line score_line(const Arm* arm, const PaperScore* paper, std::string grou
     if (e.auc_ci95) low = e.auc_ci95->first, high = e.auc_ci95->second;
     const Value seeds =
         arm->cells.size() > arm->runs.size() ? Value(fmt::format("{} of {}", e.runs, arm->cells.size())) : number(e.runs, 0);
-    line.values.insert(line.values.end(), {seeds, number(e.loss, 3), printed(&PaperScore::loss), number(e.accuracy, 3),
-                                           printed(&PaperScore::accuracy), number(e.auc, 3), number(e.deviation, 3),
-                                           number(low, 3), number(high, 3),
-                                           !e.auc_ci95    ? Value()
-                                           : e.groups > 0 ? Value(fmt::format("{} groups", e.groups))
-                                                          : Value("images"),
-                                           printed(&PaperScore::auc)});
+    line.values.insert(
+        line.values.end(),
+        {seeds, number(e.loss, 3), printed(&PaperScore::loss), number(e.accuracy, 3), printed(&PaperScore::accuracy),
+         number(e.auc, 3), number(e.deviation, 3), number(low, 3), number(high, 3),
+         e.groups > 0 ? Value(fmt::format("{} groups{}", e.groups, e.auc_ci95 ? "" : ": too few"))
+         : e.auc_ci95 ? Value("images")
+                      : Value(),
+         printed(&PaperScore::auc)});
   }
   return line;
 }
@@ -305,10 +307,9 @@ Section table_3_or_4(const Study& study, std::string_view data) {
   bool several = false, groups = false, few = false;
   const auto note = [&](const Arm* arm) {
     if (!arm || arm->runs.empty()) return;
-    const auto& scores = arm->runs[0].scores;
     several |= arm->runs.size() > 1;
-    groups |= scores && scores->group_count > 1;
-    few |= scores && scores->group_count > 1 && scores->group_count < 20;
+    groups |= arm->estimate.groups > 0;
+    few |= arm->estimate.groups > 0 && !arm->estimate.auc_ci95;
   };
   for (const std::string_view mode : {"transfer", "full"}) {
     for (const std::string& net : nets_in_order(study, data, mode)) {
@@ -329,17 +330,17 @@ Section table_3_or_4(const Study& study, std::string_view data) {
   }
   table.notes.push_back(fmt::format(
       "Preprocessing {}, augmentation {}, but for the rows past the paper; what has a dash is not in this study. 95% "
-      "interval of the AUC for other test images: DeLong's where images were drawn.",
+      "interval of the AUC for other test images: DeLong's or Newcombe's, the wider, where images were drawn.",
       preprocess, augment));
   if (several)
     table.notes.push_back("Several seeds: means; ± sd of the AUC is between seeds, and the interval is of the mean AUC.");
   if (groups)
     table.notes.push_back(
-        "Groups: patients or slides drawn whole with replacement, 2,000 times [Efron1993], since images of one are no "
-        "independent witnesses.");
+        "Groups: patients or slides drawn whole with replacement, 2,000 times [Efron1993, Hesterberg2015], since images of one "
+        "are no independent witnesses.");
   if (few)
     table.notes.push_back(
-        "With less than some twenty groups such an interval is too narrow: take it as a lower bound of the doubt.");
+        fmt::format("Too few groups: less than {} hold images of one of the classes.", ClusterCounts::fewest));
   return {.heading = table.heading, .said = {}, .figures = {}, .tables = {table}};
 }
 

@@ -104,6 +104,25 @@ Hyperparameters draw(std::span<const Dimension> space, std::uint64_t seed, int t
 
 }  // namespace
 
+bool limit(Dimension& d, double highest) {
+  const bool choice = d.kind == Dimension::Kind::choice;
+  const auto fail_all = [&] {
+    fail(ExitCode::usage, fmt::format("--space has no value for {} that can be", d.name),
+         {.expected = fmt::format("one of at most {}", highest),
+          .found = fmt::format("{} and more", choice ? *std::ranges::min_element(d.choices) : d.low)});
+  };
+  if (choice) {
+    if (*std::ranges::min_element(d.choices) > highest) fail_all();
+    return std::erase_if(d.choices, [&](double value) { return value > highest; }) > 0;
+  }
+  if (d.low > highest) fail_all();
+  if (d.high <= highest) return false;
+  d.high = highest;
+  if (d.kind == Dimension::Kind::stepped && d.high - d.low >= d.step) return true;
+  if (d.kind == Dimension::Kind::stepped || d.low == d.high) d = {.name = d.name, .choices = {d.low}, .whole = d.whole};
+  return true;
+}
+
 std::vector<Dimension> parse_space(std::string_view text) {
   std::vector<Dimension> space;
   const bool of_the_study = text == "paper" || text == "paper-dense";

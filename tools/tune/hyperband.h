@@ -28,6 +28,10 @@ struct Dimension {
 /// InceptionV3, VGG19), "paper-dense" (and dense units: B2, B6). Throws Error(ExitCode::usage).
 std::vector<Dimension> parse_space(std::string_view text);
 
+/// Leaves of a dimension what is at most so large. Throws Error(ExitCode::usage) where nothing is. True where it took away
+/// something.
+bool limit(Dimension& dimension, double highest);
+
 using Hyperparameters = std::map<std::string, double>;
 
 struct HyperbandOptions {

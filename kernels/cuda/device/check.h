@@ -9,13 +9,12 @@
 
 namespace microtome::cuda {
 
-/// Throws Error(ExitCode::memory) where memory ran out, Error(ExitCode::machine) for all else that CUDA refuses.
+/// Throws OutOfMemory where memory ran out, Error(ExitCode::machine) for all else that CUDA refuses.
 inline void check(cudaError_t status, std::source_location at = std::source_location::current()) {
   if (status == cudaSuccess) return;
-  const bool memory = status == cudaErrorMemoryAllocation;
-  fail(memory ? ExitCode::memory : ExitCode::machine,
-       fmt::format("CUDA: {} ({})", cudaGetErrorString(status), cudaGetErrorName(status)),
-       {.next = memory ? "use a smaller batch, or free the GPU's memory" : ""}, at);
+  const std::string what = fmt::format("CUDA: {} ({})", cudaGetErrorString(status), cudaGetErrorName(status));
+  if (status == cudaErrorMemoryAllocation) fail_memory(what, {.next = "use a smaller batch, or free the GPU's memory"}, at);
+  fail(ExitCode::machine, what, {}, at);
 }
 
 inline void check_nothrow(cudaError_t status, std::source_location at = std::source_location::current()) noexcept {

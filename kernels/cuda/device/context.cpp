@@ -44,10 +44,9 @@ Buffer Context::allocate(std::size_t bytes) const {
   static_cast<void>(cudaGetLastError());  // the failure is reported here; later calls must not see it again
   std::size_t available = 0, total = 0;
   check(cudaMemGetInfo(&available, &total));
-  fail(ExitCode::memory, "the GPU's memory is too small",
-       {.expected = fmt::format("{} bytes", bytes),
-        .found = fmt::format("{} of {} bytes free", available, total),
-        .next = "use a smaller batch, or free the GPU's memory"});
+  fail_memory("the GPU's memory is too small", {.expected = fmt::format("{} bytes", bytes),
+                                                .found = fmt::format("{} of {} bytes free", available, total),
+                                                .next = "use a smaller batch, or free the GPU's memory"});
 }
 
 void Context::reserve(std::size_t bytes) {

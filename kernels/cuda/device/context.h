@@ -66,9 +66,4 @@ class Context {
   Phase phase_ = Phase::run;
 };
 
-/// Neighbouring regions of scratch start at multiples of this.
-constexpr std::size_t aligned(std::size_t bytes) {
-  return (bytes + 255) / 256 * 256;
-}
-
 }  // namespace microtome::cuda

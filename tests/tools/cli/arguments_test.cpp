@@ -126,6 +126,29 @@ TEST(ArgumentsTest, WhatIsWrittenIsReadBackExactly) {
   }
 }
 
+TEST(ArgumentsTest, AByteOrderMarkBeforeAFileIsNoPartOfIt) {
+  const TemporaryFolder folder;
+  write_text(folder / "config.toml",
+             "\xef\xbb\xbf"
+             "count = 8\n");
+  const std::string file = (folder / "config.toml").string();
+  Sample s;
+  ASSERT_TRUE(s.parse({"--config", file.c_str()}));
+  EXPECT_EQ(s.count, 8);
+}
+
+TEST(ArgumentsTest, AnOptionOfAnExampleIsToldFromAnUnknownOne) {
+  Arguments arguments("sample", "A sample.", "[options]", {"sample", "sample diff a b --gate 3%"});
+  const char* const words[] = {"sample", "--gate", "3%"};
+  try {
+    arguments.parse(3, words);
+    ADD_FAILURE();
+  } catch (const Error& error) {
+    EXPECT_STREQ(error.what(), "unknown option --gate here");
+    EXPECT_EQ(error.report().next, "sample diff a b --gate 3%");
+  }
+}
+
 TEST(ArgumentsTest, AWrongFileNamesItsLine) {
   const TemporaryFolder folder;
   const std::string file = (folder / "config.toml").string();

@@ -2,9 +2,13 @@
 
 #include "data/csv.h"
 #include "engine/check.h"
+#include "tools/cli/json.h"
 #include "tools/process.h"
 
 #include <gtest/gtest.h>
+
+#include <cmath>
+#include <source_location>
 
 namespace microtome {
 namespace {
@@ -36,6 +40,121 @@ TEST(ScoresTest, WhatSpreadsheetsAndHandsMakeOfAFileIsRead) {
   write_text(folder / "scores.csv", "label,score\n1,0.5,7\n0,0.25\n");
   EXPECT_TRUE(read_scores(folder / "scores.csv").ids.empty()) << "no column has that name";
   EXPECT_TRUE(read_scores(folder / "scores.csv").groups.empty());
+}
+
+/// The refusal of a file of this text.
+Error refusal(const std::string& text, Scale scale = Scale::as_named) {
+  const TemporaryFolder folder;
+  write_text(folder / "scores.csv", text);
+  try {
+    read_scores(folder / "scores.csv", scale);
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ExitCode::data);
+    return error;
+  }
+  ADD_FAILURE() << "read: " << text;
+  return Error(ExitCode::done, "", {}, std::source_location::current());
+}
+
+LabelledScores read_text(const std::string& text, Scale scale = Scale::as_named) {
+  const TemporaryFolder folder;
+  write_text(folder / "scores.csv", text);
+  return read_scores(folder / "scores.csv", scale);
+}
+
+TEST(ScoresTest, ColumnsHaveTheNamesThatOthersGiveThem) {
+  for (const std::string header :
+       {"y_true,y_pred", "label,prediction", "Label,Probability", "target,y_score", "\"Ground truth\",proba"}) {
+    const LabelledScores read = read_text(header + "\n1,0.75\n0,0.5\n");
+    EXPECT_EQ(read.labels, (std::vector<std::uint8_t>{1, 0})) << header;
+    EXPECT_EQ(read.scores, (std::vector<double>{0.75, 0.5})) << header;
+    EXPECT_TRUE(read.notes.empty()) << header;
+  }
+  EXPECT_EQ(read_text("prediction,label,probability\n1,1,0.75\n0,0,0.5\n").scores, (std::vector<double>{0.75, 0.5}))
+      << "what is called a probability is rather the score than what is called a prediction";
+  const LabelledScores calls = read_text("label,prediction\n1,1\n0,1\n");
+  EXPECT_EQ(calls.notes,
+            std::vector<std::string>{"prediction holds calls, 0 or 1, and no scores: the AUC is that of a single threshold"});
+}
+
+TEST(ScoresTest, SemicolonsTabsAndDecimalCommasAreRead) {
+  for (const std::string text : {"label;score;group\n1;0,75;a\n0;0,5;b\n", "label\tscore\tgroup\n1\t0.75\ta\n0\t0,5\tb\n",
+                                 "label,score,group\n1,\"0,75\",a\n0,\"0,5\",b\n"}) {
+    const LabelledScores read = read_text(text);
+    EXPECT_EQ(read.scores, (std::vector<double>{0.75, 0.5})) << text;
+    EXPECT_EQ(read.groups, (std::vector<std::string>{"a", "b"})) << text;
+  }
+  const Error error = refusal("label,score\n1,0,75\n");
+  EXPECT_STREQ(error.what(), "a line of the scores has more fields than there are columns");
+  EXPECT_NE(error.report().next.find("semicolons"), std::string::npos) << error.report().next;
+}
+
+TEST(ScoresTest, LabelsMayBeWords) {
+  EXPECT_EQ(read_text("label,score\nTrue,0.5\nFALSE,0.25\n1.0,0.75\n").labels, (std::vector<std::uint8_t>{1, 0, 1}));
+  const Error error = refusal("label,score\n1,0.5\ntumour,0.25\n");
+  EXPECT_EQ(error.report().expected, "0 or 1, or False or True, under label");
+  EXPECT_EQ(error.report().found, "tumour,0.25");
+}
+
+TEST(ScoresTest, LogitsAreAskedForOrNamed) {
+  const Error error = refusal("y_true,y_pred\n1,2.5\n0,-3\n");
+  EXPECT_EQ(error.report().expected, "a score from 0 to 1 under y_pred");
+  EXPECT_NE(error.report().next.find("--logits"), std::string::npos) << error.report().next;
+  const LabelledScores asked = read_text("y_true,y_pred\n1,2.5\n0,-3\n", Scale::logits);
+  EXPECT_TRUE(asked.logits);
+  EXPECT_EQ(asked.scores, (std::vector<double>{2.5, -3}));
+  EXPECT_TRUE(read_text("label,logit\n1,2.5\n0,-3\n").logits) << "its name says so";
+  const std::string both = "label,score,logit\n1,0.5,0\n";
+  EXPECT_FALSE(read_text(both).logits);
+  EXPECT_EQ(read_text(both, Scale::logits).scores, std::vector<double>{0});
+  EXPECT_EQ(refusal("label,logit\n1,inf\n").report().expected, "a finite number under logit");
+}
+
+TEST(ScoresTest, WhatIsMissingInTheHeaderIsSaid) {
+  const Error lacking = refusal("label,certainty\n1,0.5\n"), nameless = refusal("1,0.5\n0,0.25\n"),
+              twice = refusal("label,score,score\n1,0.5,0.5\n"), wide = refusal(std::string("\xff\xfel\0a\0", 6));
+  EXPECT_NE(lacking.report().expected.find("y_true"), std::string::npos) << lacking.report().expected;
+  EXPECT_EQ(lacking.report().found, "label,certainty");
+  EXPECT_STREQ(nameless.what(), "the scores' first line names no columns");
+  EXPECT_STREQ(twice.what(), "two columns of the scores have one name");
+  EXPECT_EQ(wide.report().found, "UTF-16");
+}
+
+TEST(ScoresTest, FileNamesSayPatients) {
+  const LabelledScores read =
+      read_text("filename,y_true,y_pred\n8863_idx5_x51_y1251_class0.png,0,0.25\nd/9_idx5_x1_y2_class1.png,1,0.5\n");
+  EXPECT_EQ(read.groups, (std::vector<std::string>{"8863", "9"}));
+  EXPECT_EQ(read.notes,
+            std::vector<std::string>{"patients are those that filename says: 8863 of 8863_idx5_x51_y1251_class0.png"});
+  EXPECT_EQ(read_text("path,label,score\n/data/77/0/a.png,0,0.25\n/data/78/1/b.png,1,0.5\n").groups,
+            (std::vector<std::string>{"77", "78"}));
+  const LabelledScores partly = read_text("file,label,score\n8863_idx5_x51_y1251_class0.png,0,0.25\nother.png,1,0.5\n");
+  EXPECT_TRUE(partly.groups.empty());
+  EXPECT_EQ(partly.notes, std::vector<std::string>{"patients are not known: file says them of 1 images and not of 1"});
+  EXPECT_EQ(read_text("file,label,score,patient\n8863_idx5_x51_y1251_class0.png,0,0.25,a\n").groups,
+            std::vector<std::string>{"a"})
+      << "a column of patients comes first";
+}
+
+TEST(ScoresTest, ImagesThatAreThereTwiceOrNotAreNoticed) {
+  const Error twice = refusal("id,label,score\na,1,0.5\nb,0,0.25\na,1,0.5\n");
+  EXPECT_TRUE(twice.report().where.ends_with("lines 2 and 4")) << twice.report().where;
+  EXPECT_EQ(twice.report().found, "a");
+  const Error gap = refusal("id,label,score,group\n0,1,0.5,\n1,0,0.5,\n3,0,0.25,\n");
+  EXPECT_EQ(gap.report().found, "none for 2; 3 lines in all");
+  EXPECT_EQ(gap.report().expected, "a line for each id from 0 to 3");
+  EXPECT_EQ(read_text("id,label,score\n3,1,0.5\n7,0,0.25\n").ids.size(), 2u) << "others may number as they like";
+  const Error cut = refusal("id,label,score,group\n0,1,0.5,\n1,0,0.2");
+  EXPECT_STREQ(cut.what(), "the scores are cut short");
+
+  const TemporaryFolder folder;
+  write_text(folder / "scores.csv", "id,label,score,group\n0,1,0.5,\n1,0,0.25,\n");
+  write_text(folder / "result.json", "{\"test\": {\"n\": 3}}");
+  EXPECT_THROW(require_as_many_as_result(folder / "scores.csv", read_scores(folder / "scores.csv")), Error);
+  write_text(folder / "result.json", "{\"test\": {\"n\": 2}}");
+  EXPECT_NO_THROW(require_as_many_as_result(folder / "scores.csv", read_scores(folder / "scores.csv")));
+  write_text(folder / "result.json", "{");
+  EXPECT_NO_THROW(require_as_many_as_result(folder / "scores.csv", read_scores(folder / "scores.csv")));
 }
 
 TEST(ScoresTest, AFileThatIsNoTableIsNotPrinted) {
@@ -77,6 +196,20 @@ TEST(ScoresTest, AWrongLineIsNamed) {
       EXPECT_EQ(error.report().found, line);
     }
   }
+}
+
+TEST(ScoresTest, LogitsAreJudgedByTheProgram) {
+  const TemporaryFolder folder;
+  const std::string file = folder / "logits.csv";
+  write_text(file, "y_true;y_pred\nTrue;50,5\nFalse;-1\nFalse;50\nTrue;2\n");
+  const Ended refused = run({"evaluate", "--scores", file, "--json"}),
+              judged = run({"evaluate", "--scores", file, "--logits", "--json"});
+  EXPECT_EQ(refused.code, 3);
+  ASSERT_EQ(judged.code, 0) << judged.err;
+  const Json json = Json::parse(judged.out);
+  EXPECT_EQ(json["auc"], 0.75) << "50 is less than 50.5, though both probabilities are 1";
+  EXPECT_EQ(json["accuracy"], 0.75);
+  EXPECT_NEAR(json["loss"].get<double>(), (std::log1p(std::exp(-1.0)) + 50 + std::log1p(std::exp(-2.0))) / 4, 1e-12);
 }
 
 TEST(ScoresTest, ScoresOfOneClassAreRefusedWithTheirFile) {

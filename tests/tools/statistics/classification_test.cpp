@@ -36,6 +36,30 @@ TEST(ClassificationTest, ImagesOfOnePatientWidenTheInterval) {
   EXPECT_GT(width(*grouped.auc_ci95_clustered), 1.5 * width(alone.auc_ci95));
 }
 
+TEST(ClassificationTest, WhatCannotHaveAnIntervalSaysWhy) {
+  std::vector<std::uint8_t> labels;
+  std::vector<double> scores;
+  std::vector<std::string> two, six;
+  for (int i = 0; i < 24; ++i) {
+    labels.push_back(static_cast<std::uint8_t>(i % 2));
+    scores.push_back(i % 2 == 0 ? 0.2 : 0.8);
+    two.push_back(i < 12 ? "a" : "b"), six.push_back(std::to_string(i / 4));
+  }
+  const Verdict few = judge(scores, labels, two), enough = judge(scores, labels, six);
+  EXPECT_EQ(clustered_interval_text(few),
+            "no interval over patients or slides: too few (2 with class 0, 2 with class 1; it takes 5 with each)");
+  EXPECT_NE(to_text(few).find(clustered_interval_text(few)), std::string::npos);
+  EXPECT_TRUE(to_json(few)["auc_ci95_clustered"].is_null());
+  EXPECT_EQ(to_json(few)["groups"], 2);
+  EXPECT_EQ(clustered_interval_text(enough), "95% interval 0.6892 to 1.0000, drawing 6 patients or slides as wholes");
+  EXPECT_EQ(to_json(enough)["auc_ci95_clustered"][1], 1.0);
+  EXPECT_EQ(clustered_interval_text(judge(scores, labels)), "");
+
+  const Verdict alone = judge(std::vector<double>{.1, .2, .9}, std::vector<std::uint8_t>{0, 0, 1});
+  EXPECT_NE(to_text(alone).find("AUC       1.0000   no interval: a single image is of class 1\n"), std::string::npos)
+      << to_text(alone);
+}
+
 TEST(ClassificationTest, AnEvaluationKeepsTheLossFromLogits) {
   const Evaluation evaluation{.loss = 3.25, .accuracy = 0.5, .scores = {0.75f, 0.25f}};
   const std::vector<std::uint8_t> labels{1, 0};

@@ -7,6 +7,7 @@
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
+#include <array>
 #include <cmath>
 #include <fstream>
 
@@ -100,8 +101,82 @@ TEST(SignificanceTest, RunsOfTheSameImagesAreJudgedByTheirMeanAuc) {
   const auto once = mean_auc_ci95(labels, Runs(a).first(1)), same = mean_auc_ci95(labels, twice);
   EXPECT_DOUBLE_EQ(once.first, same.first) << "a run that agrees in everything adds no witness";
   EXPECT_NEAR(once.first, auc_ci95(labels, a[0]).first, 1e-12);
-  const std::vector<int> images{0, 1, 2, 3, 4, 5};
-  EXPECT_EQ(clustered_auc_ci95(labels, twice, images, 1), clustered_auc_ci95(labels, a[0], images, 1));
+  EXPECT_EQ(mean_auc_ci95(std::vector<std::uint8_t>{0, 0, 1, 1}, std::vector<std::vector<double>>{{1, 2, 3, 4}, {0, 0, 1, 1}}),
+            newcombe_ci95(1, 2, 2))
+      << "both runs keep the classes apart";
+  const std::vector<int> patients{0, 1, 2, 3, 4, 0, 1, 2, 3, 4};
+  const std::vector<std::uint8_t> more{0, 0, 0, 0, 0, 1, 1, 1, 1, 1};
+  const std::vector<double> scores{.1, .4, .5, .2, .3, .3, .8, .9, .35, .6};
+  EXPECT_EQ(clustered_auc_ci95(more, std::vector<std::vector<double>>{scores, scores}, patients, 1),
+            clustered_auc_ci95(more, scores, patients, 1));
+}
+
+/// `images` of each class: `apart` gives all of one class higher scores than all of the other, `flat` nearly the same to all.
+struct Sided {
+  std::vector<std::uint8_t> labels;
+  std::vector<double> apart, flat;
+
+  explicit Sided(int images) {
+    for (int i = 0; i < 2 * images; ++i) {
+      labels.push_back(static_cast<std::uint8_t>(i % 2));
+      apart.push_back(i % 2 + 1e-5 * i);
+      flat.push_back(i / 2 == images / 2 ? 0.5 + 0.001 * (i % 2) : 0.5);
+    }
+  }
+};
+
+TEST(SignificanceTest, DeLongsTestIsDoubtedWhereImagesAreFewOrHardlyVary) {
+  const Sided six(6), twenty(20);
+  EXPECT_EQ(delong_test(six.labels, six.apart, six.flat).doubt, "too few images");
+  const AucTest hardly = delong_test(twenty.labels, twenty.apart, twenty.flat);
+  EXPECT_LT(hardly.p, std::ldexp(1.0, -39)) << "which no exchange of twice twenty pairs of scores can give";
+  EXPECT_EQ(hardly.doubt, "too little varies");
+  const Sided thousands(2000);
+  EXPECT_EQ(delong_test(thousands.labels, thousands.apart, thousands.flat).doubt, "too little varies")
+      << "where both p are less than any double";
+
+  std::vector<double> blurred;
+  for (std::size_t i = 0; i < twenty.labels.size(); ++i)
+    blurred.push_back(twenty.labels[i] + 2 * unit_float(random_word(4, 1, i)));
+  const AucTest sound = delong_test(twenty.labels, twenty.apart, blurred);
+  EXPECT_EQ(sound.doubt, "") << sound.p;
+  EXPECT_LT(sound.p, 0.05);
+}
+
+TEST(SignificanceTest, PatientsWhoseClassesAreApartStillHaveAnInterval) {
+  // Six patients of four images each, all told apart: as if each patient were one image of each class.
+  const std::vector<int> patients{0, 1, 2, 3, 4, 5, 0, 1, 2, 3, 4, 5, 0, 1, 2, 3, 4, 5, 0, 1, 2, 3, 4, 5};
+  std::vector<std::uint8_t> labels;
+  std::vector<double> scores;
+  for (std::size_t i = 0; i < patients.size(); ++i) labels.push_back(i < 12), scores.push_back(i < 12 ? 0.9 : 0.1);
+  EXPECT_EQ(count_clusters(labels, patients).with_class, (std::array{6, 6}));
+  EXPECT_EQ(clustered_auc_ci95(labels, scores, patients, 1), newcombe_ci95(1, 6, 6));
+}
+
+TEST(SignificanceTest, PercentilesOverFewPatientsAreStudents) {
+  // Of five patients, t = 2.776 and the share left out is that of the normal distribution below -2.776 sqrt(5 / 4) = -3.104:
+  // 0.00095, or one or two of 2,000 draws.
+  std::vector<std::uint8_t> labels;
+  std::vector<double> scores;
+  std::vector<int> patients;
+  for (int i = 0; i < 200; ++i) {
+    labels.push_back(static_cast<std::uint8_t>(i % 2));
+    patients.push_back(i / 2 % 5);
+    scores.push_back(i % 2 * 0.1 * (1 + patients.back()) + 0.5 * unit_float(random_word(5, 1, i)));
+  }
+  const auto few = clustered_auc_ci95(labels, scores, patients, 1),
+             many = clustered_auc_ci95(labels, scores, patients, 1, 200'000);
+  EXPECT_NEAR(few.first, many.first, 0.02);
+  EXPECT_NEAR(few.second, many.second, 0.02);
+  const double area = auc(labels, scores), lowest = [&] {  // all draws of the patient who is told apart least
+    std::vector<std::uint8_t> of;
+    std::vector<double> its;
+    for (std::size_t i = 0; i < labels.size(); ++i)
+      if (patients[i] == 0) of.push_back(labels[i]), its.push_back(scores[i]);
+    return auc(of, its);
+  }();
+  EXPECT_LT(many.first, area);
+  EXPECT_GT(many.first, lowest) << "one draw in 3,125, less than are left out";
 }
 
 TEST(SignificanceTest, HolmsAdjustmentIsRs) {
@@ -143,7 +218,17 @@ TEST(SignificanceTest, WhatCannotBeTestedIsRefused) {
   EXPECT_THROW(paired_test(two, std::vector<double>{2, 3}), Error);
   const std::vector<std::uint8_t> labels{0, 1, 1};
   EXPECT_THROW(delong_test(labels, std::vector<double>{1, 2, 3}, std::vector<double>{3, 2, 1}), Error) << "one negative";
-  EXPECT_THROW(clustered_auc_ci95(labels, std::vector<double>{1, 2, 3}, std::vector<int>{4, 4, 4}, 1), Error);
+  const Sided images(20);
+  std::vector<int> patients;
+  for (int i = 0; i < 40; ++i) patients.push_back(i % 4 == 3 ? i % 3 : i % 8);
+  EXPECT_EQ(count_clusters(images.labels, patients).with_class[1], 4);
+  try {
+    clustered_auc_ci95(images.labels, images.apart, patients, 1);
+    ADD_FAILURE();
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ExitCode::data);
+    EXPECT_TRUE(error.report().found.ends_with("4 with class 1")) << error.report().found;
+  }
 }
 
 }  // namespace

@@ -21,10 +21,17 @@ struct Image {
   double score;
 };
 
+/// Four times, for as many as an interval and a test take.
+std::vector<Image> often(const std::vector<Image>& images) {
+  std::vector<Image> all;
+  for (int i = 0; i < 4; ++i) all.insert(all.end(), images.begin(), images.end());
+  return all;
+}
+
 /// AUC 7/9: of three positives one beats one of three negatives.
-const std::vector<Image> seven_ninths{{0, .1}, {0, .4}, {0, .5}, {1, .3}, {1, .8}, {1, .9}};
-const std::vector<Image> six_ninths{{0, .1}, {0, .4}, {0, .6}, {1, .3}, {1, .5}, {1, .9}};
-const std::vector<Image> perfect{{0, .1}, {0, .2}, {0, .3}, {1, .7}, {1, .8}, {1, .9}};
+const std::vector<Image> seven_ninths = often({{0, .1}, {0, .4}, {0, .5}, {1, .3}, {1, .8}, {1, .9}});
+const std::vector<Image> six_ninths = often({{0, .1}, {0, .4}, {0, .6}, {1, .3}, {1, .5}, {1, .9}});
+const std::vector<Image> perfect = often({{0, .1}, {0, .2}, {0, .3}, {1, .7}, {1, .8}, {1, .9}});
 
 /// Cells of a study in a folder that goes with it.
 class StudyReportTest : public testing::Test {
@@ -34,15 +41,19 @@ class StudyReportTest : public testing::Test {
         .cell = cell, .status = CellStatus::done, .why = "", .epochs_done = 15, .result = {}, .tta = {}, .folder = {}};
     outcome.folder =
         folder_ / fmt::format("{}-{}-{}-{}-{}-{}", cell.data, cell.net, cell.mode, cell.preprocess, cell.augment, cell.seed);
-    outcome.result = {
-        {"net", cell.net},
-        {"images_per_second", 100.0},
-        {"train_images", 1000},
-        {"device_description", "a machine"},
-        {"epochs", 15},
-        {"best_epoch", 3},
-        {"test",
-         {{"n", 6}, {"positives", 3}, {"loss", 0.5}, {"accuracy", 0.75}, {"auc", auc}, {"auc_ci95", {auc - .05, auc + .05}}}}};
+    outcome.result = {{"net", cell.net},
+                      {"images_per_second", 100.0},
+                      {"train_images", 1000},
+                      {"device_description", "a machine"},
+                      {"epochs", 15},
+                      {"best_epoch", 3},
+                      {"test",
+                       {{"n", 24},
+                        {"positives", 12},
+                        {"loss", 0.5},
+                        {"accuracy", 0.75},
+                        {"auc", auc},
+                        {"auc_ci95", {auc - .05, auc + .05}}}}};
     std::filesystem::create_directories(outcome.folder);
     if (!images.empty()) write_scores(outcome.folder / "scores.csv", images, groups);
     outcomes_.push_back(outcome);
@@ -53,7 +64,8 @@ class StudyReportTest : public testing::Test {
                            const std::string& groups = "") {
     std::string csv = "id,label,score,group\n";
     for (std::size_t i = 0; i < images.size(); ++i)
-      csv += fmt::format("{},{},{},{}\n", i, images[i].label, images[i].score, groups.empty() ? "" : groups.substr(i, 1));
+      csv += fmt::format("{},{},{},{}\n", i, images[i].label, images[i].score,
+                         groups.empty() ? "" : groups.substr(i % groups.size(), 1));
     write_text(file, csv);
   }
 
@@ -113,11 +125,29 @@ TEST_F(StudyReportTest, SeveralSeedsAreAMeanAndItsSpread) {
 }
 
 TEST_F(StudyReportTest, IntervalsDrawPatientsWholeWhereTheyAreKnown) {
-  add({"b6", "idc", "full", "paper", "none", 0}, 7 / 9.0, seven_ninths, "abcabc");
+  add({"b6", "idc", "full", "paper", "none", 0}, 7 / 9.0, seven_ninths, "abcdefg");
   add({"b2", "idc", "full", "paper", "none", 0}, 7 / 9.0, seven_ninths);
+  add({"vgg19", "idc", "full", "paper", "none", 0}, 7 / 9.0, seven_ninths, "ab");
   const Table table = table_3_or_4(Study(outcomes_), "idc").tables[0];
-  EXPECT_EQ(line(table, {"B6"})[10], "3 groups");
+  EXPECT_EQ(line(table, {"B6"})[10], "7 groups");
+  EXPECT_FALSE(line(table, {"B6"})[8].empty());
   EXPECT_EQ(line(table, {"B2"})[10], "images");
+  EXPECT_EQ(line(table, {"VGG19"})[10], "2 groups: too few");
+  EXPECT_EQ(line(table, {"VGG19"})[8], "") << "no interval";
+  EXPECT_EQ(table.notes.back(), "Too few groups: less than 5 hold images of one of the classes.");
+}
+
+TEST_F(StudyReportTest, ATestOfTooFewImagesGivesNoFigure) {
+  const std::vector<Image> few(seven_ninths.begin(), seven_ninths.begin() + 12);
+  for (const char* mode : {"full", "transfer"}) {
+    Outcome& outcome = add({"resnet50", "pcam", mode, "paper", "none", 0}, 7 / 9.0, few);
+    outcome.result["test"]["n"] = 12;
+  }
+  const Table table = full_against_transfer(Study(outcomes_)).tables[1];
+  const Texts texts = line(table, {"PCam", "RN50"});
+  EXPECT_EQ(texts[10], "too few images");
+  for (const std::size_t column : {6, 7, 9, 11}) EXPECT_EQ(texts[column], "") << column;
+  EXPECT_NE(joined(table.notes, " ").find("less than 10 of a class"), std::string::npos);
 }
 
 TEST_F(StudyReportTest, OtherNetworksAndPreprocessingStandBelow) {
@@ -321,7 +351,7 @@ TEST_F(StudyReportTest, ScoresThatCannotBeReadAreLeftOutAndNamed) {
   EXPECT_EQ(markdown.find(folder_ / ""), std::string::npos) << "a path of the machine";
   EXPECT_NE(markdown.find("| B6 | 1 | 0.500 |"), std::string::npos) << "its result.json stands";
   write_scores(outcome.folder / "scores.csv", {seven_ninths.begin(), seven_ninths.end() - 1});
-  EXPECT_NE(written("report.md").find("scores.csv is left out: it lacks test images, or is of others (5 of 6)"),
+  EXPECT_NE(written("report.md").find("scores.csv is left out: it lacks test images, or is of others (23 of 24)"),
             std::string::npos)
       << "cut short between two lines";
 }

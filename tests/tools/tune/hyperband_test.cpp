@@ -144,5 +144,35 @@ TEST(HyperbandTest, ASpaceThatCannotBeUnderstoodIsAUsageError) {
   }
 }
 
+TEST(SpaceTest, NothingBeyondALimitIsDrawn) {
+  const auto drawn = [](const char* text, double highest, bool expected) {
+    std::vector<Dimension> space = parse_space(text);
+    for (Dimension& d : space) d.whole = true;
+    EXPECT_EQ(limit(space[0], highest), expected) << text;
+    std::vector<Trial> trials;
+    std::set<double> values;
+    while (trials.size() < 60) {
+      std::optional<Trial> trial = next_trial({.max_epochs = 81, .factor = 3, .iterations = 3}, space, trials);
+      if (!trial) break;
+      values.insert(trial->values.at(space[0].name));
+      trial->score = 0.5;
+      trials.push_back(*trial);
+    }
+    EXPECT_FALSE(values.empty()) << text;
+    for (const double value : values) EXPECT_LE(value, highest) << text;
+    return values;
+  };
+  EXPECT_EQ(drawn("batch-size=8|64|4096", 80, true), (std::set<double>{8, 64}));
+  EXPECT_EQ(drawn("batch-size=8|64", 80, false), (std::set<double>{8, 64}));
+  EXPECT_EQ(drawn("batch-size=16..4096:64", 80, true), (std::set<double>{16, 80}));
+  EXPECT_EQ(drawn("batch-size=16..4096:64", 70, true), std::set<double>{16});
+  EXPECT_GT(drawn("batch-size=16..4096:log", 80, true).size(), 3u);
+  EXPECT_EQ(drawn("batch-size=16..4096:log", 16, true), std::set<double>{16});
+  std::vector<Dimension> none = parse_space("batch-size=100|200");
+  EXPECT_THROW(limit(none[0], 80), Error);
+  none = parse_space("batch-size=100..200:log");
+  EXPECT_THROW(limit(none[0], 80), Error);
+}
+
 }  // namespace
 }  // namespace microtome

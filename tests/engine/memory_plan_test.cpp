@@ -1,0 +1,63 @@
+#include "engine/memory_plan.h"
+
+#include "kernels/reference/reference.h"
+#include "layers/activation.h"
+#include "layers/batch_norm.h"
+#include "layers/conv.h"
+#include "layers/dense.h"
+#include "layers/flatten.h"
+#include "layers/pool.h"
+
+#include <gtest/gtest.h>
+
+namespace microtome {
+namespace {
+
+struct SmallDevice final : Reference<double> {
+  explicit SmallDevice(std::size_t bytes) : free_bytes(bytes) {}
+  Device device() const override {
+    Device device = Reference::device();
+    device.available_bytes = free_bytes;
+    return device;
+  }
+  std::size_t free_bytes;
+};
+
+Dataset images(int count) {
+  const auto split = [](int n) {
+    Images set{{n, 6, 6, 3}, std::vector<std::uint8_t>(static_cast<std::size_t>(n) * 108), {}, {}};
+    for (int i = 0; i < n; ++i) set.labels.push_back(static_cast<std::uint8_t>(i % 2));
+    return set;
+  };
+  return {"black", split(count), split(10), split(10), {}};
+}
+
+MemoryPlan plan_on(std::size_t free_bytes, int batch, bool resident = false, bool population = false) {
+  SmallDevice device(free_bytes);
+  Graph graph;
+  graph.output(graph.input(6) | conv(4, 3) | batch_norm() | relu() | max_pool(2) | flatten() | logit());
+  Model model(std::move(graph), device);
+  FitOptions options;
+  options.batch_size = batch, options.population_statistics = population;
+  return plan_memory(model, images(400), options, resident);
+}
+
+TEST(MemoryPlanTest, TheLargestBatchIsWhatTheMemoryBesideTheImagesAllows) {
+  constexpr std::size_t of_images = (400 + 10) * (108 + 1);
+  constexpr std::size_t much = std::size_t{1} << 40;
+  EXPECT_EQ(plan_on(much, 8).images, of_images);
+  EXPECT_EQ(plan_on(much, 8).largest_batch, 400) << "the training set";
+  for (const std::size_t for_steps : {200'000, 800'000}) {
+    const int largest = plan_on(of_images + for_steps, 8).largest_batch;
+    ASSERT_GT(largest, 8);
+    ASSERT_LT(largest, 400);
+    EXPECT_LE(plan_on(much, largest).arena, for_steps);
+    EXPECT_GT(plan_on(much, largest + largest / 10 + 1).arena, for_steps);
+    EXPECT_EQ(plan_on(for_steps, 8, true).largest_batch, largest) << "images that lie there already take no more";
+    EXPECT_LT(plan_on(of_images + for_steps, 8, false, true).largest_batch, largest) << "calibration keeps a copy";
+  }
+  EXPECT_EQ(plan_on(of_images / 2, 8).largest_batch, 0);
+}
+
+}  // namespace
+}  // namespace microtome
