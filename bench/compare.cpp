@@ -33,8 +33,6 @@ struct Options {
   bool all = false, allow_different = false, json = false, csv = false;
 };
 
-// ------------------------------------------------------------------------------------------------------ what is compared
-
 /// The median of what a GPU's cases ran at; 0 for other devices.
 double clock_mhz(const Results& results) {
   std::vector<double> clocks;
@@ -194,8 +192,6 @@ void add_totals(Side& side, const Side& before, const Side& after) {
   for (auto& [name, total] : totals) side.timings.push_back(std::move(total));
 }
 
-// ------------------------------------------------------------------------------------------------------------ the verdict
-
 struct Outcome {
   std::vector<Comparison> cases, totals;
   NoiseFloor floor;
@@ -258,8 +254,6 @@ Outcome compare_files(const Options& options, std::optional<double> gate, const 
   outcome.typical = ratios[ratios.size() / 2];
   return outcome;
 }
-
-// ------------------------------------------------------------------------------------------------------------- the output
 
 std::string time_text(double seconds) {
   if (seconds == 0) return "-";

@@ -138,8 +138,6 @@ const Tensor* get(const std::optional<Tensor>& tensor) {
   return tensor ? &*tensor : nullptr;
 }
 
-// ------------------------------------------------------------------------------------------------------------- the ops
-
 Work of(const Conv& kind, Site& site) {
   const std::shared_ptr op = site.make(kind);
   const Extent &kernel = kind.window.kernel, &stride = kind.window.stride;

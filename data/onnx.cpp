@@ -72,8 +72,6 @@ class Exporter {
   }
 
  private:
-  // ------------------------------------------------------------------------------------------------- one function a kind
-
   std::string add(const Input&, const GraphOp& op) {
     declare(*out_->add_input(), "images", {op.output.h, op.output.w, op.output.c});
     std::string x = node("Transpose", {"images"}, {{"perm", Longs{0, 3, 1, 2}}});
@@ -145,8 +143,6 @@ class Exporter {
     const std::string rows = node("Transpose", {input(op)}, {{"perm", Longs{0, 2, 3, 1}}});
     return node("Flatten", {rows}, {{"axis", std::int64_t{1}}});
   }
-
-  // ------------------------------------------------------------------------------------------------------------- pieces
 
   using Attribute = std::pair<const char*, std::variant<std::int64_t, float, Longs>>;
 

@@ -263,9 +263,9 @@ bool calibrates(const Graph& graph, const FitOptions& options) {
   return options.population_statistics && learns_with_batch_statistics(graph);
 }
 
-/// Population statistics of the model as it is, into the model: means over at most 128 batches, spread over the training set.
+/// Population statistics of the model as it is, into the model.
 void calibrate(Model& model, Feed& feed) {
-  const int batches = std::min(feed.full_batches(), 128);
+  const int batches = std::min(feed.full_batches(), population_batches);
   std::vector<double> sums(model.statistics().size());
   feed.rewind();
   for (int batch = 0; batch < batches; ++batch) {

@@ -17,6 +17,9 @@
 
 namespace microtome {
 
+/// Population statistics are means over as many batches, spread over the training set, or over all where it has fewer.
+inline constexpr int population_batches = 128;
+
 struct FitOptions {
   int epochs = 15;      // [Bonnet2021]
   int first_epoch = 0;  // epochs that the weights have behind them: the run ends when there are `epochs` with these

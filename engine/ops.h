@@ -23,8 +23,6 @@ enum class Write { overwrite, accumulate };
 /// Deferred). None: the input is taken as it is.
 using DeferredNorm = std::optional<Activation>;
 
-// ---------------------------------------------------------------------------------------------------------------- kinds
-
 /// y = activation(b + x * w), cross-correlation as in Keras. x: N H W C, w: K R S C/G, b: K, y: N P Q K. In a graph w may
 /// derive from a parameter an eighth its size; no backend sees that, since the planner runs a FilterTransformOp before it.
 struct Conv {
@@ -176,8 +174,6 @@ struct Adam {
   double epsilon = 1e-7;
 };
 
-// --------------------------------------------------------------------------------------------- state on the device
-
 /// Where a run is. Lives in the backend's memory, so that a recorded step can be replayed unchanged; Advance moves it on.
 struct StepState {
   std::uint64_t seed = 0;
@@ -194,8 +190,6 @@ struct BatchMetrics {
   std::uint32_t correct = 0;
   std::uint32_t count = 0;
 };
-
-// ------------------------------------------------------------------------------------------------------------------ ops
 
 /// A batch-norm that its readers apply: where it stands in the plan nothing of x's size is written. Forward, a reader takes
 /// z = activation((x - mean) scale + beta) for its input, from `coefficients`. Backward, with g the gradient of

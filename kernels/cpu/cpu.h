@@ -73,8 +73,6 @@ std::unique_ptr<LossOp> make_cpu_loss(const Loss&, const Layout& z);
 std::unique_ptr<AdamOp> make_cpu_adam(const Adam&, std::int64_t count);
 std::unique_ptr<AdvanceOp> make_cpu_advance();
 
-// ------------------------------------------------------------------------------------------------------------ contracts
-
 /// What is run must be what was planned.
 inline void require_layout(const Tensor& tensor, const Layout& planned, std::string_view what,
                            std::source_location at = std::source_location::current()) {
@@ -93,8 +91,6 @@ inline void require_f32(const Layout& x, const Layout& y, std::source_location a
   require({x.dtype == DType::f32 && y.dtype == DType::f32, at}, "cpu: a tensor is ", name(x.dtype), " or ", name(y.dtype),
           " and not f32");
 }
-
-// ---------------------------------------------------------------------------------------------------------------- loops
 
 inline float* pixel(const Tensor& t, std::int64_t n, std::int64_t h, std::int64_t w) {
   return t.as<float>() + n * t.strides.n + h * t.strides.h + w * t.strides.w;

@@ -12,8 +12,8 @@ namespace {
 
 template <class T, int V>
 __global__ void __launch_bounds__(block_threads)
-    activate_forward(Sheet sheet, Activation function, const T* x, Place at_x, T* y, Place at_y) {
-  const Share mine = share<V>(sheet);
+    activate_forward(WorkExtent extent, Activation function, const T* x, PixelOffset at_x, T* y, PixelOffset at_y) {
+  const Slice mine = slice<V>(extent);
   if (mine.live == 0) return;
   float values[V] = {};
   load<V>(values, x + at_x(mine.row) + mine.column, mine.live);
@@ -25,9 +25,9 @@ __global__ void __launch_bounds__(block_threads)
 /// `source` is x or y, whichever the function's derivative reads.
 template <class T, int V>
 __global__ void __launch_bounds__(block_threads)
-    activate_backward(Sheet sheet, Activation function, const T* source, Place at_source, const T* dy, Place at_dy, T* dx,
-                      Place at_dx, bool accumulate) {
-  const Share mine = share<V>(sheet);
+    activate_backward(WorkExtent extent, Activation function, const T* source, PixelOffset at_source, const T* dy,
+                      PixelOffset at_dy, T* dx, PixelOffset at_dx, bool accumulate) {
+  const Slice mine = slice<V>(extent);
   if (mine.live == 0) return;
   float values[V] = {}, gradient[V] = {};
   load<V>(values, source + at_source(mine.row) + mine.column, mine.live);
@@ -43,10 +43,10 @@ class CudaActivate final : public ActivateOp {
 
   void forward(const Tensor& x, const Tensor& y) override {
     by_type(x.dtype, [&]<class T>(T) {
-      const Walk walk(x, {&x, &y}, vector_width<T>);
-      launch("activate_forward", context_, blocks_for(walk.sheet.count()), block_threads,
-             walk.wide ? activate_forward<T, vector_width<T>> : activate_forward<T, 1>, walk.sheet, function_, x.as<const T>(),
-             place(x), y.as<T>(), place(y));
+      const VectorLaunch vectors(x, {&x, &y}, vector_width<T>);
+      launch("activate_forward", context_, blocks_for(vectors.extent.count()), block_threads,
+             vectors.wide ? activate_forward<T, vector_width<T>> : activate_forward<T, 1>, vectors.extent, function_,
+             x.as<const T>(), offset_of(x), y.as<T>(), offset_of(y));
     });
   }
 
@@ -54,10 +54,10 @@ class CudaActivate final : public ActivateOp {
     const Tensor* source = derivative_reads_x(function_) ? x : derivative_reads_y(function_) ? y : &dy;
     require(source != nullptr, "activate: the backward pass lacks a tensor that it reads");
     by_type(dy.dtype, [&]<class T>(T) {
-      const Walk walk(dy, {source, &dy, &dx}, vector_width<T>);
-      launch("activate_backward", context_, blocks_for(walk.sheet.count()), block_threads,
-             walk.wide ? activate_backward<T, vector_width<T>> : activate_backward<T, 1>, walk.sheet, function_,
-             source->as<const T>(), place(*source), dy.as<const T>(), place(dy), dx.as<T>(), place(dx),
+      const VectorLaunch vectors(dy, {source, &dy, &dx}, vector_width<T>);
+      launch("activate_backward", context_, blocks_for(vectors.extent.count()), block_threads,
+             vectors.wide ? activate_backward<T, vector_width<T>> : activate_backward<T, 1>, vectors.extent, function_,
+             source->as<const T>(), offset_of(*source), dy.as<const T>(), offset_of(dy), dx.as<T>(), offset_of(dx),
              mode == Write::accumulate);
     });
   }

@@ -12,8 +12,9 @@ namespace {
 
 template <class T, int V>
 __global__ void __launch_bounds__(block_threads)
-    add_forward(Sheet sheet, Activation activation, const T* a, Place at_a, const T* b, Place at_b, T* y, Place at_y) {
-  const Share mine = share<V>(sheet);
+    add_forward(WorkExtent extent, Activation activation, const T* a, PixelOffset at_a, const T* b, PixelOffset at_b, T* y,
+                PixelOffset at_y) {
+  const Slice mine = slice<V>(extent);
   if (mine.live == 0) return;
   float left[V] = {}, right[V] = {};
   load<V>(left, a + at_a(mine.row) + mine.column, mine.live);
@@ -25,7 +26,7 @@ __global__ void __launch_bounds__(block_threads)
 
 /// A side that is not deferred has the identity's coefficients: x - 0 and x 1 + 0 are exact.
 template <int V>
-__device__ inline NormOf<V> of_side(const Norm& norm, const Seat& mine) {
+__device__ inline NormOf<V> of_side(const Norm& norm, const ThreadCoordinates& mine) {
   if (norm.coefficients != nullptr) return load_norm<V>(norm, mine.channel, mine.live);
   NormOf<V> identity{};
 #pragma unroll
@@ -35,9 +36,9 @@ __device__ inline NormOf<V> of_side(const Norm& norm, const Seat& mine) {
 
 template <class T, int V>
 __global__ void __launch_bounds__(block_threads)
-    add_forward_deferred(Tile tile, Activation activation, Norm of_a, const T* a, Place at_a, Norm of_b, const T* b, Place at_b,
-                         T* y, Place at_y) {
-  const Seat mine = seat<V>(tile);
+    add_forward_deferred(Tile tile, Activation activation, Norm of_a, const T* a, PixelOffset at_a, Norm of_b, const T* b,
+                         PixelOffset at_b, T* y, PixelOffset at_y) {
+  const ThreadCoordinates mine = thread_coordinates<V>(tile);
   if (mine.live == 0) return;
   const NormOf<V> to_a = of_side<V>(of_a, mine), to_b = of_side<V>(of_b, mine);
   for (unsigned pixel = mine.first + mine.lane; pixel < mine.last; pixel += tile.lanes) {
@@ -54,8 +55,8 @@ __global__ void __launch_bounds__(block_threads)
 
 template <class T, int V>
 __global__ void __launch_bounds__(block_threads)
-    add_backward(Sheet sheet, const T* dy, Place at_dy, T* dx, Place at_dx, bool accumulate) {
-  const Share mine = share<V>(sheet);
+    add_backward(WorkExtent extent, const T* dy, PixelOffset at_dy, T* dx, PixelOffset at_dx, bool accumulate) {
+  const Slice mine = slice<V>(extent);
   if (mine.live == 0) return;
   float gradient[V] = {};
   load<V>(gradient, dy + at_dy(mine.row) + mine.column, mine.live);
@@ -64,10 +65,10 @@ __global__ void __launch_bounds__(block_threads)
 
 template <class T, int V>
 __global__ void __launch_bounds__(block_threads, summing_blocks)
-    add_backward_deferred(Tile tile, Norm norm, const T* x, Place at_x, const T* dy, Place at_dy, T* dx, Place at_dx,
-                          bool accumulate, float* sums) {
+    add_backward_deferred(Tile tile, Norm norm, const T* x, PixelOffset at_x, const T* dy, PixelOffset at_dy, T* dx,
+                          PixelOffset at_dx, bool accumulate, float* sums) {
   backward_through<T, V>(tile, norm, x, at_x, dx, at_dx, accumulate, sums,
-                         [&](unsigned pixel, const Seat& mine, float(&gradient)[V]) {
+                         [&](unsigned pixel, const ThreadCoordinates& mine, float(&gradient)[V]) {
                            load<V>(gradient, dy + at_dy(pixel) + mine.channel, mine.live);
                          });
 }
@@ -87,12 +88,12 @@ class CudaAdd final : public AddOp {
         const Tile tile = streaming_tile(y, wide ? widest : 1, context_.multiprocessors());
         launch("add_forward_deferred", context_, grid(tile), block_threads,
                wide ? add_forward_deferred<T, widest> : add_forward_deferred<T, 1>, tile, kind_.activation, of_a,
-               a.as<const T>(), place(a), of_b, b.as<const T>(), place(b), y.as<T>(), place(y));
+               a.as<const T>(), offset_of(a), of_b, b.as<const T>(), offset_of(b), y.as<T>(), offset_of(y));
       } else {
-        const Walk walk(y, {&a, &b, &y}, widest);
-        launch("add_forward", context_, blocks_for(walk.sheet.count()), block_threads,
-               walk.wide ? add_forward<T, widest> : add_forward<T, 1>, walk.sheet, kind_.activation, a.as<const T>(), place(a),
-               b.as<const T>(), place(b), y.as<T>(), place(y));
+        const VectorLaunch vectors(y, {&a, &b, &y}, widest);
+        launch("add_forward", context_, blocks_for(vectors.extent.count()), block_threads,
+               vectors.wide ? add_forward<T, widest> : add_forward<T, 1>, vectors.extent, kind_.activation, a.as<const T>(),
+               offset_of(a), b.as<const T>(), offset_of(b), y.as<T>(), offset_of(y));
       }
     });
   }
@@ -106,13 +107,13 @@ class CudaAdd final : public AddOp {
         const bool wide = is_aligned(x, widest) && is_aligned(dy, widest) && is_aligned(dx, widest);
         const Tile tile = summing_tile(dx, wide ? widest : 1, rows_);
         launch("add_backward_deferred", context_, grid(tile), block_threads,
-               wide ? add_backward_deferred<T, widest> : add_backward_deferred<T, 1>, tile, norm, x.as<const T>(), place(x),
-               dy.as<const T>(), place(dy), dx.as<T>(), place(dx), mode == Write::accumulate, sums_of(deferred, rows_));
+               wide ? add_backward_deferred<T, widest> : add_backward_deferred<T, 1>, tile, norm, x.as<const T>(), offset_of(x),
+               dy.as<const T>(), offset_of(dy), dx.as<T>(), offset_of(dx), mode == Write::accumulate, sums_of(deferred, rows_));
       } else {
-        const Walk walk(dy, {&dy, &dx}, widest);
-        launch("add_backward", context_, blocks_for(walk.sheet.count()), block_threads,
-               walk.wide ? add_backward<T, widest> : add_backward<T, 1>, walk.sheet, dy.as<const T>(), place(dy), dx.as<T>(),
-               place(dx), mode == Write::accumulate);
+        const VectorLaunch vectors(dy, {&dy, &dx}, widest);
+        launch("add_backward", context_, blocks_for(vectors.extent.count()), block_threads,
+               vectors.wide ? add_backward<T, widest> : add_backward<T, 1>, vectors.extent, dy.as<const T>(), offset_of(dy),
+               dx.as<T>(), offset_of(dx), mode == Write::accumulate);
       }
     });
   }

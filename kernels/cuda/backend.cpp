@@ -1,4 +1,4 @@
-// The CUDA backend: one device, one stream, cuDNN, cuBLASLt and our kernels behind engine/backend.h.
+// The CUDA backend: one device, its streams, cuDNN, cuBLASLt and our kernels behind engine/backend.h.
 #include "kernels/backend.h"
 
 #include "kernels/cuda/conv.h"
@@ -24,8 +24,8 @@ namespace {
 class GraphRecording final : public Recording {
  public:
   GraphRecording(Context& context, Plans& plans, const std::function<void()>& step) : context_(context) {
-    rehearse(context, plans, step);
-    check(cudaDeviceSynchronize());  // lanes do not wait for each other in a rehearsal
+    warm_up(context, plans, step);
+    check(cudaDeviceSynchronize());  // lanes do not wait for each other in a warm-up
     cudaGraph_t graph = capture(step);
     const cudaError_t status = cudaGraphInstantiate(&executable_, graph, 0);
     check_nothrow(cudaGraphDestroy(graph));
@@ -98,7 +98,7 @@ class CudaBackend final : public Backend {
   Buffer allocate(std::size_t bytes) override { return context_.allocate(bytes); }
 
   void write(void* device, const void* host, std::size_t bytes) override {
-    if (context_.rehearsing()) return;
+    if (context_.warming_up()) return;
     check(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, context_.stream()));
     synchronize();
   }
@@ -109,10 +109,10 @@ class CudaBackend final : public Backend {
   std::size_t scratch_bytes() const override { return context_.scratch_bytes(); }
   std::unique_ptr<Watch> watch(const void* device, std::size_t bytes) override { return make_watch(context_, device, bytes); }
   void zero(void* device, std::size_t bytes) override {
-    if (!context_.rehearsing()) check(cudaMemsetAsync(device, 0, bytes, context_.stream()));
+    if (!context_.warming_up()) check(cudaMemsetAsync(device, 0, bytes, context_.stream()));
   }
   void copy(void* to, const void* from, std::size_t bytes) override {
-    if (!context_.rehearsing()) check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, context_.stream()));
+    if (!context_.warming_up()) check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, context_.stream()));
   }
   void synchronize() override { check(cudaStreamSynchronize(context_.stream())); }
 

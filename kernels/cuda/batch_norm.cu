@@ -16,8 +16,9 @@ namespace microtome::cuda {
 namespace {
 
 template <class T, int V>
-__global__ void __launch_bounds__(block_threads) batch_norm_forward_statistics(Tile tile, const T* x, Place at_x, float* rows) {
-  const Seat mine = seat<V>(tile);
+__global__ void __launch_bounds__(block_threads)
+    batch_norm_forward_statistics(Tile tile, const T* x, PixelOffset at_x, float* rows) {
+  const ThreadCoordinates mine = thread_coordinates<V>(tile);
   Sample<V> sample;
   for (unsigned pixel = mine.first + mine.lane; mine.live > 0 && pixel < mine.last; pixel += tile.lanes) {
     float value[V] = {};
@@ -118,8 +119,8 @@ __global__ void __launch_bounds__(block_threads) batch_norm_forward_given(BatchN
 
 template <class T, int V>
 __global__ void __launch_bounds__(block_threads)
-    batch_norm_forward_apply(Tile tile, Norm norm, const T* x, Place at_x, T* y, Place at_y) {
-  const Seat mine = seat<V>(tile);
+    batch_norm_forward_apply(Tile tile, Norm norm, const T* x, PixelOffset at_x, T* y, PixelOffset at_y) {
+  const ThreadCoordinates mine = thread_coordinates<V>(tile);
   if (mine.live == 0) return;
   const NormOf<V> coefficients = load_norm<V>(norm, mine.channel, mine.live);
   for (unsigned pixel = mine.first + mine.lane; pixel < mine.last; pixel += tile.lanes) {
@@ -133,8 +134,8 @@ __global__ void __launch_bounds__(block_threads)
 /// rows: as Deferred's sums.
 template <class T, int V>
 __global__ void __launch_bounds__(block_threads)
-    batch_norm_backward_sums(Tile tile, Norm norm, const T* x, Place at_x, const T* dy, Place at_dy, float* rows) {
-  const Seat mine = seat<V>(tile);
+    batch_norm_backward_sums(Tile tile, Norm norm, const T* x, PixelOffset at_x, const T* dy, PixelOffset at_dy, float* rows) {
+  const ThreadCoordinates mine = thread_coordinates<V>(tile);
   const NormOf<V> coefficients = load_norm<V>(norm, mine.channel, mine.live);
   NormSums<V> sums;
   for (unsigned pixel = mine.first + mine.lane; mine.live > 0 && pixel < mine.last; pixel += tile.lanes) {
@@ -187,14 +188,14 @@ struct CorrectionOf {
 };
 
 template <int V>
-__device__ inline CorrectionOf<V> load_correction(const Correction& from, const Seat& seat) {
+__device__ inline CorrectionOf<V> load_correction(const Correction& from, const ThreadCoordinates& at) {
   CorrectionOf<V> mine{};
 #pragma unroll
   for (int i = 0; i < V; ++i) {
-    if (i >= seat.live) continue;
-    mine.constant[i] = from.constant[seat.channel + i];
-    mine.slope[i] = from.slope()[seat.channel + i];
-    mine.mean[i] = from.mean()[seat.channel + i];
+    if (i >= at.live) continue;
+    mine.constant[i] = from.constant[at.channel + i];
+    mine.slope[i] = from.slope()[at.channel + i];
+    mine.mean[i] = from.mean()[at.channel + i];
   }
   return mine;
 }
@@ -207,9 +208,9 @@ __device__ inline void correct(const CorrectionOf<V>& by, const float (&x)[V], f
 
 template <class T, int V>
 __global__ void __launch_bounds__(block_threads)
-    batch_norm_backward_apply(Tile tile, Norm norm, Correction correction, const T* x, Place at_x, const T* dy, Place at_dy,
-                              T* dx, Place at_dx, bool accumulate) {
-  const Seat mine = seat<V>(tile);
+    batch_norm_backward_apply(Tile tile, Norm norm, Correction correction, const T* x, PixelOffset at_x, const T* dy,
+                              PixelOffset at_dy, T* dx, PixelOffset at_dx, bool accumulate) {
+  const ThreadCoordinates mine = thread_coordinates<V>(tile);
   if (mine.live == 0) return;
   const NormOf<V> coefficients = load_norm<V>(norm, mine.channel, mine.live);
   const CorrectionOf<V> by = load_correction<V>(correction, mine);
@@ -226,8 +227,8 @@ __global__ void __launch_bounds__(block_threads)
 
 template <class T, int V>
 __global__ void __launch_bounds__(block_threads)
-    batch_norm_settle(Tile tile, Correction correction, const T* x, Place at_x, T* dx, Place at_dx) {
-  const Seat mine = seat<V>(tile);
+    batch_norm_settle(Tile tile, Correction correction, const T* x, PixelOffset at_x, T* dx, PixelOffset at_dx) {
+  const ThreadCoordinates mine = thread_coordinates<V>(tile);
   if (mine.live == 0) return;
   const CorrectionOf<V> by = load_correction<V>(correction, mine);
   for (unsigned pixel = mine.first + mine.lane; pixel < mine.last; pixel += tile.lanes) {
@@ -238,8 +239,6 @@ __global__ void __launch_bounds__(block_threads)
     store<V>(dx + at_dx(pixel) + mine.channel, gradient, mine.live);
   }
 }
-
-// ------------------------------------------------------------------------------------------------------------------- ops
 
 unsigned pixels_of(const Layout& x) {
   return static_cast<unsigned>(x.shape.n * x.shape.h * x.shape.w);
@@ -275,7 +274,7 @@ class Statistics {
     if (kind.batch_statistics && !kind.partial_statistics) {
       // Vectors mean fewer tiles and so more chunks, of which one is the least.
       context.reserve(row_bytes(tile_of(context, x, 1)));
-      context.reserve(row_bytes(tile_of(context, x, x.dtype == DType::bf16 ? 8 : 4)));
+      context.reserve(row_bytes(tile_of(context, x, vector_width_of(x.dtype))));
     }
   }
 
@@ -332,7 +331,7 @@ class Statistics {
       auto* partial = reinterpret_cast<float*>(context_.scratch(row_bytes(tile)));
       launch("batch_norm_forward_statistics", context_, grid(tile), block_threads,
              wide ? batch_norm_forward_statistics<T, widest> : batch_norm_forward_statistics<T, 1>, tile, fresh.as<const T>(),
-             place(fresh), partial);
+             offset_of(fresh), partial);
       rows = {grid(tile).y, partial};
     });
     return rows;
@@ -360,7 +359,7 @@ class CudaBatchNorm final : public BatchNormOp {
         statistics_(context, kind, x) {
     vectors_ = context.allocate(2 * row_step() * sizeof(float));
     context.reserve(row_bytes(tile_of(context, x, 1)));
-    context.reserve(row_bytes(tile_of(context, x, x.dtype == DType::bf16 ? 8 : 4)));
+    context.reserve(row_bytes(tile_of(context, x, vector_width_of(x.dtype))));
   }
 
   void forward(const Tensor& x, const Tensor* gamma, const Tensor& beta, const Tensor& moving_mean,
@@ -372,7 +371,7 @@ class CudaBatchNorm final : public BatchNormOp {
       const Tile tile = tile_of(context_, x, wide ? widest : 1);
       launch("batch_norm_forward_apply", context_, grid(tile), block_threads,
              wide ? batch_norm_forward_apply<T, widest> : batch_norm_forward_apply<T, 1>, tile, norm(), x.as<const T>(),
-             place(x), y.as<T>(), place(y));
+             offset_of(x), y.as<T>(), offset_of(y));
     });
   }
 
@@ -386,11 +385,12 @@ class CudaBatchNorm final : public BatchNormOp {
       auto* sums = reinterpret_cast<float*>(context_.scratch(row_bytes(tile)));
       launch("batch_norm_backward_sums", context_, blocks, block_threads,
              wide ? batch_norm_backward_sums<T, widest> : batch_norm_backward_sums<T, 1>, tile, norm(), x.as<const T>(),
-             place(x), dy.as<const T>(), place(dy), sums);
+             offset_of(x), dy.as<const T>(), offset_of(dy), sums);
       statistics_.backward(blocks.y, sums, dgamma, dbeta, correction(), Write::overwrite);
       launch("batch_norm_backward_apply", context_, blocks, block_threads,
              wide ? batch_norm_backward_apply<T, widest> : batch_norm_backward_apply<T, 1>, tile, norm(), correction(),
-             x.as<const T>(), place(x), dy.as<const T>(), place(dy), dx.as<T>(), place(dx), mode == Write::accumulate);
+             x.as<const T>(), offset_of(x), dy.as<const T>(), offset_of(dy), dx.as<T>(), offset_of(dx),
+             mode == Write::accumulate);
     });
   }
 
@@ -458,8 +458,8 @@ class CudaSettle final : public SettleOp {
       const bool wide = is_aligned(x, widest) && is_aligned(dx, widest);
       const Tile tile = tile_of(context_, x, wide ? widest : 1);
       launch("batch_norm_settle", context_, grid(tile), block_threads,
-             wide ? batch_norm_settle<T, widest> : batch_norm_settle<T, 1>, tile, by, x.as<const T>(), place(x), dx.as<T>(),
-             place(dx));
+             wide ? batch_norm_settle<T, widest> : batch_norm_settle<T, 1>, tile, by, x.as<const T>(), offset_of(x), dx.as<T>(),
+             offset_of(dx));
     });
   }
 

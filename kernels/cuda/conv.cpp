@@ -301,7 +301,7 @@ class CudnnConv final : public ConvOp {
 
   /// w for x and y as a way takes them, with zeros for channels that it has not.
   Tensor filter_in(const Tensor& w, const Layout& to, void* room) {
-    if (w.shape != to.shape && !context_.rehearsing()) check(cudaMemsetAsync(room, 0, to.packed_bytes(), context_.stream()));
+    if (w.shape != to.shape && !context_.warming_up()) check(cudaMemsetAsync(room, 0, to.packed_bytes(), context_.stream()));
     return copied(w, to, room);
   }
 
@@ -320,8 +320,8 @@ class CudnnConv final : public ConvOp {
       wanted.conv.bias = false;
       wanted.conv.activation = Activation::none;
     }
-    const std::vector<ConvProblem> tries = ways(wanted);
-    Ways problems;
+    const std::vector<ConvProblem> tries = alternatives(wanted);
+    Alternatives problems;
     for (const ConvProblem& way : tries) problems.push_back(problem_of(way, context_.options().deterministic));
     if (context_.collecting()) {
       plans_.want(std::move(problems));
@@ -333,7 +333,7 @@ class CudnnConv final : public ConvOp {
            {.found = problems.front().key,
             .next = "try another --precision, or set CUDNN_LOGWARN_DBG=1 to see why each engine was refused"});
     }
-    return &planned_.emplace(key, Planned{found.plan, tries[found.way]}).first->second;
+    return &planned_.emplace(key, Planned{found.plan, tries[found.alternative]}).first->second;
   }
 
   void run(Planned& planned, std::initializer_list<Execution::Argument> arguments, void* workspace) {
@@ -386,7 +386,7 @@ Problem problem_of(const ConvProblem& problem, bool deterministic) {
           .limits = {.tensor_cores = problem.precision != Precision::f32, .deterministic = deterministic}};
 }
 
-std::vector<ConvProblem> ways(const ConvProblem& wanted) {
+std::vector<ConvProblem> alternatives(const ConvProblem& wanted) {
   const bool bf16 = wanted.x.dtype == DType::bf16;
   std::vector<ConvProblem> result;
   if (bf16 && wanted.conv.zero_padded_channels && wanted.conv.groups == 1 && wanted.pass != ConvPass::backward_data &&

@@ -26,10 +26,10 @@ struct ConvProblem {
 
 Problem problem_of(const ConvProblem& problem, bool deterministic);
 
-/// A problem, then the ways round it for what cuDNN does not take: its x and y under other layouts, without bias and
+/// A problem, then the alternatives to it for what cuDNN does not take: its x and y under other layouts, without bias and
 /// activation, or not adding. All round their result once. Before it stands the problem with 8 channels, if x's memory has so
 /// many.
-std::vector<ConvProblem> ways(const ConvProblem& wanted);
+std::vector<ConvProblem> alternatives(const ConvProblem& wanted);
 
 std::unique_ptr<ConvOp> make_conv(Context&, Plans&, const Conv&, const Layout& x, const Layout& y);
 

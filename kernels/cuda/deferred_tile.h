@@ -22,8 +22,8 @@ inline Tile streaming_tile(const Layout& t, int v, int multiprocessors) {
 /// before tensors are there.
 inline constexpr int summing_blocks = 3;  // up to 80 registers a thread
 inline int sum_rows_of(const Layout& t, int multiprocessors, int blocks = summing_blocks) {
-  const int widest = static_cast<int>(16 / size_bytes(t.dtype));
-  return static_cast<int>(grid(tile_over(t, widest, multiprocessors * blocks / 4)).y);  // tile_for reckons with four
+  return static_cast<int>(
+      grid(tile_over(t, vector_width_of(t.dtype), multiprocessors * blocks / 4)).y);  // tile_for reckons with four
 }
 inline Tile summing_tile(const Layout& t, int v, int rows) {
   Tile tile = tile_over(t, v, 1);
@@ -31,11 +31,11 @@ inline Tile summing_tile(const Layout& t, int v, int rows) {
   return tile;
 }
 
-/// A backward pass with z = f(x) deferred: dz(pixel, seat, gradient) fills in the op's own part, of seat.live channels.
+/// A backward pass with z = f(x) deferred: dz(pixel, thread, gradient) fills in the op's own part, of thread.live channels.
 template <class T, int V, class F>
-__device__ inline void backward_through(const Tile& tile, const Norm& norm, const T* x, const Place& at_x, T* dx,
-                                        const Place& at_dx, bool accumulate, float* sums, F&& dz) {
-  const Seat mine = seat<V>(tile);
+__device__ inline void backward_through(const Tile& tile, const Norm& norm, const T* x, const PixelOffset& at_x, T* dx,
+                                        const PixelOffset& at_dx, bool accumulate, float* sums, F&& dz) {
+  const ThreadCoordinates mine = thread_coordinates<V>(tile);
   NormSums<V> share;
   if (mine.live > 0) {
     const NormOf<V> of_mine = load_norm<V>(norm, mine.channel, mine.live);

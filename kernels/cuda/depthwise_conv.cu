@@ -89,7 +89,7 @@ __global__ void __launch_bounds__(block_threads)
 template <class T, int V>
 __global__ void __launch_bounds__(block_threads)
     depthwise_backward_filter_pixels(Geometry g, Tile tile, View<const T*> x, View<const T*> dy, float* partial) {
-  const Seat mine = seat<V>(tile);
+  const ThreadCoordinates mine = thread_coordinates<V>(tile);
   const int tap = static_cast<int>(blockIdx.z), r = tap / g.window.kernel.w, s = tap % g.window.kernel.w;
   float sum[V] = {};
   for (unsigned pixel = mine.first + mine.lane; mine.live > 0 && pixel < mine.last; pixel += tile.lanes) {

@@ -16,15 +16,15 @@ struct Draw {
   float rate;
   bool per_image;
   std::uint64_t stream;
-  unsigned width;                 // elements a row of the sheet
+  unsigned width;                 // elements a row
   std::uint64_t per_image_count;  // elements an image
 };
 
 /// Both passes: forward from x to y, backward from dy to dx.
 template <class T, int V>
-__global__ void __launch_bounds__(block_threads)
-    dropout_mask(Sheet sheet, Draw draw, const StepState* state, const T* x, Place at_x, T* y, Place at_y, bool accumulate) {
-  const Share mine = share<V>(sheet);
+__global__ void __launch_bounds__(block_threads) dropout_mask(WorkExtent extent, Draw draw, const StepState* state, const T* x,
+                                                              PixelOffset at_x, T* y, PixelOffset at_y, bool accumulate) {
+  const Slice mine = slice<V>(extent);
   if (mine.live == 0) return;
   float values[V] = {};
   load<V>(values, x + at_x(mine.row) + mine.column, mine.live);
@@ -79,9 +79,9 @@ class ImageMask {
 
 template <class T, int V>
 __global__ void __launch_bounds__(block_threads)
-    dropout_forward_deferred(Tile tile, Norm norm, ImageDraw draw, const StepState* state, const T* x, Place at_x, T* y,
-                             Place at_y) {
-  const Seat mine = seat<V>(tile);
+    dropout_forward_deferred(Tile tile, Norm norm, ImageDraw draw, const StepState* state, const T* x, PixelOffset at_x, T* y,
+                             PixelOffset at_y) {
+  const ThreadCoordinates mine = thread_coordinates<V>(tile);
   if (mine.live == 0) return;
   const NormOf<V> of_mine = load_norm<V>(norm, mine.channel, mine.live);
   ImageMask mask(draw, state);
@@ -96,11 +96,11 @@ __global__ void __launch_bounds__(block_threads)
 
 template <class T, int V>
 __global__ void __launch_bounds__(block_threads, summing_blocks)
-    dropout_backward_deferred(Tile tile, Norm norm, ImageDraw draw, const StepState* state, const T* x, Place at_x, const T* dy,
-                              Place at_dy, T* dx, Place at_dx, bool accumulate, float* sums) {
+    dropout_backward_deferred(Tile tile, Norm norm, ImageDraw draw, const StepState* state, const T* x, PixelOffset at_x,
+                              const T* dy, PixelOffset at_dy, T* dx, PixelOffset at_dx, bool accumulate, float* sums) {
   ImageMask mask(draw, state);
   backward_through<T, V>(tile, norm, x, at_x, dx, at_dx, accumulate, sums,
-                         [&](unsigned pixel, const Seat& mine, float(&gradient)[V]) {
+                         [&](unsigned pixel, const ThreadCoordinates& mine, float(&gradient)[V]) {
                            load<V>(gradient, dy + at_dy(pixel) + mine.channel, mine.live);
                            mask(pixel, gradient);
                          });
@@ -120,7 +120,7 @@ class CudaDropout final : public DropoutOp {
       const Tile tile = streaming_tile(x, wide ? widest : 1, context_.multiprocessors());
       launch("dropout_forward_deferred", context_, grid(tile), block_threads,
              wide ? dropout_forward_deferred<T, widest> : dropout_forward_deferred<T, 1>, tile, norm, image_draw(x), state,
-             x.as<const T>(), place(x), y.as<T>(), place(y));
+             x.as<const T>(), offset_of(x), y.as<T>(), offset_of(y));
     });
   }
 
@@ -134,8 +134,8 @@ class CudaDropout final : public DropoutOp {
       const Tile tile = summing_tile(dx, wide ? widest : 1, rows_);
       launch("dropout_backward_deferred", context_, grid(tile), block_threads,
              wide ? dropout_backward_deferred<T, widest> : dropout_backward_deferred<T, 1>, tile, norm, image_draw(x), state,
-             x.as<const T>(), place(x), dy.as<const T>(), place(dy), dx.as<T>(), place(dx), mode == Write::accumulate,
-             sums_of(deferred, rows_));
+             x.as<const T>(), offset_of(x), dy.as<const T>(), offset_of(dy), dx.as<T>(), offset_of(dx),
+             mode == Write::accumulate, sums_of(deferred, rows_));
     });
   }
 
@@ -150,12 +150,12 @@ class CudaDropout final : public DropoutOp {
 
   void mask(const Tensor& x, const StepState* state, const Tensor& y, Write mode) {
     by_type(x.dtype, [&]<class T>(T) {
-      const Walk walk(x, {&x, &y}, vector_width<T>);
-      const Draw draw{kind_.rate, kind_.per_image, kind_.stream, walk.sheet.width,
+      const VectorLaunch vectors(x, {&x, &y}, vector_width<T>);
+      const Draw draw{kind_.rate, kind_.per_image, kind_.stream, vectors.extent.width,
                       static_cast<std::uint64_t>(x.shape.count() / x.shape.n)};
-      launch("dropout_mask", context_, blocks_for(walk.sheet.count()), block_threads,
-             walk.wide ? dropout_mask<T, vector_width<T>> : dropout_mask<T, 1>, walk.sheet, draw, state, x.as<const T>(),
-             place(x), y.as<T>(), place(y), mode == Write::accumulate);
+      launch("dropout_mask", context_, blocks_for(vectors.extent.count()), block_threads,
+             vectors.wide ? dropout_mask<T, vector_width<T>> : dropout_mask<T, 1>, vectors.extent, draw, state, x.as<const T>(),
+             offset_of(x), y.as<T>(), offset_of(y), mode == Write::accumulate);
     });
   }
 

@@ -99,7 +99,7 @@ __global__ void __launch_bounds__(block_threads)
 template <class T, int V, bool augmented>
 __global__ void __launch_bounds__(block_threads)
     gather_forward_padded(Gather kind, Shape shape, const std::uint8_t* images, const std::uint8_t* labels,
-                          const StepState* state, T* x, Place at_x, int width, float* y) {
+                          const StepState* state, T* x, PixelOffset at_x, int width, float* y) {
   __shared__ Source source;
   if (threadIdx.x == 0) find_source<augmented>(source, kind, shape, labels, state, y);
   __syncthreads();
@@ -144,7 +144,7 @@ class CudaGather final : public GatherOp {
       if (!x.is_packed()) {
         launch("gather_forward_padded", context_, blocks(x.shape.h * x.shape.w), block_threads,
                is_aligned(x, widest) ? gather_forward_padded<T, widest, augmented> : gather_forward_padded<T, 1, augmented>,
-               kind_, x.shape, images.as<const std::uint8_t>(), labels.as<const std::uint8_t>(), state, x.as<T>(), place(x),
+               kind_, x.shape, images.as<const std::uint8_t>(), labels.as<const std::uint8_t>(), state, x.as<T>(), offset_of(x),
                static_cast<int>(x.strides.w), y.as<float>());
         return;
       }

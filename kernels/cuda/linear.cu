@@ -13,9 +13,9 @@ namespace {
 
 template <class From, class To, int V>
 __global__ void __launch_bounds__(block_threads)
-    linear_epilogue(Sheet sheet, Activation activation, const From* from, Place at_from, const float* bias, To* to, Place at_to,
-                    bool accumulate) {
-  const Share mine = share<V>(sheet);
+    linear_epilogue(WorkExtent extent, Activation activation, const From* from, PixelOffset at_from, const float* bias, To* to,
+                    PixelOffset at_to, bool accumulate) {
+  const Slice mine = slice<V>(extent);
   if (mine.live == 0) return;
   float values[V] = {};
   load<V>(values, from + at_from(mine.row) + mine.column, mine.live);
@@ -29,8 +29,8 @@ __global__ void __launch_bounds__(block_threads)
 
 /// partial: chunks x channels.
 template <class T, int V>
-__global__ void __launch_bounds__(block_threads) linear_column_sums(Tile tile, const T* dy, Place at_dy, float* partial) {
-  const Seat mine = seat<V>(tile);
+__global__ void __launch_bounds__(block_threads) linear_column_sums(Tile tile, const T* dy, PixelOffset at_dy, float* partial) {
+  const ThreadCoordinates mine = thread_coordinates<V>(tile);
   float sum[V] = {};
   if (mine.live > 0) {
     for (unsigned pixel = mine.first + mine.lane; pixel < mine.last; pixel += tile.lanes) {
@@ -85,11 +85,11 @@ void epilogue(Context& context, const Tensor& from, const Tensor* bias, Activati
   by_type(from.dtype, [&]<class From>(From) {
     by_type(to.dtype, [&]<class To>(To) {
       constexpr int widest = vector_width<float>;
-      const Walk walk(to, {&from, &to}, widest, bias != nullptr);
-      launch("linear_epilogue", context, blocks_for(walk.sheet.count()), block_threads,
-             walk.wide ? linear_epilogue<From, To, widest> : linear_epilogue<From, To, 1>, walk.sheet, activation,
-             from.as<const From>(), place(from), bias == nullptr ? nullptr : bias->as<const float>(), to.as<To>(), place(to),
-             mode == Write::accumulate);
+      const VectorLaunch vectors(to, {&from, &to}, widest, bias != nullptr);
+      launch("linear_epilogue", context, blocks_for(vectors.extent.count()), block_threads,
+             vectors.wide ? linear_epilogue<From, To, widest> : linear_epilogue<From, To, 1>, vectors.extent, activation,
+             from.as<const From>(), offset_of(from), bias == nullptr ? nullptr : bias->as<const float>(), to.as<To>(),
+             offset_of(to), mode == Write::accumulate);
     });
   });
 }
@@ -102,7 +102,7 @@ void column_sums(Context& context, const Tensor& dy, const Tensor& db, Write mod
     auto* sums = static_cast<float*>(partial);
     const dim3 blocks = grid(tile);
     launch("linear_column_sums", context, blocks, block_threads,
-           wide ? linear_column_sums<T, widest> : linear_column_sums<T, 1>, tile, dy.as<const T>(), place(dy), sums);
+           wide ? linear_column_sums<T, widest> : linear_column_sums<T, 1>, tile, dy.as<const T>(), offset_of(dy), sums);
     add_rows(context, blocks.y, tile.channels, sums, db.as<float>(), mode);
   });
 }

@@ -24,8 +24,8 @@ struct Gate {
 /// Both ways: from x to y, and from dy to dx.
 template <class T, int V>
 __global__ void __launch_bounds__(block_threads)
-    multiply_gated(Sheet sheet, Gate<T> gate, const T* x, Place at_x, T* y, Place at_y, bool accumulate) {
-  const Share mine = share<V>(sheet);
+    multiply_gated(WorkExtent extent, Gate<T> gate, const T* x, PixelOffset at_x, T* y, PixelOffset at_y, bool accumulate) {
+  const Slice mine = slice<V>(extent);
   if (mine.live == 0) return;
   float values[V] = {}, factors[V] = {};
   load<V>(values, x + at_x(mine.row) + mine.column, mine.live);
@@ -37,8 +37,8 @@ __global__ void __launch_bounds__(block_threads)
 
 template <class T, int V>
 __global__ void __launch_bounds__(block_threads)
-    multiply_forward_deferred(Tile tile, Norm norm, Gate<T> gate, const T* x, Place at_x, T* y, Place at_y) {
-  const Seat mine = seat<V>(tile);
+    multiply_forward_deferred(Tile tile, Norm norm, Gate<T> gate, const T* x, PixelOffset at_x, T* y, PixelOffset at_y) {
+  const ThreadCoordinates mine = thread_coordinates<V>(tile);
   if (mine.live == 0) return;
   const NormOf<V> of_mine = load_norm<V>(norm, mine.channel, mine.live);
   for (unsigned pixel = mine.first + mine.lane; pixel < mine.last; pixel += tile.lanes) {
@@ -54,10 +54,10 @@ __global__ void __launch_bounds__(block_threads)
 
 template <class T, int V>
 __global__ void __launch_bounds__(block_threads, summing_blocks)
-    multiply_backward_deferred(Tile tile, Norm norm, Gate<T> gate, const T* x, Place at_x, const T* dy, Place at_dy, T* dx,
-                               Place at_dx, bool accumulate, float* sums) {
+    multiply_backward_deferred(Tile tile, Norm norm, Gate<T> gate, const T* x, PixelOffset at_x, const T* dy, PixelOffset at_dy,
+                               T* dx, PixelOffset at_dx, bool accumulate, float* sums) {
   backward_through<T, V>(tile, norm, x, at_x, dx, at_dx, accumulate, sums,
-                         [&](unsigned pixel, const Seat& mine, float(&gradient)[V]) {
+                         [&](unsigned pixel, const ThreadCoordinates& mine, float(&gradient)[V]) {
                            float factors[V] = {};
                            load<V>(gradient, dy + at_dy(pixel) + mine.channel, mine.live);
                            load<V>(factors, gate(pixel, mine.channel), mine.live);
@@ -69,9 +69,9 @@ __global__ void __launch_bounds__(block_threads, summing_blocks)
 /// The tile's chunks are images.
 template <class T, int V, bool deferred>
 __global__ void __launch_bounds__(block_threads)
-    multiply_backward_gate(Tile tile, Norm norm, const T* x, Place at_x, const T* dy, Place at_dy, T* dgate, std::int64_t step,
-                           bool accumulate) {
-  const Seat mine = seat<V>(tile);
+    multiply_backward_gate(Tile tile, Norm norm, const T* x, PixelOffset at_x, const T* dy, PixelOffset at_dy, T* dgate,
+                           std::int64_t step, bool accumulate) {
+  const ThreadCoordinates mine = thread_coordinates<V>(tile);
   float sum[V] = {};
   if (mine.live > 0) {
     NormOf<V> of_mine;
@@ -104,7 +104,7 @@ class CudaMultiply final : public MultiplyOp {
       const Tile tile = streaming_tile(x, wide ? widest : 1, context_.multiprocessors());
       launch("multiply_forward_deferred", context_, grid(tile), block_threads,
              wide ? multiply_forward_deferred<T, widest> : multiply_forward_deferred<T, 1>, tile, norm, view<T>(gate, x),
-             x.as<const T>(), place(x), y.as<T>(), place(y));
+             x.as<const T>(), offset_of(x), y.as<T>(), offset_of(y));
     });
   }
 
@@ -118,8 +118,8 @@ class CudaMultiply final : public MultiplyOp {
       const Tile tile = summing_tile(dx, wide ? widest : 1, rows_);
       launch("multiply_backward_deferred", context_, grid(tile), block_threads,
              wide ? multiply_backward_deferred<T, widest> : multiply_backward_deferred<T, 1>, tile, norm, view<T>(gate, dy),
-             x.as<const T>(), place(x), dy.as<const T>(), place(dy), dx.as<T>(), place(dx), mode == Write::accumulate,
-             sums_of(deferred, rows_));
+             x.as<const T>(), offset_of(x), dy.as<const T>(), offset_of(dy), dx.as<T>(), offset_of(dx),
+             mode == Write::accumulate, sums_of(deferred, rows_));
     });
   }
 
@@ -131,8 +131,8 @@ class CudaMultiply final : public MultiplyOp {
       const auto kernel = deferred ? (wide ? multiply_backward_gate<T, widest, true> : multiply_backward_gate<T, 1, true>)
                                    : (wide ? multiply_backward_gate<T, widest, false> : multiply_backward_gate<T, 1, false>);
       const Tile tile = tile_of_images(x, wide ? widest : 1);
-      launch("multiply_backward_gate", context_, grid(tile), block_threads, kernel, tile, norm, x.as<const T>(), place(x),
-             dy.as<const T>(), place(dy), dgate.as<T>(), dgate.strides.n, mode == Write::accumulate);
+      launch("multiply_backward_gate", context_, grid(tile), block_threads, kernel, tile, norm, x.as<const T>(), offset_of(x),
+             dy.as<const T>(), offset_of(dy), dgate.as<T>(), dgate.strides.n, mode == Write::accumulate);
     });
   }
 
@@ -148,10 +148,10 @@ class CudaMultiply final : public MultiplyOp {
 
   void gated(const Tensor& x, const Tensor& gate, const Tensor& y, Write mode) {
     by_type(x.dtype, [&]<class T>(T) {
-      const Walk walk(y, {&x, &gate, &y}, vector_width<T>, true);
-      launch("multiply_gated", context_, blocks_for(walk.sheet.count()), block_threads,
-             walk.wide ? multiply_gated<T, vector_width<T>> : multiply_gated<T, 1>, walk.sheet, view<T>(gate, x),
-             x.as<const T>(), place(x), y.as<T>(), place(y), mode == Write::accumulate);
+      const VectorLaunch vectors(y, {&x, &gate, &y}, vector_width<T>, true);
+      launch("multiply_gated", context_, blocks_for(vectors.extent.count()), block_threads,
+             vectors.wide ? multiply_gated<T, vector_width<T>> : multiply_gated<T, 1>, vectors.extent, view<T>(gate, x),
+             x.as<const T>(), offset_of(x), y.as<T>(), offset_of(y), mode == Write::accumulate);
     });
   }
 

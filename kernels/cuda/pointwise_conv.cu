@@ -28,9 +28,9 @@ namespace {
 using Element = __nv_bfloat16;
 
 constexpr unsigned width = vector_width<Element>;  // elements a 16-byte vector
-constexpr unsigned tall = 128, widest = 128;       // of a tile; tall x N, N = 32, 64 or 128
+constexpr unsigned tile_m = 128, tile_n = 128;     // of a tile; tile_m x N, N = 32, 64 or 128
 constexpr unsigned widest_of_dx = 64;              // a batch-norm's gradient wants the registers
-constexpr unsigned depth = 32;                     // terms of the sum at a time
+constexpr unsigned tile_k = 32;                    // terms of the sum at a time
 constexpr unsigned warp_columns = 32;
 constexpr unsigned blocks_a_multiprocessor = 2;
 
@@ -55,12 +55,12 @@ struct Matrix {
 /// Whether the terms of a sum lie along an operand's lines, or across them.
 enum class Terms { along, across };
 
-/// `Rows` rows of the result, columns for the right operand, x `depth` terms of an operand, on their way through registers into
-/// shared memory. There the vectors of a line change places, so that neither eight threads that store nor eight rows that
+/// `Rows` rows of the result, columns for the right operand, x `tile_k` terms of an operand, on their way through registers
+/// into shared memory. There the vectors of a line change places, so that neither eight threads that store nor eight rows that
 /// ldmatrix reads meet in a bank.
 template <Terms terms, unsigned Rows>
 struct Part {
-  static constexpr unsigned lines = terms == Terms::along ? Rows : depth, columns = terms == Terms::along ? depth : Rows;
+  static constexpr unsigned lines = terms == Terms::along ? Rows : tile_k, columns = terms == Terms::along ? tile_k : Rows;
   static constexpr unsigned vectors_a_line = columns / width, vectors = lines * vectors_a_line;
   static constexpr unsigned share = (vectors + block_threads - 1) / block_threads, lines_apart = block_threads / vectors_a_line;
   static constexpr unsigned size = lines * columns;
@@ -123,10 +123,10 @@ struct Part {
 /// Which results a warp makes of a block's tile of N columns.
 template <unsigned N>
 struct WarpTile {
-  static constexpr unsigned abreast = N / warp_columns, deep = block_threads / 32 / abreast, rows = tall / deep;
+  static constexpr unsigned warps_n = N / warp_columns, warps_m = block_threads / 32 / warps_n, rows = tile_m / warps_m;
 
-  static __device__ unsigned row() { return threadIdx.x / 32 / abreast * rows; }
-  static __device__ unsigned column() { return threadIdx.x / 32 % abreast * warp_columns; }
+  static __device__ unsigned row() { return threadIdx.x / 32 / warps_n * rows; }
+  static __device__ unsigned column() { return threadIdx.x / 32 % warps_n * warp_columns; }
 };
 
 /// 16 x 32 results a piece, as multiply_add leaves them: columns 8 j and on in [j].
@@ -137,13 +137,13 @@ struct Range {
   unsigned first, last, step;
 };
 
-/// For each tile that starts in a row of `rows`: f(row, sums over `terms`, a multiple of `depth` or up to the matrices' end).
+/// For each tile that starts in a row of `rows`: f(row, sums over `terms`, a multiple of `tile_k` or up to the matrices' end).
 /// All threads of the block are in f together.
 template <Terms left_terms, Terms right_terms, unsigned N, class F>
 __device__ inline void multiply(const Matrix<const Element*>& left, const Norm& left_norm, Range rows,
                                 const Matrix<const Element*>& right, const Norm& right_norm, unsigned column, Range terms,
                                 const F& f) {
-  using Left = Part<left_terms, tall>;
+  using Left = Part<left_terms, tile_m>;
   using Right = Part<right_terms, N>;
   alignas(16) __shared__ Element left_tile[2][Left::size], right_tile[2][Right::size];
   using Mine = WarpTile<N>;
@@ -173,7 +173,7 @@ __device__ inline void multiply(const Matrix<const Element*>& left, const Norm& 
     if (more) fetch();
 
 #pragma unroll
-    for (unsigned k = 0; k < depth; k += 16) {
+    for (unsigned k = 0; k < tile_k; k += 16) {
       Fragment b[warp_columns / 16];
 #pragma unroll
       for (unsigned j = 0; j < warp_columns / 16; ++j) b[j] = Right::fragment(right_tile[turn], Mine::column() + 16 * j, k);
@@ -257,15 +257,15 @@ class ColumnSums {
   template <class F>
   __device__ void finish(const F& f) const {
     using Tile = WarpTile<N>;
-    __shared__ float of_warps[2][Tile::deep][N];
+    __shared__ float of_warps[2][Tile::warps_m][N];
     const unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     const unsigned column = column_of_lane<N>() + (lane & 16) / 4 + (lane & 8) / 4 + (lane & 4) / 4;
-    of_warps[0][warp / Tile::abreast][column] = mine_[0];
-    of_warps[1][warp / Tile::abreast][column] = mine_[1];
+    of_warps[0][warp / Tile::warps_n][column] = mine_[0];
+    of_warps[1][warp / Tile::warps_n][column] = mine_[1];
     __syncthreads();
     if (threadIdx.x >= N) return;
     float first = 0, second = 0;
-    for (unsigned i = 0; i < Tile::deep; ++i) {
+    for (unsigned i = 0; i < Tile::warps_m; ++i) {
       first += of_warps[0][i][threadIdx.x];
       second += of_warps[1][i][threadIdx.x];
     }
@@ -294,7 +294,7 @@ __global__ void __launch_bounds__(block_threads, blocks_a_multiprocessor)
     pointwise_forward(Matrix<const Element*> x, Norm norm, Matrix<const Element*> w, const float* b, Matrix<Element*> y,
                       float* statistics) {
   alignas(32) __shared__ float origin[N];  // y's first pixel of the block: deviations from it cancel little
-  const unsigned first_column = blockIdx.x * N, first_row = blockIdx.y * tall, in_tile = column_of_lane<N>();
+  const unsigned first_column = blockIdx.x * N, first_row = blockIdx.y * tile_m, in_tile = column_of_lane<N>();
   const unsigned column = first_column + in_tile;
   ColumnSums<N> deviations;
   const auto put = [&](unsigned row, Sums<N>& sums) {
@@ -334,11 +334,11 @@ __global__ void __launch_bounds__(block_threads, blocks_a_multiprocessor)
     });
     if (statistics != nullptr) deviations.add(share);
   };
-  multiply<Terms::along, Terms::along, N>(x, norm, {first_row, x.lines, gridDim.y * tall}, w, {}, first_column,
-                                          {0, x.columns, depth}, put);
+  multiply<Terms::along, Terms::along, N>(x, norm, {first_row, x.lines, gridDim.y * tile_m}, w, {}, first_column,
+                                          {0, x.columns, tile_k}, put);
   if (statistics == nullptr) return;
   unsigned count = 0;
-  for (unsigned row = first_row; row < y.lines; row += gridDim.y * tall) count += min(tall, y.lines - row);
+  for (unsigned row = first_row; row < y.lines; row += gridDim.y * tile_m) count += min(tile_m, y.lines - row);
   deviations.finish([&](unsigned at, float sum, float squares) {
     if (first_column + at >= y.columns) return;
     float* row = statistics + std::size_t{blockIdx.y} * 3 * y.columns + first_column + at;
@@ -372,8 +372,8 @@ __global__ void __launch_bounds__(block_threads, blocks_a_multiprocessor)
     });
     if (deferred) total.add(share);
   };
-  multiply<Terms::along, Terms::across, N>(dy, {}, {blockIdx.y * tall, dy.lines, gridDim.y * tall}, w, {}, first_column,
-                                           {0, dy.columns, depth}, put);
+  multiply<Terms::along, Terms::across, N>(dy, {}, {blockIdx.y * tile_m, dy.lines, gridDim.y * tile_m}, w, {}, first_column,
+                                           {0, dy.columns, tile_k}, put);
   if (!deferred) return;
   total.finish([&](unsigned at, float g, float products) {
     if (first_column + at >= dx.columns) return;
@@ -383,12 +383,12 @@ __global__ void __launch_bounds__(block_threads, blocks_a_multiprocessor)
   });
 }
 
-/// blockIdx.x counts tiles of N channels of x, blockIdx.z of `tall` channels of y, blockIdx.y chunks of pixels, each with
+/// blockIdx.x counts tiles of N channels of x, blockIdx.z of `tile_m` channels of y, blockIdx.y chunks of pixels, each with
 /// partial results of its own.
 template <unsigned N>
 __global__ void __launch_bounds__(block_threads, blocks_a_multiprocessor)
     pointwise_backward_filter(Matrix<const Element*> dy, Matrix<const Element*> x, Norm norm, unsigned chunk, float* partial) {
-  const unsigned first_column = blockIdx.x * N, column = first_column + column_of_lane<N>(), first_row = blockIdx.z * tall;
+  const unsigned first_column = blockIdx.x * N, column = first_column + column_of_lane<N>(), first_row = blockIdx.z * tile_m;
   const unsigned first_pixel = blockIdx.y * chunk;
   float* dw = partial + std::size_t{blockIdx.y} * dy.columns * x.columns;
   const auto put = [&](unsigned row, Sums<N>& sums) {
@@ -397,8 +397,8 @@ __global__ void __launch_bounds__(block_threads, blocks_a_multiprocessor)
       if (k < dy.columns && column < x.columns) store<width>(dw + std::size_t{k} * x.columns + column, values);
     });
   };
-  multiply<Terms::across, Terms::across, N>(dy, {}, {first_row, first_row + 1, tall}, x, norm, first_column,
-                                            {first_pixel, min(first_pixel + chunk, x.lines), depth}, put);
+  multiply<Terms::across, Terms::across, N>(dy, {}, {first_row, first_row + 1, tile_m}, x, norm, first_column,
+                                            {first_pixel, min(first_pixel + chunk, x.lines), tile_k}, put);
 }
 
 /// Whether the passes over x and y that are spared take longer than mma.sync loses, where products and not memory set the pace,
@@ -433,7 +433,7 @@ class PointwiseConv final : public ConvOp {
         k_(static_cast<unsigned>(y.shape.c)) {}
 
   int sum_rows() const override { return static_cast<int>(blocks_over_pixels(tiles(c_, widest_of_dx))); }
-  int statistics_rows() const override { return static_cast<int>(blocks_over_pixels(tiles(k_, widest))); }
+  int statistics_rows() const override { return static_cast<int>(blocks_over_pixels(tiles(k_, tile_n))); }
 
   void forward(const Tensor& x, const Deferred* deferred, const Tensor& w, const Tensor* b, const Tensor& y,
                const Tensor* statistics) override {
@@ -442,8 +442,8 @@ class PointwiseConv final : public ConvOp {
                 (statistics == nullptr || (statistics->dtype == DType::f32 && statistics->is_packed() &&
                                            statistics->shape == Shape{1, 1, statistics_rows(), 3 * y.shape.c})),
             "conv: packed f32 statistics in ", statistics_rows(), " rows where they are wanted");
-    by_width<widest>(k_, [&](auto n) {
-      launch("pointwise_forward", context_, {tiles(k_, widest), static_cast<unsigned>(statistics_rows())}, block_threads,
+    by_width<tile_n>(k_, [&](auto n) {
+      launch("pointwise_forward", context_, {tiles(k_, tile_n), static_cast<unsigned>(statistics_rows())}, block_threads,
              pointwise_forward<n>, matrix<const Element>(x), norm_of(deferred, conv_.deferred), filter(w),
              b == nullptr ? nullptr : b->as<const float>(), matrix<Element>(y),
              statistics == nullptr ? nullptr : statistics->as<float>());
@@ -463,13 +463,13 @@ class PointwiseConv final : public ConvOp {
                        Write mode) override {
     require(dw.dtype == DType::f32 && dw.is_packed(), "conv: dw is packed f32");
     // A block reads at least twice what it writes.
-    constexpr unsigned least = 2 * tall;
-    const unsigned wanted = std::max(blocks_a_multiprocessor * multiprocessors() / (tiles(c_, widest) * tiles(k_, tall)), 1u);
-    const unsigned chunk = (std::max((pixels_ + wanted - 1) / wanted, least) + depth - 1) / depth * depth;
+    constexpr unsigned least = 2 * tile_m;
+    const unsigned wanted = std::max(blocks_a_multiprocessor * multiprocessors() / (tiles(c_, tile_n) * tiles(k_, tile_m)), 1u);
+    const unsigned chunk = (std::max((pixels_ + wanted - 1) / wanted, least) + tile_k - 1) / tile_k * tile_k;
     const unsigned chunks = (pixels_ + chunk - 1) / chunk;
     auto* partial = reinterpret_cast<float*>(context_.scratch(std::size_t{chunks} * k_ * c_ * sizeof(float)));
-    by_width<widest>(c_, [&](auto n) {
-      launch("pointwise_backward_filter", context_, {tiles(c_, widest), chunks, tiles(k_, tall)}, block_threads,
+    by_width<tile_n>(c_, [&](auto n) {
+      launch("pointwise_backward_filter", context_, {tiles(c_, tile_n), chunks, tiles(k_, tile_m)}, block_threads,
              pointwise_backward_filter<n>, matrix<const Element>(dy), matrix<const Element>(x),
              norm_of(deferred, conv_.deferred), chunk, partial);
     });
@@ -484,7 +484,7 @@ class PointwiseConv final : public ConvOp {
   /// Of a block's pixels there is at least one.
   unsigned blocks_over_pixels(unsigned tiles_abreast) const {
     const unsigned wanted = std::max(blocks_a_multiprocessor * multiprocessors() / tiles_abreast, 1u);
-    return std::min((pixels_ + tall - 1) / tall, wanted);
+    return std::min((pixels_ + tile_m - 1) / tile_m, wanted);
   }
   unsigned multiprocessors() const { return static_cast<unsigned>(context_.multiprocessors()); }
 
@@ -502,7 +502,7 @@ class PointwiseConv final : public ConvOp {
 
 /// All pixels equally far apart, and on 16 bytes if the first is; elements counted in 32 bits.
 bool fits(const Layout& t) {
-  return t.dtype == DType::bf16 && t.shape.c % width == 0 && t.strides.w % width == 0 && place(t).even &&
+  return t.dtype == DType::bf16 && t.shape.c % width == 0 && t.strides.w % width == 0 && offset_of(t).even &&
          t.shape.n * t.strides.n <= std::numeric_limits<std::uint32_t>::max();
 }
 

@@ -104,8 +104,8 @@ __device__ inline void clamp(float (&result)[V], std::uint8_t (&winner)[V]) {
 }
 
 template <class T, int V, bool deferred>
-__global__ void __launch_bounds__(block_threads)
-    pool_forward(Geometry g, unsigned pixels, Norm norm, const T* x, Place at_x, T* y, Place at_y, std::uint8_t* mask) {
+__global__ void __launch_bounds__(block_threads) pool_forward(Geometry g, unsigned pixels, Norm norm, const T* x,
+                                                              PixelOffset at_x, T* y, PixelOffset at_y, std::uint8_t* mask) {
   const Site mine = site_of_thread<V>(g, pixels, g.p, g.q);
   if (mine.live == 0) return;
   NormOf<V> of_mine;
@@ -148,8 +148,9 @@ __global__ void __launch_bounds__(block_threads)
 /// The mean over each image; the tile's chunks are images.
 template <class T, int V, bool deferred>
 __global__ void __launch_bounds__(block_threads)
-    pool_forward_images(Tile tile, bool relu, Norm norm, const T* x, Place at_x, T* y, Place at_y, std::uint8_t* mask) {
-  const Seat mine = seat<V>(tile);
+    pool_forward_images(Tile tile, bool relu, Norm norm, const T* x, PixelOffset at_x, T* y, PixelOffset at_y,
+                        std::uint8_t* mask) {
+  const ThreadCoordinates mine = thread_coordinates<V>(tile);
   float sum[V] = {};
   if (mine.live > 0) {
     NormOf<V> of_mine;
@@ -175,8 +176,8 @@ __global__ void __launch_bounds__(block_threads)
 
 /// The gradient of one cell of the image: of every output whose window covers it, its share.
 template <class T, int V, bool max>
-__device__ inline void gather(const Geometry& g, const Site& mine, const T* dy, const Place& at_dy, const std::uint8_t* mask,
-                              float (&gradient)[V]) {
+__device__ inline void gather(const Geometry& g, const Site& mine, const T* dy, const PixelOffset& at_dy,
+                              const std::uint8_t* mask, float (&gradient)[V]) {
   const Window& window = g.window;
   const int row = mine.row + window.before.h, column = mine.column + window.before.w;  // in the padded image
   // Outputs whose window covers this cell: p stride <= row < p stride + kernel.
@@ -212,8 +213,8 @@ __device__ inline void gather(const Geometry& g, const Site& mine, const T* dy, 
 /// Four blocks a multiprocessor: left to itself the compiler spills where one element a thread is averaged.
 template <class T, int V, bool max>
 __global__ void __launch_bounds__(block_threads, 4)
-    pool_backward(Geometry g, unsigned pixels, const T* dy, Place at_dy, const std::uint8_t* mask, T* dx, Place at_dx,
-                  bool accumulate) {
+    pool_backward(Geometry g, unsigned pixels, const T* dy, PixelOffset at_dy, const std::uint8_t* mask, T* dx,
+                  PixelOffset at_dx, bool accumulate) {
   const Site mine = site_of_thread<V>(g, pixels, g.h, g.w);
   if (mine.live == 0) return;
   float gradient[V] = {};
@@ -223,10 +224,10 @@ __global__ void __launch_bounds__(block_threads, 4)
 
 template <class T, int V, bool max>
 __global__ void __launch_bounds__(block_threads, pool_summing_blocks)
-    pool_backward_deferred(Tile tile, Geometry g, Norm norm, const T* x, Place at_x, const T* dy, Place at_dy,
-                           const std::uint8_t* mask, T* dx, Place at_dx, bool accumulate, float* sums) {
+    pool_backward_deferred(Tile tile, Geometry g, Norm norm, const T* x, PixelOffset at_x, const T* dy, PixelOffset at_dy,
+                           const std::uint8_t* mask, T* dx, PixelOffset at_dx, bool accumulate, float* sums) {
   backward_through<T, V>(tile, norm, x, at_x, dx, at_dx, accumulate, sums,
-                         [&](unsigned pixel, const Seat& mine, float(&gradient)[V]) {
+                         [&](unsigned pixel, const ThreadCoordinates& mine, float(&gradient)[V]) {
                            gather<T, V, max>(g, site(pixel, mine.channel, mine.live, g.h, g.w), dy, at_dy, mask, gradient);
                          });
 }
@@ -261,14 +262,14 @@ class CudaPool final : public PoolOp {
         const auto kernel = deferred ? (wide ? pool_forward_images<T, widest, true> : pool_forward_images<T, 1, true>)
                                      : (wide ? pool_forward_images<T, widest, false> : pool_forward_images<T, 1, false>);
         launch("pool_forward_images", context_, grid(tile), block_threads, kernel, tile, geometry_.relu, norm, x.as<const T>(),
-               place(x), y.as<T>(), place(y), mask());
+               offset_of(x), y.as<T>(), offset_of(y), mask());
       } else {
         const Geometry g = geometry(v);
         const auto pixels = static_cast<unsigned>(y.shape.n * y.shape.h * y.shape.w);
         const auto kernel = deferred ? (wide ? pool_forward<T, widest, true> : pool_forward<T, 1, true>)
                                      : (wide ? pool_forward<T, widest, false> : pool_forward<T, 1, false>);
         launch("pool_forward", context_, blocks_for(pixels * g.vectors), block_threads, kernel, g, pixels, norm,
-               x.as<const T>(), place(x), y.as<T>(), place(y), mask());
+               x.as<const T>(), offset_of(x), y.as<T>(), offset_of(y), mask());
       }
     });
   }
@@ -285,14 +286,15 @@ class CudaPool final : public PoolOp {
         const Tile tile = summing_tile(dx, wide ? widest : 1, rows_);
         const auto kernel = g.max ? (wide ? pool_backward_deferred<T, widest, true> : pool_backward_deferred<T, 1, true>)
                                   : (wide ? pool_backward_deferred<T, widest, false> : pool_backward_deferred<T, 1, false>);
-        launch("pool_backward_deferred", context_, grid(tile), block_threads, kernel, tile, g, norm, x.as<const T>(), place(x),
-               dy.as<const T>(), place(dy), mask(), dx.as<T>(), place(dx), mode == Write::accumulate, sums_of(deferred, rows_));
+        launch("pool_backward_deferred", context_, grid(tile), block_threads, kernel, tile, g, norm, x.as<const T>(),
+               offset_of(x), dy.as<const T>(), offset_of(dy), mask(), dx.as<T>(), offset_of(dx), mode == Write::accumulate,
+               sums_of(deferred, rows_));
       } else {
         const auto pixels = static_cast<unsigned>(dx.shape.n * dx.shape.h * dx.shape.w);
         const auto kernel = g.max ? (wide ? pool_backward<T, widest, true> : pool_backward<T, 1, true>)
                                   : (wide ? pool_backward<T, widest, false> : pool_backward<T, 1, false>);
         launch("pool_backward", context_, blocks_for(pixels * g.vectors), block_threads, kernel, g, pixels, dy.as<const T>(),
-               place(dy), mask(), dx.as<T>(), place(dx), mode == Write::accumulate);
+               offset_of(dy), mask(), dx.as<T>(), offset_of(dx), mode == Write::accumulate);
       }
     });
   }

@@ -40,14 +40,14 @@ inline Tile tile_of_images(const Layout& x, int v) {
   return t;
 }
 
-struct Seat {
+struct ThreadCoordinates {
   unsigned channel, lane;
   int live;              // channels; 0 past the end
   unsigned first, last;  // pixels of the block
 };
 
 template <int V>
-__device__ inline Seat seat(const Tile& tile) {
+__device__ inline ThreadCoordinates thread_coordinates(const Tile& tile) {
   const unsigned column = threadIdx.x % tile.columns, vector = blockIdx.x * tile.columns + column;
   const unsigned channel = vector * V, first = blockIdx.y * tile.chunk;
   const unsigned left = vector < tile.vectors ? tile.channels - channel : 0;

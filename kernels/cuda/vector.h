@@ -30,6 +30,9 @@ __host__ __device__ inline T from_float(float value) {
 
 template <class T>
 inline constexpr int vector_width = 16 / sizeof(T);
+inline int vector_width_of(DType type) {
+  return static_cast<int>(16 / size_bytes(type));
+}
 
 template <class T, int V>
 struct alignas(sizeof(T) * V) Vector {
@@ -79,7 +82,7 @@ __device__ inline void write(T* to, float (&values)[V], bool accumulate, int liv
 }
 
 /// Where a pixel's channels begin, counted in elements; pixels are numbered in the order N H W.
-struct Place {
+struct PixelOffset {
   std::int64_t n = 0, h = 0, w = 0;
   unsigned columns = 1, cells = 1;
   bool even = true;  // all neighbours equally far apart: no division
@@ -91,7 +94,7 @@ struct Place {
   }
 };
 
-inline Place place(const Layout& t) {
+inline PixelOffset offset_of(const Layout& t) {
   const auto columns = static_cast<unsigned>(t.shape.w), cells = static_cast<unsigned>(t.shape.h * t.shape.w);
   return {t.strides.n, t.strides.h, t.strides.w,
           columns,     cells,       t.strides.h == t.strides.w * t.shape.w && t.strides.n == t.strides.h * t.shape.h};
@@ -104,7 +107,7 @@ inline bool is_aligned(const Tensor& t, int width) {
 }
 
 /// An element-wise kernel's work: `rows` rows of `width` elements, `vectors` of them a row. Packed tensors are one row.
-struct Sheet {
+struct WorkExtent {
   unsigned rows = 1, width = 0, vectors = 0;
 
   unsigned count() const { return rows * vectors; }
@@ -112,11 +115,11 @@ struct Sheet {
 
 /// How threads walk tensors of one shape. A packed one is a single row; with `by_pixel` every pixel stays a row of its own, so
 /// that a column is a channel.
-struct Walk {
-  Sheet sheet;
+struct VectorLaunch {
+  WorkExtent extent;
   bool wide = true;  // `widest` elements a thread, else one
 
-  Walk(const Layout& like, std::initializer_list<const Tensor*> tensors, int widest, bool by_pixel = false) {
+  VectorLaunch(const Layout& like, std::initializer_list<const Tensor*> tensors, int widest, bool by_pixel = false) {
     bool flat = !by_pixel;
     for (const Tensor* t : tensors) flat = flat && t->is_packed();
     for (const Tensor* t : tensors) {
@@ -124,26 +127,26 @@ struct Walk {
       wide = wide && (flat ? reinterpret_cast<std::uintptr_t>(t->data) % vector_bytes == 0 : is_aligned(*t, widest));
     }
     const Shape& s = like.shape;
-    sheet.rows = flat ? 1u : static_cast<unsigned>(s.n * s.h * s.w);
-    sheet.width = flat ? static_cast<unsigned>(s.count()) : static_cast<unsigned>(s.c);
+    extent.rows = flat ? 1u : static_cast<unsigned>(s.n * s.h * s.w);
+    extent.width = flat ? static_cast<unsigned>(s.count()) : static_cast<unsigned>(s.c);
     const auto v = static_cast<unsigned>(wide ? widest : 1);
-    sheet.vectors = (sheet.width + v - 1) / v;
+    extent.vectors = (extent.width + v - 1) / v;
   }
 };
 
-/// One thread's share of a sheet.
-struct Share {
+/// One thread's share of the elements.
+struct Slice {
   unsigned row, column;  // of the first element
   int live;              // elements; 0 past the end
 };
 
 template <int V>
-__device__ inline Share share(const Sheet& sheet) {
+__device__ inline Slice slice(const WorkExtent& extent) {
   const unsigned i = blockIdx.x * blockDim.x + threadIdx.x;
-  if (i >= sheet.rows * sheet.vectors) return {0, 0, 0};
-  const unsigned row = sheet.rows == 1 ? 0 : i / sheet.vectors;
-  const unsigned column = (i - row * sheet.vectors) * V;
-  const unsigned left = sheet.width - column;
+  if (i >= extent.rows * extent.vectors) return {0, 0, 0};
+  const unsigned row = extent.rows == 1 ? 0 : i / extent.vectors;
+  const unsigned column = (i - row * extent.vectors) * V;
+  const unsigned left = extent.width - column;
   return {row, column, left < V ? static_cast<int>(left) : V};
 }
 

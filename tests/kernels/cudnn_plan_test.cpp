@@ -373,7 +373,7 @@ class CudnnPlanTest : public testing::TestWithParam<Case> {
       const bool is_sampled = is_slow(problem) ? slow++ % device().every_slow == 0 : number++ % device().every == 0;
       if (!is_sampled && std::getenv("MICROTOME_ALL_PLANS") == nullptr) continue;
       ++asked;
-      const std::vector<ConvProblem> tries = ways(problem);
+      const std::vector<ConvProblem> tries = alternatives(problem);
       EXPECT_TRUE(std::any_of(
           tries.begin(), tries.end(),
           [&](const ConvProblem& way) { return way.x.dtype == problem.x.dtype && has_plan(problem_of(way, deterministic)); }))
@@ -526,13 +526,13 @@ TEST(ConvWaysTest, AnImageWithRoomForEightChannelsIsTakenAsSuch) {
                       .x = image,
                       .y = y,
                       .precision = Precision::bf16};
-  EXPECT_EQ(ways(problem).front().x.shape.c, 8);
-  EXPECT_EQ(ways(problem).front().x.strides, image.strides);
+  EXPECT_EQ(alternatives(problem).front().x.shape.c, 8);
+  EXPECT_EQ(alternatives(problem).front().x.strides, image.strides);
   problem.alignment = 2;
-  EXPECT_EQ(ways(problem).front().x.shape.c, 3);
+  EXPECT_EQ(alternatives(problem).front().x.shape.c, 3);
   problem.alignment = 16;
   problem.conv.zero_padded_channels = false;
-  EXPECT_EQ(ways(problem).front().x.shape.c, 3);
+  EXPECT_EQ(alternatives(problem).front().x.shape.c, 3);
 }
 
 TEST(ConvWaysTest, ATensorLiesAtLeastAsItsTypeMust) {
@@ -550,7 +550,7 @@ TEST(ConvWaysTest, ATensorLiesAtLeastAsItsTypeMust) {
                                .alignment = 2,
                                .adds = adds};
       std::size_t engines = 0;
-      for (const ConvProblem& way : ways(uneven)) {
+      for (const ConvProblem& way : alternatives(uneven)) {
         const Problem problem = problem_of(way, false);
         for (const cudnnBackendHeurMode_t mode : {CUDNN_HEUR_MODE_A, CUDNN_HEUR_MODE_FALLBACK})
           engines += candidates({.properties = &properties}, problem.graph(), problem.limits, mode).size();

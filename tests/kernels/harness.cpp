@@ -109,8 +109,6 @@ void compare(Fill fill, const std::vector<Result>& exact, const std::vector<Resu
   }
 }
 
-// ------------------------------------------------------------------------------------------------------------------ Lab
-
 Layout Lab::layout(const Slice& s, DType type) {
   const Shape wide{s.shape.n, s.shape.h, s.shape.w, s.shape.c + s.others};
   return {s.shape, type, packed(wide)};
@@ -286,8 +284,6 @@ std::vector<Result> Lab::results() {
   return results;
 }
 
-// ------------------------------------------------------------------------------------------------------------- KernelTest
-
 void KernelTest::SetUp() {
   static std::map<std::string, std::unique_ptr<Backend>> backends;  // a GPU's context is too dear for one a test
   try {
@@ -330,8 +326,6 @@ Window Dice::window(Shape& x, int largest_kernel) {
   x.w = std::max(x.w, w.kernel.w);
   return w;
 }
-
-// ------------------------------------------------------------------------------------------------------------------ Bench
 
 template <class F>
 Tensor Bench::make(const Shape& shape, const F& f) {

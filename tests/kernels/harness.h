@@ -218,8 +218,6 @@ std::string_view name(const DeferredNorm& deferred);
 std::string_view name(Write write);
 std::string_view name(Fill fill);
 
-// ------------------------------------------------------------------------------------- the reference itself, in double
-
 /// Memory for the reference, filled like a Lab's, on the host.
 class Bench {
  public:

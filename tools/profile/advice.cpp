@@ -1,5 +1,7 @@
 #include "tools/profile/advice.h"
 
+#include "engine/fit.h"
+
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -42,7 +44,8 @@ std::vector<Advice> advise(const Profile& profile) {
       "--graph step, if it was off");
   add(seconds_of("gaps round steps"), "the device waits between steps", "gaps before the first piece and after the last");
   if (seconds_of("statistics") > 0.05 * profile.epoch_seconds)
-    add(seconds_of("statistics"), "batch-norms' population statistics", "up to 128 forward passes after each epoch",
+    add(seconds_of("statistics"), "batch-norms' population statistics",
+        fmt::format("up to {} forward passes after each epoch", population_batches),
         "--statistics moving, where an epoch has steps enough");
   add(seconds_of("saving"), "saving holds up training", "the ledger's row", "--checkpoint-every, a faster disk");
   std::sort(advice.begin(), advice.end(), [](const Advice& a, const Advice& b) { return a.seconds > b.seconds; });

@@ -37,8 +37,6 @@ std::string title(const Profile& p) {
   return fmt::format("{} on {}: where an epoch goes", p.run["net"].get<std::string>(), p.run["data_name"].get<std::string>());
 }
 
-// -------------------------------------------------------------------------------------------------------------- ledger
-
 constexpr std::string_view ledger_colours[] = {"#94a3b8", "#2563a8", "#7c9cc4", "#b83280", "#e08e45", "#5b8a72",
                                                "#c9b458", "#8b6fb0", "#4f9da6", "#a8623f", "#d08bb0", "#667085"};
 
@@ -71,8 +69,6 @@ std::string ledger_section(const Profile& p) {
                        p.epoch_seconds, p.epoch_seconds / p.epoch.images * 1e6);
   return plot_section("An epoch's ledger", script, table);
 }
-
-// ---------------------------------------------------------------------------------------------------------------- rows
 
 struct RowTimes {
   std::string row;
@@ -126,8 +122,6 @@ std::string rows_script(const Profile& p) {
   return script + "plot NaN\n";
 }
 
-// ------------------------------------------------------------------------------------------------------------ roofline
-
 /// Passes that multiply; the area of a point is its share of the step.
 std::string roofline_script(const Profile& p) {
   std::string script = terminal_line("roofline", 560, 440) +
@@ -160,8 +154,6 @@ std::string roofline_script(const Profile& p) {
   return script + "\n";
 }
 
-// -------------------------------------------------------------------------------------------------------------- memory
-
 std::string memory_script(const Profile& p) {
   ProgramMemory activations = p.memory;
   std::erase_if(activations.lives, [](const ProgramMemory::Life& l) { return l.gradient; });
@@ -181,8 +173,6 @@ std::string memory_script(const Profile& p) {
                       "{:.6g} with lines linewidth 1.6 dashtype 3 linecolor rgb '#1d2433' title 'the arena'\n",
                       all.size() - 1, 1.42 * arena, p.memory.ops.size(), p.memory.ops.size(), arena);
 }
-
-// -------------------------------------------------------------------------------------------------------------- tables
 
 std::string cell(const std::string& text) {
   return fmt::format("<td>{}</td>", escape(text));

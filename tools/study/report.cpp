@@ -80,8 +80,6 @@ StudyPage study_page(const Study& study) {
   return page;
 }
 
-// ------------------------------------------------------------------------------------------------------------------ page
-
 std::string to_html(const Table& table) {
   std::string html = "<table class=\"study\">\n";
   const bool two_heads = std::ranges::any_of(table.columns, [](const Column& c) { return !c.over.empty(); });
@@ -167,8 +165,6 @@ std::string to_html(const StudyPage& page) {
   return microtome::page(page.title, page.lead, html);
 }
 
-// -------------------------------------------------------------------------------------------------------------- Markdown
-
 std::string markdown_text(std::string_view text) {
   std::string all;
   for (const char c : text) {
@@ -210,8 +206,6 @@ std::string to_markdown(const StudyPage& page) {
   }
   return text;
 }
-
-// ------------------------------------------------------------------------------------------------------------------- CSV
 
 std::string csv_value(const Value& value) {
   if (const auto* n = std::get_if<Number>(&value)) return fmt::format("{:.9g}", n->value);

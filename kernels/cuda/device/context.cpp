@@ -27,14 +27,14 @@ Context::~Context() {
 }
 
 void Context::signal(int event) {
-  if (rehearsing() || lanes() == 1) return;
+  if (warming_up() || lanes() == 1) return;
   while (static_cast<int>(events_.size()) <= event)
     check(cudaEventCreateWithFlags(&events_.emplace_back(), cudaEventDisableTiming));
   check(cudaEventRecord(events_[static_cast<std::size_t>(event)], stream()));
 }
 
 void Context::await(int event) {
-  if (!rehearsing() && lanes() > 1) check(cudaStreamWaitEvent(stream(), events_[static_cast<std::size_t>(event)]));
+  if (!warming_up() && lanes() > 1) check(cudaStreamWaitEvent(stream(), events_[static_cast<std::size_t>(event)]));
 }
 
 Buffer Context::allocate(std::size_t bytes) const {
@@ -71,7 +71,7 @@ std::size_t Context::scratch_bytes() const {
 std::byte* Context::scratch(std::size_t bytes) {
   reserve(bytes);
   Lane& lane = lanes_[lane_];
-  lane.handed_out = lane.handed_out || !rehearsing();
+  lane.handed_out = lane.handed_out || !warming_up();
   return static_cast<std::byte*>(lane.scratch.data());
 }
 

@@ -12,9 +12,9 @@ namespace microtome::cuda {
 /// What a call of an op is for. Nothing that outlives a step (weights, statistics, state) is touched but by a run; results of
 /// the others are undefined.
 enum class Phase {
-  run,       // in earnest, or while a graph is captured
-  collect,   // says what plans it will need: making them one by one, where they are first needed, would take minutes
-  rehearse,  // loads what it will need, since no memory or module may be loaded during a capture
+  run,      // in earnest, or while a graph is captured
+  collect,  // says what plans it will need: making them one by one, where they are first needed, would take minutes
+  warm_up,  // loads what it will need, since no memory or module may be loaded during a capture
 };
 
 /// Used by one thread at a time, on the device that was current when it was made. Outlives the ops that refer to it.
@@ -33,7 +33,7 @@ class Context {
   /// 256-byte aligned device memory. Throws Error(ExitCode::memory).
   Buffer allocate(std::size_t bytes) const;
 
-  /// As Backend's. Streams and events do nothing in a rehearsal.
+  /// As Backend's. Streams and events do nothing in a warm-up.
   int lanes() const { return static_cast<int>(lanes_.size()); }
   int lane() const { return static_cast<int>(lane_); }
   void use_lane(int lane) { lane_ = static_cast<std::size_t>(lane); }
@@ -47,7 +47,7 @@ class Context {
   std::size_t scratch_bytes() const;  // of all lanes
 
   bool collecting() const { return phase_ == Phase::collect; }
-  bool rehearsing() const { return phase_ != Phase::run; }
+  bool warming_up() const { return phase_ != Phase::run; }
   void enter(Phase phase) { phase_ = phase; }
 
  private:

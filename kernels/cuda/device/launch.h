@@ -7,12 +7,12 @@
 
 namespace microtome::cuda {
 
-/// Throws Error(ExitCode::machine). In a rehearsal the kernel is loaded, not run.
+/// Throws Error(ExitCode::machine). In a warm-up the kernel is loaded, not run.
 template <class... Parameters, class... Arguments>
 void launch(std::string_view name, Context& context, dim3 blocks, dim3 threads, void (*kernel)(Parameters...),
             Arguments&&... arguments) {
   cudaError_t status = cudaSuccess;
-  if (context.rehearsing()) {
+  if (context.warming_up()) {
     cudaFuncAttributes attributes;
     status = cudaFuncGetAttributes(&attributes, reinterpret_cast<const void*>(kernel));
   } else {

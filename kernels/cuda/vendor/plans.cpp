@@ -29,12 +29,12 @@ std::string machine_name() {
 }  // namespace
 
 struct Plans::Job {
-  Ways ways;
-  std::vector<std::string> refused;  // keys of ways that have no plan
-  std::string lost;                  // why none of the engines of such a way became one; empty where it has none anyway
-  const Problem* way = nullptr;      // the first that has one
-  std::vector<Plan> contenders;      // its plans
-  bool timed = false;                // there is one contender, and nothing to find out
+  Alternatives alternatives;
+  std::vector<std::string> refused;  // keys of alternatives that have no plan
+  std::string lost;  // why none of the engines of such an alternative became one; empty where it has none anyway
+  const Problem* alternative = nullptr;  // the first that has one
+  std::vector<Plan> contenders;          // its plans
+  bool timed = false;                    // there is one contender, and nothing to find out
 };
 
 Plans::Plans(Context& context) : context_(context), machine_(machine_name()), cache_(context.options().plan_cache) {
@@ -47,40 +47,40 @@ Plans::Plans(Context& context) : context_(context), machine_(machine_name()), ca
 
 Plans::~Plans() = default;
 
-bool Plans::is_settled(const Ways& ways) const {
-  for (const Problem& way : ways) {
-    const auto found = plans_.find(way.key);
+bool Plans::is_selected(const Alternatives& alternatives) const {
+  for (const Problem& alternative : alternatives) {
+    const auto found = plans_.find(alternative.key);
     if (found == plans_.end()) return false;
     if (found->second) return true;
   }
   return true;
 }
 
-Plans::Found Plans::find(const Ways& ways) {
-  if (!is_settled(ways)) {
+Plans::Found Plans::find(const Alternatives& alternatives) {
+  if (!is_selected(alternatives)) {
     std::vector<Job> jobs(1);
-    jobs[0].ways = ways;
+    jobs[0].alternatives = alternatives;
     prepare(jobs[0], handle());
-    settle(jobs[0]);
+    select(jobs[0]);
     cache_.save();
   }
-  for (std::size_t i = 0; i < ways.size(); ++i) {
-    if (const std::optional<Plan>& plan = plans_.at(ways[i].key)) return {&*plan, i};
+  for (std::size_t i = 0; i < alternatives.size(); ++i) {
+    if (const std::optional<Plan>& plan = plans_.at(alternatives[i].key)) return {&*plan, i};
   }
   return {};
 }
 
-void Plans::want(Ways ways) {
-  if (is_settled(ways)) return;
-  std::string key = ways.front().key;
-  wanted_.emplace(std::move(key), std::move(ways));
+void Plans::want(Alternatives alternatives) {
+  if (is_selected(alternatives)) return;
+  std::string key = alternatives.front().key;
+  wanted_.emplace(std::move(key), std::move(alternatives));
 }
 
 void Plans::make_wanted() {
   while (!wanted_.empty()) {
     std::vector<Job> jobs;
     while (!wanted_.empty() && jobs.size() < jobs_at_a_time) {
-      jobs.emplace_back().ways = std::move(wanted_.begin()->second);
+      jobs.emplace_back().alternatives = std::move(wanted_.begin()->second);
       wanted_.erase(wanted_.begin());
     }
     make(jobs);
@@ -112,33 +112,33 @@ void Plans::make(std::vector<Job>& jobs) {
   for (const std::exception_ptr& failure : failures) {
     if (failure) std::rethrow_exception(failure);
   }
-  for (Job& job : jobs) settle(job);
+  for (Job& job : jobs) select(job);
 }
 
 /// Reads what all threads share and writes the job alone.
 void Plans::prepare(Job& job, cudnnHandle_t handle) const {
   const Target target{.handle = handle};
-  for (const Problem& way : job.ways) {
-    if (const auto known = plans_.find(way.key); known != plans_.end()) {
+  for (const Problem& alternative : job.alternatives) {
+    if (const auto known = plans_.find(alternative.key); known != plans_.end()) {
       if (known->second) return;
       continue;
     }
-    const OperationGraph graph = way.graph();
+    const OperationGraph graph = alternative.graph();
     std::optional<Plan> plan =
-        context_.options().autotune ? timed_before(target, way, graph) : Plan::first(target, graph, way.limits);
+        context_.options().autotune ? timed_before(target, alternative, graph) : Plan::first(target, graph, alternative.limits);
     job.timed = plan.has_value();
     if (plan) {
       job.contenders.push_back(std::move(*plan));
     } else if (context_.options().autotune) {
-      job.contenders = contenders(target, way, graph);
+      job.contenders = contenders(target, alternative, graph);
     }
     if (!job.contenders.empty()) {
-      job.way = &way;
+      job.alternative = &alternative;
       return;
     }
-    job.refused.push_back(way.key);
-    if (!candidates(target, graph, way.limits, CUDNN_HEUR_MODE_A).empty())
-      job.lost = fmt::format("{} ({})", way.key, last_reason());
+    job.refused.push_back(alternative.key);
+    if (!candidates(target, graph, alternative.limits, CUDNN_HEUR_MODE_A).empty())
+      job.lost = fmt::format("{} ({})", alternative.key, last_reason());
   }
 }
 
@@ -167,9 +167,9 @@ std::vector<Plan> Plans::contenders(const Target& target, const Problem& problem
   return result;
 }
 
-void Plans::settle(Job& job) {
+void Plans::select(Job& job) {
   for (const std::string& key : job.refused) plans_.try_emplace(key);
-  if (job.way == nullptr) return;
+  if (job.alternative == nullptr) return;
   if (!job.lost.empty() && !std::exchange(warned_, true))
     std::fprintf(
         stderr,
@@ -179,27 +179,27 @@ void Plans::settle(Job& job) {
   std::size_t winner = 0;
   if (!job.timed) {
     try {
-      Stopwatch stopwatch(context_, handle(), job.way->graph(), job.contenders);
+      Stopwatch stopwatch(context_, handle(), job.alternative->graph(), job.contenders);
       if (const auto best = fastest(job.contenders.size(), [&](std::size_t i) { return stopwatch.sample(i); })) {
         winner = best->candidate;
         const Plan& plan = job.contenders[winner];
-        cache_.keep(cache_key(*job.way), {plan.candidate().choice(), plan.workspace_bytes(), best->time_us});
+        cache_.keep(cache_key(*job.alternative), {plan.candidate().choice(), plan.workspace_bytes(), best->time_us});
       }
     } catch (const Error& error) {
       if (error.code() != ExitCode::memory) throw;
       std::fprintf(stderr, "warning: too little memory to time cuDNN's engines: its first choice runs %s\n",
-                   job.way->key.c_str());
+                   job.alternative->key.c_str());
     }
   }
-  plans_.try_emplace(job.way->key, std::move(job.contenders[winner]));
+  plans_.try_emplace(job.alternative->key, std::move(job.contenders[winner]));
 }
 
-void rehearse(Context& context, Plans& plans, const std::function<void()>& step) {
+void warm_up(Context& context, Plans& plans, const std::function<void()>& step) {
   try {
     context.enter(Phase::collect);
     step();
     plans.make_wanted();
-    context.enter(Phase::rehearse);
+    context.enter(Phase::warm_up);
     step();
   } catch (...) {
     context.enter(Phase::run);

@@ -21,8 +21,8 @@ struct Problem {
   EngineLimits limits;
 };
 
-/// Ways to one end, the preferred one first; where cuDNN has no engine for one the next is tried.
-using Ways = std::vector<Problem>;
+/// Alternatives to one end, the preferred one first; where cuDNN has no engine for one the next is tried.
+using Alternatives = std::vector<Problem>;
 
 /// Used by one thread at a time. Plans live as long as this does.
 class Plans {
@@ -34,23 +34,23 @@ class Plans {
 
   struct Found {
     const Plan* plan = nullptr;
-    std::size_t way = 0;
+    std::size_t alternative = 0;
   };
 
-  /// The first way that has a plan, which is made now if it was not yet; a null plan where none has.
-  Found find(const Ways& ways);
+  /// The first alternative that has a plan, which is made now if it was not yet; a null plan where none has.
+  Found find(const Alternatives& alternatives);
 
   /// To be made at the next make_wanted(): together with others, by all cores.
-  void want(Ways ways);
+  void want(Alternatives alternatives);
   void make_wanted();
 
  private:
   struct Job;
 
-  bool is_settled(const Ways& ways) const;
+  bool is_selected(const Alternatives& alternatives) const;
   void make(std::vector<Job>& jobs);
   void prepare(Job& job, cudnnHandle_t handle) const;
-  void settle(Job& job);
+  void select(Job& job);
   std::optional<Plan> timed_before(const Target& target, const Problem& problem, const OperationGraph& graph) const;
   std::vector<Plan> contenders(const Target& target, const Problem& problem, const OperationGraph& graph) const;
   std::string cache_key(const Problem& problem) const { return machine_ + problem.key; }
@@ -61,11 +61,11 @@ class Plans {
   std::string machine_;               // "NVIDIA H200, 132 SMs, cuDNN 91900: "
   PlanCache cache_;
   std::map<std::string, std::optional<Plan>> plans_;
-  std::map<std::string, Ways> wanted_;  // by the key of the preferred way
-  bool warned_ = false;                 // that a way was lost
+  std::map<std::string, Alternatives> wanted_;  // by the key of the preferred alternative
+  bool warned_ = false;                         // that an alternative was lost
 };
 
-/// All that precedes a capture of `step`: it runs once to hand in the plans that it needs, then as a rehearsal with these.
-void rehearse(Context& context, Plans& plans, const std::function<void()>& step);
+/// All that precedes a capture of `step`: it runs once to hand in the plans that it needs, then as a warm-up with these.
+void warm_up(Context& context, Plans& plans, const std::function<void()>& step);
 
 }  // namespace microtome::cuda

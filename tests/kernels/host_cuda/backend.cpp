@@ -49,12 +49,12 @@ class HostCudaBackend final : public Backend {
   void read(void* host, const void* device, std::size_t bytes) override { std::memcpy(host, device, bytes); }
   void zero(void* device, std::size_t bytes) override { std::memset(device, 0, bytes); }
   void copy(void* to, const void* from, std::size_t bytes) override {
-    if (!context_.rehearsing()) std::memcpy(to, from, bytes);
+    if (!context_.warming_up()) std::memcpy(to, from, bytes);
   }
   void synchronize() override {}
 
   std::unique_ptr<Recording> record(std::function<void()> step) override {
-    cuda::rehearse(context_, plans_, step);
+    cuda::warm_up(context_, plans_, step);
     return std::make_unique<Replay>(std::move(step));
   }
 

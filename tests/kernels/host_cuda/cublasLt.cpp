@@ -25,7 +25,7 @@ std::uint64_t rows(const HostMatrix& m, cublasOperation_t op) {
 std::uint64_t columns(const HostMatrix& m, cublasOperation_t op) {
   return op == CUBLAS_OP_N ? m.columns : m.rows;
 }
-std::int64_t place(const HostMatrix& m, cublasOperation_t op, std::uint64_t row, std::uint64_t column) {
+std::int64_t offset_of(const HostMatrix& m, cublasOperation_t op, std::uint64_t row, std::uint64_t column) {
   const auto r = static_cast<std::int64_t>(op == CUBLAS_OP_N ? row : column),
              c = static_cast<std::int64_t>(op == CUBLAS_OP_N ? column : row);
   return r + c * m.stride;
@@ -139,13 +139,13 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t m, const vo
     for (std::uint64_t row = 0; row < layout_d->rows; ++row) {
       double sum = 0;
       for (std::uint64_t i = 0; i < depth; ++i) {
-        sum += double{load(a, layout_a->type, place(*layout_a, m->transa, row, i))} *
-               double{load(b, layout_b->type, place(*layout_b, m->transb, i, column))};
+        sum += double{load(a, layout_a->type, offset_of(*layout_a, m->transa, row, i))} *
+               double{load(b, layout_b->type, offset_of(*layout_b, m->transb, i, column))};
       }
       sum *= scale;
-      if (keep != 0) sum += double{keep} * load(c, layout_c->type, place(*layout_c, CUBLAS_OP_N, row, column));
+      if (keep != 0) sum += double{keep} * load(c, layout_c->type, offset_of(*layout_c, CUBLAS_OP_N, row, column));
       if (m->epilogue != CUBLASLT_EPILOGUE_DEFAULT) sum += m->bias[row];
-      store(d, layout_d->type, place(*layout_d, CUBLAS_OP_N, row, column), static_cast<float>(sum));
+      store(d, layout_d->type, offset_of(*layout_d, CUBLAS_OP_N, row, column), static_cast<float>(sum));
     }
   }
   return CUBLAS_STATUS_SUCCESS;

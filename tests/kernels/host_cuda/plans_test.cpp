@@ -143,15 +143,15 @@ TEST(PlansTest, AWayThatIsLostIsSaidOnce) {
   Plans plans(context);
   const auto ways_of = [](int channels) {
     const Layout x{{1, 4, 4, channels}};
-    Ways ways{problem_of({.conv = {.window = {.kernel = 3, .before = 1, .after = 1}}, .x = x, .y = x}, false)};
-    ways.push_back(ways.front());
-    ways.front().key = "narrow " + ways.front().key;
-    ways.front().limits.workspace_bytes = 1;  // what every engine exceeds
-    return ways;
+    Alternatives alternatives{problem_of({.conv = {.window = {.kernel = 3, .before = 1, .after = 1}}, .x = x, .y = x}, false)};
+    alternatives.push_back(alternatives.front());
+    alternatives.front().key = "narrow " + alternatives.front().key;
+    alternatives.front().limits.workspace_bytes = 1;  // what every engine exceeds
+    return alternatives;
   };
-  const auto said = [&](const Ways& ways) {
+  const auto said = [&](const Alternatives& alternatives) {
     testing::internal::CaptureStderr();
-    EXPECT_EQ(plans.find(ways).way, ways.size() - 1);
+    EXPECT_EQ(plans.find(alternatives).alternative, alternatives.size() - 1);
     return testing::internal::GetCapturedStderr();
   };
   EXPECT_EQ(said({ways_of(16).back()}), "");

@@ -120,8 +120,6 @@ TEST(ComparisonTest, EffectsCountByTheirSecondsAnEpoch) {
   EXPECT_NEAR(both[1].epoch_seconds, 0.1, 1e-9);
 }
 
-// ------------------------------------------------------------------------------------------------------------ error rates
-
 /// Repetitions with heavy tails (Student's t of 3 degrees) and outliers, of cases that differ in noise; each run moves all of
 /// its cases together and each by itself, also with heavy tails.
 class Machine {
