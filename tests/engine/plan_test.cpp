@@ -16,6 +16,12 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <array>
+#include <functional>
+#include <variant>
+#include <vector>
+
 namespace microtome {
 namespace {
 
