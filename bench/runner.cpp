@@ -156,6 +156,15 @@ class Runner {
 
 using Runs = std::vector<benchmark::BenchmarkReporter::Run>;
 
+/// What a run was skipped with, or nothing; Google Benchmark 1.8 renamed it.
+template <class Run>
+const std::string& message(const Run& run) {
+  if constexpr (requires { run.skip_message; })
+    return run.skip_message;
+  else
+    return run.error_message;
+}
+
 /// In the order of the cases, though they end in that of chance; under the names that cases have, without "/manual_time" behind
 /// each; without those that a stop left out.
 class Ordered final : public benchmark::BenchmarkReporter {
@@ -175,7 +184,7 @@ class Ordered final : public benchmark::BenchmarkReporter {
     Runs clean;
     for (Run run : runs) {
       run.run_name.time_type.clear();
-      if (run.error_occurred && run.error_message == stopped) continue;
+      if (message(run) == stopped) continue;
       if (const auto verdict = runner_.verdicts().find(run.run_name.function_name);
           verdict != runner_.verdicts().end() && verdict->second.wrong > 0)
         run.counters["wrong"] = static_cast<double>(verdict->second.wrong);

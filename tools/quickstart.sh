@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# From a fresh Debian 12 to a trained network: installs what is missing, builds, makes synthetic patches in PCam's format,
+# From a fresh Debian 12 or 13 to a trained network: installs what is missing, builds, makes synthetic patches in PCam's format,
 # trains B2 on them (on the GPU where there is one), prints test loss, accuracy and AUC, and says where the report lies.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

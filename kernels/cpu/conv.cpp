@@ -174,12 +174,10 @@ class CpuConv final : public ConvOp {
     /// The k that lie side by side in blocks of R S C rows, the last filled up with zeros; 0 in other formats. oneDNN's own
     /// reorder to these takes its reference code where there is something to fill up, at ten times the time (2.6).
     static int columns(const memory::desc& to) {
-      const dnnl_blocking_desc_t& format = to.data.format_desc.blocking;
-      if (to.data.ndims != 4 || format.inner_nblks != 1 || format.inner_idxs[0] != 0 || format.inner_blks[0] % lanes != 0)
-        return 0;
-      const dnnl_dim_t n = format.inner_blks[0], c = to.data.dims[1] * n, s = to.data.dims[3];
-      const dnnl_dim_t wanted[] = {to.data.dims[2] * s * c, n, s * c, c};
-      return std::equal(wanted, wanted + 4, format.strides) ? static_cast<int>(n) : 0;
+      const auto [dims, strides, sizes, dimensions] = onednn::blocks_of(to);
+      if (dims.size() != 4 || dimensions != memory::dims{0} || sizes[0] % lanes != 0) return 0;
+      const memory::dim n = sizes[0], c = dims[1] * n, s = dims[3];
+      return strides == memory::dims{dims[2] * s * c, n, s * c, c} ? static_cast<int>(n) : 0;
     }
 
     void transpose(const Shape& shape, const float* w, float* to) const {
@@ -223,11 +221,10 @@ class CpuConv final : public ConvOp {
     const memory::dims after{fit(sy.h, window.stride.h, window.kernel.h, sx.h, window.before.h),
                              fit(sy.w, window.stride.w, window.kernel.w, sx.w, window.before.w)};
     const dnnl::primitive_attr attributes = onednn::attributes();
-    const dnnl::engine& engine = onednn::engine();
     const auto direct = dnnl::algorithm::convolution_direct;
 
-    const dnnl::convolution_forward::desc forward(dnnl::prop_kind::forward_training, direct, x, w, b, y, stride, before, after);
-    const dnnl::convolution_forward::primitive_desc chosen(forward, attributes, engine);
+    const auto chosen = onednn::describe<dnnl::convolution_forward>(attributes, dnnl::prop_kind::forward_training, direct, x, w,
+                                                                    b, y, stride, before, after);
     ScratchPlan plan, data_plan, filter_plan;
     if (!winograd_) {
       forward_x_ = Staged(x_, plan);
@@ -240,8 +237,8 @@ class CpuConv final : public ConvOp {
       forward_.argument(DNNL_ARG_DST, y);
     }
     if (!winograd_data_) {
-      const dnnl::convolution_backward_data::desc data(direct, x, w, y, stride, before, after);
-      const dnnl::convolution_backward_data::primitive_desc chosen_data(data, attributes, engine, chosen);
+      const auto chosen_data = onednn::describe_backward<dnnl::convolution_backward_data>(chosen, attributes, direct, x, w, y,
+                                                                                          stride, before, after);
       data_dy_ = Staged(y_, data_plan);
       data_dx_ = Staged(x_, data_plan);
       data_w_ = Filter(ours, chosen_data.weights_desc(), chosen_data.weights_desc(), data_plan);
@@ -251,8 +248,8 @@ class CpuConv final : public ConvOp {
       backward_data_.argument(DNNL_ARG_DIFF_SRC, x);
     }
     if (!winograd_ && !filter_gradient_) {
-      const dnnl::convolution_backward_weights::desc filter(direct, x, w, b, y, stride, before, after);
-      const dnnl::convolution_backward_weights::primitive_desc chosen_filter(filter, attributes, engine, chosen);
+      const auto chosen_filter = onednn::describe_backward<dnnl::convolution_backward_weights>(chosen, attributes, direct, x, w,
+                                                                                               b, y, stride, before, after);
       filter_x_ = Staged(x_, filter_plan);
       filter_dy_ = Staged(y_, filter_plan);
       filter_sums_ = filter_plan.take(w_.count() * sizeof(float));

@@ -24,7 +24,7 @@ class Product {
       sum.append_sum();
       attributes.set_post_ops(sum);
     }
-    const dnnl::matmul::primitive_desc description(dnnl::matmul::desc(a, b, c), attributes, onednn::engine());
+    const auto description = onednn::describe<dnnl::matmul>(attributes, a, b, c);
     primitive_ = onednn::Primitive(dnnl::matmul(description), description, plan);
     primitive_.argument(DNNL_ARG_SRC, a);
     primitive_.argument(DNNL_ARG_WEIGHTS, b);

@@ -1,4 +1,5 @@
 // oneDNN, in the few words that the CPU backend needs: one engine, one stream, primitives with their arguments, errors as ours.
+// Where oneDNN 2 and 3 differ, the types of the one that is installed decide; nobody else knows.
 #pragma once
 
 #include "engine/check.h"
@@ -40,6 +41,44 @@ inline dnnl::primitive_attr attributes() {
   dnnl::primitive_attr attributes;
   attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
   return attributes;
+}
+
+/// What Op is to compute becomes an implementation. oneDNN 2 has operation descriptors between the two; oneDNN 3 does without.
+template <class Op, class... Operation>
+typename Op::primitive_desc describe(const dnnl::primitive_attr& attributes, const Operation&... operation) {
+  if constexpr (requires { typename Op::desc; })
+    return {typename Op::desc(operation...), attributes, engine()};
+  else
+    return {engine(), operation..., attributes};
+}
+
+/// The same of a gradient, which may want to know how its forward pass runs.
+template <class Op, class Forward, class... Operation>
+typename Op::primitive_desc describe_backward(const Forward& forward, const dnnl::primitive_attr& attributes,
+                                              const Operation&... operation) {
+  if constexpr (requires { typename Op::desc; })
+    return {typename Op::desc(operation...), attributes, engine(), forward};
+  else
+    return {engine(), operation..., forward, attributes};
+}
+
+/// How a tensor lies in memory: blocks of `inner_sizes`, cut from the dimensions `inner_dimensions`; the blocks at `strides`.
+/// Empty where oneDNN does not tell.
+struct Blocks {
+  dnnl::memory::dims dims, strides, inner_sizes, inner_dimensions;
+};
+
+template <class Description>
+Blocks blocks_of(const Description& desc) {
+  if constexpr (requires { desc.get_inner_blks(); }) {
+    return {desc.get_dims(), desc.get_strides(), desc.get_inner_blks(), desc.get_inner_idxs()};
+  } else {
+    if (desc.data.format_kind != dnnl_blocked) return {};
+    const auto& format = desc.data.format_desc.blocking;
+    const auto list = [](const dnnl_dim_t* first, int count) { return dnnl::memory::dims(first, first + count); };
+    return {desc.dims(), list(format.strides, desc.data.ndims), list(format.inner_blks, format.inner_nblks),
+            list(format.inner_idxs, format.inner_nblks)};
+  }
 }
 
 /// A primitive and its arguments. Everything but addresses is fixed when it is made.

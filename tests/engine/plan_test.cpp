@@ -17,7 +17,11 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
+#include <functional>
 #include <utility>
+#include <variant>
+#include <vector>
 
 namespace microtome {
 namespace {

@@ -169,7 +169,7 @@ class GoldenTest : public testing::TestWithParam<Case> {
     std::vector<std::vector<float>> stored(order_.size());
     for (const int index : order_) {
       const Parameter& parameter = graph.parameters()[index];
-      ASSERT_EQ(full_name(graph, parameter), golden_["parameters"][p]["name"]);
+      ASSERT_EQ(full_name(graph, parameter), golden_["parameters"][p]["name"].get<std::string>());
       ASSERT_EQ(json(parameter.keras_shape), golden_["parameters"][p]["shape"]);
       stored[index] = from_keras(parameter, rule_weight(p, parameter, golden_["gains"][p == 0 ? 0 : 1]));
       ++p;

@@ -42,7 +42,7 @@ struct Views {
   int side, channels;
   std::vector<float> pixels;  // 8 S S C
 
-  Views(int side, int channels) : side(side), channels(channels) {
+  Views(int width, int depth) : side(width), channels(depth) {
     pixels.resize(static_cast<std::size_t>(p4m_symmetries * side * side * channels));
     for (int g = 0; g < p4m_symmetries; ++g)
       for (int row = 0; row < side; ++row)

@@ -1,0 +1,69 @@
+#!/usr/bin/env bash
+# Runs both commands of the README, as somebody does who has just cloned this repository, in a bare root of Debian 12 or 13:
+#   tools/packaging/try.sh bookworm|trixie [FOLDER]
+# tools/quickstart.sh as a user who has sudo, then tests/run.sh as root. Prints what they print last and their times. The root
+# lies in FOLDER (default: /tmp), takes 5 GB and is removed; what runs in it sees the commit that is checked out here. Needs
+# root, debootstrap, and the network.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+
+suite=${1:-}
+case $suite in
+  bookworm | trixie) ;;
+  *) echo "usage: tools/packaging/try.sh bookworm|trixie [FOLDER]" >&2; exit 2 ;;
+esac
+if [ "$(id -u)" -ne 0 ] || ! command -v debootstrap >/dev/null; then
+  echo "tools/packaging/try.sh: needs root (for chroot and mounts) and debootstrap (apt-get install debootstrap)" >&2
+  exit 8
+fi
+
+scratch=$(mktemp -d "${2:-/tmp}/microtome-$suite.XXXXXX")
+root=$scratch/root
+# shellcheck disable=SC2317  # the trap calls it
+remove() {
+  local place
+  for place in proc sys dev; do
+    if mountpoint -q "$root/$place"; then umount -R "$root/$place" || umount -R -l "$root/$place"; fi
+  done
+  rm -rf --one-file-system "$scratch"
+}
+trap remove EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+inside() { chroot "$root" "$@"; }
+
+# A command in the clone, as a user; its last lines of either stream, its time; what it returned.
+try() {
+  local user=$1 lines=$2 begin=$SECONDS code=0
+  shift 2
+  echo "== $suite, $user: $*"
+  inside su - "$user" -c "cd /home/user/microtome && $*" >"$scratch/$user.log" 2>&1 || code=$?
+  if [ "$code" -ne 0 ]; then lines=60; fi
+  tail -n "$lines" "$scratch/$user.log"
+  echo "== exit $code after $((SECONDS - begin)) s"
+  return "$code"
+}
+
+begin=$SECONDS
+debootstrap --variant=minbase --include=ca-certificates,git,sudo "$suite" "$root" >"$scratch/bootstrap" 2>&1 || {
+  tail -n 20 "$scratch/bootstrap" >&2
+  exit 8
+}
+mount -t proc proc "$root/proc"
+mount -t sysfs sys "$root/sys"
+mount --rbind /dev "$root/dev"
+mount --make-rslave "$root/dev"
+cp /etc/resolv.conf "$root/etc/resolv.conf"
+inside useradd --create-home --shell /bin/bash user
+echo 'user ALL=(ALL) NOPASSWD: ALL' >"$root/etc/sudoers.d/user"
+git clone -q --no-hardlinks . "$root/home/user/microtome"
+inside chown -R user:user /home/user/microtome
+inside git config --system --add safe.directory /home/user/microtome
+echo "== $suite: a bare root with $(git describe --always), after $((SECONDS - begin)) s"
+
+code=0
+try user 14 tools/quickstart.sh || code=1
+try root 12 tests/run.sh || code=1
+if grep -hE 'warning:|CMake Warning' "$scratch"/*.log; then code=1; fi
+exit "$code"
