@@ -67,15 +67,15 @@ void PlannedProgram::forward() {
 
 std::size_t PlannedProgram::scratch_bytes() const {
   std::size_t most = 0;
-  for (const auto& op : made_)
-    if (op) most = std::max(most, op->memory.scratch);
+  for (const OpState& state : states_)
+    if (state.made) most = std::max(most, state.made->memory.scratch);
   return most * static_cast<std::size_t>(backend_.lanes());
 }
 
 std::size_t PlannedProgram::kept_bytes() const {
   std::size_t sum = 0;
-  for (const auto& op : made_)
-    if (op) sum += op->memory.kept;
+  for (const OpState& state : states_)
+    if (state.made) sum += state.made->memory.kept;
   return sum;
 }
 

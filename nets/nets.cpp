@@ -101,8 +101,7 @@ const Network& find_network(std::string_view name) {
   }
   const std::string near = nearest(name, names);
   fail(ExitCode::usage, fmt::format("there is no network \"{}\"", name),
-       {.expected = fmt::to_string(fmt::join(names, ", ")),
-        .next = near.empty() ? "" : fmt::format("did you mean {}?", near)});
+       {.expected = fmt::to_string(fmt::join(names, ", ")), .next = near.empty() ? "" : fmt::format("did you mean {}?", near)});
 }
 
 }  // namespace microtome
