@@ -70,13 +70,6 @@ void check_filters(hid_t creation, const std::string& where) {
   }
 }
 
-/// Prints no errors. What is open is closed by its owner; the library's own cleaning up at a program's end would try once more
-/// to write what a full disk refused, and crash (1.10.8).
-void start() {
-  H5dont_atexit();
-  H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);
-}
-
 /// Many file systems lock nothing, and what somebody else has open can be read all the same. The variable
 /// HDF5_USE_FILE_LOCKING has the last word.
 Id without_locks() {
