@@ -7,7 +7,6 @@
 #include "tools/cli/json.h"
 
 #include <fmt/format.h>
-#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <array>
@@ -207,7 +206,11 @@ void require_no_gap(const std::vector<std::string>& ids, const std::filesystem::
 }  // namespace
 
 std::string score_columns() {
-  const auto list = [](Names names) { return fmt::format("{}", fmt::join(names, ", ")); };
+  const auto list = [](Names names) {
+    std::string text;
+    for (const std::string_view name : names) text.append(text.empty() ? "" : ", ").append(name);
+    return text;
+  };
   return fmt::format("a label ({}) and a score ({}; {})", list(label_names), list(score_names), list(logit_names));
 }
 
