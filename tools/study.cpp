@@ -257,7 +257,7 @@ void write_report_of(const fs::path& study) {
 
 class Runner {
  public:
-  Runner(const StudySettings& s, const Plan& plan, std::vector<PlannedCell> mine, Terminal& terminal)
+  Runner(const StudySettings& s, const StudyPlan& plan, std::vector<PlannedCell> mine, Terminal& terminal)
       : s_(s), plan_(plan), mine_(std::move(mine)), out_(s.out), terminal_(terminal) {}
 
   /// False where it was stopped.
@@ -434,7 +434,7 @@ class Runner {
   }
 
   const StudySettings& s_;
-  const Plan& plan_;
+  const StudyPlan& plan_;
   std::vector<PlannedCell> mine_;  // of this shard
   fs::path out_;
   Terminal& terminal_;
@@ -473,7 +473,7 @@ StudyOptions options_of(const StudySettings& s) {
 }
 
 /// What is missing is told before anything runs.
-void require_files(const StudySettings& s, const Plan& plan) {
+void require_files(const StudySettings& s, const StudyPlan& plan) {
   std::set<std::string> seen;
   for (const PlannedCell& planned : plan.cells) {
     if (!planned.parent.empty() || !seen.insert(planned.cell.net).second) continue;
@@ -483,7 +483,7 @@ void require_files(const StudySettings& s, const Plan& plan) {
 }
 
 /// Several processes may work in one folder, on one study.
-void begin(const StudySettings& s, const Arguments& arguments, const Plan& plan) {
+void begin(const StudySettings& s, const Arguments& arguments, const StudyPlan& plan) {
   const auto folder = hold(s.out);
   const bool has_plan = folder->has("cells.json"), has_config = folder->has("config.toml");
   if (has_config && !has_plan)
@@ -549,7 +549,7 @@ int study(int argc, char** argv) {
 
   const StudyOptions options = options_of(s);
   const Grid grid = make_grid(options);
-  const Plan plan{.epochs = s.epochs, .views = s.tta != "none", .cells = grid.cells};
+  const StudyPlan plan{.epochs = s.epochs, .views = s.tta != "none", .cells = grid.cells};
   require_files(s, plan);
   const std::vector<int> dealt = deal(options, plan.cells, shard.of);
   std::vector<PlannedCell> mine;

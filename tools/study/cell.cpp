@@ -72,7 +72,7 @@ std::string_view name_of(CellStatus status) {
   return status_names[static_cast<std::size_t>(status)];
 }
 
-void write_plan(const fs::path& study, const Plan& plan) {
+void write_plan(const fs::path& study, const StudyPlan& plan) {
   Json cells = Json::array();
   for (const auto& [cell, parent] : plan.cells)
     cells.push_back({{"data", cell.data},
@@ -85,7 +85,7 @@ void write_plan(const fs::path& study, const Plan& plan) {
   write(study / "cells.json", {{"epochs", plan.epochs}, {"tta", plan.views}, {"cells", cells}}, "list of cells");
 }
 
-Plan read_plan(const fs::path& study) {
+StudyPlan read_plan(const fs::path& study) {
   const fs::path file = study / "cells.json";
   const std::optional<Json> json = read(file);
   if (!json)
@@ -93,7 +93,7 @@ Plan read_plan(const fs::path& study) {
          {.where = study.string(), .expected = "cells.json", .next = "name its folder with --out"});
   if (json->is_null()) fail_damaged(file, "no JSON document");
   try {
-    Plan plan{.epochs = json->at("epochs"), .views = json->at("tta"), .cells = {}};
+    StudyPlan plan{.epochs = json->at("epochs"), .views = json->at("tta"), .cells = {}};
     for (const Json& c : json->at("cells")) {
       const std::string parent = c.at("parent");
       const auto is_parent = [&](const PlannedCell& before) { return before.cell.name() == parent; };
@@ -163,7 +163,7 @@ Outcome read_cell(const fs::path& study, const PlannedCell& planned, bool views)
 }
 
 std::vector<Outcome> read_study(const fs::path& folder) {
-  const Plan plan = read_plan(folder);
+  const StudyPlan plan = read_plan(folder);
   std::vector<Outcome> outcomes;
   for (const PlannedCell& planned : plan.cells) {
     Outcome outcome = read_cell(folder, planned, plan.views);

@@ -35,15 +35,15 @@ struct PlannedCell {
 };
 
 /// cells.json: what is to be run, in the order in which one process would. A parent comes before its children.
-struct Plan {
+struct StudyPlan {
   int epochs = 0;
   bool views = false;  // each cell is judged by eight views too
   std::vector<PlannedCell> cells;
-  bool operator==(const Plan&) const = default;
+  bool operator==(const StudyPlan&) const = default;
 };
-void write_plan(const std::filesystem::path& study, const Plan& plan);
+void write_plan(const std::filesystem::path& study, const StudyPlan& plan);
 /// Throws Error(ExitCode::data) where there is no study.
-Plan read_plan(const std::filesystem::path& study);
+StudyPlan read_plan(const std::filesystem::path& study);
 
 /// Held by the process that runs a cell, until the object goes.
 class CellLock {
