@@ -168,7 +168,7 @@ std::string contents(hid_t file) {
     const bool dataset = object.valid() && H5Iget_type(object) == H5I_DATASET;
     const bool is_group = object.valid() && H5Iget_type(object) == H5I_GROUP;
     text += fmt::format("{}\"{}\"{}", text.empty() ? "" : ", ", name,
-                        dataset    ? " " + describe(object)
+                        dataset    ? fmt::format(" {}", describe(object))
                         : is_group ? " (a group)"
                                    : "");
   }

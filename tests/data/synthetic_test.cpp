@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cmath>
 #include <set>
+#include <string>
 
 namespace microtome {
 namespace {
@@ -38,7 +39,7 @@ TEST(SyntheticTest, PcamsFilesLoadAndAreBalanced) {
   EXPECT_EQ(std::ranges::count(data.valid.labels, 1), 3);
   EXPECT_NEAR(std::ranges::count(data.test.labels, 1), 4.5, 0.5);
   // No patch twice, neither within a split nor across.
-  std::set<std::vector<std::uint8_t>> patches;
+  std::set<std::string> patches;
   for (const Images* images : {&data.train, &data.valid, &data.test}) {
     const std::size_t size = images->pixels.size() / images->labels.size();
     for (std::size_t i = 0; i < images->labels.size(); ++i) {
