@@ -90,25 +90,32 @@ std::size_t Model::kept_bytes() const {
   return sum;
 }
 
-int Model::largest_batch(std::size_t bytes, int limit) const {
+int Model::largest_batch(std::size_t bytes, int limit) {
   const std::size_t scratch_now = scratch_bytes(), kept_now = kept_bytes();
-  bytes += kept_now;                                        // which went if the batch were another
+  bytes += kept_now;  // which goes with the programs
+  std::vector<Request> whole;
   const auto is_last = [](const PlannedProgram& program) {  // of an epoch: smaller than the others
     return program.batch() < program.request().full_batch;
   };
+  for (const auto& [key, program] : impl_->programs)
+    if (!is_last(*program)) whole.push_back(program->request());
   const auto fits_about = [&](int batch) {
     return std::all_of(impl_->programs.begin(), impl_->programs.end(), [&](const auto& entry) {
       const PlannedProgram& program = *entry.second;
       return is_last(program) || program.arena_bytes(batch) + scratch_now + kept_now * batch / program.batch() <= bytes;
     });
   };
+  int most = 0;
+  for (int beyond = limit + 1; most + 1 < beyond;) {
+    const int batch = most + (beyond - most) / 2;
+    (fits_about(batch) ? most : beyond) = batch;
+  }
+  impl_->programs.clear();
   // Nothing where there is not enough memory even to find out.
   const auto needed_by = [&](int batch) -> std::optional<std::size_t> {
     std::size_t arena = 0, scratch = 0, kept = 0;
     try {
-      for (const auto& [key, program] : impl_->programs) {
-        if (is_last(*program)) continue;
-        const Request& planned = program->request();
+      for (const Request& planned : whole) {
         const PlannedProgram other(graph_, backend_, impl_->options, {planned.mode, batch, batch, planned.part},
                                    impl_->parameters, device_state());
         arena = std::max(arena, other.arena_bytes());
@@ -122,11 +129,6 @@ int Model::largest_batch(std::size_t bytes, int limit) const {
     }
     return arena + scratch + kept;
   };
-  int most = 0;
-  for (int beyond = limit + 1; most + 1 < beyond;) {
-    const int batch = most + (beyond - most) / 2;
-    (fits_about(batch) ? most : beyond) = batch;
-  }
   while (most > 0) {
     const std::optional<std::size_t> needed = needed_by(most);
     if (needed && *needed <= bytes) break;

@@ -116,8 +116,8 @@ class Model {
   std::size_t kept_bytes() const;
   /// The largest batch, up to `limit`, whose programs fit into so many bytes with all that they need beside an arena; 0 where
   /// not even a single image's do. An estimate from those that are prepared, made good by making those of the batch it comes
-  /// to.
-  int largest_batch(std::size_t bytes, int limit) const;
+  /// to; none is prepared afterwards.
+  int largest_batch(std::size_t bytes, int limit);
 
   struct ParameterBytes {
     std::size_t weights = 0, gradients = 0, moments = 0, narrow = 0;  // narrow: the weights once more, in the activation type

@@ -438,7 +438,10 @@ int train(int argc, char** argv) {
     fail(ExitCode::usage, "--first-epoch leaves nothing to train",
          {.expected = fmt::format("less than --epochs, {}", s.epochs), .found = fmt::format("{}", s.first_epoch)});
   const std::string_view format = recognise(s.data).name;
-  if (s.memory_plan) return print_memory_plan(s, network);
+  if (s.memory_plan) {
+    listen_to_signals();  // a thread, as a run has
+    return print_memory_plan(s, network);
+  }
   s.data = std::filesystem::absolute(s.data).lexically_normal();
   if (!s.weights.empty() && s.weights != "imagenet") s.weights = std::filesystem::absolute(s.weights).lexically_normal();
 
