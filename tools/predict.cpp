@@ -10,7 +10,6 @@
 #include "tools/report/scores.h"
 
 #include <span>
-#include <utility>
 
 namespace microtome {
 namespace {
@@ -92,9 +91,7 @@ int predict(int argc, char** argv) {
   for (const std::string& note : notes) terminal.say("note: {}", note);
   const Extent image(images.shape.h, images.shape.w);
   compare_size(weights, image, terminal);
-  Graph graph = as_validated(weights, s, network, image);
-  graph.freeze();  // batch-norms fold into convolutions: faster than `evaluate`, whose scores end in other digits
-  Model model(std::move(graph), *backend);
+  Model model(as_validated(weights, s, network, image), *backend);
   model.set_weights(weights.values(network, model.graph(), image, terminal));
   if (weights.provenance()) say_overlap(*weights.provenance(), images, s.data, terminal);
   const FitOptions options = fit_options(s, network);
