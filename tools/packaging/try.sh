@@ -65,5 +65,5 @@ echo "== $suite: a bare root with $(git describe --always), after $((SECONDS - b
 code=0
 try user 14 tools/quickstart.sh || code=1
 try root 12 tests/run.sh || code=1
-if grep -hE 'warning:|CMake Warning' "$scratch"/*.log; then code=1; fi
+if grep -hE ': warning: .*\[-W|^CMake Warning' "$scratch"/*.log; then code=1; fi
 exit "$code"
