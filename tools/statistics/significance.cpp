@@ -247,7 +247,8 @@ std::pair<double, double> clustered_auc_ci95(std::span<const std::uint8_t> label
   const auto at = [&](double share) {
     return areas[static_cast<std::size_t>(share * static_cast<double>(areas.size() - 1) + 0.5)];
   };
-  return {at(tail), at(1 - tail)};
+  const std::int64_t positives = std::ranges::count(labels, std::uint8_t{1});
+  return wider({at(tail), at(1 - tail)}, newcombe_ci95(area, positives, std::ssize(labels) - positives));
 }
 
 std::vector<double> holm(std::span<const double> p) {

@@ -53,8 +53,9 @@ ClusterCounts count_clusters(std::span<const std::uint8_t> labels, std::span<con
 
 /// 95% interval of the AUC when whole clusters (patients, slides) are drawn with replacement [Efron1993]: images of one patient
 /// are no independent witnesses. Draws that hold one class only are drawn again. The percentiles are Student's, for as many
-/// clusters as hold the rarer class [Hesterberg2015]; where all draws agree, as when classes are apart, it is Newcombe's, each
-/// cluster one witness. Error(ExitCode::data) where clusters are too few.
+/// clusters as hold the rarer class [Hesterberg2015]; no side is narrower than Newcombe's for the images, since near 0 and 1
+/// draws hardly differ; where all agree, as when classes are apart, it is Newcombe's with each cluster one witness.
+/// Error(ExitCode::data) where clusters are too few.
 std::pair<double, double> clustered_auc_ci95(std::span<const std::uint8_t> labels, std::span<const double> scores,
                                              std::span<const int> clusters, std::uint64_t seed, int draws = 2000);
 /// Of the mean AUC, in each draw the same clusters for all.
