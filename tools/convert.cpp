@@ -8,7 +8,6 @@
 #include "tools/options/common.h"
 #include "tools/options/weights.h"
 
-#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <array>
@@ -188,7 +187,9 @@ void list(const TrainedWeights& file, const Asked& asked) {
   for (const WeightFile::Layer& layer : weights.layers) {
     std::string shapes;
     for (const WeightFile::Tensor& tensor : layer.weights) {
-      shapes += fmt::format("  {} ({})", tensor.name, fmt::join(tensor.shape, ", "));
+      std::string extents;
+      for (const auto extent : tensor.shape) extents += (extents.empty() ? "" : ", ") + std::to_string(extent);
+      shapes += fmt::format("  {} ({})", tensor.name, extents);
       values += tensor.values.size();
     }
     fmt::print("{:<28}{}\n", layer.name, shapes);
