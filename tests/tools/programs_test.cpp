@@ -444,16 +444,16 @@ TEST_F(ProgramsTest, FoldersThatSayASplitAreBelievedByEveryProgram) {
   EXPECT_TRUE(contains(verified.out, "training to train, validation to valid, testing to test")) << verified.out;
   EXPECT_EQ(run({"data", "audit", "--data", dealt, "--gate"}).code, 0);
 
-  const std::string folder = fresh("dealt-run");
-  const Ended trained = run({"train", "--net", "b2", "--data", dealt, "--device", "cpu", "--epochs", "1", "--out", folder});
+  const std::string run_folder = fresh("dealt-run");
+  const Ended trained = run({"train", "--net", "b2", "--data", dealt, "--device", "cpu", "--epochs", "1", "--out", run_folder});
   ASSERT_EQ(trained.code, 0) << trained.err;
   EXPECT_TRUE(contains(trained.err, "splits as folders say")) << trained.err;
   std::set<std::string> tested;
-  for (const std::string& line : lines_of(folder + "/scores.csv")) {
+  for (const std::string& line : lines_of(run_folder + "/scores.csv")) {
     if (line.starts_with("testing/")) tested.insert(line.substr(line.rfind(',') + 1));
   }
   EXPECT_EQ(tested, (std::set<std::string>{patients[8].filename(), patients[9].filename()}));
-  const Ended scored = run({"predict", "--net", "b2", "--weights", folder + "/best.weights.h5", "--data", dealt / "testing",
+  const Ended scored = run({"predict", "--net", "b2", "--weights", run_folder + "/best.weights.h5", "--data", dealt / "testing",
                             "--size", "50", "--device", "cpu"});
   EXPECT_EQ(scored.code, 0) << scored.err;
   EXPECT_TRUE(contains(scored.err, "note: 20 hidden files or folders left out")) << scored.err;
