@@ -8,7 +8,6 @@
 #include "tools/options/common.h"
 #include "tools/options/weights.h"
 
-
 #include <algorithm>
 #include <array>
 #include <optional>
