@@ -135,7 +135,10 @@ void Id::close() {
   written(close_nothrow());
 }
 
-std::string last_message() {
+namespace {
+
+/// As libhdf5 puts it; empty: it gives no reason.
+std::string whole_message() {
   std::string message;
   const auto keep_first = [](unsigned, const H5E_error2_t* error, void* to) -> herr_t {
     auto& text = *static_cast<std::string*>(to);
@@ -143,6 +146,13 @@ std::string last_message() {
     return 0;
   };
   H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, keep_first, &message);
+  return message;
+}
+
+}  // namespace
+
+std::string last_message() {
+  const std::string message = whole_message();
   if (message.empty()) return "libhdf5 gives no reason";
   // Of a system call that failed, libhdf5 tells time, addresses and all; the reason is what helps.
   constexpr std::string_view key = "errno = ";
@@ -180,7 +190,7 @@ Id open_untrusted(const std::filesystem::path& file) {
   start();
   H5PLset_loading_state(0);
   Id id(H5Fopen(file.c_str(), H5F_ACC_RDONLY, without_locks()));
-  if (!id.valid() && last_message().find("unable to lock file") != std::string::npos) {
+  if (!id.valid() && whole_message().find("unable to lock file") != std::string::npos) {
     refuse("an HDF5 file cannot be locked", {.where = file.string(),
                                              .found = fmt::format("{}; HDF5_USE_FILE_LOCKING asks for it", last_message()),
                                              .next = "HDF5_USE_FILE_LOCKING=FALSE: reading needs no lock"});
@@ -188,11 +198,12 @@ Id open_untrusted(const std::filesystem::path& file) {
   if (!id.valid()) {
     if (::access(file.c_str(), R_OK) != 0)
       refuse("a file cannot be read", {.where = file.string(), .found = std::system_category().message(errno)});
+    constexpr std::string_view wanted = "an HDF5 file";
     const std::string kind = kind_of_file(file);
     refuse("a file is no HDF5 file, or is damaged or cut short",
            {.where = file.string(),
-            .expected = "an HDF5 file",
-            .found = kind.empty() ? last_message() : kind,
+            .expected = std::string(wanted),
+            .found = kind.empty() || kind == wanted ? last_message() : kind,
             .next = "get it again, and compare its size and digest with the source's"});
   }
   return id;

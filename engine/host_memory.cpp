@@ -88,7 +88,8 @@ std::optional<std::string> group(const fs::path& root, bool second) {
   for (std::string line; std::getline(in, line);) {
     const std::size_t first = line.find(':'), last = line.find(':', first + 1);
     if (first == std::string::npos || last == std::string::npos) continue;
-    const std::string controllers = "," + line.substr(first + 1, last - first - 1) + ",";
+    std::string controllers = ",";
+    controllers.append(line, first + 1, last - first - 1).append(",");
     if (second ? controllers == ",," : controllers.find(",memory,") != std::string::npos) return line.substr(last + 1);
   }
   return {};

@@ -85,6 +85,7 @@ TEST_P(LockTest, AnotherProcesssIsRespectedAndItsDeathEndsIt) {
 
 TEST_P(LockTest, AProcessOfAnotherMachineIsBelievedAndSoIsOneThatIsNotNamed) {
   if (GetParam() == 0) GTEST_SKIP() << "flock() alone decides";
+  const std::ofstream lock(file_);
   for (const std::string& text : {std::string("node7\nsome-boot/pid:[1]\n1\n5\n"), std::string("cut sho"), std::string()}) {
     std::ofstream(owner_file(file_), std::ios::trunc) << text;
     EXPECT_TRUE(is_locked(file_)) << text;

@@ -192,7 +192,7 @@ Provenance Job::provenance(const TrainingSettings& s) const {
                .statistics = options.population_statistics ? "population" : "moving",
                .moving_variance = s.moving_variance,
                .batch_size = s.batch_size,
-               .initial = s.weights};
+               .initial = std::filesystem::path(s.weights).filename().string()};
   describe_data(data, split_options(s), p);
   if (initial) add_learned(*initial, p);
   return p;

@@ -37,7 +37,7 @@ TEST(ScoresTest, WhatSpreadsheetsAndHandsMakeOfAFileIsRead) {
   const LabelledScores read = read_scores(folder / "scores.csv");
   EXPECT_EQ(read.labels, (std::vector<std::uint8_t>{1, 0}));
   EXPECT_EQ(read.groups, (std::vector<std::string>{"a", ""})) << "a group for each image, though a line ends before it";
-  write_text(folder / "scores.csv", "label,score\n1,0.5,7\n0,0.25\n");
+  write_text(folder / "scores.csv", "label,score,what\n1,0.5,7\n0,0.25\n");
   EXPECT_TRUE(read_scores(folder / "scores.csv").ids.empty()) << "no column has that name";
   EXPECT_TRUE(read_scores(folder / "scores.csv").groups.empty());
 }

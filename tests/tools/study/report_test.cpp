@@ -127,7 +127,7 @@ TEST_F(StudyReportTest, SeveralSeedsAreAMeanAndItsSpread) {
 TEST_F(StudyReportTest, IntervalsDrawPatientsWholeWhereTheyAreKnown) {
   add({"b6", "idc", "full", "paper", "none", 0}, 7 / 9.0, seven_ninths, "abcdefg");
   add({"b2", "idc", "full", "paper", "none", 0}, 7 / 9.0, seven_ninths);
-  add({"vgg19", "idc", "full", "paper", "none", 0}, 7 / 9.0, seven_ninths, "ab");
+  add({"vgg19", "idc", "transfer", "paper", "none", 0}, 7 / 9.0, seven_ninths, "ab");
   const Table table = table_3_or_4(Study(outcomes_), "idc").tables[0];
   EXPECT_EQ(line(table, {"B6"})[10], "7 groups");
   EXPECT_FALSE(line(table, {"B6"})[8].empty());
