@@ -189,7 +189,8 @@ std::string contents(hid_t file) {
 Id open_untrusted(const std::filesystem::path& file) {
   start();
   H5PLset_loading_state(0);
-  Id id(H5Fopen(file.c_str(), H5F_ACC_RDONLY, without_locks()));
+  const Id access = without_locks();  // closed later: that would clear away why a file does not open
+  Id id(H5Fopen(file.c_str(), H5F_ACC_RDONLY, access));
   if (!id.valid() && whole_message().find("unable to lock file") != std::string::npos) {
     refuse("an HDF5 file cannot be locked", {.where = file.string(),
                                              .found = fmt::format("{}; HDF5_USE_FILE_LOCKING asks for it", last_message()),
@@ -343,7 +344,8 @@ std::vector<std::string> read_strings(hid_t object, const std::string& name, con
 
 Id create_file(const std::filesystem::path& file) {
   start();
-  return written(H5Fcreate(file.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, without_locks()));
+  const Id access = without_locks();
+  return written(H5Fcreate(file.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, access));
 }
 
 Id create_file_in_memory() {

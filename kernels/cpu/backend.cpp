@@ -179,7 +179,7 @@ Buffer allocate_host(std::size_t bytes) {
     fail_memory("not enough memory", {.where = "cpu",
                                       .expected = fmt::format("{:.2f} GB in one piece", bytes * 1e-9),
                                       .found = to_text(host_memory()),
-                                      .next = "a smaller --batch-size"});
+                                      .next = "more memory, fewer images or a smaller --batch-size"});
   if (huge) madvise(data, bytes, MADV_HUGEPAGE);
   return {data, bytes, [](void* p) noexcept { std::free(p); }};
 }

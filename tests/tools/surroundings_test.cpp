@@ -182,7 +182,7 @@ TEST(SurroundingsTest, ImagesThatDoNotFitAreNotBlamedOnTheBatch) {
   const std::string data = folder / "data";
   ASSERT_EQ(run({"synthesize", "pcam", "--out", data, "--train", "8000", "--valid", "40", "--test", "8", "-q"}).code, 0);
   const Ended ended = run({"train", "--net", "b2", "--data", data, "--device", "cpu", "--out", folder / "run", "-q"}, {},
-                          address_space(std::size_t{400} << 20));
+                          address_space(std::size_t{340} << 20));
   EXPECT_EQ(ended.code, 5) << ended.err;
   for (const char* part : {"the images do not fit", "0.22 GB of them", " available", "fewer images"})
     EXPECT_TRUE(contains(ended.err, part)) << part << " in\n" << ended.err;
@@ -213,7 +213,8 @@ TEST(SurroundingsTest, WhatALargerBatchTakesIsWhatThePlanSays) {
     }
     const double planned = static_cast<double>(total[1] - total[0]), taken = static_cast<double>(peak[1] - peak[0]);
     EXPECT_LT(taken, planned * 1.02 + (4 << 20)) << net << ": more than was planned";
-    EXPECT_GT(taken, planned * 0.7) << net << ": much less than was planned, and a larger batch would have fitted";
+    // Scratch is planned as ops may ask for it, of which they need not touch every page.
+    EXPECT_GT(taken, planned * 0.6) << net << ": much less than was planned, and a larger batch would have fitted";
   }
 }
 
