@@ -400,7 +400,7 @@ TEST_F(ProgramsTest, AuditSaysWhatLeaksAndItsGateFails) {
   ASSERT_EQ(sound.code, 0) << sound.err;
   const Json apart = Json::parse(sound.out);
   EXPECT_EQ(apart["leaks"], false);
-  EXPECT_EQ(apart["splits"]["train"]["groups"], 14);
+  EXPECT_EQ(apart["splits"]["train"]["groups"], 20);
   EXPECT_EQ(apart["sizes"], Json({{"36x36", 128}}));
   EXPECT_TRUE(apart["duplicates"].empty());
 
