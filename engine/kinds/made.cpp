@@ -24,6 +24,17 @@ void visit_made(const Variant& made, const F& f) {
       made);
 }
 
+/// What add(traits, kind, what was made of it, list) puts into the list of calls.
+template <class Variant, class F>
+std::vector<Call> calls_of(const Variant& made, const OpView& view, const F& add) {
+  std::vector<Call> list;
+  visit_made(made, [&](const auto& kind, const auto& op, auto traits) {
+    Calls calls(view, cost_on(kind, view), list);
+    add(traits, kind, op, calls);
+  });
+  return list;
+}
+
 }  // namespace
 
 MadeOp::MadeOp(Backend& backend, const GraphOp::Kind& kind, const Layouts& layouts) {
@@ -45,21 +56,13 @@ int MadeOp::statistics_rows() const {
 }
 
 std::vector<Call> MadeOp::forward(const OpView& view) const {
-  std::vector<Call> list;
-  visit_made(of_, [&](const auto& kind, const auto& made, auto traits) {
-    Calls calls(view, cost_on(kind, view), list);
-    traits.forward(kind, made, view, calls);
-  });
-  return list;
+  return calls_of(of_, view,
+                  [&](auto traits, const auto& kind, const auto& made, Calls& to) { traits.forward(kind, made, view, to); });
 }
 
 std::vector<Call> MadeOp::backward(const OpView& view) const {
-  std::vector<Call> list;
-  visit_made(of_, [&](const auto& kind, const auto& made, auto traits) {
-    Calls calls(view, cost_on(kind, view), list);
-    traits.backward(kind, made, view, calls);
-  });
-  return list;
+  return calls_of(of_, view,
+                  [&](auto traits, const auto& kind, const auto& made, Calls& to) { traits.backward(kind, made, view, to); });
 }
 
 }  // namespace microtome
