@@ -19,7 +19,7 @@ void require_memory(std::int64_t bytes, const std::string& where) {
   if (memory.available_bytes >= host_reserve_bytes && wanted <= memory.available_bytes - host_reserve_bytes) return;
   fail_memory("the images do not fit into memory",
               {.where = where,
-               .found = fmt::format("{:.2f} GB of them, {}", static_cast<double>(bytes) * 1e-9, to_text(memory)),
+               .found = fmt::format("{} of them, {}", gigabytes(static_cast<std::size_t>(bytes)), to_text(memory)),
                .next = "more memory, or fewer images"});
 }
 

@@ -19,10 +19,6 @@ namespace {
 
 constexpr std::size_t unlimited = std::numeric_limits<std::size_t>::max();
 
-std::string gigabytes(std::size_t bytes) {
-  return fmt::format("{:.2f} GB", static_cast<double>(bytes) * 1e-9);
-}
-
 std::optional<std::size_t> number(std::string_view text) {
   std::size_t value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
@@ -160,6 +156,10 @@ void require_reserve() {
   fail_memory("out of memory", {.expected = fmt::format("{} or more, which libraries need", gigabytes(host_reserve_bytes)),
                                 .found = to_text(memory),
                                 .next = "a higher limit, or a smaller --batch-size"});
+}
+
+std::string gigabytes(std::size_t bytes) {
+  return fmt::format("{:.2f} GB", static_cast<double>(bytes) * 1e-9);
 }
 
 std::string to_text(const HostMemory& memory) {

@@ -24,6 +24,8 @@ constexpr std::size_t host_reserve_bytes = std::size_t{64} << 20;
 /// Throws OutOfMemory where a process with limits of its own has not even the reserve left. Nearly free where it has none.
 void require_reserve();
 
+/// "1.50 GB"
+std::string gigabytes(std::size_t bytes);
 /// "1.50 GB available, by the limit of …"
 std::string to_text(const HostMemory& memory);
 

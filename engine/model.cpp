@@ -1,6 +1,7 @@
 #include "engine/model.h"
 
 #include "engine/check.h"
+#include "engine/host_memory.h"
 #include "engine/parameters.h"
 #include "engine/program.h"
 
@@ -62,7 +63,6 @@ void Model::plan(std::span<const Request> requests, std::size_t beside) {
     const std::size_t needed = arena + backend_.missing_scratch_bytes() + beside;
     if (needed > device.available_bytes) {
       const int fits = largest_batch(device.available_bytes - std::min(device.available_bytes, beside), largest);
-      const auto gigabytes = [](std::size_t bytes) { return fmt::format("{:.2f} GB", static_cast<double>(bytes) * 1e-9); };
       fail_memory("not enough memory for this batch size",
                   {.where = fmt::format("a step of batch {} on {}", largest, device.name),
                    .expected = gigabytes(needed),

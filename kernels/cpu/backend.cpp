@@ -177,7 +177,7 @@ Buffer allocate_host(std::size_t bytes) {
                    : std::aligned_alloc(unit, std::max(unit, (bytes + unit - 1) / unit * unit));
   if (data == nullptr)
     fail_memory("not enough memory", {.where = "cpu",
-                                      .expected = fmt::format("{:.2f} GB in one piece", bytes * 1e-9),
+                                      .expected = gigabytes(bytes) + " in one piece",
                                       .found = to_text(host_memory()),
                                       .next = "more memory, fewer images or a smaller --batch-size"});
   if (huge) madvise(data, bytes, MADV_HUGEPAGE);
