@@ -141,7 +141,7 @@ Provenance provenance_of(const Weights& weights, const std::string& preprocess) 
   p.dense_units = weights.dense_units;
   if (preprocess.empty() || preprocess == p.preprocess) return p;
   p.preprocess = preprocess;
-  p.pixels = preprocess == "native" ? weights.network->native : Preprocessing{};
+  p.pixels = preprocessing_of(*weights.network, preprocess);
   return p;
 }
 

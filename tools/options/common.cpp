@@ -156,9 +156,13 @@ Dataset open_data(const Settings& settings, Splits splits, Terminal& terminal) {
   return data;
 }
 
+Preprocessing preprocessing_of(const Network& network, std::string_view name) {
+  return name == "native" ? network.native : Preprocessing{};
+}
+
 FitOptions fit_options(const Settings& settings, const Network& network) {
-  const Preprocessing named = settings.preprocess == "native" ? network.native : Preprocessing{};
-  return {.batch_size = settings.batch_size, .pixels = settings.pixels.value_or(named)};
+  return {.batch_size = settings.batch_size,
+          .pixels = settings.pixels.value_or(preprocessing_of(network, settings.preprocess))};
 }
 
 }  // namespace microtome

@@ -62,6 +62,9 @@ Dataset open_data(const Settings& settings, Splits splits, Terminal& terminal);
 LoadOptions load_options(const Settings& settings, Terminal& terminal);
 LoadOptions split_options(const Settings& settings);  // the same without progress
 
+/// What --preprocess names: "paper", "native".
+Preprocessing preprocessing_of(const Network& network, std::string_view name);
+
 /// Batch size, and how pixels become numbers.
 FitOptions fit_options(const Settings& settings, const Network& network);
 
