@@ -508,7 +508,9 @@ std::vector<std::vector<Write>> gradient_writes(std::span<const PlannedOp> ops, 
   std::vector<std::vector<Write>> writes(ops.size());
   for (std::size_t i = ops.size(); i-- > 0;) {
     if (is_alias(ops[i])) continue;
-    for (const int input : ops[i].inputs) writes[i].push_back(written.next(input));
+    const std::vector<int>& inputs = ops[i].inputs;
+    writes[i].resize(inputs.size());
+    for (std::size_t k = inputs.size(); k-- > 0;) writes[i][k] = written.next(inputs[k]);
   }
   return writes;
 }

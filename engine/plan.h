@@ -146,7 +146,7 @@ std::vector<bool> needs_gradient(const Graph& graph, std::span<const PlannedOp> 
 std::vector<int> share_gradients(std::span<const PlannedOp> ops, std::span<const Place> places, std::span<const Shape> shapes,
                                  int output);
 
-/// For each op, for each input: how its gradient is written when ops run backwards. The first to write channels overwrites.
+/// For each op, for each input: how its gradient is written when ops and their inputs run backwards. The first overwrites.
 std::vector<std::vector<Write>> gradient_writes(std::span<const PlannedOp> ops, std::span<const Place> places,
                                                 std::span<const Shape> shapes);
 

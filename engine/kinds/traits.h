@@ -46,7 +46,7 @@ struct Layouts {
 ///   cost(kind, pass, traffic)     see engine/cost.h; nothing where there is no such pass
 ///   make(backend, kind, layouts)
 ///   forward(kind, made, view, calls), backward(kind, made, view, calls)
-///                                 write down the calls; backward where something before the op, or of it, is trained
+///                                 write down the calls; backward, last input first, where it or what precedes it is trained
 template <class Kind>
 struct Traits;
 

@@ -183,6 +183,18 @@ TEST(PlanTest, TheLastReaderWritesAGradientFirstAndTheOthersAccumulate) {
   EXPECT_EQ(writes[2][0], Write::accumulate);
 }
 
+TEST(PlanTest, WhatAnOpReadsTwiceGetsBothGradients) {
+  const Graph graph = record([](Node x) {
+    const Node y = x | conv(3, 1), z = (y + y) | global_average_pool();
+    return multiply(z, z);
+  });
+  const auto ops = lower(graph, {});
+  const auto shapes = shapes_of(graph);
+  const auto writes = gradient_writes(ops, place_values(ops, shapes), shapes);
+  // ops: input, conv, add, pool, multiply. The last input's gradient comes first (engine/kinds/traits.h).
+  for (const int twice : {2, 4}) EXPECT_EQ(writes[twice], (std::vector<Write>{Write::accumulate, Write::overwrite}));
+}
+
 /// A plan up to the places of values.
 struct Placed {
   std::vector<PlannedOp> ops;
