@@ -67,7 +67,7 @@ TEST_P(ActivateTest, EveryFunctionMatchesReference) {
 }
 
 TEST_P(ActivateTest, RandomShapesMatchReference) {
-  for_a_second([&](Dice& dice) {
+  for_random_cases([&](Dice& dice) {
     const Shape x{dice.roll(1, 4), dice.roll(1, 12), dice.roll(1, 12), dice.roll(4, 70)};
     certify_case(
         {dice.slice(x), dice.pick({Activation::relu, Activation::relu6, Activation::swish, Activation::sigmoid}), dice.coin()});

@@ -71,7 +71,7 @@ class DenseTest : public KernelTest {
 
 TEST_P(DenseTest, CasesOfB2AndB6MatchReference) {
   for (const int inputs : {36864, 9216, 8192, 512})
-    certify_case({{{2, 1, 1, inputs}}, {{2, 1, 1, 256}}, {.bias = inputs != 8192}});
+    if (inputs < 8192 || !GetParam().is_played) certify_case({{{2, 1, 1, inputs}}, {{2, 1, 1, 256}}, {.bias = inputs != 8192}});
 }
 
 TEST_P(DenseTest, LogitsMatchReference) {
@@ -80,35 +80,30 @@ TEST_P(DenseTest, LogitsMatchReference) {
 }
 
 TEST_P(DenseTest, FusedActivationsMatchReference) {
-  int fused = 0;
   for (const Activation activation : {Activation::relu, Activation::relu6, Activation::swish, Activation::sigmoid}) {
     const Case c{{{8, 1, 1, 40}}, {{8, 1, 1, 24}}, {.bias = true, .activation = activation}};
     SCOPED_TRACE(describe(c));
-    fused += certify(Fill::uniform, [&](Lab& lab) { return forward(lab, c); });
+    certify(Fill::uniform, [&](Lab& lab) { return forward(lab, c); });
   }
-  if (fused == 0) GTEST_SKIP() << "this backend fuses no activation into a dense layer";
 }
 
 TEST_P(DenseTest, NanPassesThroughAFusedActivation) {
   const Slice x{{8, 1, 1, 40}}, y{{8, 1, 1, 24}};
-  int fused = 0;
   for (const Activation activation : {Activation::relu, Activation::relu6, Activation::swish, Activation::sigmoid}) {
     Lab lab(backend(), GetParam().significand_bits, Fill::uniform);
     const Case c{x, y, {.bias = true, .activation = activation}};
     const auto op = lab.backend().dense(c.kind, lab.activations(x), lab.activations(y));
-    if (!op) continue;
-    ++fused;
+    ASSERT_NE(op, nullptr) << name(activation);
     const Tensor given = lab.given("x", lab.activations(x), std::vector(320, std::nan("")));
     const Tensor w = lab.input("w", lab.activations({{1, 1, 40, 24}})), b = lab.input("b", lab.parameters({{1, 1, 1, 24}}));
     op->forward(given, w, &b, lab.output("y", lab.activations(y)));
     const std::vector<Result> results = lab.results();
     for (const double value : results[0].values) EXPECT_TRUE(std::isnan(value)) << name(activation);
   }
-  if (fused == 0) GTEST_SKIP() << "this backend fuses no activation into a dense layer";
 }
 
 TEST_P(DenseTest, RandomShapesMatchReference) {
-  for_a_second([&](Dice& dice) {
+  for_random_cases([&](Dice& dice) {
     const int batch = dice.roll(1, 33);
     const Slice x = dice.slice({batch, 1, 1, dice.roll(1, 70)}), y = dice.slice({batch, 1, 1, dice.roll(1, 70)});
     certify_case({x, y, {.bias = dice.coin()}});

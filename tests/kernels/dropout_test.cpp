@@ -42,18 +42,18 @@ class DropoutTest : public KernelTest {
           backend.dropout({}, layout, layout);
         }) {}
 
-  bool certify_case(const Case& c) {
+  void certify_case(const Case& c) {
     SCOPED_TRACE(fmt::format("x {} rate {} per image {} in place {} deferred {}", to_string(c.x), c.kind.rate, c.kind.per_image,
                              c.in_place, name(c.kind.deferred)));
-    bool made = true;
+    std::optional<Option> needs;
+    if (c.kind.deferred) needs = c.kind.per_image ? Option::deferral : Option::deferral_in_elementwise_dropout;
     for (const Fill fill : both_fills)
       for (const Write write : both_writes) {
         if (fill == Fill::integers && (c.kind.rate != 0.5f || c.kind.deferred == Activation::swish)) continue;
         if (c.in_place && write == Write::accumulate) continue;
         SCOPED_TRACE(name(write));
-        made &= certify(fill, [&](Lab& lab) { return both_passes(lab, c, write); });
+        certify(fill, needs, [&](Lab& lab) { return both_passes(lab, c, write); });
       }
-    return made;
   }
 };
 
@@ -66,11 +66,12 @@ TEST_P(DropoutTest, CasesOfB6MatchReference) {
 }
 
 TEST_P(DropoutTest, OneNumberAnImageMatchesReference) {
-  certify_case({{{16, 5, 3, 8}}, {.rate = 0.5f, .per_image = true, .stream = stream::dropout + 9}});
+  for (const int channels : {8, 7})  // with 7, four neighbours in memory may belong to two images
+    certify_case({{{16, 5, 3, channels}}, {.rate = 0.5f, .per_image = true, .stream = stream::dropout + 9}});
 }
 
 TEST_P(DropoutTest, RandomShapesMatchReference) {
-  for_a_second([&](Dice& dice) {
+  for_random_cases([&](Dice& dice) {
     const Shape x{dice.roll(1, 4), dice.roll(1, 9), dice.roll(1, 9), dice.roll(32, 70)};
     certify_case(
         {dice.slice(x), {.rate = dice.pick({0.1f, 0.3f, 0.5f}), .stream = stream::dropout + dice.roll(0, 9)}, dice.coin()});
@@ -81,15 +82,15 @@ TEST_P(DropoutTest, DeferredNormsUnderOneNumberAnImageMatchReference) {
   for (const Activation activation : deferrable)
     for (const bool in_place : {false, true}) {
       const Dropout kind{.rate = 0.5f, .per_image = true, .stream = stream::dropout + 9, .deferred = activation};
-      bool made = true;
       for (const Slice& x : {Slice{{16, 12, 12, 64}}, Slice{{9, 5, 3, 37}}, Slice{{17, 4, 4, 44}, 4}})
-        made &= certify_case({x, kind, in_place});
-      if (!made) GTEST_SKIP() << "this backend applies no batch-norm before a dropout";
+        certify_case({x, kind, in_place});
     }
+  MICROTOME_NEEDS(Option::deferral);
 }
 
-TEST_P(DropoutTest, ADeferredNormUnderOneNumberAnElementIsDeclinedOrMatchesReference) {
+TEST_P(DropoutTest, DeferredNormsUnderOneNumberAnElementMatchReference) {
   certify_case({{{4, 6, 5, 40}}, {.rate = 0.5f, .stream = stream::dropout, .deferred = Activation::none}});
+  MICROTOME_NEEDS(Option::deferral_in_elementwise_dropout);
 }
 
 MICROTOME_INSTANTIATE(DropoutTest);

@@ -41,7 +41,7 @@ TEST_P(FilterTransformTest, MatchesReference) {
 }
 
 TEST_P(FilterTransformTest, RandomShapesMatchReference) {
-  for_a_second([&](Dice& dice) {
+  for_random_cases([&](Dice& dice) {
     const bool lift = dice.coin();
     certify_case({lift ? P4m::lift : P4m::group, dice.roll(1, 9), dice.roll(1, 5),
                   lift ? dice.roll(1, 9) : p4m_symmetries * dice.roll(1, 20)});

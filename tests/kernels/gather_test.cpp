@@ -251,11 +251,10 @@ TEST(PermutationTest, IsABijection) {
   }
 }
 
-TEST(PermutationTest, IsAFunctionOfSeedAndEpoch) {
+TEST(PermutationTest, SeedAndEpochBothMatter) {
   constexpr std::uint64_t n = 1000;
   int same_epoch = 0, same_seed = 0, still = 0;
   for (std::uint64_t i = 0; i < n; ++i) {
-    ASSERT_EQ(permuted(i, n, 1, 1), permuted(i, n, 1, 1));
     same_epoch += permuted(i, n, 1, 1) == permuted(i, n, 1, 2);
     same_seed += permuted(i, n, 1, 1) == permuted(i, n, 2, 1);
     still += permuted(i, n, 1, 1) == i;

@@ -85,6 +85,13 @@ std::string_view name(Activation activation) {
   return names[static_cast<int>(activation)];
 }
 
+std::string_view name(Option option) {
+  constexpr std::string_view names[] = {"activations but relu in a convolution", "relu in an average pooling",
+                                        "deferred batch-norms", "deferred batch-norms in a 1x1 convolution",
+                                        "deferred batch-norms in a dropout by element"};
+  return names[static_cast<int>(option)];
+}
+
 std::string_view name(const DeferredNorm& deferred) {
   return deferred ? name(*deferred) : "nothing";
 }
@@ -297,13 +304,15 @@ void KernelTest::SetUp() {
   }
 }
 
-bool KernelTest::certify(Fill fill, const Experiment& experiment) {
+void KernelTest::certify(Fill fill, std::optional<Option> needs, const Experiment& experiment) {
   SCOPED_TRACE(fmt::format("fill {}", name(fill)));
   const int bits = GetParam().significand_bits;
   Reference<double> reference;
   Reference<float> plain_loop;
   Lab subject(*backend_, bits, fill), exact(reference, bits, fill), plain(plain_loop, bits, fill);
-  if (!experiment(subject)) return false;
+  const bool accepted = experiment(subject);
+  EXPECT_EQ(accepted, !needs || accepts(*needs)) << (needs ? name(*needs) : "an option that every backend has");
+  if (!accepted) return;
   const std::vector<Result> got = subject.results();
   experiment(exact);
   const std::vector<Result> wanted = exact.results();
@@ -313,7 +322,6 @@ bool KernelTest::certify(Fill fill, const Experiment& experiment) {
     plain_results = plain.results();
   }
   compare(fill, wanted, plain_results, got);
-  return true;
 }
 
 Window Dice::window(Shape& x, int largest_kernel) {

@@ -13,24 +13,37 @@
 
 #include <gtest/gtest.h>
 
-#include <chrono>
 #include <cmath>
 #include <cstdint>
 #include <cstdlib>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <ostream>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
 
 namespace microtome::test {
 
+/// What a backend may decline; a graph is then planned without it. Of what is not listed here it declines nothing.
+enum class Option {
+  any_activation_in_conv,  // of several groups or one, but not a depthwise one; relu is none of these
+  relu_in_average_pool,
+  deferral,  // batch-norms applied by whoever reads them, and statistics that producers leave
+  deferral_in_pointwise_conv,
+  deferral_in_elementwise_dropout,
+};
+std::string_view name(Option option);
+
 /// A backend to be certified. `make` throws Error(ExitCode::machine) where this machine or this build lacks it.
 struct Subject {
   std::string name;  // in the tests' names: "cpu", "cuda0_bf16"
   std::function<std::unique_ptr<Backend>()> make;
   int significand_bits = 24;  // of the products' factors: 24 in f32, 11 in tf32, 8 in bf16
+  std::set<Option> declines = {};
+  bool is_played = false;  // on the host, thread by thread: large cases are for others
 };
 
 inline void PrintTo(const Subject& subject, std::ostream* out) {
@@ -166,12 +179,19 @@ class KernelTest : public testing::TestWithParam<Subject> {
   void SetUp() override;
 
   Backend& backend() { return *backend_; }
-  bool certify(Fill fill, const Experiment& experiment);
+  bool accepts(Option option) const { return !GetParam().declines.contains(option); }
+  /// Fails where the subject declines what it must accept, or accepts what it is said to decline.
+  void certify(Fill fill, std::optional<Option> needs, const Experiment& experiment);
+  void certify(Fill fill, const Experiment& experiment) { certify(fill, {}, experiment); }
 
  private:
   std::function<void(Backend&)> probe_;
   Backend* backend_ = nullptr;
 };
+
+/// The rest of a test is for subjects that accept this.
+#define MICROTOME_NEEDS(option) \
+  if (!accepts(option)) GTEST_SKIP() << GetParam().name << " declines " << name(option)
 
 #define MICROTOME_INSTANTIATE(Fixture)                                       \
   INSTANTIATE_TEST_SUITE_P(Backends, Fixture, testing::ValuesIn(subjects()), \
@@ -197,18 +217,19 @@ class Dice {
   std::uint64_t number_, index_ = 0;
 };
 
-/// f(dice) on random cases for a second, at least eight; MICROTOME_CASE=<number> runs one.
+/// f(dice) on random cases: MICROTOME_CASES of them, or 24; MICROTOME_CASE=<number> runs one.
 template <class F>
-void for_a_second(const F& f) {
+void for_random_cases(const F& f) {
   const char* only = std::getenv("MICROTOME_CASE");
   const auto* test = testing::UnitTest::GetInstance()->current_test_info();
-  const auto start = std::chrono::steady_clock::now();
-  for (int n = only ? std::atoi(only) : 0; n < 8 || std::chrono::steady_clock::now() - start < std::chrono::seconds(1); ++n) {
+  const char* count = std::getenv("MICROTOME_CASES");
+  const int first = only ? std::atoi(only) : 0, end = only ? first + 1 : count ? std::atoi(count) : 24;
+  for (int n = first; n < end; ++n) {
     SCOPED_TRACE(
         fmt::format("repro: MICROTOME_CASE={} kernels_tests --gtest_filter={}.{}", n, test->test_suite_name(), test->name()));
     Dice dice(n);
     f(dice);
-    if (only || testing::Test::HasFailure()) return;
+    if (testing::Test::HasFailure()) return;
   }
 }
 
