@@ -8,9 +8,11 @@
 #include "layers/concat.h"
 #include "layers/conv.h"
 #include "layers/dense.h"
+#include "layers/depthwise_conv.h"
 #include "layers/dropout.h"
 #include "layers/flatten.h"
 #include "layers/multiply.h"
+#include "layers/p4m.h"
 #include "layers/pool.h"
 #include "layers/zero_pad.h"
 
@@ -323,6 +325,36 @@ TEST(PlanTest, ABatchNormWhoseConvolutionSomebodyElseReadsIsNotFolded) {
   EXPECT_NE(find<BatchNorm>(ops), nullptr);
 }
 
+TEST(PlanTest, ABatchNormIsNotFoldedIntoFiltersThatAreDerivedFromOthers) {
+  Graph graph = record([](Node x) { return x | p4m_lift(2, 3, {.padding = same}) | batch_norm(); });
+  graph.freeze();
+  auto ops = lower(graph, {Mode::evaluate});
+  fold_batch_norms(graph, ops);
+  EXPECT_NE(find<BatchNorm>(ops), nullptr);
+}
+
+TEST(PlanTest, AGradientThatALaterReaderWritesFirstIsNotThatOfAnElementWiseOp) {
+  const Graph graph = record([](Node x) {
+    const Node y = x | conv(4, 1);                                                 // op 1
+    return ((y | activation(Activation::swish)) + (y | conv(4, 1))) | conv(1, 1);  // 2, 3; 4; 5
+  });
+  const Placed plan(graph);
+  const std::vector<int> homes = share_gradients(plan.ops, plan.places, plan.shapes, graph.output());
+  EXPECT_EQ(homes[2], homes[4]);
+  EXPECT_NE(homes[1], homes[2]) << "the convolution writes y's gradient while swish's is yet to be read";
+}
+
+TEST(PlanTest, ASideOfAnAdditionThatSomebodyAddsToDoesNotShareItsGradientWithTheOther) {
+  const Graph graph = record([](Node x) {
+    const Node y = x | conv(4, 1), z = x | conv(4, 1), side = y | conv(4, 1);  // ops 1, 2, 3
+    return (((z + y) | conv(4, 1)) + side) | conv(1, 1);                       // 4, 5; 6; 7
+  });
+  const Placed plan(graph);
+  const std::vector<int> homes = share_gradients(plan.ops, plan.places, plan.shapes, graph.output());
+  EXPECT_EQ(homes[2], homes[4]);
+  EXPECT_NE(homes[1], homes[2]) << "op 3 adds to y's before op 2 has read z's";
+}
+
 TEST(PlanTest, AnAdditionTakesAnActivationAndPassesItsGradientToBothSides) {
   const Graph graph = record([](Node x) {
     const Node y = x | conv(4, 1) | batch_norm();                        // ops 1, 2
@@ -497,6 +529,7 @@ TEST(PlanTest, AnImageGetsRoomForMoreChannelsWhereOnlyConvolutionsReadIt) {
   EXPECT_TRUE(given([](Node x) { return x | conv(4, 3) | conv(4, 3); }));
   EXPECT_TRUE(given([](Node x) { return (x | conv(4, 1)) + (x | conv(4, 1)); }));
   EXPECT_FALSE(given([](Node x) { return x | max_pool(2) | conv(4, 3); }));
+  EXPECT_FALSE(given([](Node x) { return x | depthwise_conv(3); })) << "a channel more would be a group more";
   EXPECT_FALSE(given([](Node x) { return x | flatten() | dense(3); }));
 }
 
