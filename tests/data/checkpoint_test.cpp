@@ -229,6 +229,16 @@ TEST_F(CheckpointTest, ACraftedHeaderIsRefusedThoughItsChecksumIsRight) {
   expect_refused(with_header(std::string(2 << 20, ' ')), {"too long"});
 }
 
+TEST_F(CheckpointTest, BestWeightsOfAnotherNumberAreRefusedThoughTheChecksumIsRight) {
+  // Their last one is said to be the first of the statistics, which lie behind them.
+  const std::string statistics = R"("name":"statistics","offset":)", good = header();
+  const std::size_t at = good.find(statistics) + statistics.size(), offset = std::stoul(good.substr(at));
+  std::string text = replaced(good, R"("count":5,"name":"best_weights")", R"("count":4,"name":"best_weights")");
+  text = replaced(text, fmt::format(R"("count":2,{}{})", statistics, offset),
+                  fmt::format(R"("count":3,{}{})", statistics, offset - sizeof(float)));
+  expect_refused(with_header(text), {"differ in size", "5, 5, 5 and 4"});
+}
+
 TEST_F(CheckpointTest, AForeignFileOrVersionIsNamed) {
   write_bytes(file_, {'P', 'K'});
   expect_refusal([&] { read_checkpoint(file_); }, ExitCode::weights, {"no checkpoint of ours", file_.string()});

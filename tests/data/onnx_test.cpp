@@ -8,6 +8,7 @@
 #include <onnx/shape_inference/implementation.h>
 
 #include <algorithm>
+#include <set>
 
 namespace microtome {
 namespace {
@@ -55,6 +56,25 @@ TEST(OnnxTest, EveryNetworkIsAValidModelWhoseInferredShapesAreOurs) {
     }
     EXPECT_GE(compared, 4) << network.name;
   }
+}
+
+TEST(OnnxTest, BatchNormsKeepTheirEpsilons) {
+  std::set<float> seen;
+  for (const char* name : {"b6", "resnet50", "densenet121"}) {
+    const Graph graph = find_network(name).build(96);
+    std::vector<float> ours, theirs;
+    for (const GraphOp& op : graph.ops())
+      if (const auto* norm = std::get_if<BatchNorm>(&op.kind)) ours.push_back(norm->epsilon);
+    const onnx::ModelProto model = written(graph);
+    for (const onnx::NodeProto& node : model.graph().node()) {
+      if (node.op_type() != "BatchNormalization") continue;
+      for (const onnx::AttributeProto& attribute : node.attribute())
+        if (attribute.name() == "epsilon") theirs.push_back(attribute.f());
+    }
+    EXPECT_EQ(theirs, ours) << name;
+    seen.insert(ours.begin(), ours.end());
+  }
+  EXPECT_GT(seen.size(), 1u) << "one for all would pass";
 }
 
 TEST(OnnxTest, AFilterIsTurnedFromKRSCToKCRS) {

@@ -151,6 +151,8 @@ TEST_F(PcamTest, WrongLabelsAreNamed) {
   expect_refused({"training labels have the wrong type", "float32 (4,)"});
   write_y({4, 2}, {0, 1, 1, 0, 0, 0, 0, 0});
   expect_refused({"training labels have the wrong shape", "(4, 2)"});
+  write_y({4, 1, 1, 1, 1}, {0, 1, 1, 0});
+  expect_refused({"training labels have the wrong shape", "(4, 1, 1, 1, 1)"});
   write_y({4}, {1, 1, 1, 1});
   expect_refused({"the training split has one class only", "0 of class 0, 4 of class 1"});
 }
@@ -331,6 +333,33 @@ TEST_F(PcamTest, NoFlippedBitCrashesOrHangs) {
   }
 }
 
+TEST_F(PcamTest, AFlippedBitOfAChunkIsFoundByItsChecksum) {
+  const std::filesystem::path x = file("train", 'x');
+  const std::vector<std::uint8_t> sound = some_pixels(360, 't');
+  for (const bool deflate : {false, true}) {
+    write_x({4, 6, 5, 3}, {.chunk = {2, 6, 5, 3}, .deflate = deflate, .checksum = true});
+    std::vector<std::pair<haddr_t, hsize_t>> chunks;  // offset in the file and bytes
+    {
+      const hdf5::Id opened(H5Fopen(x.c_str(), H5F_ACC_RDONLY, H5P_DEFAULT)), dataset(H5Dopen2(opened, "x", H5P_DEFAULT)),
+          space(H5Dget_space(dataset));
+      for (hsize_t i = 0; i < 2; ++i) {
+        hsize_t first[4];
+        unsigned left_out = 0;
+        auto& [offset, size] = chunks.emplace_back();
+        ASSERT_GE(H5Dget_chunk_info(dataset, space, i, first, &left_out, &offset, &size), 0);
+      }
+    }
+    const std::vector<char> bytes = read_bytes(x);
+    for (const auto& [offset, size] : chunks)
+      for (hsize_t i = 0; i < size; i += 4) {
+        std::vector<char> flipped = bytes;
+        flipped[offset + i] = static_cast<char>(flipped[offset + i] ^ (1 << i / 4 % 8));
+        write_bytes(x, flipped);
+        EXPECT_EQ(verdict(x, sound), static_cast<int>(ExitCode::data)) << "byte " << i << " of " << size;
+      }
+  }
+}
+
 TEST_F(PcamTest, AnUnfinishedWriterLeavesNothing) {
   const TemporaryFolder other;
   {
@@ -338,6 +367,16 @@ TEST_F(PcamTest, AnUnfinishedWriterLeavesNothing) {
     writer.append(some_pixels(180), std::vector<std::uint8_t>{0, 1});
   }
   EXPECT_TRUE(std::filesystem::is_empty(other.path()));
+}
+
+TEST_F(PcamTest, LabelsAppearAfterTheirImages) {
+  const TemporaryFolder other;
+  const std::filesystem::path in_the_way = other / pcam_file_name("train", 'x');
+  std::filesystem::create_directory(in_the_way);
+  PcamWriter writer(other.path(), "train", {4, 6, 5, 3});
+  writer.append(some_pixels(360), std::vector<std::uint8_t>{0, 1, 0, 1});
+  expect_refusal([&] { writer.finish(); }, ExitCode::memory, {"could not be written", in_the_way.string()});
+  EXPECT_FALSE(std::filesystem::exists(other / pcam_file_name("train", 'y')));
 }
 
 TEST_F(PcamTest, TheErrorSaysWhereTheWriterCannotWrite) {
