@@ -11,6 +11,7 @@
 
 #include <benchmark/benchmark.h>
 #include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
 
 #include <algorithm>
 #include <functional>
@@ -67,7 +68,7 @@ TEST_P(CasesTest, EveryOpIsRight) {
     EXPECT_GT(prepared.verdict.elements, 0u) << one.name;
     EXPECT_GT(prepared.cost.bytes, 0) << one.name;
     if (one.cold) {
-      EXPECT_GT(prepared.instances.size() * prepared.bytes, 100'000u) << one.name;
+      EXPECT_GE((prepared.instances.size() - 1) * prepared.bytes, 100'000u) << one.name << ": before an instance runs again";
     }
   }
 }
@@ -89,6 +90,32 @@ INSTANTIATE_TEST_SUITE_P(
                     Subject{"host_cuda_f32", [] { return make_host_cuda_backend(Precision::f32, in_order); }, 24, true},
                     Subject{"host_cuda_bf16", [] { return make_host_cuda_backend(Precision::bf16, in_order); }, 8, true}),
     [](const auto& subject) { return subject.param.name; });
+
+TEST(CasesTest, TheLargeCaseIsThatOfTheLargestProblem) {
+  Problems additions;
+  double largest = 0;
+  for (const Problem& problem : enumerate({50, 96}).all)
+    if (problem.op == "add" && !problem.deferred) {
+      additions.all.push_back(problem);
+      largest = std::max(largest, elements(problem));
+    }
+  ASSERT_GT(additions.all.size(), 2u);
+  Reference<double> backend;
+  for (const bool reversed : {false, true}) {
+    if (reversed) std::reverse(additions.all.begin(), additions.all.end());
+    int large = 0;
+    for (const Case& one : op_cases(additions, {"f32", 24, {batch}, 100'000}, backend)) {
+      if (!one.name.starts_with("add_forward/") || !one.name.ends_with("/large")) continue;
+      ++large;
+      const auto chosen = std::find_if(additions.all.begin(), additions.all.end(), [&](const Problem& problem) {
+        return one.name.starts_with("add_forward/" + problem.label + "/");
+      });
+      ASSERT_NE(chosen, additions.all.end()) << one.name;
+      EXPECT_EQ(elements(*chosen), largest) << one.name;
+    }
+    EXPECT_EQ(large, 1);
+  }
+}
 
 /// Adds a little to one element of what a convolution, an addition and a batch-norm write.
 class Broken : public Reference<double> {
@@ -232,6 +259,27 @@ TEST(RunnerTest, RepetitionsAreCheckedOnceAndAStopLeavesOutTheRest) {
   running.stop = [&] { return done == 1; };
   EXPECT_EQ(run_cases(backend, cases, {1e9, 1e9, 1e9}, running), 0);
   EXPECT_EQ(done, 1);
+}
+
+TEST(RunnerTest, AColdCaseIsHeldAgainstMemoryAndAWarmOneAgainstTheCache) {
+  Reference<double> backend;
+  std::vector<Case> cases = op_cases(representatives(), {"f32", 24, {64}, 100'000}, backend);  // images enough for cold ones
+  std::erase_if(cases, [](const Case& one) { return !one.name.starts_with("add_forward/"); });
+  constexpr double slow = 1e-3, fast = 1e30;  // bytes a second: a share far above 1, and one far below
+  testing::internal::CaptureStdout();
+  EXPECT_EQ(
+      run_cases(backend, cases, {.copy = slow, .resident_copy = fast, .product = fast}, {.samples = 1, .prints_json = true}),
+      0);
+  int cold = 0, warm = 0;
+  const nlohmann::json printed = nlohmann::json::parse(testing::internal::GetCapturedStdout());
+  for (const nlohmann::json& one : printed.at("benchmarks")) {
+    const std::string name = one.at("name");
+    const bool is_cold = name.ends_with("/cold");
+    ++(is_cold ? cold : warm);
+    EXPECT_EQ(one.at("roof").get<double>() > 1, is_cold) << name;
+  }
+  EXPECT_GT(cold, 0);
+  EXPECT_GT(warm, 0);
 }
 
 TEST(RunnerTest, ACaseThatFailsWhileItIsTimedLeavesTheOthers) {
