@@ -248,20 +248,23 @@ Contents receive(Source& source) {
 
 }  // namespace
 
-std::string tensors_digest(const WeightFile& file) {
-  std::map<std::string, std::string> digests;
-  for (const WeightFile::Layer& layer : file.layers) {
-    std::string all;
-    for (const WeightFile::Tensor& tensor : layer.weights) {
-      for (const int extent : tensor.shape) all += fmt::format("{},", extent);
-      const auto* bytes = reinterpret_cast<const std::uint8_t*>(tensor.values.data());
-      all += hexadecimal(sha256({bytes, tensor.values.size() * sizeof(float)}));
-    }
-    digests[layer.name] += all;
-  }
+void TensorsDigest::add(const std::string& layer, std::span<const int> shape, std::span<const float> values) {
+  std::string& all = layers_[layer];
+  for (const int extent : shape) all += fmt::format("{},", extent);
+  all += hexadecimal(sha256({reinterpret_cast<const std::uint8_t*>(values.data()), values.size_bytes()}));
+}
+
+std::string TensorsDigest::result() const {
   std::string all;
-  for (const auto& [name, digest] : digests) all += name + " " + digest + "\n";
+  for (const auto& [name, tensors] : layers_) all += name + " " + tensors + "\n";
   return hexadecimal(sha256({reinterpret_cast<const std::uint8_t*>(all.data()), all.size()}));
+}
+
+std::string tensors_digest(const WeightFile& file) {
+  TensorsDigest digest;
+  for (const WeightFile::Layer& layer : file.layers)
+    for (const WeightFile::Tensor& tensor : layer.weights) digest.add(layer.name, tensor.shape, tensor.values);
+  return digest.result();
 }
 
 WeightFile open_weights(const fs::path& path) {

@@ -6,7 +6,9 @@
 #include "data/provenance.h"
 
 #include <filesystem>
+#include <map>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -33,7 +35,16 @@ struct WeightFile {
   std::optional<Provenance> provenance;  // of files that we wrote
 };
 
-/// SHA-256 of all names of layers, shapes and values, in hexadecimal; the same in both layouts.
+/// SHA-256 of all names of layers, shapes (Keras' order) and values, in hexadecimal; the same in both layouts. A layer's
+/// tensors come in its own order, layers in any.
+class TensorsDigest {
+ public:
+  void add(const std::string& layer, std::span<const int> shape, std::span<const float> values);
+  std::string result() const;
+
+ private:
+  std::map<std::string, std::string> layers_;  // shapes and digests of its tensors
+};
 std::string tensors_digest(const WeightFile& file);
 
 /// Throws Error(ExitCode::weights) where the file is missing, damaged or no weight file; where it holds their digest, a single

@@ -414,18 +414,16 @@ void write_legacy(hid_t file, const Graph& graph, const ReadParameter& read) {
   hdf5::write_string(file, "keras_version", "2.10.0");
 }
 
-/// The layers that a file of the graph has, for their digest.
-WeightFile layers_of(const Graph& graph, const ReadParameter& read) {
-  WeightFile file;
+/// Of the file that would be written, a tensor at a time: there may be no room for another copy of all.
+std::string digest_of(const Graph& graph, const ReadParameter& read) {
+  TensorsDigest digest;
   for (const int r : keras_order(graph)) {
     const Row& row = graph.rows()[static_cast<std::size_t>(r)];
-    if (row.parameters.empty()) continue;
-    WeightFile::Layer& layer = file.layers.emplace_back(WeightFile::Layer{.name = row.name});
     for_each_weight(graph, row, read, [&](const Parameter& parameter, const std::vector<float>& values) {
-      layer.weights.push_back({.name = parameter.name, .shape = parameter.keras_shape, .values = values});
+      digest.add(row.name, parameter.keras_shape, values);
     });
   }
-  return file;
+  return digest.result();
 }
 
 void write_file(const fs::path& path, const Graph& graph, const ReadParameter& read,
@@ -435,7 +433,7 @@ void write_file(const fs::path& path, const Graph& graph, const ReadParameter& r
   (keras3 ? write_keras3 : write_legacy)(file, graph, read);
   if (provenance) {
     Provenance with_digest = *provenance;
-    with_digest.tensors = tensors_digest(layers_of(graph, read));
+    with_digest.tensors = digest_of(graph, read);
     hdf5::write_string(file, provenance_key, to_json(with_digest));
   }
   const Bytes image = hdf5::image_of(file);
@@ -477,7 +475,7 @@ void write_weights(const fs::path& path, const Model& model, const std::optional
 }
 
 std::string tensors_digest(const Graph& graph, std::span<const float> weights) {
-  return tensors_digest(layers_of(graph, reader_of(graph, weights)));
+  return digest_of(graph, reader_of(graph, weights));
 }
 
 }  // namespace microtome

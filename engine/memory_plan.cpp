@@ -27,10 +27,7 @@ MemoryPlan plan_memory(Model& model, const Dataset& data, const FitOptions& opti
     ProgramMemory memory = model.program(request.mode, request.batch, request.part).memory();
     if (memory.arena > plan.arena) plan.arena = memory.arena, plan.step = std::move(memory);
   }
-  // The run will start anew, and its heap and the code that is generated for another batch are not the same to the last page.
-  const std::size_t leeway = device.is_host ? std::min(std::size_t{16} << 20, plan.available / 64) : 0;
-  const std::size_t taken = std::min(plan.available, beside.to_come(device.is_host) + leeway);
-  plan.largest_batch = model.largest_batch(plan.available - taken, data.train.shape.n);
+  plan.largest_batch = model.largest_batch(beside.to_come(device.is_host), data.train.shape.n);
   return plan;
 }
 

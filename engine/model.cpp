@@ -62,7 +62,7 @@ void Model::plan(std::span<const Request> requests, std::size_t beside) {
     const Device device = backend_.device();
     const std::size_t needed = arena + backend_.missing_scratch_bytes() + beside;
     if (needed > device.available_bytes) {
-      const int fits = largest_batch(device.available_bytes - std::min(device.available_bytes, beside), largest);
+      const int fits = largest_batch(beside, largest);
       fail_memory("not enough memory for this batch size",
                   {.where = fmt::format("a step of batch {} on {}", largest, device.name),
                    .expected = gigabytes(needed),
@@ -90,20 +90,36 @@ std::size_t Model::kept_bytes() const {
   return sum;
 }
 
-int Model::largest_batch(std::size_t bytes, int limit) {
-  const std::size_t scratch_now = scratch_bytes(), kept_now = kept_bytes();
-  bytes += kept_now;  // which goes with the programs
-  std::vector<Request> whole;
+int Model::largest_batch(std::size_t beside, int limit) {
   const auto is_last = [](const PlannedProgram& program) {  // of an epoch: smaller than the others
     return program.batch() < program.request().full_batch;
   };
-  for (const auto& [key, program] : impl_->programs)
-    if (!is_last(*program)) whole.push_back(program->request());
+  std::vector<Request> whole, lasts;
+  for (const auto& [key, program] : impl_->programs) {
+    if (is_last(*program)) continue;
+    const Request& request = whole.emplace_back(program->request());
+    if (request.batch > 1) lasts.push_back({request.mode, request.batch - 1, request.batch, request.part});
+  }
+  try {
+    prepare(lasts);  // for another batch may leave one where these do not, and the code that is generated for it is memory too
+  } catch (const OutOfMemory&) {
+  } catch (const std::bad_alloc&) {
+  }
+  const Device device = backend_.device();
+  // The run will start anew, and its heap and its code are not the same to the last page.
+  const std::size_t leeway = device.is_host ? std::min(std::size_t{16} << 20, device.available_bytes / 64) : 0;
+  const std::size_t bytes = device.available_bytes - std::min(device.available_bytes, beside + leeway) + kept_bytes();
+  // Rather too many than too few, for only fewer are tried below: some scratch grows with the batch, and some does not.
   const auto fits_about = [&](int batch) {
-    return std::all_of(impl_->programs.begin(), impl_->programs.end(), [&](const auto& entry) {
-      const PlannedProgram& program = *entry.second;
-      return is_last(program) || program.arena_bytes(batch) + scratch_now + kept_now * batch / program.batch() <= bytes;
-    });
+    std::size_t arena = 0, scratch = 0, kept = 0;
+    for (const auto& [key, program] : impl_->programs) {
+      if (is_last(*program)) continue;
+      const auto scaled = [&](std::size_t now) { return now * batch / program->batch(); };
+      arena = std::max(arena, program->arena_bytes(batch));
+      scratch = std::max(scratch, std::min(program->scratch_bytes(), scaled(program->scratch_bytes())));
+      kept += scaled(program->kept_bytes());
+    }
+    return arena + scratch + kept <= bytes;
   };
   int most = 0;
   for (int beyond = limit + 1; most + 1 < beyond;) {
@@ -243,9 +259,9 @@ void Model::update() {
                       {{flat, type}, p.v.data()}, narrow.data ? &narrow : nullptr);
 }
 
-std::vector<float> to_keras(const Parameter& parameter, std::span<const float> stored) {
-  std::vector<float> keras(stored.begin(), stored.end());
-  if (parameter.keras_shape.size() != 4) return keras;
+std::vector<float> to_keras(const Parameter& parameter, std::vector<float> stored) {
+  if (parameter.keras_shape.size() != 4) return stored;
+  std::vector<float> keras(stored.size());
   const Shape& s = parameter.shape;  // K R S C
   const int taps = s.h * s.w * s.c;
   for (int k = 0; k < s.n; ++k)

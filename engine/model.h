@@ -114,10 +114,10 @@ class Model {
   /// Of the programs that are prepared, which run one at a time: the scratch that their ops share, and what these keep.
   std::size_t scratch_bytes() const;
   std::size_t kept_bytes() const;
-  /// The largest batch, up to `limit`, whose programs fit into so many bytes with all that they need beside an arena; 0 where
-  /// not even a single image's do. An estimate from those that are prepared, made good by making those of the batch it comes
-  /// to; none is prepared afterwards.
-  int largest_batch(std::size_t bytes, int limit);
+  /// The largest batch, up to `limit`, whose programs fit into what the device has left with all that they need and so many
+  /// bytes beside them; 0 where not even a single image's do. An estimate from those that are prepared, made good by making
+  /// those of the batch it comes to; none is prepared afterwards.
+  int largest_batch(std::size_t beside, int limit);
 
   struct ParameterBytes {
     std::size_t weights = 0, gradients = 0, moments = 0, narrow = 0;  // narrow: the weights once more, in the activation type
@@ -154,7 +154,7 @@ class Model {
 };
 
 /// A parameter's values from stored order to Keras' and back (a convolution's kernel: K R S C <-> R S C K).
-std::vector<float> to_keras(const Parameter& parameter, std::span<const float> stored);
+std::vector<float> to_keras(const Parameter& parameter, std::vector<float> stored);
 std::vector<float> from_keras(const Parameter& parameter, std::span<const float> keras);
 
 }  // namespace microtome

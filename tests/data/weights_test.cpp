@@ -39,11 +39,11 @@ class WeightsTest : public testing::Test {
   /// All parameters in Keras' order, one after another.
   std::vector<std::vector<float>> keras_values() const {
     std::vector<std::vector<float>> all;
-    std::size_t offset = 0;
+    auto begin = weights_.begin();
     for (const Parameter& parameter : graph_.parameters()) {
-      const auto count = static_cast<std::size_t>(parameter.shape.count());
-      all.push_back(to_keras(parameter, std::span(weights_).subspan(offset, count)));
-      offset += count;
+      const auto end = begin + parameter.shape.count();
+      all.push_back(to_keras(parameter, {begin, end}));
+      begin = end;
     }
     return all;
   }

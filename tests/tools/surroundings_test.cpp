@@ -127,12 +127,23 @@ std::function<void()> address_space(std::size_t bytes) {
   };
 }
 
+/// MiB of addresses in which `train` starts at all, rounded up to 25: what its libraries take, which is some 100 MiB, or 1 GiB
+/// with a vendor's. Below, the dynamic loader has its own words.
+std::size_t start_mebibytes() {
+  static const std::size_t least = [] {
+    std::size_t limit = 25;
+    while (limit < 4000 && run({"train", "--help"}, {}, address_space(limit << 20)).code != 0) limit += 25;
+    return limit;
+  }();
+  return least;
+}
+
 TEST(SurroundingsTest, TooLittleAddressSpaceIsOneMessageAndNeverACrash) {
   const TemporaryFolder folder;
   const std::string data = folder / "data";
   write_small_pcam(data);
   int enough = 0, too_little = 0;
-  for (std::size_t megabytes = 150; megabytes <= 750; megabytes += 25) {
+  for (std::size_t megabytes = start_mebibytes(); megabytes <= start_mebibytes() + 600; megabytes += 25) {
     const Ended ended = run({"train", "--net", "b6", "--data", data, "--device", "cpu", "--epochs", "1", "--out",
                              folder / ("run-" + std::to_string(megabytes)), "-q"},
                             {}, address_space(megabytes << 20));
@@ -150,9 +161,9 @@ TEST(SurroundingsTest, TooLittleAddressSpaceIsOneMessageAndNeverACrash) {
 TEST(SurroundingsTest, TheBatchThatIsPromisedToFitFits) {
   const TemporaryFolder folder;
   const std::string data = folder / "data";
-  ASSERT_EQ(run({"synthesize", "pcam", "--out", data, "--train", "400", "--valid", "40", "--test", "8", "-q"}).code, 0);
+  ASSERT_EQ(run({"synthesize", "pcam", "--out", data, "--train", "200", "--valid", "16", "--test", "8", "-q"}).code, 0);
   for (const char* net : {"b2", "mobilenet"}) {
-    const auto limit = address_space(std::size_t{900} << 20);
+    const auto limit = address_space((start_mebibytes() + 400) << 20);
     const std::vector<std::string> train{"train", "--net", net, "--data", data, "--device", "cpu", "-q", "--epochs", "1"};
     const auto with = [&](const std::vector<std::string>& more) {
       std::vector<std::string> words = train;
@@ -164,10 +175,10 @@ TEST(SurroundingsTest, TheBatchThatIsPromisedToFitFits) {
     const auto plan = nlohmann::json::parse(planned.out);
     const int batch = plan["largest_batch"];
     ASSERT_GT(batch, 0) << planned.out;
-    ASSERT_LT(batch, 400) << "the limit decides, or there is nothing to see";
+    ASSERT_LT(batch, 200) << "the limit decides, or there is nothing to see";
     const Ended fits = with({"-b", std::to_string(batch), "--out", folder / (std::string(net) + "-fits")});
     EXPECT_EQ(fits.code, 0) << net << " in batches of " << batch << "\n" << fits.err;
-    const Ended beyond = with({"-b", "400", "--out", folder / (std::string(net) + "-beyond")});
+    const Ended beyond = with({"-b", "200", "--out", folder / (std::string(net) + "-beyond")});
     EXPECT_EQ(beyond.code, 5) << beyond.err;
     const std::string says = "a batch size of ";
     const std::size_t at = beyond.err.find(says);
@@ -180,11 +191,11 @@ TEST(SurroundingsTest, TheBatchThatIsPromisedToFitFits) {
 TEST(SurroundingsTest, ImagesThatDoNotFitAreNotBlamedOnTheBatch) {
   const TemporaryFolder folder;
   const std::string data = folder / "data";
-  ASSERT_EQ(run({"synthesize", "pcam", "--out", data, "--train", "8000", "--valid", "40", "--test", "8", "-q"}).code, 0);
+  ASSERT_EQ(run({"synthesize", "pcam", "--out", data, "--train", "2400", "--valid", "40", "--test", "8", "-q"}).code, 0);
   const Ended ended = run({"train", "--net", "b2", "--data", data, "--device", "cpu", "--out", folder / "run", "-q"}, {},
-                          address_space(std::size_t{340} << 20));
+                          address_space((start_mebibytes() + 50) << 20));
   EXPECT_EQ(ended.code, 5) << ended.err;
-  for (const char* part : {"the images do not fit", "0.22 GB of them", " available", "fewer images"})
+  for (const char* part : {"the images do not fit", "0.07 GB of them", " available", "fewer images"})
     EXPECT_TRUE(contains(ended.err, part)) << part << " in\n" << ended.err;
   EXPECT_FALSE(contains(ended.err, "--batch-size")) << ended.err;
 }
@@ -193,10 +204,10 @@ TEST(SurroundingsTest, ImagesThatDoNotFitAreNotBlamedOnTheBatch) {
 TEST(SurroundingsTest, WhatALargerBatchTakesIsWhatThePlanSays) {
   const TemporaryFolder folder;
   const std::string data = folder / "data";
-  ASSERT_EQ(run({"synthesize", "pcam", "--out", data, "--train", "160", "--valid", "40", "--test", "8", "-q"}).code, 0);
+  ASSERT_EQ(run({"synthesize", "pcam", "--out", data, "--train", "96", "--valid", "8", "--test", "8", "-q"}).code, 0);
   for (const char* net : {"b2", "mobilenet"}) {
     std::int64_t total[2], peak[2];
-    const char* batches[] = {"8", "160"};
+    const char* batches[] = {"8", "96"};
     for (int i = 0; i < 2; ++i) {
       const std::vector<std::string> train{"train", "--net",  net,  "--data",   data,       "--device", "cpu",
                                            "-q",    "--json", "-b", batches[i], "--epochs", "2"};
