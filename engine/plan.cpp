@@ -281,17 +281,19 @@ void share_statistics(std::vector<PlannedOp>& ops, std::span<const Place> places
   std::vector<std::vector<PlannedOp*>> readers(shapes.size());  // of a root, in order
   for (PlannedOp& op : ops) {
     const auto* norm = std::get_if<BatchNorm>(&op.kind);
-    if (norm && norm->batch_statistics && places[op.inputs[0]].channel == 0) readers[places[op.inputs[0]].root].push_back(&op);
+    if (!norm || !norm->batch_statistics) continue;
+    const auto& [root, channel] = places[op.inputs[0]];
+    const Shape &x = shapes[op.inputs[0]], &whole = shapes[root];
+    if (channel == 0 && x.h == whole.h && x.w == whole.w) readers[root].push_back(&op);
   }
   for (const std::vector<PlannedOp*>& group : readers) {
     if (group.size() < 2) continue;
     int known = 0;
     for (PlannedOp* op : group) {
       auto& norm = std::get<BatchNorm>(op->kind);
-      const int channels = shapes[op->inputs[0]].c;
       norm.shared_statistics = true;
-      norm.known_channels = std::min(known, channels);
-      known = std::max(known, channels);
+      norm.known_channels = known;
+      known = shapes[op->inputs[0]].c;  // no fewer than before: what is read after a concat does not lie in it
     }
   }
 }

@@ -86,8 +86,8 @@ bool overlap(const Place& a, int channels_a, const Place& b, int channels_b);
 /// its output, all else by itself.
 std::vector<Place> place_values(std::span<const PlannedOp> ops, std::span<const Shape> shapes);
 
-/// Batch-norms over one memory that all begin at its first channel share batch statistics: each computes those of the channels
-/// that none before it has read [Huang2017: a block's layers all read its first features].
+/// Batch-norms over one memory, in its shape and from its first channel on, share batch statistics: each computes those of the
+/// channels that none before it has read [Huang2017: a block's layers all read its first features].
 void share_statistics(std::vector<PlannedOp>& ops, std::span<const Place> places, std::span<const Shape> shapes);
 
 /// Whether nobody but convolutions of one group reads the image, or what lies where it does; they learn that its memory has

@@ -13,6 +13,7 @@
 #include "layers/dense.h"
 #include "layers/dropout.h"
 #include "layers/flatten.h"
+#include "layers/normalization.h"
 #include "layers/pool.h"
 
 #include <gtest/gtest.h>
@@ -263,6 +264,28 @@ Graph normalised() {
     return x | conv(4, 3, {.bias = false}) | batch_norm() | relu() | conv(3, 2) | batch_norm({.scale = false}) | flatten() |
            dense(5) | batch_norm() | logit();
   });
+}
+
+TEST(ModelTest, SeveralNormalisationsOfTheImageBecomeOne) {
+  Bench bench(record([](Node x) { return x | rescaling(10) | normalization({1, 2, 3}, {4, 5, 6}) | flatten() | logit(); }));
+  const Normalize all = bench.model.program(Mode::evaluate, 5).normalization();
+  EXPECT_EQ(all.mean, (std::array{10.f, 20.f, 30.f})) << "of x, where 1, 2 and 3 are of x / 10";
+  EXPECT_EQ(all.divisor, (std::array{40.f, 50.f, 60.f}));
+}
+
+TEST(ModelTest, ASideOfAnAdditionThatIsAddedToCostsItsReadingToo) {
+  Bench bench(record([](Node x) {
+    const Node y = x | conv(4, 1), sum = (x | conv(4, 1)) + y;  // backward comes to the addition when y's gradient has begun
+    return (sum + (y | conv(4, 1))) | flatten() | logit();
+  }));
+  const double tensor = 5 * 6 * 6 * 4 * sizeof(double);
+  int added = 0;
+  for (const ScopedCost& one : bench.model.program(Mode::train, 5).step_costs()) {
+    if (one.scope != Scope{"add", Pass::backward}) continue;
+    EXPECT_EQ(one.cost.bytes, 3 * tensor) << "dy, and y's gradient twice; the other side's is dy";
+    ++added;
+  }
+  EXPECT_EQ(added, 1);
 }
 
 TEST(ModelTest, AFrozenNetworkWithFoldedBatchNormsGivesTheSameLogits) {

@@ -12,7 +12,6 @@
 #include "layers/dropout.h"
 #include "layers/flatten.h"
 #include "layers/multiply.h"
-#include "layers/p4m.h"
 #include "layers/pool.h"
 #include "layers/zero_pad.h"
 
@@ -250,6 +249,21 @@ TEST(PlanTest, BatchStatisticsOfADenseBlockAreComputedOnceAChannel) {
   EXPECT_EQ(computed, (std::vector{8, 4, 4, 4}));
 }
 
+TEST(PlanTest, BatchNormsOverOneMemoryInTwoShapesShareNoStatistics) {
+  const Placed plan(record([](Node x) {
+    const Node y = x | conv(8, 1), z = y.graph->op(Reshape{{1, 8, 64, 1}}, {y});
+    return (y | batch_norm() | flatten() | dense(1)) + (z | batch_norm() | flatten() | dense(1));
+  }));
+  int norms = 0;
+  for (const PlannedOp& op : plan.ops)
+    if (const auto* norm = std::get_if<BatchNorm>(&op.kind)) {
+      EXPECT_EQ(plan.places[op.inputs[0]], plan.places[1]);
+      EXPECT_FALSE(norm->shared_statistics);
+      ++norms;
+    }
+  EXPECT_EQ(norms, 2);
+}
+
 TEST(PlanTest, WhatCannotBeASliceIsCopiedIntoAConcat) {
   const auto copies = [](const std::function<Node(Node)>& stages) { return Placed(record(stages)).copies(); };
   EXPECT_EQ(copies([](Node x) { return concat({x | conv(2, 1), x | conv(3, 1)}); }), 0);
@@ -325,8 +339,24 @@ TEST(PlanTest, ABatchNormWhoseConvolutionSomebodyElseReadsIsNotFolded) {
   EXPECT_NE(find<BatchNorm>(ops), nullptr);
 }
 
+TEST(PlanTest, ABatchNormThatLearnsIsNotFoldedIntoAFrozenLayer) {
+  Graph graph = record([](Node x) {
+    const Node y = x | flatten() | dense(3);
+    y.graph->features(y);
+    return y | batch_norm();
+  });
+  graph.freeze_base();
+  auto ops = lower(graph, {Mode::evaluate});
+  fold_batch_norms(graph, ops);
+  EXPECT_NE(find<BatchNorm>(ops), nullptr);
+}
+
 TEST(PlanTest, ABatchNormIsNotFoldedIntoFiltersThatAreDerivedFromOthers) {
-  Graph graph = record([](Node x) { return x | p4m_lift(2, 3, {.padding = same}) | batch_norm(); });
+  Graph graph = record([](Node x) {  // without the reshape that a layer has behind it
+    x.graph->row("p4m_lift");
+    const int w = x.graph->parameter("kernel", {2, 3, 3, 3}, {3, 3, 3, 2}, {Initializer::Rule::he_normal, 0, 27, 18});
+    return x.graph->op(Conv{.window = resolve(x.shape(), 3, 1, same), .p4m = P4m::lift}, {x}, {w}) | batch_norm();
+  });
   graph.freeze();
   auto ops = lower(graph, {Mode::evaluate});
   fold_batch_norms(graph, ops);
@@ -411,6 +441,16 @@ TEST(PlanTest, ABatchNormIsDeferredToTheReadersThatCanApplyIt) {
   EXPECT_EQ(find<Multiply>(plan.ops)->deferred, Activation::swish);
   EXPECT_EQ(find<Pool>(plan.ops)->deferred, Activation::swish);
   EXPECT_EQ(std::get<Conv>(plan.ops.back().kind).deferred, DeferredNorm());  // reads the product
+}
+
+TEST(PlanTest, ABatchNormThatIsReadFromOutsideIsNotDeferred) {
+  const Graph graph = record([](Node x) { return x | conv(4, 3) | batch_norm() | conv(4, 1); });
+  for (const bool kept : {false, true}) {
+    Placed plan(graph);
+    const int values[] = {kept ? 2 : graph.output()};
+    defer_batch_norms(plan.ops, plan.places, plan.shapes, values);
+    EXPECT_EQ(is_deferred(plan.ops[2]), !kept);
+  }
 }
 
 TEST(PlanTest, AnAdditionTakesDeferredBatchNormsOnBothSides) {
@@ -529,6 +569,7 @@ TEST(PlanTest, AnImageGetsRoomForMoreChannelsWhereOnlyConvolutionsReadIt) {
   EXPECT_TRUE(given([](Node x) { return x | conv(4, 3) | conv(4, 3); }));
   EXPECT_TRUE(given([](Node x) { return (x | conv(4, 1)) + (x | conv(4, 1)); }));
   EXPECT_FALSE(given([](Node x) { return x | max_pool(2) | conv(4, 3); }));
+  EXPECT_FALSE(given([](Node x) { return x + (x | conv(3, 3, {.padding = same})); }));
   EXPECT_FALSE(given([](Node x) { return x | depthwise_conv(3); })) << "a channel more would be a group more";
   EXPECT_FALSE(given([](Node x) { return x | flatten() | dense(3); }));
 }
