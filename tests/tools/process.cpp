@@ -11,6 +11,7 @@
 
 #include <chrono>
 #include <csignal>
+#include <cstdlib>
 #include <fstream>
 #include <sstream>
 #include <thread>
@@ -86,6 +87,10 @@ pid_t child_of(const Process& process) {
   pid_t child = 0;
   children >> child;
   return child;
+}
+
+bool has_gnuplot() {
+  return std::system("command -v gnuplot >/dev/null 2>&1") == 0;
 }
 
 bool wait_until(const std::function<bool()>& condition) {

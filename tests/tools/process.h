@@ -41,6 +41,9 @@ Ended run(const std::vector<std::string>& words, std::optional<std::size_t> file
 /// The process' first child; 0 where it has none.
 pid_t child_of(const Process& process);
 
+/// Whether pages have charts here.
+bool has_gnuplot();
+
 /// Waits until `condition` holds; false after a minute.
 bool wait_until(const std::function<bool()>& condition);
 

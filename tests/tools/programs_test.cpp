@@ -82,7 +82,7 @@ TEST_F(ProgramsTest, TrainWritesItsFolder) {
   EXPECT_GT(result["peak_memory_bytes"], 1'000'000);
 
   const std::string page = text_of(out + "/report.html");
-  EXPECT_TRUE(contains(page, "<svg") || contains(page, "gnuplot was not found"));
+  EXPECT_TRUE(contains(page, has_gnuplot() ? "<svg" : "gnuplot was not found"));
   EXPECT_FALSE(contains(page, "src=\"http") || contains(page, "href=\"http")) << "the page needs the network";
 }
 
@@ -112,6 +112,61 @@ TEST_F(ProgramsTest, WhatChoosesAmongAGpusEnginesChangesNothingOnTheCpu) {
   EXPECT_EQ(std::count(outcome.err.begin(), outcome.err.end(), '\n'), std::count(plain.err.begin(), plain.err.end(), '\n'));
   for (const char* setting : {"deterministic = true", "autotune = \"off\""})
     EXPECT_TRUE(contains(text_of(chosen + "/config.toml"), setting)) << setting;
+}
+
+TEST_F(ProgramsTest, WhatBatchNormsAndDropoutAreToDoReachesTheRun) {
+  struct Run {
+    std::vector<std::string> steps;
+    Json validation;
+    std::string err;
+  };
+  const auto train = [&](const std::string& name, std::vector<std::string> more) {
+    std::vector<std::string> words{"train", "--net",    "b6", "--data",      data,    "--device",
+                                   "cpu",   "--epochs", "1",  "--log-steps", "--out", fresh(name)};
+    words.insert(words.end(), more.begin(), more.end());
+    const Ended ended = run(words);
+    EXPECT_EQ(ended.code, 0) << ended.err;
+    return Run{lines_of(fresh(name) + "/steps.csv"), Json::parse(text_of(fresh(name) + "/result.json"))["validation"],
+               ended.err};
+  };
+  const std::string notice = "--statistics moving takes them all the same";
+  const Run automatic = train("automatic", {}), population = train("population", {"--statistics", "population"}),
+            moving = train("moving", {"--statistics", "moving"}),
+            keras3 = train("keras3", {"--statistics", "moving", "--moving-variance", "keras3"}),
+            dropless = train("dropless", {"--statistics", "moving", "--dropout", "off"});
+  EXPECT_TRUE(contains(automatic.err, notice)) << automatic.err;
+  EXPECT_EQ(automatic.validation, population.validation) << "an epoch is short";
+  for (const Run* asked_for : {&population, &moving}) EXPECT_FALSE(contains(asked_for->err, notice)) << asked_for->err;
+  for (const Run* same : {&population, &moving, &keras3}) EXPECT_EQ(same->steps, automatic.steps) << "training is the same";
+  EXPECT_NE(moving.validation, population.validation);
+  EXPECT_NE(keras3.validation, moving.validation);
+  EXPECT_NE(dropless.steps, moving.steps);
+}
+
+TEST_F(ProgramsTest, DenseUnitsFirstEpochAndVerbosityReachTheRun) {
+  const std::string later = fresh("later");
+  const Ended ended = run({"train", "--net", "b6", "--data", data, "--device", "cpu", "--dense-units", "8", "--epochs", "3",
+                           "--first-epoch", "2", "--verbose", "--json", "--out", later});
+  ASSERT_EQ(ended.code, 0) << ended.err;
+  const std::int64_t of_study =
+      Json::parse(run({"describe", "--net", "b6", "--size", "36", "--json"}).out)["parameters"]["total"];
+  const std::int64_t fewer = of_study - Json::parse(ended.out)["parameters"].get<std::int64_t>();
+  EXPECT_EQ(fewer % (256 - 8), 0) << "the study has 256 units";
+  EXPECT_GT(fewer / (256 - 8), 128) << "parameters a unit: of all cells of 128 channels";
+  const std::vector<std::string> epochs = lines_of(later + "/metrics.csv");
+  ASSERT_EQ(epochs.size(), 1u + 1);
+  EXPECT_EQ(epochs[1].substr(0, 2), "3,");
+  EXPECT_TRUE(contains(ended.err, "checkpoint after step ")) << ended.err;
+  EXPECT_FALSE(
+      contains(run({"train", "--config", later + "/config.toml", "--out", fresh("less-said")}).err, "checkpoint after"));
+}
+
+TEST_F(ProgramsTest, TheRocIsWrittenWhereItIsAskedFor) {
+  const std::string roc = fresh("roc.csv");
+  const Ended ended =
+      run({"evaluate", "--net", "b2", "--data", data, "--device", "cpu", "--weights", weights(), "--roc", roc, "-q"});
+  ASSERT_EQ(ended.code, 0) << ended.err;
+  EXPECT_EQ(lines_of(roc), lines_of(out + "/roc.csv")) << "as train left it";
 }
 
 TEST_F(ProgramsTest, AugmentationIsPartOfTheRun) {

@@ -1,7 +1,6 @@
 #include "tools/options/common.h"
 
 #include "engine/check.h"
-#include "kernels/backend.h"
 
 #include <fmt/format.h>
 
@@ -112,16 +111,19 @@ std::filesystem::path plan_cache_file() {
   return {};
 }
 
+BackendOptions backend_options(const Settings& settings) {
+  return {.deterministic = settings.deterministic,
+          .autotune = settings.autotune,
+          .plan_cache = plan_cache_file(),
+          .defer = settings.defer,
+          .lanes = settings.lanes};
+}
+
 std::unique_ptr<Backend> open_backend(const Settings& settings, Terminal& terminal) {
   const Precision precision = settings.precision == "bf16"   ? Precision::bf16
                               : settings.precision == "tf32" ? Precision::tf32
                                                              : Precision::f32;
-  std::unique_ptr<Backend> backend = make_backend(settings.device, precision,
-                                                  {.deterministic = settings.deterministic,
-                                                   .autotune = settings.autotune,
-                                                   .plan_cache = plan_cache_file(),
-                                                   .defer = settings.defer,
-                                                   .lanes = settings.lanes});
+  std::unique_ptr<Backend> backend = make_backend(settings.device, precision, backend_options(settings));
   const Device device = backend->device();
   terminal.say("device: {}, {} ({})", device.name, device.description, device.versions);
   return backend;

@@ -4,6 +4,7 @@
 #include "data/loader.h"
 #include "engine/backend.h"
 #include "engine/fit.h"
+#include "kernels/backend.h"
 #include "nets/nets.h"
 #include "tools/cli/arguments.h"
 #include "tools/cli/terminal.h"
@@ -50,6 +51,9 @@ std::string network_names();
 /// Where what --autotune on has timed is kept from run to run: MICROTOME_PLAN_CACHE; without it, in XDG_CACHE_HOME or ~/.cache.
 /// Empty, which is nowhere, where the variable is or there is no home.
 std::filesystem::path plan_cache_file();
+
+/// How a GPU is to be used.
+BackendOptions backend_options(const Settings& settings);
 
 /// On `device`; says on `terminal` what it is.
 std::unique_ptr<Backend> open_backend(const Settings& settings, Terminal& terminal);

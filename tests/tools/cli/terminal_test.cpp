@@ -5,6 +5,19 @@
 namespace microtome {
 namespace {
 
+TEST(TerminalTest, SaysMoreOrLessAsItIsTold) {
+  const auto said = [](Verbosity verbosity) {
+    testing::internal::CaptureStderr();
+    Terminal terminal(verbosity);
+    terminal.say("one {}", 1);
+    terminal.say_more("two {}", 2);
+    return testing::internal::GetCapturedStderr();
+  };
+  EXPECT_EQ(said(Verbosity::quiet), "");
+  EXPECT_EQ(said(Verbosity::normal), "one 1\n");
+  EXPECT_EQ(said(Verbosity::verbose), "one 1\ntwo 2\n");
+}
+
 TEST(TerminalTest, NumbersReadEasily) {
   EXPECT_EQ(with_separators(0), "0");
   EXPECT_EQ(with_separators(999), "999");

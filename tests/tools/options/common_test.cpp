@@ -1,6 +1,7 @@
 #include "tools/options/common.h"
 
 #include "engine/check.h"
+#include "kernels/backend.h"
 #include "tools/options/augment.h"
 
 #include <gtest/gtest.h>
@@ -8,6 +9,7 @@
 #include <cstdlib>
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace microtome {
 namespace {
@@ -39,6 +41,27 @@ TEST(SettingsTest, ThePlanCacheLiesWhereTheEnvironmentSays) {
   }
   const Variable homeless("HOME", nullptr);
   EXPECT_EQ(plan_cache_file(), "");
+}
+
+TEST(SettingsTest, WhatIsSaidOfTheGpuReachesItsBackend) {
+  const auto options = [](std::vector<const char*> words) {
+    Settings settings;
+    Arguments arguments{"sample", "A sample.", "[options]", {"sample"}};
+    add_machine(arguments, settings);
+    words.insert(words.begin(), "sample");
+    EXPECT_TRUE(arguments.parse(static_cast<int>(words.size()), words.data()));
+    return backend_options(settings);
+  };
+  const BackendOptions plain = options({});
+  EXPECT_TRUE(plain.defer);
+  EXPECT_TRUE(plain.autotune);
+  EXPECT_FALSE(plain.deterministic);
+  EXPECT_EQ(plain.lanes, BackendOptions().lanes);
+  const BackendOptions other = options({"--defer", "off", "--lanes", "1", "--autotune", "off", "--deterministic"});
+  EXPECT_FALSE(other.defer);
+  EXPECT_FALSE(other.autotune);
+  EXPECT_TRUE(other.deterministic);
+  EXPECT_EQ(other.lanes, 1);
 }
 
 TEST(SettingsTest, AugmentationsAreWordsBetweenCommas) {

@@ -150,6 +150,20 @@ TEST_F(StudyReportTest, ATestOfTooFewImagesGivesNoFigure) {
   EXPECT_NE(joined(table.notes, " ").find("less than 10 of a class"), std::string::npos);
 }
 
+TEST_F(StudyReportTest, FiveGroupsOfBothClassesAreEnoughForAnInterval) {
+  std::vector<Image> images;
+  for (int i = 0; i < 24; ++i) images.push_back({i / 12, i / 24.0});
+  const auto drawn = [&](int count) {
+    outcomes_.clear();
+    std::string groups;
+    for (int i = 0; i < count; ++i) groups += static_cast<char>('a' + i);
+    add({"b6", "idc", "full", "paper", "none", 0}, 0.5, images, groups);
+    return line(table_3_or_4(Study(outcomes_), "idc").tables[0], {"B6"})[10];
+  };
+  EXPECT_EQ(drawn(4), "4 groups: too few");
+  EXPECT_EQ(drawn(5), "5 groups");
+}
+
 TEST_F(StudyReportTest, OtherNetworksAndPreprocessingStandBelow) {
   add({"b6", "pcam", "full", "paper", "none", 0}, 0.9);
   add({"b6", "pcam", "full", "paper", "d4", 0}, 0.93);
@@ -256,6 +270,19 @@ TEST_F(StudyReportTest, SecondsAreScaledToThePapersEpoch) {
   const Table table = table_2(Study(outcomes_)).tables[0];
   EXPECT_EQ(line(table, {"B2"}), (Texts{"B2", "full", "PCam", "100", "1,000", "10.00", "2,621", "", "325", "70", "47", "26"}));
   EXPECT_EQ(line(table, {"IV3", "transfer"})[8], "468") << "the paper's, though not run here";
+}
+
+TEST_F(StudyReportTest, TheRateIsTheMedianOverSeeds) {
+  const double rates[] = {100, 400, 130};
+  const auto rate_of = [&](int seeds) {
+    outcomes_.clear();
+    for (int seed = 0; seed < seeds; ++seed)
+      add({"b2", "pcam", "full", "paper", "none", static_cast<std::uint64_t>(seed)}, 0.9).result["images_per_second"] =
+          rates[seed];
+    return line(table_2(Study(outcomes_)).tables[0], {"B2"})[3];
+  };
+  EXPECT_EQ(rate_of(2), "250");
+  EXPECT_EQ(rate_of(3), "130");
 }
 
 TEST_F(StudyReportTest, TableOneCountsOneWay) {
