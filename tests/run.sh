@@ -1,9 +1,23 @@
 #!/usr/bin/env bash
 # Installs what is missing, builds into build/, runs every test. What cannot run here is skipped and listed with its reason.
-# Arguments go to ctest: tests/run.sh -R '^engine:'
+#   tests/run.sh --quick          each link of the chain of trust at its smallest
+#   tests/run.sh -R '^engine:'    arguments go to ctest
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source tools/install.sh
+
+# What --quick leaves out: large cases of what it runs small ones of, and what the programs do for longer than a few seconds.
+long=(
+  'kernels:.*(CasesOf|ManyPixels)' 'host_cuda:.*(CasesOf|ManyPixels|StepTest)'
+  'nets:.*Golden.*(_75|_96|densenet|efficientnet|inception|resnet|vgg)' 'nets:.*P4m'
+  'data:PcamTest.NoFlipped' 'tools:(ProfileProgram|Programs|Study|Surroundings|Tune)Test' 'tools:.*kill_test' 'bench:(BenchProgram|Compare).*' 'bench:scripts'
+)
+selection=()
+if [ "${1:-}" = --quick ]; then
+  shift
+  selection=(--exclude-regex "$(IFS='|'; echo "${long[*]}")")
+  export MICROTOME_CASES=4  # random shapes a test
+fi
 
 install_packages
 build
@@ -12,7 +26,7 @@ log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 echo "Running the tests; a line for each that fails, then all of its output." >&2
 code=0
-ctest --preset release --parallel "$(nproc)" --no-tests=error "$@" >"$log" 2>&1 || code=$?
+ctest --preset release --parallel "$(nproc)" --no-tests=error "${selection[@]}" "$@" >"$log" 2>&1 || code=$?
 
 # Leaves out the lines of tests that passed or were skipped, and of those that start: what failed, and ctest's closing lines.
 awk '!/^ *Start +[0-9]+:/ && !/^ *[0-9]+\/[0-9]+ Test +#[0-9]+:.*(Passed|\*\*\*Skipped)/ && !/\(Skipped\)$|^The following tests did not run:/' "$log"
