@@ -116,20 +116,7 @@ void for_each_run(const Shape& shape, const F& f, const Layouts&... layouts) {
   }
 }
 
-/// Calls f with std::integral_constant<Activation, function>, so that the switch in a formula is decided outside the loop.
-template <class F>
-decltype(auto) with_activation(Activation function, const F& f) {
-  switch (function) {
-    case Activation::none: return f(std::integral_constant<Activation, Activation::none>{});
-    case Activation::relu: return f(std::integral_constant<Activation, Activation::relu>{});
-    case Activation::relu6: return f(std::integral_constant<Activation, Activation::relu6>{});
-    case Activation::swish: return f(std::integral_constant<Activation, Activation::swish>{});
-    case Activation::sigmoid: return f(std::integral_constant<Activation, Activation::sigmoid>{});
-  }
-  return f(std::integral_constant<Activation, Activation::none>{});
-}
-
-/// Likewise for Write, with std::bool_constant<accumulate>.
+/// As with_activation, with std::bool_constant<accumulate>.
 template <class F>
 decltype(auto) with_write(Write write, const F& f) {
   return write == Write::accumulate ? f(std::true_type{}) : f(std::false_type{});

@@ -65,27 +65,10 @@ __device__ inline NormOf<V> load_norm(const Norm& norm, unsigned channel, int li
   return mine;
 }
 
-/// f(Constant<activation>) for an activation that a batch-norm may have behind it: one branch for all of a thread's values.
-template <Activation A>
-struct Constant {
-  static constexpr Activation value = A;
-};
-
-template <class F>
-__device__ inline void by_activation(Activation activation, const F& f) {
-  switch (activation) {
-    case Activation::none: return f(Constant<Activation::none>{});
-    case Activation::relu: return f(Constant<Activation::relu>{});
-    case Activation::relu6: return f(Constant<Activation::relu6>{});
-    case Activation::swish: return f(Constant<Activation::swish>{});
-    case Activation::sigmoid: return f(Constant<Activation::sigmoid>{});
-  }
-}
-
 /// x becomes z.
 template <int V>
 __device__ inline void apply(const NormOf<V>& norm, Activation activation, float (&values)[V]) {
-  by_activation(activation, [&]<class A>(A) {
+  with_activation(activation, [&]<class A>(A) {
 #pragma unroll
     for (int i = 0; i < V; ++i) values[i] = activate(A::value, (values[i] - norm.mean[i]) * norm.scale[i] + norm.beta[i]);
   });
@@ -106,7 +89,7 @@ struct NormSums {
 template <int V>
 __device__ inline void derive(const NormOf<V>& norm, Activation activation, const float (&x)[V], float (&dz)[V],
                               NormSums<V>& sums) {
-  by_activation(activation, [&]<class A>(A) {
+  with_activation(activation, [&]<class A>(A) {
 #pragma unroll
     for (int i = 0; i < V; ++i) {
       const float d = x[i] - norm.mean[i], g = dz[i] * derivative_at(A::value, d * norm.scale[i] + norm.beta[i]);

@@ -6,6 +6,7 @@
 #include "kernels/formulas/host_device.h"
 
 #include <cmath>
+#include <type_traits>
 
 namespace microtome {
 
@@ -50,6 +51,20 @@ MICROTOME_HOST_DEVICE T activation_derivative(Activation function, T x_or_y) {
     case Activation::sigmoid: return x_or_y * (T(1) - x_or_y);
   }
   return T(1);
+}
+
+/// f(std::integral_constant<Activation, function>()), so that the switch in a formula is decided once, outside the loop.
+/// constexpr: nvcc takes it for device code too.
+template <class F>
+constexpr decltype(auto) with_activation(Activation function, const F& f) {
+  switch (function) {
+    case Activation::none: return f(std::integral_constant<Activation, Activation::none>{});
+    case Activation::relu: return f(std::integral_constant<Activation, Activation::relu>{});
+    case Activation::relu6: return f(std::integral_constant<Activation, Activation::relu6>{});
+    case Activation::swish: return f(std::integral_constant<Activation, Activation::swish>{});
+    case Activation::sigmoid: return f(std::integral_constant<Activation, Activation::sigmoid>{});
+  }
+  return f(std::integral_constant<Activation, Activation::none>{});
 }
 
 }  // namespace microtome
