@@ -334,10 +334,11 @@ Dataset load(const fs::path& folder, const LoadOptions& options) {
   std::int64_t wanted = 0;
   for (const Images* images : splits_of(data)) wanted += std::ssize(images->ids);
   require_memory(wanted * canvas.h * canvas.w * 3, folder.string());
+  PngReaders readers(wanted, options);
   for (std::size_t s = 0; s < split_count; ++s) {
     if (!options.wanted()[s]) continue;
     Images& images = *splits_of(data)[s];
-    Images decoded = decode(folder, images.ids, canvas, 1, options, fmt::format("reading {}", split_names[s]), oddities);
+    Images decoded = decode(readers, folder, images.ids, canvas, 1, fmt::format("reading {}", split_names[s]), oddities);
     images.shape = decoded.shape;
     images.pixels = std::move(decoded.pixels);
   }
@@ -351,24 +352,22 @@ Dataset verify(const fs::path& folder, const LoadOptions& options, std::vector<E
   const Extent canvas = image_size(folder, options);
   Oddities oddities;
   assign(found, options, data);
+  PngReaders readers(std::ssize(found.patches), options);
   for (std::size_t s = 0; s < split_count; ++s) {
     if (!options.wanted()[s]) continue;
     Images& images = *splits_of(data)[s];
     succeeds(problems, [&] { require_two_classes(images, s, found, folder); });
     images.shape = {static_cast<int>(images.ids.size()), canvas.h, canvas.w, 3};
     std::mutex mutex;
-    std::map<std::int64_t, std::vector<Error>> broken;
-    const auto look = [&](std::int64_t i) {
-      std::vector<Error> its;
-      succeeds(its, [&] { oddities.count(read_png(folder / images.ids[static_cast<std::size_t>(i)], canvas), canvas); });
-      if (its.empty()) return;
-      const std::lock_guard lock(mutex);
-      broken.emplace(i, std::move(its));
-    };
-    for_each_index(images.shape.n, options.threads, look, [&](std::int64_t done) {
-      if (options.progress) options.progress(fmt::format("reading {}", split_names[s]), done, images.shape.n);
-    });
-    for (const auto& [i, its] : broken) problems.insert(problems.end(), its.begin(), its.end());
+    std::map<std::size_t, Error> broken;
+    readers.read(
+        folder, images.ids, canvas, fmt::format("reading {}", split_names[s]),
+        [&](std::size_t, const PngImage& png) { oddities.count(png, canvas); },
+        [&](std::size_t i, const Error& error) {
+          const std::lock_guard lock(mutex);
+          broken.emplace(i, error);
+        });
+    for (const auto& [i, error] : broken) problems.push_back(error);
   }
   add_notes(oddities, canvas, data.notes);
   return data;
@@ -376,17 +375,14 @@ Dataset verify(const fs::path& folder, const LoadOptions& options, std::vector<E
 
 Inspection inspect(const fs::path& folder, const LoadOptions& options) {
   Inspection found;
-  for (const Patch& patch : find_patches(folder, options, found.notes).patches)
+  std::vector<std::string> paths;
+  for (const Patch& patch : find_patches(folder, options, found.notes).patches) {
     found.images.push_back({.split = patch.split, .label = patch.label, .id = patch.path, .group = patch.patient});
-  const auto look = [&](std::int64_t i) {
-    Inspected& image = found.images[static_cast<std::size_t>(i)];
-    const PngImage png = read_png(folder / image.id, largest_image);
-    image.look_at(png.size, png.pixels);
-  };
-  const auto count = static_cast<std::int64_t>(found.images.size());
-  for_each_index(count, options.threads, look, [&](std::int64_t done) {
-    if (options.progress) options.progress("reading patches", done, count);
-  });
+    paths.push_back(patch.path);
+  }
+  PngReaders readers(std::ssize(paths), options);
+  readers.read(folder, paths, largest_image, "reading patches",
+               [&](std::size_t i, const PngImage& png) { found.images[i].look_at(png.size, png.pixels); });
   return found;
 }
 

@@ -12,6 +12,10 @@
 
 namespace microtome {
 
+int thread_count(int threads) {
+  return threads > 0 ? threads : static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+}
+
 void for_each_index(std::int64_t count, int threads, const std::function<void(std::int64_t)>& body,
                     const std::function<void(std::int64_t)>& progress) {
   constexpr std::chrono::milliseconds between_reports{100};
@@ -41,8 +45,7 @@ void for_each_index(std::int64_t count, int threads, const std::function<void(st
     ended.notify_one();
   };
 
-  const auto wanted = threads > 0 ? threads : static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
-  running = static_cast<int>(std::clamp<std::int64_t>(count, 1, wanted));
+  running = static_cast<int>(std::clamp<std::int64_t>(count, 1, thread_count(threads)));
   std::vector<std::jthread> workers;
   for (int i = running; i > 0; --i) workers.emplace_back(work);
   for (std::unique_lock lock(mutex); !ended.wait_for(lock, between_reports, [&] { return running == 0; });) {

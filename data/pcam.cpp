@@ -198,43 +198,6 @@ std::vector<std::uint8_t> read_labels(const fs::path& path, std::string_view spl
   return labels;
 }
 
-/// The slide of each patch, from a file whose first line names its columns.
-std::vector<std::string> read_slides(const fs::path& path, std::size_t images) {
-  constexpr std::size_t largest_meta = 256 << 20;  // bytes; the published training split's is 17 MB
-  const std::vector<std::byte> bytes = read_whole(path, ExitCode::data, largest_meta);
-  const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
-  auto next_line = [&text, at = std::size_t{0}]() mutable {
-    const std::size_t begin = at, end = std::min(text.find('\n', begin), text.size());
-    at = std::min(end + 1, text.size());
-    return text.substr(begin, end - begin);
-  };
-  const std::string_view header = next_line();
-  const std::vector<std::string> columns = csv_fields(header);
-  const auto wsi = static_cast<std::size_t>(std::ranges::find(columns, "wsi") - columns.begin());
-  const auto refuse = [&](const char* what, const std::string& where, const std::string& expected, std::string_view found) {
-    fail(ExitCode::data, what,
-         {.where = where,
-          .expected = expected,
-          .found = std::string(found.substr(0, 200)),
-          .next = "get it again from PCam's download page, or take it out of the folder: slides are then not known"});
-  };
-  if (wsi == columns.size()) refuse("the patches' origins lack a column", path.string() + ", line 1", "a column wsi", header);
-  std::vector<std::string> slides;
-  for (std::string_view line = next_line(); !line.empty(); line = next_line()) {
-    const std::vector<std::string> fields = csv_fields(line);
-    if (fields.size() != columns.size() || fields[wsi].empty()) {
-      refuse("a line of the patches' origins cannot be used", fmt::format("{}, line {}", path.string(), slides.size() + 2),
-             fmt::format("{} fields, and a slide's name under wsi", columns.size()), line);
-    }
-    slides.push_back(fields[wsi]);
-  }
-  if (slides.size() != images) {
-    refuse("the patches' origins and the labels differ in number", path.string(), fmt::format("{} lines, one a label", images),
-           fmt::format("{} lines", slides.size()));
-  }
-  return slides;
-}
-
 /// Where the next images' pixels are to go, of a dataset of `all`.
 using Room = std::function<std::span<std::uint8_t>(const Shape& all, int first, int count)>;
 
@@ -293,6 +256,42 @@ std::string pcam_file_name(std::string_view split, char what) {
 
 std::string pcam_meta_name(std::string_view split) {
   return fmt::format("{}{}_meta.csv", prefix, split);
+}
+
+std::vector<std::string> read_slides(const fs::path& path, std::size_t images) {
+  constexpr std::size_t largest_meta = 256 << 20;  // bytes; the published training split's is 17 MB
+  const std::vector<std::byte> bytes = read_whole(path, ExitCode::data, largest_meta);
+  const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  auto next_line = [&text, at = std::size_t{0}]() mutable {
+    const std::size_t begin = at, end = std::min(text.find('\n', begin), text.size());
+    at = std::min(end + 1, text.size());
+    return text.substr(begin, end - begin);
+  };
+  const std::string_view header = next_line();
+  const std::vector<std::string> columns = csv_fields(header);
+  const auto wsi = static_cast<std::size_t>(std::ranges::find(columns, "wsi") - columns.begin());
+  const auto refuse = [&](const char* what, const std::string& where, const std::string& expected, std::string_view found) {
+    fail(ExitCode::data, what,
+         {.where = where,
+          .expected = expected,
+          .found = std::string(found.substr(0, 200)),
+          .next = "get it again from PCam's download page, or take it out of the folder: slides are then not known"});
+  };
+  if (wsi == columns.size()) refuse("the patches' origins lack a column", path.string() + ", line 1", "a column wsi", header);
+  std::vector<std::string> slides;
+  for (std::string_view line = next_line(); !line.empty(); line = next_line()) {
+    const std::vector<std::string> fields = csv_fields(line);
+    if (fields.size() != columns.size() || fields[wsi].empty()) {
+      refuse("a line of the patches' origins cannot be used", fmt::format("{}, line {}", path.string(), slides.size() + 2),
+             fmt::format("{} fields, and a slide's name under wsi", columns.size()), line);
+    }
+    slides.push_back(fields[wsi]);
+  }
+  if (slides.size() != images) {
+    refuse("the patches' origins and the labels differ in number", path.string(), fmt::format("{} lines, one a label", images),
+           fmt::format("{} lines", slides.size()));
+  }
+  return slides;
 }
 
 std::string published_pcam_name(std::string_view md5) {

@@ -6,12 +6,14 @@
 
 #include "data/format.h"
 
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <memory>
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace microtome {
 
@@ -19,6 +21,9 @@ namespace microtome {
 std::string pcam_file_name(std::string_view split, char what);
 
 std::string pcam_meta_name(std::string_view split);
+
+/// The slide of each of so many patches, from a file whose first line names its columns. Throws Error(ExitCode::data).
+std::vector<std::string> read_slides(const std::filesystem::path& meta, std::size_t images);
 
 /// The file that PCam's authors offer with this MD5 digest; empty: none.
 std::string published_pcam_name(std::string_view md5);

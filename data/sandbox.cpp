@@ -3,19 +3,28 @@
 #include "engine/host_memory.h"
 
 #include <fcntl.h>
+#include <linux/audit.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <poll.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <csignal>
+#include <cstddef>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <exception>
 #include <new>
+#include <optional>
 #include <system_error>
 #include <utility>
 
@@ -34,7 +43,7 @@ struct Frame {
 /// What the child may use beyond what it inherits: chunks and caches of a sound file need far less.
 constexpr rlim_t child_memory = rlim_t{4} << 30;
 /// Processor seconds that may pass without a byte: some damage sends libhdf5 round in circles. Waiting for a disk costs none.
-constexpr rlim_t child_patience_s = 2;
+constexpr int child_patience_s = 2;
 constexpr std::size_t longest_text = 1 << 20;
 
 void write_fully(int fd, const void* from, std::size_t count) {
@@ -67,21 +76,19 @@ void lower_limit(int resource, rlim_t to) {
 }
 
 /// In the child: the clock that ends it starts anew.
-void grant_time() {
+void grant_time(int patience_s = child_patience_s) {
   rusage used;
   if (::getrusage(RUSAGE_SELF, &used) != 0) return;
   const auto seconds = static_cast<rlim_t>(used.ru_utime.tv_sec + used.ru_stime.tv_sec + 1);
   rlimit limit;
   if (::getrlimit(RLIMIT_CPU, &limit) != 0) return;
-  limit.rlim_cur = std::min(limit.rlim_max, seconds + child_patience_s);
+  limit.rlim_cur = std::min(limit.rlim_max, seconds + static_cast<rlim_t>(patience_s));
   ::setrlimit(RLIMIT_CPU, &limit);
 }
 
-/// The child lives by its own rules: it dies with its parent, ignores what the terminal sends to both, stays silent, dumps no
-/// core, writes no file and takes no more memory than it may.
-void settle_down(pid_t parent) {
-  ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-  if (::getppid() != parent) _exit(1);
+/// The child lives by its own rules: it ignores what the terminal sends to it and its parent, stays silent, dumps no core,
+/// writes no file and takes no more memory than it may.
+void settle_down() {
   for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGUSR2}) std::signal(signal, SIG_IGN);
   sigset_t fatal;
   sigemptyset(&fatal);
@@ -101,7 +108,9 @@ void settle_down(pid_t parent) {
 }
 
 [[noreturn]] void run_child(int fd, pid_t parent, const std::function<void(Sink&)>& body) {
-  settle_down(parent);
+  ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+  if (::getppid() != parent) _exit(1);
+  settle_down();
   Sink sink(fd);
   try {
     body(sink);
@@ -118,17 +127,114 @@ void settle_down(pid_t parent) {
   _exit(1);
 }
 
+/// A child that goes with its owner.
+class Process {
+ public:
+  explicit Process(pid_t pid) : pid_(pid) {}
+  Process(const Process&) = delete;
+  ~Process() {
+    if (pid_ <= 0) return;
+    ::kill(pid_, SIGKILL);
+    reap();
+  }
+
+  /// Its status, once it has ended.
+  int reap() {
+    int status = 0;
+    while (::waitpid(pid_, &status, 0) < 0 && errno == EINTR) {
+    }
+    pid_ = -1;
+    return status;
+  }
+
+ private:
+  pid_t pid_;
+};
+
+Error stood_still(ExitCode code, const std::string& where, const std::string& found) {
+  return Error(code, "a file cannot be read: reading it does not come forward",
+               {.where = where, .found = found, .next = "see whether the disk answers; if it does, the file is damaged"},
+               std::source_location::current());
+}
+
+/// Of a child that ended with `status` before its work was done.
+Error died(ExitCode code, const std::string& where, int status, int patience_s) {
+  if (WIFSIGNALED(status) && WTERMSIG(status) == SIGXCPU)
+    return stood_still(code, where, fmt::format("nothing for {} s of work", patience_s));
+  std::string found = "it ended early";
+  if (WIFSIGNALED(status))
+    found = fmt::format("it was ended by signal {} ({})", WTERMSIG(status), ::strsignal(WTERMSIG(status)));
+  return Error(
+      code, "a file cannot be read: it crashes the library that reads it",
+      {.where = where, .found = std::move(found), .next = "the file is damaged, or made to harm: get it again from its source"},
+      std::source_location::current());
+}
+
+[[noreturn]] void fail_to_start(const char* what) {
+  fail(ExitCode::memory, "no process can be started to read a file",
+       {.found = fmt::format("{}: {}", what, std::system_category().message(errno))});
+}
+
+/// In the child: from now on every system call fails but those that memory, the one descriptor and its own end take. A kernel
+/// that has no such filter leaves it the rules of settle_down().
+void allow_computing_alone() {
+  constexpr int allowed[] = {SYS_read,    SYS_write,    SYS_brk,    SYS_mmap,       SYS_munmap,       SYS_mremap,
+                             SYS_madvise, SYS_mprotect, SYS_futex,  SYS_prlimit64,  SYS_getrusage,    SYS_rt_sigprocmask,
+                             SYS_gettid,  SYS_getpid,   SYS_tgkill, SYS_exit_group, SYS_clock_gettime};
+  constexpr std::size_t count = std::size(allowed), before = 4;
+  static sock_filter program[before + count + 2] = {
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, arch)),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AUDIT_ARCH_X86_64, 1, 0),
+      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+  };
+  for (std::size_t i = 0; i < count; ++i)
+    program[before + i] =
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, static_cast<unsigned>(allowed[i]), static_cast<unsigned char>(count - i), 0);
+  program[before + count] = BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM);
+  program[before + count + 1] = BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+  const sock_fprog filter{.len = std::size(program), .filter = program};
+  if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0) ::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter);
+}
+
+/// What a worker and its child tell each other: a request, with the seconds that it may take, and that it is done.
+using Word = int;
+
+bool receive_word(int fd, Word& word) {
+  ssize_t count;
+  while ((count = ::read(fd, &word, sizeof word)) < 0 && errno == EINTR) {
+  }
+  return count == sizeof word;
+}
+
+bool send_word(int fd, Word word) {
+  return ::send(fd, &word, sizeof word, MSG_NOSIGNAL) == sizeof word;
+}
+
+/// The child's life ends with its parent's, which its end of the socket tells: the signal for that (PR_SET_PDEATHSIG) comes
+/// when the thread has ended that made it, and a worker may serve others.
+[[noreturn]] void run_worker(int fd, std::span<std::byte> memory, const std::function<void(std::span<std::byte>)>& serve) {
+  constexpr int kept = 3;
+  settle_down();
+  fd = ::fcntl(fd, F_DUPFD, kept + 1);
+  if (fd < 0 || ::dup2(fd, kept) < 0 || ::close_range(kept + 1, ~0u, 0) != 0) _exit(1);
+  allow_computing_alone();
+  try {
+    for (Word patience_s; receive_word(kept, patience_s);) {
+      grant_time(patience_s);
+      serve(memory);
+      write_fully(kept, &patience_s, sizeof patience_s);
+    }
+    _exit(0);
+  } catch (...) {
+    _exit(1);
+  }
+}
+
 class ChildProcess : public Source {
  public:
-  ChildProcess(pid_t pid, int fd, const Sandbox& sandbox) : pid_(pid), fd_(fd), sandbox_(sandbox) {}
-  ChildProcess(const ChildProcess&) = delete;
-  ~ChildProcess() override {
-    ::close(fd_);
-    if (pid_ > 0) {
-      ::kill(pid_, SIGKILL);
-      reap();
-    }
-  }
+  ChildProcess(pid_t pid, int fd, const Sandbox& sandbox) : process_(pid), fd_(fd), sandbox_(sandbox) {}
+  ~ChildProcess() override { ::close(fd_); }
 
   void read(std::span<std::byte> bytes) override {
     while (!bytes.empty()) {
@@ -181,40 +287,16 @@ class ChildProcess : public Source {
       pollfd waiting{.fd = fd_, .events = POLLIN, .revents = 0};
       const int ready = ::poll(&waiting, 1, sandbox_.patience_ms);
       if (ready < 0 && errno == EINTR) continue;
-      if (ready == 0) give_up(fmt::format("nothing for {} s", sandbox_.patience_ms / 1000));
+      if (ready == 0)
+        throw stood_still(sandbox_.code, sandbox_.where, fmt::format("nothing for {} s", sandbox_.patience_ms / 1000));
       const ssize_t count = ::read(fd_, bytes.data(), bytes.size());
       if (count < 0 && errno == EINTR) continue;
-      if (count <= 0) report_death();
+      if (count <= 0) throw died(sandbox_.code, sandbox_.where, process_.reap(), child_patience_s);
       bytes = bytes.subspan(static_cast<std::size_t>(count));
     }
   }
 
-  [[noreturn]] void give_up(const std::string& found) const {
-    fail(sandbox_.code, "a file cannot be read: reading it does not come forward",
-         {.where = sandbox_.where, .found = found, .next = "see whether the disk answers; if it does, the file is damaged"});
-  }
-
-  [[noreturn]] void report_death() {
-    const int status = reap();
-    if (WIFSIGNALED(status) && WTERMSIG(status) == SIGXCPU) give_up(fmt::format("nothing for {} s of work", child_patience_s));
-    std::string found = "it ended early";
-    if (WIFSIGNALED(status))
-      found = fmt::format("it was ended by signal {} ({})", WTERMSIG(status), ::strsignal(WTERMSIG(status)));
-    fail(sandbox_.code, "a file cannot be read: it crashes the library that reads it",
-         {.where = sandbox_.where,
-          .found = std::move(found),
-          .next = "the file is damaged, or made to harm: get it again from its source"});
-  }
-
-  int reap() {
-    int status = 0;
-    while (::waitpid(pid_, &status, 0) < 0 && errno == EINTR) {
-    }
-    pid_ = -1;
-    return status;
-  }
-
-  pid_t pid_;
+  Process process_;
   int fd_;
   const Sandbox& sandbox_;
   std::uint64_t left_ = 0;  // of the present frame
@@ -265,11 +347,7 @@ void read_in_child(const Sandbox& sandbox, const std::function<void(Sink&)>& bod
                    const std::function<void(Source&)>& consume) {
   require_reserve();  // what a library does without memory would be blamed on the file
   int ends[2];
-  const auto refuse = [](const char* what) {
-    fail(ExitCode::memory, "no process can be started to read a file",
-         {.found = fmt::format("{}: {}", what, std::system_category().message(errno))});
-  };
-  if (::pipe2(ends, O_CLOEXEC) != 0) refuse("pipe");
+  if (::pipe2(ends, O_CLOEXEC) != 0) fail_to_start("pipe");
   ::fcntl(ends[1], F_SETPIPE_SZ, 1 << 20);  // fewer switches between the two; the default serves as well
   const pid_t parent = ::getpid();
   const pid_t pid = ::fork();
@@ -280,11 +358,74 @@ void read_in_child(const Sandbox& sandbox, const std::function<void(Sink&)>& bod
   ::close(ends[1]);
   if (pid < 0) {
     ::close(ends[0]);
-    refuse("fork");
+    fail_to_start("fork");
   }
   ChildProcess child(pid, ends[0], sandbox);
   consume(child);
   child.expect_end();
+}
+
+struct Worker::Impl {
+  std::span<std::byte> memory;
+  std::optional<Process> process;
+  int fd = -1;
+  int patience_s = 0;
+  std::optional<int> status;  // of a child that failed; none: it stands still
+
+  explicit Impl(std::size_t bytes) {
+    void* const shared = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (shared == MAP_FAILED) fail_to_start("mmap");
+    memory = {static_cast<std::byte*>(shared), bytes};
+  }
+  Impl(const Impl&) = delete;
+  ~Impl() {
+    if (fd >= 0) ::close(fd);
+    ::munmap(memory.data(), memory.size());
+  }
+};
+
+Worker::Worker(std::size_t bytes, std::function<void(std::span<std::byte>)> serve) {
+  require_reserve();
+  impl_ = std::make_unique<Impl>(bytes);
+  int ends[2];
+  if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) fail_to_start("socketpair");
+  const pid_t pid = ::fork();
+  if (pid == 0) run_worker(ends[1], impl_->memory, serve);
+  impl_->fd = ends[0];
+  ::close(ends[1]);
+  if (pid < 0) fail_to_start("fork");
+  impl_->process.emplace(pid);
+}
+
+Worker::~Worker() = default;
+Worker::Worker(Worker&&) noexcept = default;
+Worker& Worker::operator=(Worker&&) noexcept = default;
+
+std::span<std::byte> Worker::memory() const {
+  return impl_->memory;
+}
+
+bool Worker::request(int patience_s) {
+  Impl& its = *impl_;
+  its.patience_s = patience_s;
+  Word word = patience_s;
+  if (send_word(its.fd, word)) {
+    // The child's clock ends it long before; not where the machine does not let it run.
+    constexpr int longest_wait_ms = 600'000;
+    pollfd waiting{.fd = its.fd, .events = POLLIN, .revents = 0};
+    int ready;
+    while ((ready = ::poll(&waiting, 1, longest_wait_ms)) < 0 && errno == EINTR) {
+    }
+    if (ready > 0 && receive_word(its.fd, word)) return true;
+    if (ready == 0) return false;
+  }
+  its.status = its.process->reap();
+  return false;
+}
+
+Error Worker::error(ExitCode code, const std::string& where) const {
+  if (!impl_->status) return stood_still(code, where, "nothing for 600 s");
+  return died(code, where, *impl_->status, impl_->patience_s);
 }
 
 }  // namespace microtome

@@ -1,5 +1,5 @@
 // Reads untrusted files in a child process: libhdf5 1.10 can crash on a crafted file, and then only the child does. What the
-// child reads comes back through a pipe, so the parent never parses such a file at all.
+// child reads comes back through a pipe or in memory that both see, so the parent never parses such a file at all.
 #pragma once
 
 #include "engine/check.h"
@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <span>
 #include <string>
 #include <type_traits>
@@ -54,5 +55,27 @@ struct Sandbox {
 /// `body` runs in the child and must not touch locks that other threads may hold (streams of the C++ library, ours);
 /// malloc is safe there. `consume` runs here meanwhile.
 void read_in_child(const Sandbox& sandbox, const std::function<void(Sink&)>& body, const std::function<void(Source&)>& consume);
+
+/// A child for many requests, where one a file would cost too much. Both see its memory; the child has no files, and where the
+/// kernel can filter system calls (seccomp) may only compute. What it leaves in the memory is as untrusted as the files.
+class Worker {
+ public:
+  /// `serve` runs in the child, once a request; as a `body` above. Pages that the caller writes to while the child lives are
+  /// copied: it should be made before large things are.
+  Worker(std::size_t bytes, std::function<void(std::span<std::byte>)> serve);
+  ~Worker();
+  Worker(Worker&&) noexcept;
+  Worker& operator=(Worker&&) noexcept;
+
+  std::span<std::byte> memory() const;
+  /// False where the child crashed, or took more than `patience_s` of the processor's time. It is then of no more use.
+  bool request(int patience_s);
+  /// Of the request that failed; `where` is the file, for messages.
+  Error error(ExitCode code, const std::string& where) const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
 
 }  // namespace microtome

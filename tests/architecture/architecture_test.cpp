@@ -86,7 +86,7 @@ const std::vector<Vendor> vendors{
     {std::regex("cudnn.*|cublas.*"), {"kernels/cuda/vendor/", "tests/kernels/"}},
     {std::regex("cupti.*|nvtx.*|cuda_profiler.*"), {"kernels/cuda/profiling/", "tests/kernels/"}},
     {std::regex("(oneapi/)?dnnl.*"), {"kernels/cpu/", "tests/kernels/"}},
-    {std::regex("hdf5.*|H5.*|png\\.h|zlib\\.h"), {"data/", "tests/data/"}},
+    {std::regex("hdf5.*|H5.*|png\\.h|zlib\\.h"), {"data/", "tests/data/", "tests/fuzz/"}},
 };
 
 const std::regex include_line(R"re(^\s*#\s*include\s*[<"]([^>"]+)[>"])re");

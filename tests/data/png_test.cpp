@@ -54,9 +54,25 @@ class PngBuilder {
   std::vector<char> bytes_;
 };
 
+/// An image that outlives its reader.
+struct Image {
+  Extent size = 0;
+  std::vector<std::uint8_t> pixels;
+  bool converted = false;
+};
+
+Image read_png(const std::filesystem::path& file, Extent most) {
+  static PngReader reader;
+  Image image;
+  reader.read({&file, 1}, most, [&](std::size_t, const PngImage& png) {
+    image = {.size = png.size, .pixels = {png.pixels.begin(), png.pixels.end()}, .converted = png.converted};
+  });
+  return image;
+}
+
 class PngTest : public testing::Test {
  protected:
-  PngImage read(const std::vector<char>& bytes, Extent most = 64) const {
+  Image read(const std::vector<char>& bytes, Extent most = 64) const {
     write_bytes(file_, bytes);
     return read_png(file_, most);
   }
@@ -75,7 +91,7 @@ TEST_F(PngTest, WhatWasWrittenComesBack) {
   Pixels pixels(7 * 5 * 3);
   for (std::size_t i = 0; i < pixels.size(); ++i) pixels[i] = static_cast<std::uint8_t>(i * 37);
   write_png(file_, {7, 5}, pixels.data());
-  const PngImage image = read_png(file_, {7, 5});
+  const Image image = read_png(file_, {7, 5});
   EXPECT_EQ(image.size, Extent(7, 5));
   EXPECT_EQ(image.pixels, pixels);
   EXPECT_FALSE(image.converted);
