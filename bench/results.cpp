@@ -75,7 +75,7 @@ Json parse_file(const std::filesystem::path& file) {
 
 void read(const Json& json, Results& results) {
   for (const auto& [key, value] : json.at("context").items())
-    results.context[key] = value.is_string() ? value.get<std::string>() : value.dump();
+    if (value.is_primitive()) results.context[key] = value.is_string() ? value.get<std::string>() : value.dump();
   if (results.said("microtome_schema") != results_schema) {
     const std::string& found = results.said("microtome_schema");
     fail(ExitCode::data, "these results are of another schema",

@@ -178,26 +178,6 @@ void send_labels(const fs::path& path, std::string_view what, Sink& sink) {
   sink.write(std::as_bytes(std::span(labels)));
 }
 
-std::vector<std::uint8_t> read_labels(const fs::path& path, std::string_view split) {
-  const std::string what = fmt::format("{} labels", adjective(split));
-  std::vector<std::uint8_t> labels;
-  read_in_child(
-      {.where = path.string()}, [&](Sink& sink) { send_labels(path, what, sink); },
-      [&](Source& source) {
-        std::vector<std::int64_t> values(static_cast<std::size_t>(source.take<int>()));
-        source.read(std::as_writable_bytes(std::span(values)));
-        const auto wrong = std::ranges::find_if(values, [](std::int64_t value) { return value != 0 && value != 1; });
-        if (wrong != values.end()) {
-          fail(ExitCode::data, fmt::format("{} are not all 0 or 1", what),
-               {.where = fmt::format("{}, index {}", place(path, "y"), wrong - values.begin()),
-                .expected = "0 or 1",
-                .found = fmt::format("{}", *wrong)});
-        }
-        labels.assign(values.begin(), values.end());
-      });
-  return labels;
-}
-
 /// Where the next images' pixels are to go, of a dataset of `all`.
 using Room = std::function<std::span<std::uint8_t>(const Shape& all, int first, int count)>;
 
@@ -256,6 +236,26 @@ std::string pcam_file_name(std::string_view split, char what) {
 
 std::string pcam_meta_name(std::string_view split) {
   return fmt::format("{}{}_meta.csv", prefix, split);
+}
+
+std::vector<std::uint8_t> read_labels(const fs::path& path, std::string_view split) {
+  const std::string what = fmt::format("{} labels", adjective(split));
+  std::vector<std::uint8_t> labels;
+  read_in_child(
+      {.where = path.string()}, [&](Sink& sink) { send_labels(path, what, sink); },
+      [&](Source& source) {
+        std::vector<std::int64_t> values(static_cast<std::size_t>(source.take<int>()));
+        source.read(std::as_writable_bytes(std::span(values)));
+        const auto wrong = std::ranges::find_if(values, [](std::int64_t value) { return value != 0 && value != 1; });
+        if (wrong != values.end()) {
+          fail(ExitCode::data, fmt::format("{} are not all 0 or 1", what),
+               {.where = fmt::format("{}, index {}", place(path, "y"), wrong - values.begin()),
+                .expected = "0 or 1",
+                .found = fmt::format("{}", *wrong)});
+        }
+        labels.assign(values.begin(), values.end());
+      });
+  return labels;
 }
 
 std::vector<std::string> read_slides(const fs::path& path, std::size_t images) {

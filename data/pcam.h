@@ -22,6 +22,9 @@ std::string pcam_file_name(std::string_view split, char what);
 
 std::string pcam_meta_name(std::string_view split);
 
+/// The labels of a file's dataset "y", 0 or 1; `split` is for messages. Throws Error(ExitCode::data).
+std::vector<std::uint8_t> read_labels(const std::filesystem::path& file, std::string_view split);
+
 /// The slide of each of so many patches, from a file whose first line names its columns. Throws Error(ExitCode::data).
 std::vector<std::string> read_slides(const std::filesystem::path& meta, std::size_t images);
 

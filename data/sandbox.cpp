@@ -22,6 +22,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <ctime>
 #include <exception>
 #include <new>
 #include <optional>
@@ -76,13 +77,13 @@ void lower_limit(int resource, rlim_t to) {
 }
 
 /// In the child: the clock that ends it starts anew.
-void grant_time(int patience_s = child_patience_s) {
+void grant_time() {
   rusage used;
   if (::getrusage(RUSAGE_SELF, &used) != 0) return;
   const auto seconds = static_cast<rlim_t>(used.ru_utime.tv_sec + used.ru_stime.tv_sec + 1);
   rlimit limit;
   if (::getrlimit(RLIMIT_CPU, &limit) != 0) return;
-  limit.rlim_cur = std::min(limit.rlim_max, seconds + static_cast<rlim_t>(patience_s));
+  limit.rlim_cur = std::min(limit.rlim_max, seconds + child_patience_s);
   ::setrlimit(RLIMIT_CPU, &limit);
 }
 
@@ -138,6 +139,17 @@ class Process {
     reap();
   }
 
+  /// Ends it once it has worked for so many seconds from now.
+  void grant_time(int patience_s) const {
+    clockid_t clock;
+    timespec used;
+    rlimit limit;
+    if (::clock_getcpuclockid(pid_, &clock) != 0 || ::clock_gettime(clock, &used) != 0) return;
+    if (::prlimit(pid_, RLIMIT_CPU, nullptr, &limit) != 0) return;
+    limit.rlim_cur = std::min(limit.rlim_max, static_cast<rlim_t>(used.tv_sec + 1 + patience_s));
+    ::prlimit(pid_, RLIMIT_CPU, &limit, nullptr);
+  }
+
   /// Its status, once it has ended.
   int reap() {
     int status = 0;
@@ -178,9 +190,8 @@ Error died(ExitCode code, const std::string& where, int status, int patience_s) 
 /// In the child: from now on every system call fails but those that memory, the one descriptor and its own end take. A kernel
 /// that has no such filter leaves it the rules of settle_down().
 void allow_computing_alone() {
-  constexpr int allowed[] = {SYS_read,    SYS_write,    SYS_brk,    SYS_mmap,       SYS_munmap,       SYS_mremap,
-                             SYS_madvise, SYS_mprotect, SYS_futex,  SYS_prlimit64,  SYS_getrusage,    SYS_rt_sigprocmask,
-                             SYS_gettid,  SYS_getpid,   SYS_tgkill, SYS_exit_group, SYS_clock_gettime};
+  constexpr int allowed[] = {SYS_read,   SYS_write,   SYS_brk,      SYS_mmap,  SYS_munmap,
+                             SYS_mremap, SYS_madvise, SYS_mprotect, SYS_futex, SYS_exit_group};
   constexpr std::size_t count = std::size(allowed), before = 4;
   static sock_filter program[before + count + 2] = {
       BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, arch)),
@@ -197,33 +208,31 @@ void allow_computing_alone() {
   if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0) ::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter);
 }
 
-/// What a worker and its child tell each other: a request, with the seconds that it may take, and that it is done.
-using Word = int;
-
-bool receive_word(int fd, Word& word) {
+/// A worker's request, and its child's answer: one byte.
+bool receive_word(int fd) {
+  char word;
   ssize_t count;
-  while ((count = ::read(fd, &word, sizeof word)) < 0 && errno == EINTR) {
+  while ((count = ::read(fd, &word, 1)) < 0 && errno == EINTR) {
   }
-  return count == sizeof word;
+  return count == 1;
 }
 
-bool send_word(int fd, Word word) {
-  return ::send(fd, &word, sizeof word, MSG_NOSIGNAL) == sizeof word;
+bool send_word(int fd) {
+  return ::send(fd, "", 1, MSG_NOSIGNAL) == 1;
 }
 
 /// The child's life ends with its parent's, which its end of the socket tells: the signal for that (PR_SET_PDEATHSIG) comes
 /// when the thread has ended that made it, and a worker may serve others.
 [[noreturn]] void run_worker(int fd, std::span<std::byte> memory, const std::function<void(std::span<std::byte>)>& serve) {
   constexpr int kept = 3;
-  settle_down();
   fd = ::fcntl(fd, F_DUPFD, kept + 1);
+  settle_down();
   if (fd < 0 || ::dup2(fd, kept) < 0 || ::close_range(kept + 1, ~0u, 0) != 0) _exit(1);
   allow_computing_alone();
   try {
-    for (Word patience_s; receive_word(kept, patience_s);) {
-      grant_time(patience_s);
+    while (receive_word(kept)) {
       serve(memory);
-      write_fully(kept, &patience_s, sizeof patience_s);
+      write_fully(kept, "", 1);
     }
     _exit(0);
   } catch (...) {
@@ -408,15 +417,15 @@ std::span<std::byte> Worker::memory() const {
 bool Worker::request(int patience_s) {
   Impl& its = *impl_;
   its.patience_s = patience_s;
-  Word word = patience_s;
-  if (send_word(its.fd, word)) {
+  its.process->grant_time(patience_s);
+  if (send_word(its.fd)) {
     // The child's clock ends it long before; not where the machine does not let it run.
     constexpr int longest_wait_ms = 600'000;
     pollfd waiting{.fd = its.fd, .events = POLLIN, .revents = 0};
     int ready;
     while ((ready = ::poll(&waiting, 1, longest_wait_ms)) < 0 && errno == EINTR) {
     }
-    if (ready > 0 && receive_word(its.fd, word)) return true;
+    if (ready > 0 && receive_word(its.fd)) return true;
     if (ready == 0) return false;
   }
   its.status = its.process->reap();

@@ -4,12 +4,17 @@
 
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <chrono>
 #include <cstdlib>
 #include <memory>
+#include <optional>
+#include <stdexcept>
 #include <thread>
+#include <utility>
 #include <vector>
 
 namespace microtome {
@@ -140,6 +145,81 @@ TEST(SandboxTest, ManyThreadsReadAtOnce) {
   }
   threads.clear();
   for (const int sum : sums) EXPECT_EQ(sum, 20 * 1000 + 190);
+}
+
+/// Adds up what it is given, or does what a number below 0 asks for.
+void add_up(std::span<std::byte> memory) {
+  auto* const numbers = reinterpret_cast<int*>(memory.data());
+  if (numbers[0] == -1) __builtin_trap();
+  if (numbers[0] == -2) {
+    for (volatile bool forever = true; forever;) {
+    }
+  }
+  if (numbers[0] == -3) throw std::runtime_error("unforeseen");
+  if (numbers[0] == -4) {
+    numbers[1] = ::open("/dev/null", O_RDONLY) >= 0, numbers[2] = ::socket(AF_INET, SOCK_STREAM, 0) >= 0;
+    numbers[3] = ::kill(::getppid(), 0) == 0;
+    return;
+  }
+  numbers[2] = numbers[0] + numbers[1];
+}
+
+std::span<int> numbers_of(const Worker& worker) {
+  return {reinterpret_cast<int*>(worker.memory().data()), 4};
+}
+
+TEST(WorkerTest, ServesRequestAfterRequest) {
+  Worker worker(4096, add_up);
+  for (int i = 0; i < 1000; ++i) {
+    numbers_of(worker)[0] = i, numbers_of(worker)[1] = 7;
+    ASSERT_TRUE(worker.request(2));
+    ASSERT_EQ(numbers_of(worker)[2], i + 7);
+  }
+}
+
+TEST(WorkerTest, ServesThreadsThatDidNotStartItAndOutlivesTheOneThatDid) {
+  std::optional<Worker> worker;
+  std::jthread([&] { worker.emplace(4096, add_up); }).join();
+  std::jthread([&] {
+    numbers_of(*worker)[0] = 3, numbers_of(*worker)[1] = 4;
+    EXPECT_TRUE(worker->request(2));
+  }).join();
+  EXPECT_EQ(numbers_of(*worker)[2], 7);
+}
+
+TEST(WorkerTest, ACrashIsToldOnceAndForAll) {
+  for (const auto& [asked, said] : {std::pair(-1, "signal 4"), std::pair(-3, "ended early"), std::pair(-2, "1 s of work")}) {
+    Worker worker(4096, add_up);
+    numbers_of(worker)[0] = asked;
+    EXPECT_FALSE(worker.request(1));
+    const Error error = worker.error(ExitCode::weights, "some.png");
+    EXPECT_EQ(error.code(), ExitCode::weights);
+    const std::string text = to_text(error, "test");
+    EXPECT_NE(text.find(said), text.npos) << text;
+    EXPECT_NE(text.find("some.png"), text.npos) << text;
+  }
+}
+
+TEST(WorkerTest, TheChildHasNoFilesAndReachesNothing) {
+  if (::prctl(PR_GET_SECCOMP) < 0) GTEST_SKIP() << "this kernel filters no system calls";
+  Worker worker(4096, add_up);
+  numbers_of(worker)[0] = -4;
+  ASSERT_TRUE(worker.request(2));
+  EXPECT_EQ(numbers_of(worker)[1], 0) << "it opened a file";
+  EXPECT_EQ(numbers_of(worker)[2], 0) << "it made a socket";
+  EXPECT_EQ(numbers_of(worker)[3], 0) << "it sent a signal";
+}
+
+TEST(WorkerTest, TheChildGoesWithTheWorker) {
+  const auto tell = [](std::span<std::byte> memory) { *reinterpret_cast<pid_t*>(memory.data()) = ::getpid(); };
+  pid_t child = 0;
+  {
+    Worker worker(4096, tell);
+    ASSERT_TRUE(worker.request(2));
+    child = *reinterpret_cast<pid_t*>(worker.memory().data());
+    EXPECT_EQ(::kill(child, 0), 0);
+  }
+  EXPECT_EQ(::kill(child, 0), -1);
 }
 
 }  // namespace

@@ -1,6 +1,6 @@
 // A run's config.toml, as --config and --resume read it.
 #include "fuzz/fuzz.h"
-#include "tools/options/training.h"
+#include "tools/cli/arguments.h"
 
 namespace microtome::fuzz {
 
@@ -8,19 +8,21 @@ namespace {
 
 struct Program {
   Arguments arguments{"train", "", "", {}};
-  TrainingSettings settings;
+  std::string mode = "full", name;
   int epochs = 15;
+  std::uint64_t seed = 0;
   double decay = 0;
-  bool flag = false;
+  bool flag = false, shuffle = true;
 
   Program() {
-    add_start(arguments, settings);
-    add_steps(arguments, settings);
-    add_optimizer(arguments, settings);
-    add_statistics(arguments, settings);
-    arguments.add({.name = "epochs", .kept = Option::Kept::free}, epochs, {0, 1000});
-    arguments.add({.name = "decay", .kept = Option::Kept::fixed}, decay, {0.0, 1.0});
-    arguments.add_flag({.name = "flag", .kept = Option::Kept::fixed}, flag);
+    using enum Option::Kept;
+    arguments.add({.name = "mode", .kept = fixed}, mode, {"full", "transfer"});
+    arguments.add({.name = "name", .kept = free}, name);
+    arguments.add({.name = "epochs", .kept = free}, epochs, {0, 1000});
+    arguments.add({.name = "seed", .kept = fixed}, seed);
+    arguments.add({.name = "decay", .kept = fixed}, decay, {0.0, 1.0});
+    arguments.add_flag({.name = "flag", .kept = fixed}, flag);
+    arguments.add_switch({.name = "shuffle", .kept = fixed}, shuffle);
   }
 };
 

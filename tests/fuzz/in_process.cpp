@@ -2,8 +2,10 @@
 // file's functions are taken and the library's are not.
 #include "data/sandbox.h"
 
-#include <algorithm>
 #include <cstring>
+#include <source_location>
+#include <utility>
+#include <vector>
 
 namespace microtome {
 
@@ -54,6 +56,30 @@ void read_in_child(const Sandbox&, const std::function<void(Sink&)>& body, const
   Received received;
   consume(received);
   received.expect_end();
+}
+
+struct Worker::Impl {
+  std::vector<std::byte> memory;
+  std::function<void(std::span<std::byte>)> serve;
+};
+
+Worker::Worker(std::size_t bytes, std::function<void(std::span<std::byte>)> serve)
+    : impl_(new Impl{std::vector<std::byte>(bytes), std::move(serve)}) {}
+Worker::~Worker() = default;
+Worker::Worker(Worker&&) noexcept = default;
+Worker& Worker::operator=(Worker&&) noexcept = default;
+
+std::span<std::byte> Worker::memory() const {
+  return impl_->memory;
+}
+
+bool Worker::request(int) {
+  impl_->serve(impl_->memory);
+  return true;
+}
+
+Error Worker::error(ExitCode code, const std::string& where) const {
+  return Error(code, "a worker failed", {.where = where}, std::source_location::current());
 }
 
 }  // namespace microtome

@@ -1,6 +1,6 @@
-// A fuzz target without a fuzzer: its seeds, what was once found (found/TARGET/*), and mutations of both, the same every time.
-//   TARGET_replay [MUTATIONS] [FILE…]   files instead of what was found
-//   TARGET_replay --seeds DIR           writes the seeds, for libFuzzer to begin with
+// A fuzz target without a fuzzer: its seeds, files of folders, and mutations of both, the same every time.
+//   TARGET_replay [MUTATIONS] [FOLDER…]
+//   TARGET_replay --seeds DIR             writes the seeds, for libFuzzer to begin with
 #include "fuzz/fuzz.h"
 
 #include <algorithm>
@@ -19,7 +19,7 @@ namespace {
 namespace fs = std::filesystem;
 using namespace microtome::fuzz;
 
-/// What is being read: written beside the program where reading it ends the process.
+/// What is being read: left behind where reading it ends the process.
 std::string current;
 
 void run(const std::string& input) {
@@ -28,8 +28,8 @@ void run(const std::string& input) {
 }
 
 [[noreturn]] void report() {
-  std::ofstream("replay-crash", std::ios::binary) << current;
-  std::fputs("what was being read is in replay-crash\n", stderr);
+  std::ofstream("found", std::ios::binary) << current;
+  std::fputs("what was being read is in the file `found`\n", stderr);
   std::_Exit(1);
 }
 
@@ -74,10 +74,9 @@ int main(int argc, char** argv) {
     return 0;
   }
   const long mutations = argc > 1 ? std::atol(argv[1]) : 2000;
-  for (int i = 2; i < argc; ++i) all.push_back(contents_of(argv[i]));
-  std::error_code ignored;
-  if (argc <= 2) {
-    for (const auto& entry : fs::directory_iterator(MICROTOME_FOUND, ignored)) all.push_back(contents_of(entry.path()));
+  std::error_code none;
+  for (int i = 2; i < argc; ++i) {
+    for (const auto& entry : fs::directory_iterator(argv[i], none)) all.push_back(contents_of(entry.path()));
   }
   std::set_terminate([] { report(); });
   std::signal(SIGABRT, [](int) { report(); });

@@ -2,18 +2,16 @@
 
 #include "engine/check.h"
 #include "tools/cli/arguments.h"
-#include "tools/profile/profile.h"
+#include "tools/cli/json.h"
+#include "tools/profile/recorded_profile.h"
 #include "tools/statistics/timing_comparison.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <array>
-#include <cerrno>
 #include <cmath>
-#include <cstring>
 #include <filesystem>
-#include <fstream>
 #include <map>
 #include <optional>
 #include <set>
@@ -26,102 +24,11 @@ namespace {
 
 constexpr std::string_view whole_step = "(the step, untraced)", small_passes = "(passes under 0.5% of a step)";
 
-/// What is compared of a profile.json.
-struct Side {
-  std::string file, net, commit, device;
-  std::map<std::string, std::string> setting;                         // what may not differ silently, as it stands there
-  double batch = 0, epoch_steps = 0, untraced_ns = 0, traced_ns = 0;  // of a step
-  std::vector<double> untraced_samples_ns;
-  int lost_records = 0;  // dropped by the device's buffers, or without an end
-  struct Layer {
-    std::string key;  // "conv1_conv backward_data"
-    double ns = 0;
-    std::vector<double> traced_samples_ns;
-  };
-  std::vector<Layer> layers;
-  std::map<std::string, std::string> plans;  // by row
-};
-
-Json parse_profile(const std::filesystem::path& file) {
-  std::ifstream stream(file);
-  if (!stream) fail(ExitCode::data, "cannot read the profile", {.where = file.string(), .found = std::strerror(errno)});
-  Json json;
-  try {
-    json = Json::parse(stream);
-  } catch (const Json::exception& error) {
-    fail(ExitCode::data, "the profile is not JSON", {.where = file.string(), .found = error.what()});
-  }
-  const std::string schema = json.is_object() && json.contains("schema") ? json["schema"].dump() : "none";
-  if (schema != fmt::format("\"{}\"", profile_schema))
-    fail(ExitCode::data, "the profile is of another schema",
-         {.where = file.string(),
-          .expected = std::string(profile_schema),
-          .found = schema,
-          .next = "profile again with this version"});
-  return json;
-}
-
-Side side_of(const Json& json) {
-  const Json &run = json.at("run"), &device = json.at("device"), &distortion = json.at("distortion");
-  Side side{.net = run.at("net"),
-            .commit = run.at("commit"),
-            .device = device.at("description"),
-            .batch = run.at("batch_size"),
-            .epoch_steps = json.at("method").at("epoch_steps"),
-            .untraced_ns = distortion.at("untraced_ns_per_step"),
-            .traced_ns = distortion.at("traced_ns_per_step"),
-            .untraced_samples_ns = distortion.at("untraced_samples_ns")};
-  for (const char* key : {"name", "description"}) side.setting[key] = device.at(key).dump();
-  for (const char* key : {"net", "mode", "image", "precision", "graph", "augment", "batch_size", "data_name"})
-    side.setting[key] = run.at(key).dump();
-  for (const char* key : {"dropped_records", "unfinished_records"}) side.lost_records += json.at("method").at(key).get<int>();
-  for (const Json& layer : json.at("layers")) {
-    const std::string row = layer.at("row"), pass = layer.at("pass");
-    side.layers.push_back({.key = row.empty() ? pass : row + " " + pass,
-                           .ns = layer.at("ns_per_step"),
-                           .traced_samples_ns = layer.at("traced_samples_ns")});
-  }
-  for (const Json& plan : json.at("plans")) {
-    std::string& list = side.plans[plan.at("row")];
-    list += fmt::format("{}{}", list.empty() ? "" : ", ", plan.at("implementation").get<std::string>());
-  }
-  return side;
-}
-
-Side read_side(std::filesystem::path file) {
-  if (std::filesystem::is_directory(file)) file /= "profile.json";
-  const Json json = parse_profile(file);
-  const auto damaged = [&](const std::string& found) {
-    fail(ExitCode::data, "the profile is damaged",
-         {.where = file.string(), .expected = "what profile writes", .found = found, .next = "profile again"});
-  };
-  Side side;
-  try {
-    side = side_of(json);
-  } catch (const Json::exception& error) {
-    damaged(error.what());
-  }
-  side.file = file.string();
-  const auto positive = [](double value) { return value > 0; };
-  const auto negative = [](double value) { return value < 0; };
-  if (!positive(side.batch) || !positive(side.untraced_ns) || side.untraced_samples_ns.empty() ||
-      !std::all_of(side.untraced_samples_ns.begin(), side.untraced_samples_ns.end(), positive) ||
-      (!side.layers.empty() && !positive(side.traced_ns)) ||
-      std::any_of(side.layers.begin(), side.layers.end(), [&](const Side::Layer& layer) {
-        return std::any_of(layer.traced_samples_ns.begin(), layer.traced_samples_ns.end(), negative);
-      }))
-    damaged("steps that took no time, or less");
-  std::set<std::string> keys;
-  for (const Side::Layer& layer : side.layers)
-    if (!keys.insert(layer.key).second) damaged(layer.key + " twice");
-  return side;
-}
-
 struct Differences {
   Report report;
   bool batch = false;
 
-  Differences(const Side& before, const Side& after) {
+  Differences(const RecordedProfile& before, const RecordedProfile& after) {
     for (const auto& [key, was] : before.setting) {
       const std::string& is = after.setting.at(key);
       if (was == is) continue;
@@ -135,7 +42,7 @@ struct Differences {
 };
 
 /// Seconds of an image where batches differ, else of a step; as untraced as what was traced can be.
-std::vector<Timings> timings_of(const Side& side, const std::set<std::string>& large, bool an_image) {
+std::vector<Timings> timings_of(const RecordedProfile& side, const std::set<std::string>& large, bool an_image) {
   const double images = an_image ? side.batch : 1, calls = side.epoch_steps * images;
   std::vector<Timings> all;
   const auto add = [&](const std::string& key, std::vector<double> samples_ns, double factor) {
@@ -147,7 +54,7 @@ std::vector<Timings> timings_of(const Side& side, const std::set<std::string>& l
   add(std::string(whole_step), side.untraced_samples_ns, 1);
   const double scale = side.untraced_ns / side.traced_ns;
   std::vector<double> rest;
-  for (const Side::Layer& layer : side.layers) {
+  for (const RecordedProfile::Layer& layer : side.layers) {
     if (large.contains(layer.key)) {
       add(layer.key, layer.traced_samples_ns, scale);
       continue;
@@ -160,16 +67,16 @@ std::vector<Timings> timings_of(const Side& side, const std::set<std::string>& l
 }
 
 /// Those that take 0.5% of a step in either profile: of less, a change says little and costs less.
-std::set<std::string> large_passes(const Side& before, const Side& after) {
+std::set<std::string> large_passes(const RecordedProfile& before, const RecordedProfile& after) {
   std::set<std::string> keys;
-  for (const Side* side : {&before, &after})
-    for (const Side::Layer& layer : side->layers)
+  for (const RecordedProfile* side : {&before, &after})
+    for (const RecordedProfile::Layer& layer : side->layers)
       if (layer.ns >= 0.005 * side->untraced_ns) keys.insert(layer.key);
   return keys;
 }
 
 /// "conv1_conv: engine 34 -> engine 57"
-std::vector<std::string> changed_plans(const Side& before, const Side& after) {
+std::vector<std::string> changed_plans(const RecordedProfile& before, const RecordedProfile& after) {
   std::vector<std::string> lines;
   for (const auto& [row, plan] : before.plans)
     if (const auto found = after.plans.find(row); found != after.plans.end() && found->second != plan)
@@ -181,11 +88,11 @@ std::string time_text(double seconds) {
   return seconds > 0 ? fmt::format("{:.4f}", seconds * 1e3) : "-";
 }
 
-void print_text(const std::vector<Comparison>& rows, const Side& before, const Side& after, bool all) {
-  for (const Side* side : {&before, &after})
+void print_text(const std::vector<Comparison>& rows, const RecordedProfile& before, const RecordedProfile& after, bool all) {
+  for (const RecordedProfile* side : {&before, &after})
     fmt::print("{:<7} {}: {} on {}, commit {}\n", side == &before ? "before" : "after", side->file, side->net, side->device,
                side->commit);
-  for (const Side* side : {&before, &after})
+  for (const RecordedProfile* side : {&before, &after})
     if (side->lost_records > 0)
       fmt::print("INCOMPLETE {}: {} records of the device's are lost, and what they said of passes\n", side->file,
                  side->lost_records);
@@ -205,7 +112,7 @@ void print_text(const std::vector<Comparison>& rows, const Side& before, const S
   for (const std::string& line : changed_plans(before, after)) fmt::print("plan       {}\n", line);
 }
 
-Json to_json(const std::vector<Comparison>& rows, const Side& before, const Side& after) {
+Json to_json(const std::vector<Comparison>& rows, const RecordedProfile& before, const RecordedProfile& after) {
   Json json{{"schema", "microtome.profile_diff.1"}, {"before", before.file}, {"after", after.file}, {"layers", Json::array()}};
   for (const Comparison& c : rows) {
     const bool both = c.before > 0 && c.after > 0;
@@ -258,8 +165,8 @@ int profile_diff(int argc, const char* const* argv) {
   const bool gated = arguments.given("gate");
   const double share = gated ? share_of(gate_text) : 0;
 
-  const Side before = read_side(before_path), after = read_side(after_path);
-  const auto compared = [&](const Side& one, const Side& other) {
+  const RecordedProfile before = read_profile(before_path), after = read_profile(after_path);
+  const auto compared = [&](const RecordedProfile& one, const RecordedProfile& other) {
     Differences differences(one, other);
     if (!allow_different && !differences.report.found.empty()) {
       differences.report.where = one.file + " and " + other.file;
@@ -270,7 +177,7 @@ int profile_diff(int argc, const char* const* argv) {
   };
   const Differences differences = compared(before, after);
   if (gated) {
-    for (const Side* side : {&before, &after})
+    for (const RecordedProfile* side : {&before, &after})
       require_enough_for_a_gate(side->untraced_samples_ns.size(), side->file, "profile with more --steps");
   }
   const std::set<std::string> large = large_passes(before, after);
@@ -278,7 +185,7 @@ int profile_diff(int argc, const char* const* argv) {
                              now = timings_of(after, large, differences.batch);
   NoiseFloor floor;
   if (arguments.given("floor")) {
-    const Side one = read_side(floor_paths[0]), other = read_side(floor_paths[1]);
+    const RecordedProfile one = read_profile(floor_paths[0]), other = read_profile(floor_paths[1]);
     compared(before, one);
     compared(one, other);
     floor = NoiseFloor(timings_of(one, large, differences.batch), timings_of(other, large, differences.batch));
@@ -295,7 +202,7 @@ int profile_diff(int argc, const char* const* argv) {
   std::optional<Gate> gate;
   if (gated) {
     gate = gate_of(rows, share);
-    for (const Side* side : {&before, &after})
+    for (const RecordedProfile* side : {&before, &after})
       if (side->lost_records > 0) gate->failed_by.push_back(side->file + ", INCOMPLETE");
   }
   if (json) {

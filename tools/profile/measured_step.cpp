@@ -7,7 +7,7 @@
 #include <fmt/format.h>
 
 #include <cmath>
-#include <fstream>
+#include <optional>
 
 namespace microtome {
 namespace {
@@ -20,7 +20,7 @@ int whole_number(const Json& json, const std::filesystem::path& file, const std:
     fail(ExitCode::data, "what was measured is damaged",
          {.where = fmt::format("{}, {}", file.string(), what),
           .expected = fmt::format("a whole number from {} to {}", lowest, highest),
-          .found = json.dump()});
+          .found = brief(json)});
   return json;
 }
 
@@ -29,7 +29,7 @@ double time_of(const Json& json, const std::filesystem::path& file, const std::s
     fail(ExitCode::data, "what was measured is damaged",
          {.where = fmt::format("{}, {}", file.string(), what),
           .expected = fmt::format("more than 0, at most {:g}", longest),
-          .found = json.dump()});
+          .found = brief(json)});
   return json;
 }
 
@@ -41,20 +41,17 @@ int side_of(const Json& image, const std::filesystem::path& file) {
 }  // namespace
 
 MeasuredStep measured_step(const std::filesystem::path& folder) {
-  const auto read = [](const std::filesystem::path& file) {
-    std::ifstream in(file);
-    return Json::parse(in, nullptr, false);
-  };
   constexpr int most_images = 1'000'000'000, largest_batch = 65536;
   constexpr double longest_epoch = 1e9, longest_step_ns = 1e15;
   try {
     const std::filesystem::path profiled = folder / "profile.json", trained = folder / "result.json";
-    if (const Json profile = read(profiled); !profile.is_discarded()) {
+    if (const std::optional<Json> read = read_json(profiled)) {
+      const Json& profile = *read;
       if (const Json& schema = profile.at("schema"); schema != profile_schema)
         fail(ExitCode::data, "the profile is of another schema",
              {.where = profiled.string(),
               .expected = std::string(profile_schema),
-              .found = schema.dump(),
+              .found = brief(schema),
               .next = "profile again with this version"});
       const Json &run = profile.at("run"), &step_ns = profile.at("distortion").at("untraced_ns_per_step");
       return {.net = run.at("net"),
@@ -65,7 +62,8 @@ MeasuredStep measured_step(const std::filesystem::path& folder) {
               .batch = whole_number(run.at("batch_size"), profiled, "batch_size", 1, largest_batch),
               .seconds = time_of(step_ns, profiled, "untraced_ns_per_step", longest_step_ns) * 1e-9};
     }
-    if (const Json run = read(trained); !run.is_discarded() && run.at("seconds_per_epoch") != 0) {
+    if (const std::optional<Json> read = read_json(trained); read && read->at("seconds_per_epoch") != 0) {
+      const Json& run = *read;
       const int batch = whole_number(run.at("batch_size"), trained, "batch_size", 1, largest_batch);
       const double images = whole_number(run.at("train_images"), trained, "train_images", 1, most_images);
       return {.net = run.at("net"),

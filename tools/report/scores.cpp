@@ -13,7 +13,6 @@
 #include <cctype>
 #include <charconv>
 #include <cmath>
-#include <fstream>
 #include <optional>
 #include <string_view>
 #include <unordered_map>
@@ -286,9 +285,8 @@ LabelledScores read_scores(const std::filesystem::path& file, Scale scale) {
 
 void require_as_many_as_result(const std::filesystem::path& file, const LabelledScores& scores) {
   const std::filesystem::path result = file.parent_path() / "result.json";
-  std::ifstream stream(result);
-  if (file.filename() != "scores.csv" || !stream) return;
-  const Json document = Json::parse(stream, nullptr, false);
+  if (file.filename() != "scores.csv") return;
+  const Json document = read_json(result).value_or(Json());
   if (!document.is_object() || !document.contains("test") || !document["test"].is_object()) return;
   const Json n = document["test"].value("n", Json());
   if (!n.is_number_unsigned() || n.get<std::size_t>() == scores.labels.size()) return;

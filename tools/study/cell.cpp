@@ -5,10 +5,12 @@
 
 #include <algorithm>
 #include <array>
+#include <cctype>
 #include <chrono>
 #include <cstring>
 #include <fstream>
 #include <initializer_list>
+#include <limits>
 #include <thread>
 #include <utility>
 
@@ -27,10 +29,10 @@ void write(const fs::path& file, const Json& document, std::string_view what) {
 
 /// Nothing where there is no file; null where it is no document.
 std::optional<Json> read(const fs::path& file) {
-  std::ifstream stream(file);
-  if (!stream) return std::nullopt;
-  Json document = Json::parse(stream, nullptr, false);
-  return document.is_object() ? document : Json();
+  std::error_code ignored;
+  if (fs::status(file, ignored).type() == fs::file_type::not_found) return std::nullopt;
+  const std::optional<Json> document = read_json(file);
+  return document && document->is_object() ? *document : Json();
 }
 
 fs::path lock_of(const fs::path& study, const Cell& cell) {
@@ -51,6 +53,23 @@ bool is_verdict(const Json& json) {
        {.where = plan.string(),
         .found = found,
         .next = "take it away: the same command as before writes it again, and no cell is lost"});
+}
+
+/// A part of a cell's name, which is a folder's.
+std::string word(const Json& json, const fs::path& plan) {
+  constexpr std::size_t longest = 64;
+  const std::string text = json;
+  const bool plain = std::ranges::all_of(text, [](unsigned char c) { return std::isalnum(c) || c == '_' || c == '-'; });
+  if (text.empty() || text.size() > longest || !plain) fail_damaged(plan, fmt::format("{} where a word must be", brief(json)));
+  return text;
+}
+
+template <class T>
+T whole_number(const Json& json, const fs::path& plan) {
+  // Of a number with a fraction, or too large a one, the library would make something.
+  if (!json.is_number_unsigned() || json.get<std::uint64_t>() > static_cast<std::uint64_t>(std::numeric_limits<T>::max()))
+    fail_damaged(plan, fmt::format("{} where a whole number must be", brief(json)));
+  return json.get<T>();
 }
 
 /// Sets what a run's config.toml says of its options.
@@ -93,15 +112,20 @@ StudyPlan read_plan(const fs::path& study) {
          {.where = study.string(), .expected = "cells.json", .next = "name its folder with --out"});
   if (json->is_null()) fail_damaged(file, "no JSON document");
   try {
-    StudyPlan plan{.epochs = json->at("epochs"), .views = json->at("tta"), .cells = {}};
+    StudyPlan plan{.epochs = whole_number<int>(json->at("epochs"), file), .views = json->at("tta"), .cells = {}};
     for (const Json& c : json->at("cells")) {
       const std::string parent = c.at("parent");
       const auto is_parent = [&](const PlannedCell& before) { return before.cell.name() == parent; };
       if (!parent.empty() && std::ranges::none_of(plan.cells, is_parent))
         fail_damaged(file, fmt::format("a cell that begins with {}, which is not before it", parent));
-      plan.cells.push_back(
-          {.cell = {c.at("net"), c.at("data"), c.at("mode"), c.at("preprocess"), c.at("augment"), c.at("seed")},
-           .parent = parent});
+      const auto part = [&](const char* key) { return word(c.at(key), file); };
+      plan.cells.push_back({.cell = {.net = part("net"),
+                                     .data = part("data"),
+                                     .mode = part("mode"),
+                                     .preprocess = part("preprocess"),
+                                     .augment = part("augment"),
+                                     .seed = whole_number<std::uint64_t>(c.at("seed"), file)},
+                            .parent = parent});
     }
     return plan;
   } catch (const Json::exception& error) {
@@ -129,8 +153,11 @@ void write_failure(const fs::path& cell, const Failure& failure) {
 std::optional<Failure> read_failure(const fs::path& cell) {
   const std::optional<Json> json = read(cell / "failed.json");
   if (!json) return std::nullopt;
-  if (json->is_null()) return Failure{.exit_code = static_cast<int>(ExitCode::data), .what = "failed.json is damaged"};
-  return Failure{.exit_code = json->value("exit_code", 1), .what = json->value("what", "")};
+  try {
+    return Failure{.exit_code = json->at("exit_code"), .what = json->at("what")};
+  } catch (const Json::exception&) {
+    return Failure{.exit_code = static_cast<int>(ExitCode::data), .what = "failed.json is damaged"};
+  }
 }
 
 int epochs_done(const fs::path& cell) {
