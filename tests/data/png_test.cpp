@@ -5,11 +5,29 @@
 #include <png.h>
 #include <zlib.h>
 
+#include <dlfcn.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <cstring>
 #include <map>
 #include <string>
+
+namespace {
+
+constexpr unsigned crashing_width = 13, endless_width = 14;
+const auto real_update = reinterpret_cast<void (*)(png_structrp, png_inforp)>(::dlsym(RTLD_NEXT, "png_read_update_info"));
+
+}  // namespace
+
+// libpng's own is used but for images of two widths: no file is known that harms it.
+extern "C" void png_read_update_info(png_structrp png, png_inforp info) {
+  const unsigned width = png_get_image_width(png, info);
+  if (width == crashing_width) __builtin_trap();
+  for (volatile bool endless = width == endless_width; endless;) {
+  }
+  real_update(png, info);
+}
 
 namespace microtome {
 namespace {
@@ -200,6 +218,65 @@ TEST_F(PngTest, AFlippedBitIsRefusedOrChangesNothing) {
       EXPECT_EQ(error.code(), ExitCode::data) << "byte " << i;
     }
   }
+}
+
+TEST_F(PngTest, AFileThatHarmsLibpngIsRefusedAndNoOtherIsLost) {
+  const Pixels pixels(14 * 3, 7);
+  std::vector<std::filesystem::path> files;
+  std::map<std::size_t, std::string> expected;
+  for (std::size_t i = 0; i < 200; ++i) {
+    files.push_back(folder_ / fmt::format("{}.png", i));
+    if (i == 10 || i == 70 || i == 71 || i == 199) {
+      write_png(files.back(), {1, crashing_width}, pixels.data());
+      expected[i] = "it crashes the library that reads it";
+    } else if (i == 150) {
+      write_png(files.back(), {1, endless_width}, pixels.data());
+      expected[i] = "it does not come forward";
+    } else if (i == 69 || i == 72) {
+      write_bytes(files.back(), {'x'});
+      expected[i] = "no PNG file";
+    } else {
+      write_png(files.back(), {1, 1 + static_cast<int>(i % 10)}, pixels.data());
+    }
+  }
+  PngReader reader;
+  std::size_t next = 0;
+  const auto taken = [&](std::size_t i, const PngImage& image) {
+    EXPECT_EQ(i, next++);
+    EXPECT_EQ(image.size, Extent(1, 1 + static_cast<int>(i % 10)));
+    EXPECT_EQ(std::ranges::count(image.pixels, 7), std::ssize(image.pixels));
+  };
+  reader.read(files, 64, taken, [&](std::size_t i, const Error& error) {
+    EXPECT_EQ(i, next++);
+    EXPECT_EQ(error.code(), ExitCode::data);
+    const std::string text = to_text(error, "test");
+    EXPECT_NE(text.find(expected[i]), text.npos) << text;
+    EXPECT_NE(text.find(files[i].string()), text.npos) << text;
+    expected.erase(i);
+  });
+  EXPECT_EQ(next, files.size());
+  EXPECT_TRUE(expected.empty());
+  // And where the first is thrown the reader serves again.
+  expect_refusal([&] { reader.read(files, 64, [](std::size_t, const PngImage&) {}); }, ExitCode::data, {"10.png", "crashes"});
+  reader.read(std::span(files).first(1), 64, [](std::size_t, const PngImage& image) { EXPECT_EQ(image.size, Extent(1, 1)); });
+}
+
+TEST_F(PngTest, ImagesLargerThanTheSharedMemoryAreReadAmongSmallOnes) {
+  const Pixels large(1000 * 900 * 3, 200), small(3, 100);
+  std::vector<std::filesystem::path> files;
+  for (int i = 0; i < 10; ++i) {
+    files.push_back(folder_ / fmt::format("{}.png", i));
+    if (i % 3 == 1)
+      write_png(files.back(), {1000, 900}, large.data());
+    else
+      write_png(files.back(), 1, small.data());
+  }
+  std::size_t next = 0;
+  PngReader().read(files, 1000, [&](std::size_t i, const PngImage& image) {
+    EXPECT_EQ(i, next++);
+    EXPECT_TRUE(std::ranges::equal(image.pixels, i % 3 == 1 ? large : small)) << i;
+  });
+  EXPECT_EQ(next, files.size());
 }
 
 }  // namespace
