@@ -144,6 +144,10 @@ Trial trial_of(const Json& json) {
 bool is_trial(const std::string& text, int id, std::span<const Dimension> space) {
   try {
     const Json json = Json::parse(text);
+    // Of a number with a fraction, or too large a one, the library would make something.
+    constexpr int largest = 1'000'000'000;
+    for (const char* key : {"id", "iteration", "bracket", "round", "parent", "initial_epoch", "epochs"})
+      if (!json.at(key).is_number_unsigned() || json.at(key) > largest) return false;
     const Trial trial = trial_of(json);
     return trial.id == id && trial.parent >= 0 && trial.parent < id && json.at("status").is_string() &&
            json.at("seconds").is_number() &&
@@ -184,7 +188,7 @@ bool lacked_memory(const fs::path& log) {
   while (take_line(left, line)) {
   }
   const Json last = Json::parse(line, nullptr, false);
-  return last.is_object() && last.value("event", "") == "error" && last.value("lacks", "") == "memory";
+  return last.is_object() && last.value("event", Json()) == "error" && last.value("lacks", Json()) == "memory";
 }
 
 /// Nothing where the run has not ended, or its result.json is damaged.
