@@ -1,7 +1,7 @@
 #include "tools/profile/measured_step.h"
 
 #include "engine/check.h"
-#include "tools/cli/json.h"
+#include "tools/cli/documents.h"
 #include "tools/profile/profile.h"
 
 #include <fmt/format.h>

@@ -4,7 +4,7 @@
 #include "data/file.h"
 #include "data/patient.h"
 #include "engine/check.h"
-#include "tools/cli/json.h"
+#include "tools/cli/documents.h"
 
 #include <fmt/format.h>
 

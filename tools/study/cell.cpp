@@ -2,6 +2,7 @@
 
 #include "data/file.h"
 #include "engine/check.h"
+#include "tools/cli/documents.h"
 
 #include <algorithm>
 #include <array>

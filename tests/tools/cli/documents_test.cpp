@@ -1,4 +1,4 @@
-#include "tools/cli/json.h"
+#include "tools/cli/documents.h"
 
 #include "engine/check.h"
 #include "tools/process.h"
@@ -14,7 +14,7 @@ std::string nested(std::size_t depth) {
   return std::string(depth, '[') + std::string(depth, ']');
 }
 
-TEST(JsonTest, DocumentsOfAnyDepthAreRefusedOrWrittenAgain) {
+TEST(DocumentsTest, ThoseOfAnyDepthAreRefusedOrWrittenAgain) {
   EXPECT_EQ(parse_json(nested(32))->dump(), nested(32));
   for (const std::size_t depth : {33u, 1000u, 1000000u}) {
     std::string why;
@@ -23,7 +23,7 @@ TEST(JsonTest, DocumentsOfAnyDepthAreRefusedOrWrittenAgain) {
   }
 }
 
-TEST(JsonTest, WhatIsNoDocumentSaysWhyInFewWords) {
+TEST(DocumentsTest, WhatIsNoDocumentSaysWhyInFewWords) {
   std::string long_word(100000, '7');
   long_word += "x";
   for (const std::string& text :
@@ -35,7 +35,7 @@ TEST(JsonTest, WhatIsNoDocumentSaysWhyInFewWords) {
   }
 }
 
-TEST(JsonTest, AFileThatIsMissingIsNoDocumentAndOneThatCannotBeReadIsAnError) {
+TEST(DocumentsTest, AFileThatIsMissingIsNoDocumentAndOneThatCannotBeReadIsAnError) {
   const TemporaryFolder folder;
   EXPECT_FALSE(read_json(folder / "none.json"));
   write_text(folder / "a.json", "{\"a\": [1, 2]}");
@@ -50,7 +50,7 @@ TEST(JsonTest, AFileThatIsMissingIsNoDocumentAndOneThatCannotBeReadIsAnError) {
   }
 }
 
-TEST(JsonTest, AValueInAMessageIsShort) {
+TEST(DocumentsTest, AValueInAMessageIsShort) {
   EXPECT_EQ(brief(Json({{"a", {1, "x"}}})), R"({"a":[1,"x"]})");
   EXPECT_LT(brief(Json(std::string(100000, 'x'))).size(), 300u);
   EXPECT_NO_THROW(brief(Json("\xff")));
