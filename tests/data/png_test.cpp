@@ -136,6 +136,7 @@ TEST_F(PngTest, EveryKindOfPngBecomesRgb) {
   const auto alpha = read(PngBuilder(2, 1, 8, 6).image("\0\x01\x02\x03\x00\x00\x64\xff\x33"s).end());
   EXPECT_EQ(alpha.pixels, (Pixels{255, 255, 255, 204, 224, 255}));
   EXPECT_TRUE(alpha.converted);
+  EXPECT_EQ(read(PngBuilder(1, 1, 8, 6).image("\0\x01\x01\x01\x80"s).end()).pixels, (Pixels{128, 128, 128})) << "of 127.502";
   EXPECT_EQ(read(PngBuilder(2, 1, 8, 4).image("\0\x00\xff\x00\x00"s).end()).pixels, (Pixels{0, 0, 0, 255, 255, 255}));
   const auto keyed =
       read(PngBuilder(2, 1, 8, 2).chunk("tRNS", "\0\x01\0\x02\0\x03"s).image("\0\x01\x02\x03\x04\x05\x06"s).end());
