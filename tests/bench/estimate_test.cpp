@@ -36,6 +36,7 @@ TEST(EstimateTest, AStepIsTheSumOfItsPiecesEachAsOftenAsTheNetworkHasIt) {
   EXPECT_GE(b2.pieces, 4 + 11 + 4);
   const StepEstimate resnet = estimate_step(results, "resnet50", 50, 32);
   EXPECT_TRUE(resnet.missing.empty());
+  EXPECT_NEAR(resnet.seconds, 1e-3 * resnet.pieces, 1e-9) << "a problem that it has several times counts as often";
   EXPECT_GT(resnet.pieces, 53 * 3 - 1 + 53 * 2 + 16 * 2) << "convolutions, batch-norms, joins";
 }
 
