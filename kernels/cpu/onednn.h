@@ -4,6 +4,7 @@
 
 #include "engine/check.h"
 #include "engine/host_memory.h"
+#include "engine/vendor_call.h"
 #include "kernels/cpu/cpu.h"
 
 #include <oneapi/dnnl/dnnl.hpp>
@@ -27,6 +28,7 @@ inline dnnl::stream& stream() {
 /// What oneDNN throws becomes an Error that says which op met it.
 template <class F>
 decltype(auto) check(std::string_view what, const F& f, std::source_location at = std::source_location::current()) {
+  const VendorCall call("oneDNN");
   try {
     return f();
   } catch (const dnnl::error& error) {

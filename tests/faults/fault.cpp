@@ -1,7 +1,8 @@
 // A machine on which one call goes wrong, for LD_PRELOAD. FAULT_CALL names a group of functions, FAULT_AT which of its calls,
-// counted from 1 over the program and all processes that it starts, fails once with FAULT_ERRNO; with FAULT_KILL that call is
-// made (a write by half) and the whole tree of processes killed. Counting begins where main does: what the loader and
-// libraries' constructors do before it is not ours. FAULT_STATE is the file of the counters; see faults.py, which runs this.
+// counted from 1 over the program and all processes that it starts (FAULT_PROGRAM: over those of that name), fails once with
+// FAULT_ERRNO; with FAULT_KILL that call is made (a write by half) and the whole tree of processes killed. Counting begins
+// where main does: what the loader and libraries' constructors do before it is not ours. FAULT_STATE is the file of the
+// counters; see faults.py, which runs this.
 //
 // What stands between a program and libc is seen, calls inside libc are not: its stdio, its heap's own mmap. Reads and writes
 // count where they are of files: those of pipes and terminals do not fail of a disk.
@@ -9,6 +10,7 @@
 #include <dlfcn.h>
 #include <execinfo.h>
 #include <fcntl.h>
+#include <link.h>
 #include <pthread.h>
 #include <signal.h>
 #include <spawn.h>
@@ -57,6 +59,7 @@ struct Settings {
   std::uint64_t at = 0;
   int error = 0;
   bool kill = false, stacks = false;
+  std::uintptr_t code_begin = 0, code_end = 0;  // the program's own
 };
 Settings settings;
 bool armed = false;
@@ -75,11 +78,24 @@ struct Aside {
   ~Aside() { inside = false; }
 };
 
+/// dl_iterate_phdr begins with the program.
+int find_code(dl_phdr_info* program, std::size_t, void*) {
+  for (int i = 0; i < program->dlpi_phnum; ++i) {
+    const ElfW(Phdr)& part = program->dlpi_phdr[i];
+    if (part.p_type != PT_LOAD || (part.p_flags & PF_X) == 0) continue;
+    settings.code_begin = program->dlpi_addr + part.p_vaddr;
+    settings.code_end = settings.code_begin + part.p_memsz;
+  }
+  return 1;
+}
+
 void arm() {
   const Aside aside;
   const char* file = std::getenv("FAULT_STATE");
   const char* group = std::getenv("FAULT_CALL");
+  const char* only = std::getenv("FAULT_PROGRAM");
   if (!file || !group) return;
+  if (only && std::string_view(only) != program_invocation_short_name) return;
   const int fd = static_cast<int>(syscall(SYS_openat, AT_FDCWD, file, O_RDWR | O_CLOEXEC, 0));
   void* memory = mmap(nullptr, sizeof(State), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
   syscall(SYS_close, fd);
@@ -95,6 +111,7 @@ void arm() {
   settings.error = static_cast<int>(number("FAULT_ERRNO"));
   settings.kill = number("FAULT_KILL") != 0;
   settings.stacks = number("FAULT_STACKS") != 0;
+  dl_iterate_phdr(find_code, nullptr);
   std::uint64_t none = 0;
   settings.state->root.compare_exchange_strong(none, static_cast<std::uint64_t>(getpid()));
   void* frames[1];
@@ -102,13 +119,17 @@ void arm() {
   armed = true;
 }
 
+/// A stack is told from others by what of it is the program's own code, and by the innermost frames of all.
 void remember_stack(std::uint64_t call) {
   const Aside aside;
-  constexpr int deepest = 40;
+  constexpr int deepest = 40, innermost = 4;
   void* frames[deepest];
   const int depth = backtrace(frames, deepest);
   std::uint64_t hash = 1469598103934665603u;
-  for (int i = 2; i < depth; ++i) hash = (hash ^ reinterpret_cast<std::uintptr_t>(frames[i])) * 1099511628211u;
+  for (int i = 2; i < depth; ++i) {
+    const auto at = reinterpret_cast<std::uintptr_t>(frames[i]);
+    if (i < 2 + innermost || (at >= settings.code_begin && at < settings.code_end)) hash = (hash ^ at) * 1099511628211u;
+  }
   if (hash == 0) hash = 1;
   for (std::size_t i = hash % stacks, tries = 0; tries < stacks; i = (i + 1) % stacks, ++tries) {
     std::uint64_t none = 0;

@@ -2,6 +2,7 @@
 
 #include "engine/check.h"
 #include "engine/host_memory.h"
+#include "engine/vendor_call.h"
 #include "tools/cli/commit.h"
 
 #include <fcntl.h>
@@ -10,11 +11,14 @@
 
 #include <cerrno>
 #include <csignal>
+#include <cstdint>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <exception>
 #include <filesystem>
 #include <fstream>
+#include <initializer_list>
 #include <new>
 #include <system_error>
 
@@ -62,9 +66,62 @@ void give_freed_memory_back() {
 #endif
 }
 
+char program_name[64];  // for those who may not allocate
+
+/// On stderr, without allocating.
+void say_last(std::initializer_list<const char*> parts) {
+  for (const char* part : parts)
+    if (::write(STDERR_FILENO, part, std::strlen(part)) < 0) return;
+}
+
+std::terminate_handler usual_end = std::abort;
+
+/// Where memory ends inside what must not throw, in the C++ library's paths for one, there is nobody left to catch it.
+[[noreturn]] void end_without_memory() {
+  try {
+    if (const std::exception_ptr thrown = std::current_exception()) std::rethrow_exception(thrown);
+  } catch (const std::bad_alloc&) {
+    say_last({program_name, ": error: out of memory\n  next:     more memory, or a smaller --batch-size\n"});
+    _exit(static_cast<int>(ExitCode::memory));
+  } catch (...) {
+  }
+  usual_end();
+  std::abort();
+}
+
+/// oneDNN writes its code, and libhdf5 its lists, wherever an allocation that failed has led.
+void explain_crash(int signal, siginfo_t* info, void*) {
+  const char* library = VendorCall::current();
+  if (!library) {
+    std::signal(signal, SIG_DFL);  // one of ours: comes again on return
+    return;
+  }
+  constexpr std::uintptr_t first_page = 1 << 16;
+  const bool null = reinterpret_cast<std::uintptr_t>(info->si_addr) < first_page;
+  say_last({program_name, ": error: ", library,
+            " has crashed\n  found:    ", null ? "it uses memory that it did not get" : "it reaches beyond its memory",
+            "\n  next:     more memory (ulimit -v, sysctl vm.max_map_count), or a smaller --batch-size\n"});
+  _exit(static_cast<int>(ExitCode::memory));
+}
+
+/// A sanitizer has handlers of its own, and knows better.
+void listen_to_crashes() {
+  static char stack[1 << 16];
+  const stack_t own{.ss_sp = stack, .ss_flags = 0, .ss_size = sizeof stack};
+  ::sigaltstack(&own, nullptr);
+  struct sigaction action = {}, before;
+  action.sa_sigaction = explain_crash;
+  action.sa_flags = SA_SIGINFO | SA_ONSTACK;
+  for (const int signal : {SIGSEGV, SIGBUS})
+    if (::sigaction(signal, nullptr, &before) == 0 && before.sa_handler == SIG_DFL) ::sigaction(signal, &action, nullptr);
+}
+
 }  // namespace
 
 int run_program(std::string_view name, const std::function<int()>& body) {
+  name.copy(program_name, sizeof program_name - 1);
+  usual_end = std::set_terminate(end_without_memory);
+  listen_to_crashes();
   open_standard_streams();
   give_freed_memory_back();
   // A file size limit then fails a write, which is reported like a full disk, instead of killing the process.
