@@ -12,7 +12,6 @@ Of malloc, whose calls are too many, the first of every call stack fails.
 """
 import argparse
 import collections
-import errno
 import json
 import os
 import pathlib
@@ -23,8 +22,7 @@ import sys
 import threading
 import time
 
-from scenarios import (DOCUMENTED, Machine, contents, differences, digest, errors_in, files_below, folder_for_runs, is_final,
-                       make_data, put, scenarios, why_not_whole)
+from scenarios import Machine, World, folder_for_runs, make_data, scenarios
 
 ERRORS = {
     "open": ["EMFILE", "EIO"],
@@ -42,93 +40,13 @@ ERRORS = {
 BEYOND_US = []
 
 
-class World:
-    """A folder in which a scenario runs again and again, and what it makes where nothing disturbs it."""
-
-    def __init__(self, machine, scenario):
-        self.machine, self.scenario = machine, scenario
-        self.output = machine.folder / scenario.output
-        self.start = None
-        if scenario.start:
-            put(self.output, None)
-            self.output.mkdir()
-            for words in scenario.start:
-                self.must(words)
-            self.start = machine.folder / "start"
-            put(self.start, self.output)
-        self.reset()
-        ended = self.must(scenario.words)
-        self.stdout, self.wanted = ended.out, contents(self.output)
-        self.sound = set()  # states from which a second run was seen to come to the same end
-
-    def must(self, words):
-        ended = self.machine.run(words)
-        if ended.code != 0:
-            raise SystemExit(f"undisturbed, {' '.join(words)} ended with {ended.code}:\n{ended.err}")
-        return ended
-
-    def reset(self):
-        put(self.output, self.start)
-
-    def try_fault(self, fault):
-        """A run with it: how it ended, and what is wrong with that."""
-        self.reset()
-        before = {p.relative_to(self.output) for p in files_below(self.output) if is_final(p.relative_to(self.output))}
-        ended = self.machine.run(self.scenario.words, fault)
-        return ended, [*self.faults_of(ended), *self.faults_of_files(ended, before)]
-
-    def faults_of(self, ended):
-        if ended.code not in DOCUMENTED:
-            return [f"exit code {ended.code}"]
-        errors = errors_in(ended.err)
-        if ended.code == 0 and errors:
-            return ["exit code 0 beside an error"]
-        if ended.code != 0 and len(errors) != 1:
-            return [f"exit code {ended.code} with {len(errors)} messages"]
-        if ended.code != 0 and not errors[0].startswith(self.scenario.words[0] + ": error: "):
-            return ["another program's message"]
-        if ended.code == 0 and self.scenario.stdout and ended.out != self.stdout:
-            return ["exit code 0 with other results"]
-        return []
-
-    def faults_of_files(self, ended, before):
-        found = []
-        names = [p.relative_to(self.output) for p in files_below(self.output)]
-        for name in names:
-            if is_final(name) and (why := why_not_whole(self.output / name)):
-                found.append(f"{name} is not whole: {why}")
-            if name.name.endswith(".part"):
-                found.append(f"{name} is left")
-        found += [f"{name} is gone" for name in sorted(before - set(names))]
-        if found or self.scenario.stdout:
-            return found
-        if ended.code == 0:
-            return [f"exit code 0: {d}" for d in self.differences()]
-        state = digest(self.output)
-        if state in self.sound:
-            return []
-        again = self.machine.run(self.scenario.again)
-        if again.code != 0:
-            return [f"done again, exit code {again.code}: {' '.join(again.err.split())[:300]}"]
-        wrong = self.differences()
-        if not wrong:
-            self.sound.add(state)
-        return [f"done again: {d}" for d in wrong]
-
-    def differences(self):
-        found = contents(self.output)
-        if self.scenario.makes_trials and b'"status": "out of memory"' in found.get("trials.jsonl", b""):
-            return []  # a trial for which memory does not suffice is one that has ended
-        return differences(found, self.wanted)
-
-
 def beyond_us(call, ended):
     return next((why for of, sign, why in BEYOND_US if of == call and re.search(sign, ended.report + ended.err)), None)
 
 
 def points_of(world, call, count):
     """Which calls are to fail: all; of malloc the first of each call stack; `count` of them where that is not 0."""
-    fault = {"FAULT_CALL": call}
+    fault = {"FAULT_CALL": call, "FAULT_PROGRAM": world.scenario.program}
     if call == "malloc":
         fault["FAULT_STACKS"] = 1
     world.reset()
@@ -142,7 +60,7 @@ def points_of(world, call, count):
 
 
 def show(world, scenario, call, error, k):
-    ended, wrong = world.try_fault({"FAULT_CALL": call, "FAULT_AT": k, "FAULT_ERRNO": getattr(errno, error)})
+    ended, wrong = world.try_fault(call, error, k)
     print(f"{scenario.name} {call} {error} {k}: exit code {ended.code}, {ended.failed} of {ended.calls} calls failed")
     print(ended.report, ended.out, ended.err, sep="\n")
     print(*wrong or ["nothing is wrong"], sep="\n")
@@ -189,10 +107,11 @@ def run(options, top):
             if options.at:
                 show(worlds[0], scenario, call, errors[0], options.at)
                 continue
-            points = points_of(worlds[0], call, options.points)
+            most = options.points or scenario.most
+            points = points_of(worlds[0], call, most)
             for error in errors:
                 begun = time.monotonic()
-                count, failed, excused = run_points(worlds, call, error, points, not options.points, log)
+                count, failed, excused = run_points(worlds, call, error, points, not most, log)
                 total += count
                 for what in failed:
                     failures[what] += 1
@@ -225,7 +144,7 @@ def run_points(worlds, call, error, points, go_on, log):
     def work(world):
         try:
             while (k := next_point()) is not None:
-                ended, wrong = world.try_fault({"FAULT_CALL": call, "FAULT_AT": k, "FAULT_ERRNO": getattr(errno, error)})
+                ended, wrong = world.try_fault(call, error, k)
                 with lock:
                     if not ended.failed:
                         if k > max(points, default=0):

@@ -1,7 +1,7 @@
 """What the scripts of this folder run, how they look at what came of it, and when two outcomes are the same."""
 import ctypes
+import errno
 import hashlib
-import html.parser
 import json
 import mmap
 import os
@@ -31,15 +31,16 @@ class Machine:
     """Runs programs, sound or with a fault; one a thread."""
 
     def __init__(self, programs, library, folder):
-        self.programs, self.library, self.folder = pathlib.Path(programs), pathlib.Path(library), pathlib.Path(folder)
+        self.programs, self.library, self.folder = pathlib.Path(programs), library, pathlib.Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         with open(self.folder / "state", "wb") as file:
             file.truncate(STATE_BYTES)
         with open(self.folder / "state", "r+b") as file:
             self.state = mmap.mmap(file.fileno(), STATE_BYTES)
 
-    def run(self, words, fault=None, timeout=120):
-        """`fault`: the variables of fault.cpp, of which FAULT_CALL is one; None: none is possible."""
+    def run(self, words, fault=None, timeout=120, kill_after=None):
+        """`fault`: the variables of fault.cpp, of which FAULT_CALL is one; None: none is possible. `kill_after`: kill -9 after
+        so many seconds."""
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "KERAS_HOME": "/nonexistent"}
         if fault is not None:
             stacks = "FAULT_STACKS" in fault
@@ -54,11 +55,10 @@ class Machine:
                                        preexec_fn=same_addresses)
             os.close(held)
             try:
-                code = process.wait(timeout)
+                code = process.wait(kill_after or timeout)
             except subprocess.TimeoutExpired:
                 process.kill()
-                process.wait()
-                code = "hangs"
+                code = process.wait() if kill_after else "hangs"
             os.read(alive, 1)
             os.close(alive)
             out.seek(0)
@@ -85,10 +85,12 @@ def same_addresses():
 class Scenario:
     """A command whose outcome lies in the folder `out` or on stdout."""
 
-    def __init__(self, name, words, again=None, start=None, output="out", stdout=False, makes_trials=False):
+    def __init__(self, name, words, again=None, start=None, stdout=False, makes_trials=False, program=None, most=0):
         self.name, self.words, self.again = name, words, again or words
         self.start = start  # commands that make what is there before
-        self.output, self.stdout, self.makes_trials = output, stdout, makes_trials
+        self.stdout, self.makes_trials = stdout, makes_trials
+        self.program = program or words[0]  # whose calls count; its own processes', not those of programs that it starts
+        self.most = most  # points of each call; 0: all
 
 
 def scenarios(data):
@@ -96,7 +98,7 @@ def scenarios(data):
     idc, pcam = ["--data", f"{data}/idc"], ["--data", f"{data}/pcam"]
     tune = ["tune", "--net", "b2", *idc, "--device", "cpu", "--dense-units", "1", "-b", "24", "--space", "lr=1e-4|1e-3",
             "--max-epochs", "2", "--factor", "2", "-q", "--out", "out"]
-    study = ["study", "--idc", f"{data}/idc", "--device", "cpu", "--nets", "b2", "--modes", "full", "--seeds", "0,1",
+    study = ["study", "--idc", f"{data}/idc", "--device", "cpu", "--nets", "b2", "--modes", "full",
              "--hyperparameters", f"{data}/units", "--epochs", "1", "-b", "24", "--tta", "d4", "-q", "--out", "out"]
     two = [*train, *idc, "--epochs", "2"]
     small = ["--train", "4", "--valid", "2", "--test", "2", "-q", "--out", "out"]
@@ -112,7 +114,10 @@ def scenarios(data):
                  again=[*train, *pcam, "--epochs", "1", "-b", "4", "--resume"]),
         Scenario("resume", [*two, "--resume"], start=[[*train, *idc, "--epochs", "1"]]),
         Scenario("tune", tune, again=[*tune, "--resume"], makes_trials=True),
+        Scenario("tune-train", tune, again=[*tune, "--resume"], makes_trials=True, program="train", most=40),
         Scenario("study", study),
+        Scenario("study-train", study, program="train", most=20),
+        Scenario("study-evaluate", study, program="evaluate", most=40),
         *[Scenario(f"convert-{kind}", ["convert", *words, "-q"], start=[["convert", *words, "-q"]])
           for kind, words in convert.items()],
         Scenario("verify-idc", ["data", "verify", *idc], stdout=True),
@@ -239,6 +244,9 @@ def why_not_whole(path):
     return None
 
 
+APPENDED = {".jsonl", ".csv"}  # their last line may have been cut by a kill
+
+
 def is_final(path):
     return not any(part.startswith(".") for part in path.parts)
 
@@ -256,3 +264,99 @@ def put(folder, start):
 
 def errors_in(text):
     return re.findall(r"^\w+: error: .*$", text, re.MULTILINE)
+
+
+class World:
+    """A folder in which a scenario runs again and again, and what it makes where nothing disturbs it."""
+
+    def __init__(self, machine, scenario):
+        self.machine, self.scenario = machine, scenario
+        self.output = machine.folder / "out"
+        self.start = None
+        if scenario.start:
+            put(self.output, None)
+            self.output.mkdir()
+            for words in scenario.start:
+                self.must(words)
+            self.start = machine.folder / "start"
+            put(self.start, self.output)
+        self.reset()
+        ended = self.must(scenario.words)
+        self.stdout, self.wanted = ended.out, contents(self.output)
+        self.sound = set()  # states from which a second run was seen to come to the same end
+
+    def must(self, words):
+        ended = self.machine.run(words)
+        if ended.code != 0:
+            raise SystemExit(f"undisturbed, {' '.join(words)} ended with {ended.code}:\n{ended.err}")
+        return ended
+
+    def reset(self):
+        put(self.output, self.start)
+
+    def names(self):
+        return [p.relative_to(self.output) for p in files_below(self.output)]
+
+    def try_fault(self, call, error, at):
+        """A run in which it happens: how it ended, and what is wrong with that."""
+        self.reset()
+        before = set(filter(is_final, self.names()))
+        ended = self.machine.run(self.scenario.words, {"FAULT_CALL": call, "FAULT_PROGRAM": self.scenario.program,
+                                                       "FAULT_AT": at, "FAULT_ERRNO": getattr(errno, error)})
+        return ended, [*self.faults_of(ended), *self.faults_of_files(before, ended.code == 0)]
+
+    def try_kill(self, **how):
+        """The same of a kill -9."""
+        self.reset()
+        before = set(filter(is_final, self.names()))
+        ended = self.machine.run(self.scenario.words, **how)
+        if ended.code != 137:
+            return ended, [] if ended.code == 0 else [f"exit code {ended.code}"]
+        return ended, self.faults_of_files(before, done=False, killed=True)
+
+    def faults_of(self, ended):
+        if ended.code not in DOCUMENTED:
+            return [f"exit code {ended.code}"]
+        errors = errors_in(ended.err)
+        if ended.code == 0 and errors:
+            return ["exit code 0 beside an error"]
+        if ended.code != 0 and len(errors) != 1:
+            return [f"exit code {ended.code} with {len(errors)} messages"]
+        if ended.code != 0 and not errors[0].startswith(self.scenario.words[0] + ": error: "):
+            return ["another program's message"]
+        if ended.code == 0 and self.scenario.stdout and ended.out != self.stdout:
+            return ["exit code 0 with other results"]
+        return []
+
+    def faults_of_files(self, before, done, killed=False):
+        found = []
+        names = self.names()
+        for name in filter(is_final, names):
+            if not (killed and name.suffix in APPENDED) and (why := why_not_whole(self.output / name)):
+                found.append(f"{name} is not whole: {why}")
+        found += [f"{name} is gone" for name in sorted(before - set(names))]
+        if not killed:
+            found += self.left()
+        if found or self.scenario.stdout:
+            return found
+        if done:
+            return [f"exit code 0: {d}" for d in self.differences()]
+        state = digest(self.output)
+        if state in self.sound:
+            return []
+        again = self.machine.run(self.scenario.again)
+        if again.code != 0:
+            return [f"done again, exit code {again.code}: {' '.join(again.err.split())[:300]}"]
+        wrong = self.differences() + self.left()
+        if not wrong:
+            self.sound.add(state)
+        return [f"done again: {d}" for d in wrong]
+
+    def left(self):
+        return [f"{name} is left" for name in self.names() if name.name.endswith(".part")]
+
+    def differences(self):
+        found = contents(self.output)
+        if self.scenario.makes_trials and b'"status": "out of memory"' in found.get("trials.jsonl", b""):
+            return []  # a trial for which memory does not suffice is one that has ended
+        return differences(found, self.wanted)
