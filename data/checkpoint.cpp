@@ -7,7 +7,6 @@
 
 #include <bit>
 #include <cstring>
-#include <fstream>
 #include <limits>
 #include <type_traits>
 #include <utility>
@@ -367,11 +366,9 @@ void require_network(const Checkpoint& checkpoint, const fs::path& file, std::st
 }
 
 bool is_checkpoint(const fs::path& file) {
-  char begin[sizeof magic] = {};
   std::error_code ignored;
   if (!fs::is_regular_file(file, ignored)) return false;
-  std::ifstream(file, std::ios::binary).read(begin, sizeof begin);
-  return std::memcmp(begin, magic, sizeof magic) == 0;
+  return first_bytes(file, sizeof magic, ExitCode::weights) == std::string_view(magic, sizeof magic);
 }
 
 }  // namespace microtome

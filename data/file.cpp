@@ -94,10 +94,10 @@ void write_whole(const fs::path& file, const std::function<void(const Put&)>& pr
   const auto refuse = [&](const char* step) {
     const int error = errno;
     call.unlink(temporary.c_str());
-    std::string next = "see whether the folder is there and may be written";
-    if (error == ENOSPC || error == EDQUOT) next = "make room on the disk, or name another folder";
     fail(ExitCode::memory, fmt::format("{} could not be written", what),
-         {.where = file.string(), .found = fmt::format("{}: {}", step, std::system_category().message(error)), .next = next});
+         {.where = file.string(),
+          .found = fmt::format("{}: {}", step, std::system_category().message(error)),
+          .next = remedy(error, "see whether the folder is there and may be written")});
   };
 
   // Opened first: after the rename nothing may fail that could have failed before.
@@ -159,15 +159,37 @@ std::string kind_of_file(const fs::path& file) {
   return all_zero ? "zeros, at least at first: a download that was never finished" : "";
 }
 
-std::vector<std::byte> read_whole(const fs::path& file, ExitCode code, std::size_t limit) {
-  const auto refuse = [&](std::string found) {
-    fail(code, "a file cannot be read", {.where = file.string(), .found = std::move(found)});
+std::string first_bytes(const fs::path& file, std::size_t count, ExitCode code) {
+  const auto refuse = [&]() {
+    const int error = errno;
+    fail(code, "a file cannot be read",
+         {.where = file.string(), .found = std::system_category().message(error), .next = remedy(error)});
   };
+  const Descriptor in(::open(file.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
+  if (!in) refuse();
+  std::string bytes(count, '\0');
+  std::size_t done = 0;
+  while (done < count) {
+    const ssize_t read =
+        repeat_when_interrupted([&] { return file_operations().read(*in, bytes.data() + done, count - done); });
+    if (read < 0) refuse();
+    if (read == 0) break;
+    done += static_cast<std::size_t>(read);
+  }
+  bytes.resize(done);
+  return bytes;
+}
+
+std::vector<std::byte> read_whole(const fs::path& file, ExitCode code, std::size_t limit) {
+  const auto refuse = [&](std::string found, std::string next = {}) {
+    fail(code, "a file cannot be read", {.where = file.string(), .found = std::move(found), .next = std::move(next)});
+  };
+  const auto refuse_call = [&](int error) { refuse(std::system_category().message(error), remedy(error)); };
   // O_NONBLOCK: opening a pipe must not wait for its writer.
   const Descriptor in(::open(file.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
-  if (!in) refuse(std::system_category().message(errno));
+  if (!in) refuse_call(errno);
   struct stat status;
-  if (::fstat(*in, &status) < 0) refuse(std::system_category().message(errno));
+  if (::fstat(*in, &status) < 0) refuse_call(errno);
   if (!S_ISREG(status.st_mode)) refuse("no regular file");
   if (static_cast<std::size_t>(status.st_size) > limit) {
     refuse(fmt::format("{} bytes, more than the {} that such a file may have", status.st_size, limit));
@@ -177,7 +199,7 @@ std::vector<std::byte> read_whole(const fs::path& file, ExitCode code, std::size
   while (done < bytes.size()) {
     const ssize_t count =
         repeat_when_interrupted([&] { return file_operations().read(*in, bytes.data() + done, bytes.size() - done); });
-    if (count < 0) refuse(std::system_category().message(errno));
+    if (count < 0) refuse_call(errno);
     if (count == 0) refuse("it became shorter while being read");
     done += static_cast<std::size_t>(count);
   }
@@ -188,6 +210,34 @@ std::string read_text(const fs::path& file, ExitCode code) {
   constexpr std::size_t largest_text = std::size_t{1} << 30;
   const std::vector<std::byte> bytes = read_whole(file, code, largest_text);
   return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
+std::optional<std::string> read_text_if_there(const fs::path& file, ExitCode code) {
+  struct stat status;
+  if (::stat(file.c_str(), &status) < 0 && (errno == ENOENT || errno == ENOTDIR)) return std::nullopt;
+  return read_text(file, code);
+}
+
+std::string remedy(int error, std::string otherwise) {
+  switch (error) {
+    case EACCES:
+    case EPERM: return "see whose it is, and who may use it (ls -l, chmod)";
+    case EMFILE:
+    case ENFILE: return "a higher limit of open files: ulimit -n";
+    case ENOMEM: return "more memory";
+    case EAGAIN: return "a higher limit of processes: ulimit -u";
+    case EIO: return "see whether the disk is sound, or the network (dmesg)";
+    case ENOSPC:
+    case EDQUOT:
+    case EFBIG: return "make room on the disk, or name another folder";
+    default: return otherwise;
+  }
+}
+
+ExitCode code_of(int error, ExitCode otherwise) {
+  for (const int lack : {ENOSPC, EDQUOT, EFBIG, ENOMEM, EMFILE, ENFILE, EAGAIN, EIO})
+    if (error == lack) return ExitCode::memory;
+  return otherwise;
 }
 
 bool take_line(std::string_view& left, std::string_view& line) {

@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <filesystem>
 #include <functional>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -51,8 +52,20 @@ std::string kind_of_file(const std::filesystem::path& file);
 /// A regular file's bytes. Throws Error(code) where it is missing, no regular file, unreadable or longer than `limit`.
 std::vector<std::byte> read_whole(const std::filesystem::path& file, ExitCode code, std::size_t limit);
 
+/// Its first bytes, as many of `count` as there are. Throws Error(code) where it cannot be read.
+std::string first_bytes(const std::filesystem::path& file, std::size_t count, ExitCode code);
+
 /// The same as text. A stream of the C++ library would end at an error as if the file did.
 std::string read_text(const std::filesystem::path& file, ExitCode code);
+
+/// Nothing where there is no such file; one that is there and cannot be read is no reason to take it for missing.
+std::optional<std::string> read_text_if_there(const std::filesystem::path& file, ExitCode code);
+
+/// What helps against a system call's errno; `otherwise` where it tells nothing.
+std::string remedy(int error, std::string otherwise = {});
+
+/// ExitCode::memory where it is the machine that lacks something: room, memory, descriptors, a sound disk.
+ExitCode code_of(int error, ExitCode otherwise);
 
 /// Takes the next line, without its end, from what is left of a text; false where nothing is.
 bool take_line(std::string_view& left, std::string_view& line);

@@ -1,6 +1,8 @@
 #include "data/hdf5.h"
 
 #include "data/file.h"
+#include "engine/host_memory.h"
+#include "engine/vendor_call.h"
 
 #include <unistd.h>
 
@@ -20,19 +22,12 @@ constexpr hsize_t most_strings = 1 << 20;
 constexpr std::size_t longest_strings = 64 << 20;
 constexpr hsize_t best_compression = 1032;  // deflate's largest ratio
 
-/// Before anything else: no messages of the library's own, and nothing done when the program ends. Files are closed by then;
-/// one that could not be written for want of room would be written again, and the library crash.
-void start() {
-  H5dont_atexit();
-  H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr);
-}
-
 [[noreturn]] void refuse(const std::string& what, Report report) {
   fail(ExitCode::data, what, std::move(report));
 }
 
 void written(bool ok) {
-  if (!ok) fail(ExitCode::memory, "an HDF5 file could not be written", {.found = last_message()});
+  if (!ok) fail(ExitCode::memory, "an HDF5 file could not be written", {.found = last_message(), .next = last_remedy()});
 }
 
 Id written(hid_t id) {
@@ -95,7 +90,7 @@ void check_storage(hid_t dataset, hid_t creation, const std::string& where) {
   if (whole && H5Pget_layout(creation) == H5D_CHUNKED) {
     std::vector<hsize_t> chunk(shape.size());
     if (H5Pget_chunk(creation, static_cast<int>(chunk.size()), chunk.data()) < 0)
-      refuse("a dataset cannot be read", {.where = where, .found = last_message()});
+      refuse("a dataset cannot be read", {.where = where, .found = last_message(), .next = last_remedy()});
     hsize_t expected = 1, found = 0;
     for (std::size_t i = 0; i < shape.size(); ++i) expected *= (shape[i] + chunk[i] - 1) / chunk[i];
     const Id space(H5Dget_space(dataset));
@@ -111,6 +106,18 @@ void check_storage(hid_t dataset, hid_t creation, const std::string& where) {
 }
 
 }  // namespace
+
+/// No messages of the library's own, and nothing done when the program ends. Files are closed by then; one that could not be
+/// written for want of room would be written again, and the library crash.
+void start() {
+  [[maybe_unused]] static const bool started = [] {
+    const VendorCall call("libhdf5");
+    H5dont_atexit();
+    if (H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr) < 0)
+      fail_memory("libhdf5 does not start", {.found = to_text(host_memory()), .next = "more memory"});
+    return true;
+  }();
+}
 
 Id::~Id() {
   close_nothrow();
@@ -149,18 +156,33 @@ std::string whole_message() {
   return message;
 }
 
+/// The errno of the system call that failed, of which libhdf5 tells time, addresses and all; 0 where it was none.
+int last_errno(const std::string& message) {
+  constexpr std::string_view key = "errno = ";
+  const std::size_t at = message.find(key);
+  return at == message.npos ? 0 : std::max(0, std::atoi(message.c_str() + at + key.size()));
+}
+
+/// What could not be looked for is not missing.
+bool exists(htri_t answer, const std::string& where) {
+  if (answer < 0)
+    if (const int error = last_errno(whole_message()); error != 0)
+      refuse("an HDF5 file cannot be read",
+             {.where = where, .found = std::system_category().message(error), .next = remedy(error)});
+  return answer > 0;
+}
+
 }  // namespace
 
 std::string last_message() {
   const std::string message = whole_message();
   if (message.empty()) return "libhdf5 gives no reason";
-  // Of a system call that failed, libhdf5 tells time, addresses and all; the reason is what helps.
-  constexpr std::string_view key = "errno = ";
-  if (const std::size_t at = message.find(key); at != message.npos) {
-    const int reason = std::atoi(message.c_str() + at + key.size());
-    if (reason > 0) return std::system_category().message(reason);
-  }
-  return message;
+  const int error = last_errno(message);
+  return error != 0 ? std::system_category().message(error) : message;
+}
+
+std::string last_remedy(std::string otherwise) {
+  return remedy(last_errno(whole_message()), std::move(otherwise));
 }
 
 std::string contents(hid_t file) {
@@ -199,6 +221,9 @@ Id open_untrusted(const std::filesystem::path& file) {
   if (!id.valid()) {
     if (::access(file.c_str(), R_OK) != 0)
       refuse("a file cannot be read", {.where = file.string(), .found = std::system_category().message(errno)});
+    if (const int error = last_errno(whole_message()); error != 0)
+      refuse("a file cannot be read",
+             {.where = file.string(), .found = std::system_category().message(error), .next = remedy(error)});
     constexpr std::string_view wanted = "an HDF5 file";
     const std::string kind = kind_of_file(file);
     refuse("a file is no HDF5 file, or is damaged or cut short",
@@ -217,10 +242,10 @@ Id open_object(hid_t group, std::string_view path, const std::string& where) {
     const std::size_t end = std::min(path.find('/', at), path.size());
     if (end > at) {
       so_far.append(so_far.empty() ? "" : "/").append(path.substr(at, end - at));
-      if (H5Lexists(group, so_far.c_str(), H5P_DEFAULT) <= 0) return Id();
+      if (!exists(H5Lexists(group, so_far.c_str(), H5P_DEFAULT), fmt::format("{}, \"{}\"", where, so_far))) return Id();
       H5L_info_t link;
       if (H5Lget_info(group, so_far.c_str(), &link, H5P_DEFAULT) < 0)
-        refuse("a link cannot be read", {.where = where, .found = last_message()});
+        refuse("a link cannot be read", {.where = where, .found = last_message(), .next = last_remedy()});
       if (link.type != H5L_TYPE_HARD) {
         refuse("an HDF5 file points elsewhere", {.where = fmt::format("{}, \"{}\"", where, so_far),
                                                  .expected = "the data itself",
@@ -234,7 +259,7 @@ Id open_object(hid_t group, std::string_view path, const std::string& where) {
   Id object(H5Oopen(group, so_far.c_str(), H5P_DEFAULT));
   if (!object.valid())
     refuse("an object of an HDF5 file cannot be opened",
-           {.where = fmt::format("{}, \"{}\"", where, so_far), .found = last_message()});
+           {.where = fmt::format("{}, \"{}\"", where, so_far), .found = last_message(), .next = last_remedy()});
   return object;
 }
 
@@ -243,7 +268,7 @@ Id open_dataset(hid_t group, std::string_view path, const std::string& where) {
   if (!dataset.valid() || H5Iget_type(dataset) != H5I_DATASET) return Id();
   const std::string place = fmt::format("{}, dataset \"{}\"", where, path);
   const Id creation(H5Dget_create_plist(dataset));
-  if (!creation.valid()) refuse("a dataset cannot be read", {.where = place, .found = last_message()});
+  if (!creation.valid()) refuse("a dataset cannot be read", {.where = place, .found = last_message(), .next = last_remedy()});
   const H5D_layout_t layout = H5Pget_layout(creation);
   const char* elsewhere = nullptr;
   if (layout == H5D_VIRTUAL)
@@ -332,14 +357,24 @@ std::vector<std::string> read_one(hid_t object, const std::string& name, const s
 }  // namespace
 
 std::vector<std::string> read_strings(hid_t object, const std::string& name, const std::string& where, bool* there) {
-  *there = H5Aexists(object, name.c_str()) > 0;
+  *there = exists(H5Aexists(object, name.c_str()), where);
   if (*there) return read_one(object, name, where);
   std::vector<std::string> all;
-  for (int part = 0; H5Aexists(object, fmt::format("{}{}", name, part).c_str()) > 0; ++part) {
+  for (int part = 0; exists(H5Aexists(object, fmt::format("{}{}", name, part).c_str()), where); ++part) {
     *there = true;
     for (std::string& text : read_one(object, fmt::format("{}{}", name, part), where)) all.push_back(std::move(text));
   }
   return all;
+}
+
+void writing(const std::filesystem::path& file, const std::function<void()>& body) {
+  const VendorCall call("libhdf5");
+  try {
+    body();
+  } catch (Error& error) {
+    if (error.report().where.empty()) error.within(file.string());
+    throw;
+  }
 }
 
 Id create_file(const std::filesystem::path& file) {

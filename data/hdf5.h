@@ -7,6 +7,7 @@
 
 #include <cstddef>
 #include <filesystem>
+#include <functional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -14,6 +15,9 @@
 #include <vector>
 
 namespace microtome::hdf5 {
+
+/// Before anything else, and before a sandbox is entered: what the library does without memory is not the file's fault.
+void start();
 
 /// Owns an identifier of any kind.
 class Id {
@@ -42,6 +46,9 @@ class Id {
 /// What libhdf5 says went wrong last, its innermost message; clears nothing, prints nothing.
 std::string last_message();
 
+/// What helps against it, where that was a system call's failure.
+std::string last_remedy(std::string otherwise = {});
+
 /// Opens for reading, in a sandbox: loads no filter plugins, prints no errors, locks nothing.
 Id open_untrusted(const std::filesystem::path& file);
 
@@ -64,6 +71,9 @@ std::string shape_text(std::span<const hsize_t> shape);
 /// An attribute of strings, fixed-length or variable, whole or split into name0, name1, …; an empty array of any type is an
 /// empty list. `there` tells whether it exists.
 std::vector<std::string> read_strings(hid_t object, const std::string& name, const std::string& where, bool* there);
+
+/// Around what writes a file: libhdf5's refusals do not know of which, and without memory it crashes.
+void writing(const std::filesystem::path& file, const std::function<void()>& body);
 
 /// These throw Error(ExitCode::memory). Groups on the way to `path` are made.
 Id create_file(const std::filesystem::path& file);

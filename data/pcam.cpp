@@ -7,6 +7,7 @@
 #include "data/hdf5.h"
 #include "data/sandbox.h"
 #include "data/synthetic.h"
+#include "data/tree.h"
 #include "engine/check.h"
 
 #include <fcntl.h>
@@ -16,7 +17,6 @@
 #include <array>
 #include <cerrno>
 #include <climits>
-#include <fstream>
 #include <functional>
 #include <optional>
 #include <system_error>
@@ -69,9 +69,7 @@ void require_file(const fs::path& file) {
           .next = "get it from PCam's download page; all six belong into one folder"});
   }
   if (!fs::is_regular_file(status)) fail(ExitCode::data, "a file is no regular file", {.where = file.string()});
-  char begin[2] = {};
-  std::ifstream(file, std::ios::binary).read(begin, sizeof begin);
-  if (begin[0] == '\x1f' && begin[1] == '\x8b') {
+  if (first_bytes(file, 2, ExitCode::data) == "\x1f\x8b") {
     fail(ExitCode::data, "a file is still gzipped",
          {.where = file.string(),
           .expected = "an HDF5 file",
@@ -146,7 +144,8 @@ void send_images(const fs::path& path, std::string_view what, Sink& sink) {
       fail(ExitCode::data, fmt::format("{} cannot be read", what),
            {.where = place(path, "x"),
             .found = fmt::format("{}, at images {} to {}", hdf5::last_message(), first, first + count[0] - 1),
-            .next = "the file is damaged or cut short: get it again, and compare its digest with the source's"});
+            .next =
+                hdf5::last_remedy("the file is damaged or cut short: get it again, and compare its digest with the source's")});
     }
     sink.write(std::span(pixels).first(count[0] * shape[1] * shape[2] * shape[3]));
   }
@@ -172,7 +171,7 @@ void send_labels(const fs::path& path, std::string_view what, Sink& sink) {
   std::vector<std::int64_t> labels(shape[0]);
   if (H5Dread(dataset, H5T_NATIVE_INT64, H5S_ALL, H5S_ALL, H5P_DEFAULT, labels.data()) < 0) {
     fail(ExitCode::data, fmt::format("{} cannot be read", what),
-         {.where = where, .found = hdf5::last_message(), .next = "get the file again"});
+         {.where = where, .found = hdf5::last_message(), .next = hdf5::last_remedy("get the file again")});
   }
   sink.put(static_cast<int>(shape[0]));
   sink.write(std::as_bytes(std::span(labels)));
@@ -185,6 +184,7 @@ using Room = std::function<std::span<std::uint8_t>(const Shape& all, int first, 
 Shape pour_images(const fs::path& path, std::string_view what, const Room& room,
                   const std::function<void(int done, int of)>& filled) {
   Shape shape;
+  hdf5::start();
   read_in_child(
       {.where = path.string()}, [&](Sink& sink) { send_images(path, what, sink); },
       [&](Source& source) {
@@ -241,6 +241,7 @@ std::string pcam_meta_name(std::string_view split) {
 std::vector<std::uint8_t> read_labels(const fs::path& path, std::string_view split) {
   const std::string what = fmt::format("{} labels", adjective(split));
   std::vector<std::uint8_t> labels;
+  hdf5::start();
   read_in_child(
       {.where = path.string()}, [&](Sink& sink) { send_labels(path, what, sink); },
       [&](Source& source) {
@@ -303,11 +304,7 @@ namespace {
 
 /// Packed or unpacked.
 bool recognise(const fs::path& folder) {
-  std::error_code ignored;
-  for (const fs::directory_entry& entry : fs::directory_iterator(folder, ignored)) {
-    if (entry.path().filename().string().starts_with(prefix)) return true;
-  }
-  return false;
+  return std::ranges::any_of(names_in(folder), [](const std::string& name) { return name.starts_with(prefix); });
 }
 
 /// One split's labels and, where they are known, slides; no image. Errors as load(), but for a missing class.
@@ -446,6 +443,7 @@ Extent image_size(const fs::path& folder, const LoadOptions&) {
   const fs::path path = folder / pcam_file_name("train", 'x');
   require_file(path);
   Extent size = 0;
+  hdf5::start();
   read_in_child(
       {.where = path.string()},
       [&](Sink& sink) {
@@ -551,15 +549,24 @@ struct PcamWriter::Impl {
   std::vector<std::uint8_t> labels;
   bool finished = false;
 
+  ~Impl() {
+    dataset = hdf5::Id();
+    file = hdf5::Id();
+    if (finished) return;
+    std::error_code ignored;
+    fs::remove(unfinished('x'), ignored);
+    fs::remove(unfinished('y'), ignored);
+  }
+
   fs::path name(char what) const { return folder / pcam_file_name(split, what); }
   fs::path unfinished(char what) const { return folder / fmt::format(".{}.part", pcam_file_name(split, what)); }
 };
 
 namespace {
 
-[[noreturn]] void refuse_write(const fs::path& file, const std::string& found) {
+[[noreturn]] void refuse_write(const fs::path& file, const std::string& found, int error = ENOSPC) {
   fail(ExitCode::memory, "an HDF5 file could not be written",
-       {.where = file.string(), .found = found, .next = "make room on the disk, or name another folder"});
+       {.where = file.string(), .found = found, .next = remedy(error, "name another folder")});
 }
 
 void publish(const fs::path& from, const fs::path& to) {
@@ -567,10 +574,10 @@ void publish(const fs::path& from, const fs::path& to) {
   const bool synced = fd >= 0 && ::fsync(fd) == 0;
   const int error = errno;
   if (fd >= 0) ::close(fd);
-  if (!synced) refuse_write(to, std::system_category().message(error));
+  if (!synced) refuse_write(to, std::system_category().message(error), error);
   std::error_code failure;
   fs::rename(from, to, failure);
-  if (failure) refuse_write(to, failure.message());
+  if (failure) refuse_write(to, failure.message(), failure.value());
 }
 
 }  // namespace
@@ -579,21 +586,16 @@ PcamWriter::PcamWriter(const fs::path& folder, std::string_view split, const Sha
     : impl_(new Impl{.folder = folder, .split = std::string(split), .shape = shape}) {
   require(shape.n > 0 && shape.c == 3, "pcam: cannot write ", to_string(shape));
   Impl& my = *impl_;
-  my.file = hdf5::create_file(my.unfinished('x'));
   const hsize_t extents[4] = {static_cast<hsize_t>(shape.n), static_cast<hsize_t>(shape.h), static_cast<hsize_t>(shape.w), 3};
-  const hdf5::Id space(H5Screate_simple(4, extents, nullptr));
-  my.dataset = hdf5::Id(H5Dcreate2(my.file, "x", H5T_STD_U8LE, space, H5P_DEFAULT, hdf5::without_times(), H5P_DEFAULT));
-  if (!my.dataset.valid()) refuse_write(my.name('x'), hdf5::last_message());
+  hdf5::writing(my.name('x'), [&] {
+    my.file = hdf5::create_file(my.unfinished('x'));
+    const hdf5::Id space(H5Screate_simple(4, extents, nullptr));
+    my.dataset = hdf5::Id(H5Dcreate2(my.file, "x", H5T_STD_U8LE, space, H5P_DEFAULT, hdf5::without_times(), H5P_DEFAULT));
+    if (!my.dataset.valid()) refuse_write(my.name('x'), hdf5::last_message());
+  });
 }
 
-PcamWriter::~PcamWriter() {
-  if (impl_->finished) return;
-  impl_->dataset = hdf5::Id();
-  impl_->file = hdf5::Id();
-  std::error_code ignored;
-  fs::remove(impl_->unfinished('x'), ignored);
-  fs::remove(impl_->unfinished('y'), ignored);
-}
+PcamWriter::~PcamWriter() = default;
 
 void PcamWriter::append(std::span<const std::uint8_t> pixels, std::span<const std::uint8_t> labels) {
   Impl& my = *impl_;
@@ -602,11 +604,13 @@ void PcamWriter::append(std::span<const std::uint8_t> pixels, std::span<const st
   require(pixels.size() == count[0] * count[1] * count[2] * count[3] && my.done + count[0] <= static_cast<hsize_t>(s.n),
           "pcam: a piece of ", labels.size(), " images does not fit into ", to_string(s));
   const hsize_t start[4] = {my.done, 0, 0, 0};
-  const hdf5::Id in_file(H5Dget_space(my.dataset)), in_memory(H5Screate_simple(4, count, nullptr));
-  if (H5Sselect_hyperslab(in_file, H5S_SELECT_SET, start, nullptr, count, nullptr) < 0 ||
-      H5Dwrite(my.dataset, H5T_NATIVE_UINT8, in_memory, in_file, H5P_DEFAULT, pixels.data()) < 0) {
-    refuse_write(my.name('x'), hdf5::last_message());
-  }
+  hdf5::writing(my.name('x'), [&] {
+    const hdf5::Id in_file(H5Dget_space(my.dataset)), in_memory(H5Screate_simple(4, count, nullptr));
+    if (H5Sselect_hyperslab(in_file, H5S_SELECT_SET, start, nullptr, count, nullptr) < 0 ||
+        H5Dwrite(my.dataset, H5T_NATIVE_UINT8, in_memory, in_file, H5P_DEFAULT, pixels.data()) < 0) {
+      refuse_write(my.name('x'), hdf5::last_message());
+    }
+  });
   my.labels.insert(my.labels.end(), labels.begin(), labels.end());
   my.done += count[0];
 }
@@ -614,15 +618,19 @@ void PcamWriter::append(std::span<const std::uint8_t> pixels, std::span<const st
 void PcamWriter::finish() {
   Impl& my = *impl_;
   require(my.done == static_cast<hsize_t>(my.shape.n), "pcam: ", my.done, " of ", my.shape.n, " images were written");
-  if (H5Fflush(my.file, H5F_SCOPE_GLOBAL) < 0) refuse_write(my.name('x'), hdf5::last_message());
-  {
+  hdf5::writing(my.name('x'), [&] {
+    if (H5Fflush(my.file, H5F_SCOPE_GLOBAL) < 0) refuse_write(my.name('x'), hdf5::last_message());
+  });
+  hdf5::writing(my.name('y'), [&] {
     hdf5::Id file = hdf5::create_file(my.unfinished('y'));
     hdf5::write_dataset(file, "y", std::vector<hsize_t>{my.done, 1, 1, 1}, H5T_STD_U8LE, my.labels.data());
     if (H5Fflush(file, H5F_SCOPE_GLOBAL) < 0) refuse_write(my.name('y'), hdf5::last_message());
     file.close();
-  }
-  my.dataset.close();
-  my.file.close();
+  });
+  hdf5::writing(my.name('x'), [&] {
+    my.dataset.close();
+    my.file.close();
+  });
   publish(my.unfinished('x'), my.name('x'));
   publish(my.unfinished('y'), my.name('y'));
   my.finished = true;

@@ -1,5 +1,6 @@
 #include "data/sandbox.h"
 
+#include "data/file.h"
 #include "engine/host_memory.h"
 
 #include <fcntl.h>
@@ -120,8 +121,10 @@ void settle_down() {
   } catch (const Error& error) {
     sink.refuse(error);
   } catch (const std::bad_alloc&) {
-    sink.refuse(Error(ExitCode::data, "reading it takes more memory than any sound file of its kind", {},
-                      std::source_location::current()));
+    sink.refuse(Error(
+        ExitCode::data, "a file cannot be read: memory does not suffice",
+        {.expected = fmt::format("{} or less, as sound files need", gigabytes(child_memory)), .found = to_text(host_memory())},
+        std::source_location::current()));
   } catch (const std::exception& error) {
     sink.refuse(Error(ExitCode::bug, error.what(), {}, std::source_location::current()));
   }
@@ -176,15 +179,17 @@ Error died(ExitCode code, const std::string& where, int status, int patience_s) 
   std::string found = "it ended early";
   if (WIFSIGNALED(status))
     found = fmt::format("it was ended by signal {} ({})", WTERMSIG(status), ::strsignal(WTERMSIG(status)));
-  return Error(
-      code, "a file cannot be read: it crashes the library that reads it",
-      {.where = where, .found = std::move(found), .next = "the file is damaged, or made to harm: get it again from its source"},
-      std::source_location::current());
+  return Error(code, "a file cannot be read: it crashes the library that reads it",
+               {.where = where,
+                .found = std::move(found),
+                .next = "where memory suffices, the file is damaged, or made to harm: get it again from its source"},
+               std::source_location::current());
 }
 
-[[noreturn]] void fail_to_start(const char* what) {
+[[noreturn]] void fail_to_start(const char* what, const std::string& where = {}) {
+  const int error = errno;
   fail(ExitCode::memory, "no process can be started to read a file",
-       {.found = fmt::format("{}: {}", what, std::system_category().message(errno))});
+       {.where = where, .found = fmt::format("{}: {}", what, std::system_category().message(error)), .next = remedy(error)});
 }
 
 /// In the child: from now on every system call fails but those that memory, the one descriptor and its own end take. A kernel
@@ -356,7 +361,7 @@ void read_in_child(const Sandbox& sandbox, const std::function<void(Sink&)>& bod
                    const std::function<void(Source&)>& consume) {
   require_reserve();  // what a library does without memory would be blamed on the file
   int ends[2];
-  if (::pipe2(ends, O_CLOEXEC) != 0) fail_to_start("pipe");
+  if (::pipe2(ends, O_CLOEXEC) != 0) fail_to_start("pipe", sandbox.where);
   ::fcntl(ends[1], F_SETPIPE_SZ, 1 << 20);  // fewer switches between the two; the default serves as well
   const pid_t parent = ::getpid();
   const pid_t pid = ::fork();
@@ -367,7 +372,7 @@ void read_in_child(const Sandbox& sandbox, const std::function<void(Sink&)>& bod
   ::close(ends[1]);
   if (pid < 0) {
     ::close(ends[0]);
-    fail_to_start("fork");
+    fail_to_start("fork", sandbox.where);
   }
   ChildProcess child(pid, ends[0], sandbox);
   consume(child);

@@ -1,18 +1,24 @@
 #include "data/synthetic.h"
 
 #include "data/file.h"
+#include "data/lock.h"
 #include "data/parallel.h"
 #include "data/pcam.h"
 #include "data/png.h"
+#include "data/tree.h"
 #include "engine/check.h"
 #include "engine/random.h"
 
+#include <fcntl.h>
+
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <cmath>
 #include <numbers>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -268,12 +274,35 @@ bool balanced_label(std::uint64_t seed, std::uint64_t index) {
   return index % 2 == 0 ? first : !first;
 }
 
-/// Marks a folder as one whose data set is not whole, until finish().
+/// Marks a folder as one whose data set is not whole, until finish(). The mark says what is being made: the same made again
+/// writes the same files over those that are there.
 class Claim {
  public:
-  explicit Claim(const fs::path& folder) : mark_(folder / unfinished_name) {
-    claim(folder);
-    write_whole(mark_, std::span<const Bytes>(), "the mark of an unfinished data set");
+  Claim(const fs::path& folder, std::string_view format, const SynthesizeOptions& options)
+      : mark_(made(folder) / unfinished_name), lock_(mark_) {
+    if (lock_.error() != 0) refuse_mark(lock_.error());
+    if (!lock_.held())
+      fail(ExitCode::in_use, "a data set is being written there already",
+           {.where = folder.string(), .found = lock_.owner(), .next = lock_.remedy()});
+    const std::string wanted = fmt::format("{} --train {} --valid {} --test {} --seed {}\n", format, options.train,
+                                           options.valid, options.test, options.seed);
+    const std::vector<std::string> names = names_in(folder);
+    const bool alone = std::ranges::all_of(names, [](const std::string& name) { return name.starts_with(unfinished_name); });
+    const std::string begun = alone ? "" : read_text(mark_, ExitCode::memory);
+    if (begun == wanted) return;
+    if (alone) {
+      write(wanted);
+      return;
+    }
+    if (begun.empty()) {
+      std::error_code ignored;
+      fs::remove(mark_, ignored);  // there was none
+    }
+    fail(ExitCode::in_use, "a data set is written into an empty folder only",
+         {.where = folder.string(),
+          .found = begun.empty() ? "files in it" : "one that was begun with: synthesize " + begun.substr(0, begun.find('\n')),
+          .next = begun.empty() ? "name another folder, or empty this one"
+                                : "the same options make it whole; for others name another folder, or empty this one"});
   }
 
   void finish() const {
@@ -283,26 +312,40 @@ class Claim {
   }
 
  private:
-  /// Made, or empty already.
-  static void claim(const fs::path& folder);
+  static const fs::path& made(const fs::path& folder) {
+    std::error_code failure;
+    fs::create_directories(folder, failure);
+    if (failure) {
+      fail(ExitCode::memory, "a folder cannot be made",
+           {.where = folder.string(),
+            .found = failure.message(),
+            .next = remedy(failure.value(), "name a folder that may be written")});
+    }
+    return folder;
+  }
+
+  /// Where it lies: it is locked, and another in its place would not be.
+  void write(const std::string& text) const {
+    FileOperations& call = file_operations();
+    const int fd = call.open(mark_.c_str(), O_WRONLY | O_TRUNC | O_CLOEXEC, 0);
+    if (fd < 0) refuse_mark(errno);
+    errno = EIO;  // of a write that is cut short without one
+    const bool synced = call.write(fd, text.data(), text.size()) == static_cast<ssize_t>(text.size()) && call.fsync(fd) == 0;
+    const int error = errno;
+    if (call.close(fd) != 0 && synced) refuse_mark(errno);
+    if (!synced) refuse_mark(error);
+  }
+
+  [[noreturn]] void refuse_mark(int error) const {
+    fail(ExitCode::memory, "the mark of an unfinished data set could not be written",
+         {.where = mark_.string(),
+          .found = std::system_category().message(error),
+          .next = remedy(error, "name a folder that may be written")});
+  }
 
   fs::path mark_;
+  FileLock lock_;
 };
-
-void Claim::claim(const fs::path& folder) {
-  std::error_code failure;
-  fs::create_directories(folder, failure);
-  if (failure) {
-    fail(ExitCode::memory, "a folder cannot be made",
-         {.where = folder.string(), .found = failure.message(), .next = "name a folder that may be written"});
-  }
-  const bool empty = fs::is_empty(folder, failure);
-  if (failure) fail(ExitCode::memory, "a folder cannot be listed", {.where = folder.string(), .found = failure.message()});
-  if (!empty) {
-    fail(ExitCode::in_use, "a data set is written into an empty folder only",
-         {.where = folder.string(), .found = "files in it", .next = "name another folder, or empty this one"});
-  }
-}
 
 }  // namespace
 
@@ -352,7 +395,7 @@ void draw_idc_patch(std::uint64_t seed, std::uint64_t index, std::uint64_t slide
 
 void synthesize_pcam(const fs::path& folder, const SynthesizeOptions& options) {
   constexpr std::int64_t slide_patches = 64, piece = 1024;
-  const Claim claim(folder);
+  const Claim claim(folder, "pcam", options);
   std::uint64_t first = 0, first_slide = 0;  // of the split: no patch and no slide is in two
   const std::pair<std::string_view, std::int64_t> splits[] = {
       {"train", options.train}, {"valid", options.valid}, {"test", options.test}};
@@ -398,7 +441,7 @@ void synthesize_idc(const fs::path& folder, const SynthesizeOptions& options) {
     fail(ExitCode::usage, "too few patches for patients to be kept apart",
          {.expected = fmt::format("{} or more in all", patients * fewest_patches), .found = fmt::format("{}", total)});
   }
-  const Claim claim(folder);
+  const Claim claim(folder, "idc", options);
 
   struct Patient {
     std::string name;

@@ -1,6 +1,7 @@
 #include "data/tree.h"
 
 #include "data/checks.h"
+#include "data/file.h"
 #include "engine/check.h"
 
 #include <sys/stat.h>
@@ -44,6 +45,13 @@ std::optional<Identity> identity(const fs::path& folder) {
   return Identity(status.st_dev, status.st_ino);
 }
 
+[[noreturn]] void refuse(const fs::path& folder, int error) {
+  fail(ExitCode::data, "a folder cannot be listed",
+       {.where = folder.string(),
+        .found = std::system_category().message(error),
+        .next = error == EACCES ? "let it be read (chmod), or take it out of the data set" : remedy(error)});
+}
+
 class Walk {
  public:
   /// `file` gets regular files and returns false to stop.
@@ -74,11 +82,6 @@ class Walk {
     int depth;
   };
 
-  [[noreturn]] static void refuse(const fs::path& path, const std::string& found) {
-    fail(ExitCode::data, "a folder cannot be listed",
-         {.where = path.string(), .found = found, .next = "let it be read (chmod), or take it out of the data set"});
-  }
-
   /// A folder once.
   void enter(const fs::path& below, int depth) {
     const fs::path folder = below.empty() ? root_ : root_ / below;
@@ -87,7 +90,7 @@ class Walk {
            {.where = folder.string(), .expected = fmt::format("at most {} levels", deepest)});
     }
     const std::optional<Identity> id = identity(folder);
-    if (!id) refuse(folder, std::system_category().message(errno));
+    if (!id) refuse(folder, errno);
     if (above_.contains(*id)) {
       tree_.repeated.push_back({below, ".."});
       return;
@@ -117,7 +120,7 @@ class Walk {
         return;
       }
     }
-    if (failure) refuse(folder, failure.message());
+    if (failure) refuse(folder, failure.value());
     for (const fs::path& each : folders) {
       if (stopped_) return;
       enter(each, depth + 1);
@@ -128,7 +131,7 @@ class Walk {
     const fs::path path = root_ / link.path;
     std::error_code failure;
     const fs::file_status status = fs::status(path, failure);
-    if (failure == std::errc::permission_denied) refuse(path, failure.message());
+    if (failure == std::errc::permission_denied) refuse(path, failure.value());
     const std::string text = fmt::format("{} -> {}", link.path.string(), fs::read_symlink(path, failure).string());
     if (fs::is_directory(status)) {
       const std::size_t repeated = tree_.repeated.size();
@@ -154,6 +157,17 @@ class Walk {
 };
 
 }  // namespace
+
+std::vector<std::string> names_in(const fs::path& folder) {
+  std::vector<std::string> names;
+  std::error_code failure;
+  if (!fs::is_directory(folder, failure)) return names;
+  fs::directory_iterator entry(folder, failure);
+  for (; !failure && entry != fs::directory_iterator(); entry.increment(failure))
+    names.push_back(entry->path().filename().string());
+  if (failure) refuse(folder, failure.value());
+  return names;
+}
 
 Tree walk(const fs::path& folder) {
   Tree tree;

@@ -31,6 +31,9 @@ struct Tree {
 /// looked into. Throws Error(ExitCode::data) where a folder cannot be listed, or folders are nested deeper than any data set's.
 Tree walk(const std::filesystem::path& folder);
 
+/// Of files and folders right in it, hidden ones too, in no order; none for what is no folder. Throws as walk().
+std::vector<std::string> names_in(const std::filesystem::path& folder);
+
 /// What walk() left out or followed, a line a kind.
 void add_notes(const Tree& tree, std::vector<std::string>& notes);
 

@@ -1,6 +1,7 @@
 #include "data/weight_file.h"
 
 #include "data/digest.h"
+#include "data/file.h"
 #include "data/hdf5.h"
 #include "data/sandbox.h"
 #include "engine/check.h"
@@ -8,7 +9,6 @@
 #include <algorithm>
 #include <charconv>
 #include <cstdint>
-#include <fstream>
 #include <map>
 #include <optional>
 #include <span>
@@ -44,7 +44,7 @@ WeightFile::Tensor read_tensor(hid_t group, const std::string& path, std::string
   tensor.values.resize(count);
   if (count > 0 && H5Dread(dataset, H5T_NATIVE_FLOAT, H5S_ALL, H5S_ALL, H5P_DEFAULT, tensor.values.data()) < 0) {
     fail(ExitCode::weights, "a weight cannot be read",
-         {.where = fmt::format("{}, \"{}\"", where, path), .found = hdf5::last_message()});
+         {.where = fmt::format("{}, \"{}\"", where, path), .found = hdf5::last_message(), .next = hdf5::last_remedy()});
   }
   return tensor;
 }
@@ -178,7 +178,8 @@ Contents read_untrusted(const fs::path& path) {
   }
   Links links;
   if (H5Lvisit(file, H5_INDEX_NAME, H5_ITER_INC, collect, &links) < 0) {
-    fail(ExitCode::weights, "a weight file cannot be read", {.where = where, .found = hdf5::last_message()});
+    fail(ExitCode::weights, "a weight file cannot be read",
+         {.where = where, .found = hdf5::last_message(), .next = hdf5::last_remedy()});
   }
   if (!links.elsewhere.empty()) {
     fail(ExitCode::weights, "an HDF5 file points elsewhere",
@@ -279,9 +280,7 @@ WeightFile open_weights(const fs::path& path) {
                    : fs::exists(status) ? "no regular file"
                                         : "no such file"});
   }
-  char begin[2] = {};
-  std::ifstream(path, std::ios::binary).read(begin, sizeof begin);
-  if (begin[0] == 'P' && begin[1] == 'K') {
+  if (first_bytes(path, 2, ExitCode::weights) == "PK") {
     fail(ExitCode::weights, "an archive of a whole Keras model is not read",
          {.where = path.string(),
           .expected = "a file of weights",
@@ -289,6 +288,7 @@ WeightFile open_weights(const fs::path& path) {
           .next = "save the weights, in Keras: model.save_weights(\"NAME.weights.h5\")"});
   }
   Contents contents;
+  hdf5::start();
   read_in_child(
       {.code = ExitCode::weights, .where = path.string()}, [&](Sink& sink) { send(read_untrusted(path), sink); },
       [&](Source& source) { contents = receive(source); });

@@ -428,16 +428,18 @@ std::string digest_of(const Graph& graph, const ReadParameter& read) {
 
 void write_file(const fs::path& path, const Graph& graph, const ReadParameter& read,
                 const std::optional<Provenance>& provenance) {
-  const hdf5::Id file = hdf5::create_file_in_memory();
-  const bool keras3 = path.filename().string().ends_with(".weights.h5");
-  (keras3 ? write_keras3 : write_legacy)(file, graph, read);
-  if (provenance) {
-    Provenance with_digest = *provenance;
-    with_digest.tensors = digest_of(graph, read);
-    hdf5::write_string(file, provenance_key, to_json(with_digest));
-  }
-  const Bytes image = hdf5::image_of(file);
-  write_whole(path, {&image, 1}, "the weight file");
+  hdf5::writing(path, [&] {
+    const hdf5::Id file = hdf5::create_file_in_memory();
+    const bool keras3 = path.filename().string().ends_with(".weights.h5");
+    (keras3 ? write_keras3 : write_legacy)(file, graph, read);
+    if (provenance) {
+      Provenance with_digest = *provenance;
+      with_digest.tensors = digest_of(graph, read);
+      hdf5::write_string(file, provenance_key, to_json(with_digest));
+    }
+    const Bytes image = hdf5::image_of(file);
+    write_whole(path, {&image, 1}, "the weight file");
+  });
 }
 
 ReadParameter reader_of(const Graph& graph, std::span<const float> weights) {

@@ -17,7 +17,6 @@
 #include <algorithm>
 #include <chrono>
 #include <csignal>
-#include <fstream>
 #include <memory>
 #include <optional>
 #include <set>
@@ -364,8 +363,7 @@ class Runner {
                    folder / "evaluate.log", part);
     if (!wait(evaluate, planned)) return false;
     if (const int code = evaluate.wait(); code != 0) return fail_cell(folder, "evaluate", code);
-    std::ifstream file(part);
-    const Json verdict = Json::parse(file, nullptr, false);
+    const Json verdict = Json::parse(read_text(part, ExitCode::data), nullptr, false);
     write(folder / "tta.json", to_text(verdict));
     fs::remove(part);
     return true;
@@ -389,9 +387,13 @@ class Runner {
   }
 
   void show(const PlannedCell& now) const {
-    const fs::path folder = folder_of(s_, now.cell.name());
-    terminal_.progress(fmt::format("cell {}/{}, {}", number_of(now), mine_.size(), now.cell.name()),
-                       epochs_elsewhere_ + epochs_done(folder), static_cast<std::int64_t>(mine_.size()) * s_.epochs, "epochs");
+    int done = epochs_elsewhere_;
+    try {
+      done += epochs_done(folder_of(s_, now.cell.name()));
+    } catch (const Error&) {  // a progress bar is no reason to end what it shows
+    }
+    terminal_.progress(fmt::format("cell {}/{}, {}", number_of(now), mine_.size(), now.cell.name()), done,
+                       static_cast<std::int64_t>(mine_.size()) * s_.epochs, "epochs");
   }
 
   std::ptrdiff_t number_of(const PlannedCell& planned) const { return std::ranges::find(mine_, planned) - mine_.begin() + 1; }

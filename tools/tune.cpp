@@ -182,8 +182,7 @@ std::vector<Json> read_trials(const RunFolder& folder, std::span<const Dimension
 
 /// Whether a run ended for want of memory, not of room on a disk: both are exit 5.
 bool lacked_memory(const fs::path& log) {
-  if (!fs::exists(log)) return false;
-  const std::string text = read_text(log, ExitCode::data);
+  const std::string text = read_text_if_there(log, ExitCode::data).value_or("");
   std::string_view left = text, line;
   while (take_line(left, line)) {
   }
@@ -193,8 +192,9 @@ bool lacked_memory(const fs::path& log) {
 
 /// Nothing where the run has not ended, or its result.json is damaged.
 std::optional<double> validation_accuracy(const fs::path& run) {
-  std::ifstream file(run / "result.json");
-  const Json result = Json::parse(file, nullptr, false);
+  const std::optional<std::string> text = read_text_if_there(run / "result.json", ExitCode::data);
+  if (!text) return std::nullopt;
+  const Json result = Json::parse(*text, nullptr, false);
   try {
     return result.at("validation").at("accuracy").get<double>();
   } catch (const Json::exception&) {

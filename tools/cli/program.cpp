@@ -1,5 +1,6 @@
 #include "tools/cli/program.h"
 
+#include "data/file.h"
 #include "engine/check.h"
 #include "engine/host_memory.h"
 #include "engine/vendor_call.h"
@@ -36,12 +37,11 @@ Error unwritten(int reason) {
 /// A path in a folder that is closed to us, a name too long, links in a circle.
 Error unusable(const std::filesystem::filesystem_error& thrown) {
   const std::error_code& reason = thrown.code();
-  const bool full = reason == std::errc::no_space_on_device || reason == std::error_code(EDQUOT, std::system_category());
-  return {full ? ExitCode::memory : ExitCode::usage,
+  return {code_of(reason.value(), ExitCode::usage),
           "a file or folder cannot be reached",
           {.where = thrown.path1().string(),
            .found = reason.message(),
-           .next = full ? "make room on the disk, or name another folder" : "see whether the path is right and may be used"},
+           .next = remedy(reason.value(), "see whether the path is right and may be used")},
           std::source_location::current()};
 }
 
@@ -104,6 +104,14 @@ void explain_crash(int signal, siginfo_t* info, void*) {
   _exit(static_cast<int>(ExitCode::memory));
 }
 
+/// libhdf5 calls exit() where its lists cannot grow.
+void explain_exit() {
+  const char* library = VendorCall::current();
+  if (!library) return;
+  say_last({program_name, ": error: ", library, " has ended the program\n  next:     more memory\n"});
+  _exit(static_cast<int>(ExitCode::memory));
+}
+
 /// A sanitizer has handlers of its own, and knows better.
 void listen_to_crashes() {
   static char stack[1 << 16];
@@ -122,6 +130,7 @@ int run_program(std::string_view name, const std::function<int()>& body) {
   name.copy(program_name, sizeof program_name - 1);
   usual_end = std::set_terminate(end_without_memory);
   listen_to_crashes();
+  std::atexit(explain_exit);
   open_standard_streams();
   give_freed_memory_back();
   // A file size limit then fails a write, which is reported like a full disk, instead of killing the process.

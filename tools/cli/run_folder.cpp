@@ -18,9 +18,8 @@ namespace {
 constexpr std::string_view steps_header = "step,loss\n", lock_name = ".lock";
 
 [[noreturn]] void fail_folder(const std::filesystem::path& folder, int error) {
-  const bool full = error == ENOSPC || error == EDQUOT;
-  fail(full ? ExitCode::memory : ExitCode::usage, "cannot write to the output folder",
-       {.where = folder.string(), .found = std::strerror(error), .next = "another --out"});
+  fail(code_of(error, ExitCode::usage), "cannot write to the output folder",
+       {.where = folder.string(), .found = std::strerror(error), .next = remedy(error, "another --out")});
 }
 
 /// False where it is there.
@@ -33,7 +32,9 @@ bool make(const std::filesystem::path& folder) {
 
 [[noreturn]] void fail_write(const std::filesystem::path& file, int error) {
   fail(ExitCode::memory, "cannot write to the run's folder",
-       {.where = file.string(), .found = std::strerror(error), .next = "free space, then go on with --resume"});
+       {.where = file.string(),
+        .found = std::strerror(error),
+        .next = fmt::format("{}; then go on with --resume", remedy(error, "see whether it may be written"))});
 }
 
 }  // namespace
@@ -98,7 +99,7 @@ void RunFolder::append(std::string_view name, std::string_view text) const {
     }
   }
   if (error != 0 && ftruncate(fd, size) != 0) error = errno;
-  ::close(fd);
+  if (::close(fd) != 0 && error == 0 && errno != EINTR) error = errno;  // as on a network's disk
   if (error != 0) fail_write(file, error);
 }
 

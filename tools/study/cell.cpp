@@ -9,7 +9,6 @@
 #include <cctype>
 #include <chrono>
 #include <cstring>
-#include <fstream>
 #include <initializer_list>
 #include <limits>
 #include <thread>
@@ -75,8 +74,8 @@ T whole_number(const Json& json, const fs::path& plan) {
 
 /// Sets what a run's config.toml says of its options.
 void read_options(const fs::path& config, std::initializer_list<std::pair<std::string_view, std::string*>> options) {
-  std::ifstream file(config);
-  for (std::string line; std::getline(file, line);)
+  const std::string text = read_text_if_there(config, ExitCode::data).value_or("");
+  for (std::string_view left = text, line; take_line(left, line);)
     for (const auto& [name, value] : options)
       if (const std::string begin = fmt::format("{} = \"", name); line.starts_with(begin) && line.ends_with('"'))
         *value = line.substr(begin.size(), line.size() - begin.size() - 1);
@@ -162,9 +161,8 @@ std::optional<Failure> read_failure(const fs::path& cell) {
 }
 
 int epochs_done(const fs::path& cell) {
-  std::ifstream file(cell / "metrics.csv");
-  int lines = 0;
-  for (std::string line; std::getline(file, line);) ++lines;
+  const std::string text = read_text_if_there(cell / "metrics.csv", ExitCode::data).value_or("");
+  const auto lines = static_cast<int>(std::ranges::count(text, '\n'));
   return std::max(lines - 1, 0);
 }
 
