@@ -37,7 +37,11 @@ ERRORS = {
 }
 
 # What we can do nothing about: (call, what the failed call's stack or stderr holds, why).
-BEYOND_US = []
+BEYOND_US = [
+    ("malloc", "HDF5-DIAG", "where its start lacks memory libhdf5 says so before it can be told to be silent; our message follows"),
+    ("malloc", "crashes the library that reads it", "what ends a library in the sandbox, the file or memory, nobody can tell"),
+    ("malloc", "libgomp: Out of memory", "libgomp ends the process where it cannot allocate"),
+]
 
 
 def beyond_us(call, ended):
