@@ -122,7 +122,7 @@ void settle_down() {
     sink.refuse(error);
   } catch (const std::bad_alloc&) {
     sink.refuse(Error(
-        ExitCode::data, "a file cannot be read: memory does not suffice",
+        ExitCode::data, "a file cannot be read: it takes more memory than it may",
         {.expected = fmt::format("{} or less, as sound files need", gigabytes(child_memory)), .found = to_text(host_memory())},
         std::source_location::current()));
   } catch (const std::exception& error) {
