@@ -10,7 +10,7 @@ source tools/install.sh
 long=(
   'kernels:.*(CasesOf|ManyPixels)' 'host_cuda:.*(CasesOf|ManyPixels|StepTest)'
   'nets:.*Golden.*(_75|_96|densenet|efficientnet|inception|resnet|vgg)' 'nets:.*P4m'
-  'data:PcamTest.NoFlipped' 'tools:(ProfileProgram|Programs|Study|Surroundings|Tune)Test' 'tools:.*kill_test' 'bench:(BenchProgram|Compare).*' 'bench:scripts'
+  'data:PcamTest.NoFlipped' 'tools:(ProfileProgram|Programs|Study|Surroundings|Tune)Test' 'faults:.*' 'bench:(BenchProgram|Compare).*' 'bench:scripts'
 )
 selection=()
 if [ "${1:-}" = --quick ]; then
