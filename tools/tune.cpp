@@ -224,7 +224,10 @@ class Search {
 
   /// False where it was stopped.
   bool run() {
-    if (!ended_.empty()) terminal_.say("resuming: {} of {} trials have ended", ended_.size(), trials_);
+    if (!ended_.empty()) {
+      terminal_.say("resuming: {} of {} trials have ended", ended_.size(), trials_);
+      write();  // which the last trial may not have come to
+    }
     while (std::optional<Trial> trial = next_trial(s_.search, space_, ended_)) {
       const auto start = std::chrono::steady_clock::now();
       const std::optional<std::string> status = run(*trial);

@@ -113,8 +113,8 @@ TEST(SandboxTest, AHungryFileIsARefusal) {
   const auto consume = [](Source& source) {
     for (;;) source.take<int>();
   };
-#if defined(__SANITIZE_ADDRESS__)
-  GTEST_SKIP() << "AddressSanitizer aborts where operator new would throw";
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  GTEST_SKIP() << "a sanitizer aborts where operator new would throw";
 #endif
   expect_refusal([&] { read_in_child({.where = "some.h5"}, body, consume); }, ExitCode::data, {"more memory"});
 }

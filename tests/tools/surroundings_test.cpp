@@ -118,7 +118,7 @@ TEST(SurroundingsTest, ClosedStreamsDoNotBecomeFilesOfTheRun) {
 }
 
 // Sanitizers reserve terabytes of addresses.
-#if !defined(__SANITIZE_ADDRESS__)
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 std::function<void()> address_space(std::size_t bytes) {
   return [bytes] {
     const rlimit limit{bytes, bytes}, no_core{0, 0};

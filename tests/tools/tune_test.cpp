@@ -133,6 +133,13 @@ TEST(TuneTest, WhatIsDamagedIsNamedOrMadeAgain) {
   EXPECT_EQ(Json::parse(text_of(out + "/trials/0002/result.json"))["test"], Json::parse(result)["test"]);
   for (std::size_t i = 0; i < lines.size(); ++i)
     EXPECT_EQ(Json::parse(again.out)["trials"][i]["score"], Json::parse(lines[i])["score"]);
+  // A fault behind the last trial leaves the tables of the one before.
+  for (const char* name : {"/trials.csv", "/best.toml", "/report.html"}) {
+    const std::string whole = text_of(out + name);
+    write_text(out + name, "of an earlier trial");
+    EXPECT_EQ(run(search).code, 0);
+    EXPECT_EQ(text_of(out + name), whole) << name;
+  }
 }
 
 TEST(TuneTest, ASearchWhoseSpaceIsUsedUpSaysSo) {
