@@ -1,7 +1,9 @@
 """What the scripts of this folder run, how they look at what came of it, and when two outcomes are the same."""
+import csv
 import ctypes
 import errno
 import hashlib
+import io
 import json
 import mmap
 import os
@@ -236,8 +238,8 @@ def why_not_whole(path):
         elif name.endswith(".toml") and tomllib:
             tomllib.loads(content.decode())
         elif name.endswith(".csv"):
-            lines = content.decode().splitlines()
-            if content and (not content.endswith(b"\n") or len({line.count(",") for line in lines}) != 1):
+            rows = list(csv.reader(io.StringIO(content.decode(), newline="")))
+            if content and (not content.endswith(b"\n") or len({len(row) for row in rows}) != 1):
                 return "a line is cut short"
         elif name.endswith(".html") and not content.rstrip().endswith(b"</html>"):
             return "no end"
