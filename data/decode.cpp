@@ -44,7 +44,7 @@ void PngReaders::read(const fs::path& folder, const std::vector<std::string>& pa
     const auto begin = static_cast<std::size_t>(part * step),
                end = static_cast<std::size_t>(std::min(count, (part + 1) * step));
     std::vector<fs::path> files;
-    for (std::size_t i = begin; i < end; ++i) files.push_back(folder.empty() ? fs::path(paths[i]) : folder / paths[i]);
+    for (std::size_t i = begin; i < end; ++i) files.push_back(folder / paths[i]);
     take_reader()->read(
         files, most, [&](std::size_t i, const PngImage& image) { taken(begin + i, image); },
         refused ? [&](std::size_t i, const Error& error) { refused(begin + i, error); } : PngReader::Refused());

@@ -159,24 +159,40 @@ std::string kind_of_file(const fs::path& file) {
   return all_zero ? "zeros, at least at first: a download that was never finished" : "";
 }
 
+namespace {
+
+/// O_NONBLOCK: opening a pipe must not wait for its writer.
+int open_to_read(const fs::path& file) {
+  return ::open(file.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+}
+
+/// How many bytes there were, fewer than asked for at the file's end alone; nothing, with errno, where reading fails.
+std::optional<std::size_t> read_up_to(int fd, std::span<std::byte> bytes) {
+  std::size_t done = 0;
+  while (done < bytes.size()) {
+    const ssize_t count =
+        repeat_when_interrupted([&] { return file_operations().read(fd, bytes.data() + done, bytes.size() - done); });
+    if (count < 0) return std::nullopt;
+    if (count == 0) break;
+    done += static_cast<std::size_t>(count);
+  }
+  return done;
+}
+
+}  // namespace
+
 std::string first_bytes(const fs::path& file, std::size_t count, ExitCode code) {
   const auto refuse = [&]() {
     const int error = errno;
     fail(code, "a file cannot be read",
          {.where = file.string(), .found = std::system_category().message(error), .next = remedy(error)});
   };
-  const Descriptor in(::open(file.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
+  const Descriptor in(open_to_read(file));
   if (!in) refuse();
   std::string bytes(count, '\0');
-  std::size_t done = 0;
-  while (done < count) {
-    const ssize_t read =
-        repeat_when_interrupted([&] { return file_operations().read(*in, bytes.data() + done, count - done); });
-    if (read < 0) refuse();
-    if (read == 0) break;
-    done += static_cast<std::size_t>(read);
-  }
-  bytes.resize(done);
+  const std::optional<std::size_t> done = read_up_to(*in, std::as_writable_bytes(std::span(bytes)));
+  if (!done) refuse();
+  bytes.resize(*done);
   return bytes;
 }
 
@@ -185,8 +201,7 @@ std::vector<std::byte> read_whole(const fs::path& file, ExitCode code, std::size
     fail(code, "a file cannot be read", {.where = file.string(), .found = std::move(found), .next = std::move(next)});
   };
   const auto refuse_call = [&](int error) { refuse(std::system_category().message(error), remedy(error)); };
-  // O_NONBLOCK: opening a pipe must not wait for its writer.
-  const Descriptor in(::open(file.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC));
+  const Descriptor in(open_to_read(file));
   if (!in) refuse_call(errno);
   struct stat status;
   if (::fstat(*in, &status) < 0) refuse_call(errno);
@@ -195,14 +210,9 @@ std::vector<std::byte> read_whole(const fs::path& file, ExitCode code, std::size
     refuse(fmt::format("{} bytes, more than the {} that such a file may have", status.st_size, limit));
   }
   std::vector<std::byte> bytes(static_cast<std::size_t>(status.st_size));
-  std::size_t done = 0;
-  while (done < bytes.size()) {
-    const ssize_t count =
-        repeat_when_interrupted([&] { return file_operations().read(*in, bytes.data() + done, bytes.size() - done); });
-    if (count < 0) refuse_call(errno);
-    if (count == 0) refuse("it became shorter while being read");
-    done += static_cast<std::size_t>(count);
-  }
+  const std::optional<std::size_t> done = read_up_to(*in, bytes);
+  if (!done) refuse_call(errno);
+  if (*done < bytes.size()) refuse("it became shorter while being read");
   return bytes;
 }
 

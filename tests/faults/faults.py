@@ -22,7 +22,7 @@ import sys
 import threading
 import time
 
-from scenarios import Machine, World, folder_for_runs, make_data, scenarios
+from scenarios import Machine, World, at_once, folder_for_runs, make_data, scenarios
 
 ERRORS = {
     "open": ["EMFILE", "EIO"],
@@ -168,11 +168,7 @@ def run_points(worlds, call, error, points, go_on, log):
         except BaseException as error_of_ours:
             thrown.append(error_of_ours)
 
-    threads = [threading.Thread(target=work, args=(world,)) for world in worlds]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once(work, worlds)
     if thrown:
         raise thrown[0]
     return tried[0], failed, excused[0]

@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 
-from scenarios import Machine, Scenario, World, folder_for_runs, make_data, scenarios
+from scenarios import Machine, Scenario, World, at_once, folder_for_runs, make_data, scenarios
 
 CALLS = ["write", "fsync", "rename", "close"]
 
@@ -69,11 +69,7 @@ def kill_all(worlds, moments):
         except BaseException as error:
             thrown.append(error)
 
-    threads = [threading.Thread(target=work, args=(world,)) for world in worlds]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    at_once(work, worlds)
     if thrown:
         raise thrown[0]
     return counts[137], counts[0], wrong

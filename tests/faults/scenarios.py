@@ -13,6 +13,7 @@ import shutil
 import struct
 import subprocess
 import tempfile
+import threading
 
 try:
     import tomllib
@@ -215,6 +216,15 @@ def digest(folder):
             content = path.read_bytes()
         total.update(f"{path.relative_to(folder)} {hashlib.sha256(content or b'').hexdigest()}\n".encode())
     return total.hexdigest()
+
+
+def at_once(work, worlds):
+    """A thread each."""
+    threads = [threading.Thread(target=work, args=(world,)) for world in worlds]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
 
 
 def differences(found, wanted):
