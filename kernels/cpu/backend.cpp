@@ -57,12 +57,11 @@ void require_room_for_threads() {
   const auto threads = static_cast<std::size_t>(omp_get_max_threads());
   const std::size_t room = memory.available_bytes - std::min(memory.available_bytes, host_reserve_bytes);
   if ((threads - 1) * bytes <= room) return;
-  fail_memory(
-      "not enough memory for the threads",
-      {.where = "cpu",
-       .expected = fmt::format("{:.2f} GB for the stacks of {} threads", static_cast<double>(threads * bytes) * 1e-9, threads),
-       .found = to_text(memory),
-       .next = fmt::format("OMP_NUM_THREADS={}, or a higher limit", 1 + room / bytes)});
+  fail_memory("not enough memory for the threads",
+              {.where = "cpu",
+               .expected = fmt::format("{} for the stacks of {} threads", gigabytes(threads * bytes), threads),
+               .found = to_text(memory),
+               .next = fmt::format("OMP_NUM_THREADS={}, or a higher limit", 1 + room / bytes)});
 }
 
 /// A unit that has died leaves first moments that shrink to denormal numbers and stay there, at a hundred cycles an operation.
