@@ -39,7 +39,7 @@ struct OpPass {
     const auto first = add();
     prepared.instances.front()();
     backend.synchronize();
-    if (checks) prepared.verdict = check(taken, name, *first);
+    if (checks) prepared.checked = check(taken, name, *first);
     const std::size_t instances = cold ? large_bytes / std::max<std::size_t>(prepared.bytes, 1) + 2 : 1;
     while (prepared.instances.size() < std::min(instances, most_instances)) add();
     return prepared;

@@ -21,7 +21,7 @@ struct Prepared {
   std::size_t bytes = 0;                         // of one's memory
   int images = 0;                                // that one takes through a whole network
   std::string implementation;
-  Verdict verdict;                            // of no elements where nothing was checked
+  CheckResult checked;                        // of no elements where nothing was checked
   std::vector<std::shared_ptr<void>> memory;  // of all of them
 };
 

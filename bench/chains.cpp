@@ -70,7 +70,7 @@ Prepared prepare(const Chain& chain, bool step, Fusion fusion, bool checked, int
   kept->backend = declining(backend, fusion);
   constexpr int few = 2;  // images
   Prepared prepared;
-  if (checked) prepared.verdict = check(graph, *kept->backend, Mode::train, few);
+  if (checked) prepared.checked = check(graph, *kept->backend, Mode::train, few);
   kept->run = std::make_unique<ProgramRun>(graph, *kept->backend, Mode::train, images);
   prepared.cost = step ? kept->run->step_cost() : kept->run->forward_cost();
   prepared.bytes = kept->run->bytes();

@@ -76,7 +76,7 @@ struct Held {
   double times;  // as often as the few images stand in the batch
 };
 
-void compare(const Output& output, const std::vector<double>& got, const Held& held, Verdict& verdict) {
+void compare(const Output& output, const std::vector<double>& got, const Held& held, CheckResult& result) {
   const Rule& rule = output.rule;
   const int bits = std::min(significand_bits(output.tensor.dtype), 24);
   double largest = 0, plain_error = 0;
@@ -90,21 +90,21 @@ void compare(const Output& output, const std::vector<double>& got, const Held& h
     if (few == held.exact.size()) few = 0;
     const double exact = held.exact[few] * held.times;
     const bool right = rule.exact ? got[i] == rounded(exact, bits) : std::abs(got[i] - exact) <= bound;
-    if (!right && verdict.wrong++ == 0)
-      verdict.first = fmt::format("{}{} is {} and not {}{}", output.name,
-                                  rule.rows == Rule::Rows::each ? place(output.tensor.shape, i) : fmt::format("[{}]", i),
-                                  got[i], exact, rule.exact ? "" : fmt::format(" within {:.3g}", bound));
+    if (!right && result.wrong++ == 0)
+      result.first = fmt::format("{}{} is {} and not {}{}", output.name,
+                                 rule.rows == Rule::Rows::each ? place(output.tensor.shape, i) : fmt::format("[{}]", i), got[i],
+                                 exact, rule.exact ? "" : fmt::format(" within {:.3g}", bound));
   }
-  verdict.elements += got.size();
+  result.elements += got.size();
 }
 
 }  // namespace
 
-Verdict check(const Problem& problem, const std::string& pass, const Tensors& subject) {
+CheckResult check(const Problem& problem, const std::string& pass, const Tensors& subject) {
   const Filling& filling = subject.filling();
   const Results exact = run_plainly<double>(problem, pass, filling);
   const Results plain = filling.fill == Fill::uniform ? run_plainly<float>(problem, pass, filling) : exact;
-  Verdict verdict;
+  CheckResult result;
   std::vector<double> before;  // what the output before this one holds
   for (const Output& output : subject.outputs()) {
     const Rule& rule = output.rule;
@@ -112,7 +112,7 @@ Verdict check(const Problem& problem, const std::string& pass, const Tensors& su
     std::vector<double> got = subject.read(output.tensor);
     if (rule.rows == Rule::Rows::statistics) {
       const std::vector<double> own = statistics_of(before, static_cast<std::size_t>(output.tensor.shape.c) / 3);
-      compare(output, reduced(output, std::move(got)), {own, own, 1}, verdict);
+      compare(output, reduced(output, std::move(got)), {own, own, 1}, result);
       continue;
     }
     const std::string name(rule.like.empty() ? output.name : rule.like);
@@ -120,10 +120,10 @@ Verdict check(const Problem& problem, const std::string& pass, const Tensors& su
     if (filling.first_only) got.resize(exact.at(name).size());
     got = reduced(output, std::move(got));
     const double times = rule.sums ? static_cast<double>(filling.images) / filling.period : 1;
-    compare(output, got, {exact.at(name), plain.at(name), times}, verdict);
+    compare(output, got, {exact.at(name), plain.at(name), times}, result);
     before = std::move(got);
   }
-  return verdict;
+  return result;
 }
 
 }  // namespace microtome::bench

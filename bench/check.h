@@ -8,13 +8,13 @@
 
 namespace microtome::bench {
 
-struct Verdict {
+struct CheckResult {
   std::size_t wrong = 0, elements = 0;
   std::string first;  // "y[n=0 h=1 w=2 c=3] is 4 and not 5"
 };
 
 /// Of what one run of the work has left in `subject`'s outputs. The reference runs on the few images that differ; where sums
 /// are not exact, so does the plain loop in float.
-Verdict check(const Problem& problem, const std::string& pass, const Tensors& subject);
+CheckResult check(const Problem& problem, const std::string& pass, const Tensors& subject);
 
 }  // namespace microtome::bench

@@ -192,7 +192,7 @@ void add_totals(Side& side, const Side& before, const Side& after) {
   for (auto& [name, total] : totals) side.timings.push_back(std::move(total));
 }
 
-struct Outcome {
+struct RunComparison {
   std::vector<Comparison> cases, totals;
   NoiseFloor floor;
   std::optional<Gate> gate;
@@ -217,13 +217,13 @@ Gate gate_of(std::span<const Comparison> comparisons, double share, const Result
   return gate;
 }
 
-Outcome compare_files(const Options& options, std::optional<double> gate, const Results& before, const Results& after) {
+RunComparison compare_files(const Options& options, std::optional<double> gate, const Results& before, const Results& after) {
   const Differences differences = permitted(before, after, options.allow_different);
   if (gate) {
     for (const Results* results : {&before, &after})
       require_enough_for_a_gate(least_repetitions(*results), results->file.string(), "bench with --benchmark_repetitions=10");
   }
-  Outcome outcome;
+  RunComparison compared;
   Side a = side_of(before, differences), b = side_of(after, differences);
   if (!options.floor[0].empty()) {
     const Results one = read_results(options.floor[0]), other = read_results(options.floor[1]);
@@ -232,27 +232,27 @@ Outcome compare_files(const Options& options, std::optional<double> gate, const 
     Side c = side_of(one, differences), d = side_of(other, differences);
     add_totals(c, a, b);
     add_totals(d, a, b);
-    outcome.floor = NoiseFloor(c.timings, d.timings);
+    compared.floor = NoiseFloor(c.timings, d.timings);
   }
   add_totals(a, a, b);
   add_totals(b, a, b);
   constexpr double usually_relevant = 0.05, least_relevant = 0.01;
   const double relevant = gate ? std::max(*gate, least_relevant) : usually_relevant;
   std::vector<double> ratios;
-  std::vector<Comparison> all = compare(a.timings, b.timings, outcome.floor, relevant);
-  if (gate) outcome.gate = gate_of(all, *gate, before, after);
+  std::vector<Comparison> all = compare(a.timings, b.timings, compared.floor, relevant);
+  if (gate) compared.gate = gate_of(all, *gate, before, after);
   for (Comparison& one : all) {
     const bool total = one.key.starts_with(total_prefix);
     if (!total && one.before > 0 && one.after > 0) ratios.push_back(one.ratio);
-    (total ? outcome.totals : outcome.cases).push_back(std::move(one));
+    (total ? compared.totals : compared.cases).push_back(std::move(one));
   }
   if (ratios.empty())
     fail(ExitCode::usage, "the two files have no case in common",
          {.where = before.file.string() + " and " + after.file.string(),
           .found = fmt::format("{} and {}", before.cases.front().name, after.cases.front().name)});
   std::nth_element(ratios.begin(), ratios.begin() + static_cast<std::ptrdiff_t>(ratios.size() / 2), ratios.end());
-  outcome.typical = ratios[ratios.size() / 2];
-  return outcome;
+  compared.typical = ratios[ratios.size() / 2];
+  return compared;
 }
 
 std::string time_text(double seconds) {
@@ -294,22 +294,22 @@ void print_table(const std::string& title, const std::vector<Comparison>& rows, 
   }
 }
 
-void print_text(const Outcome& outcome, const Results& before, const Results& after, bool all) {
+void print_text(const RunComparison& compared, const Results& before, const Results& after, bool all) {
   for (const Results* results : {&before, &after})
     fmt::print("{:<7} {}: {}, commit {}\n", results == &before ? "before" : "after", results->file.string(),
                results->said("device_description"), results->said("commit"));
-  if (outcome.floor.cases() > 0)
-    fmt::print("floor   {:.2f}% for most, from {} cases of unchanged code\n", 100 * outcome.floor.pooled(),
-               outcome.floor.cases());
-  print_table("case", outcome.cases, all);
-  print_table("seconds an epoch", outcome.totals, true);
+  if (compared.floor.cases() > 0)
+    fmt::print("floor   {:.2f}% for most, from {} cases of unchanged code\n", 100 * compared.floor.pooled(),
+               compared.floor.cases());
+  print_table("case", compared.cases, all);
+  print_table("seconds an epoch", compared.totals, true);
   fmt::print("\n");
   for (const Change change :
        {Change::slower, Change::faster, Change::ambiguous, Change::unchanged, Change::appeared, Change::gone})
-    fmt::print("{}{} {}", change == Change::slower ? "" : ", ", outcome.count(change), name_of(change));
-  fmt::print("; the median case changed by {}\n", change_text(outcome.typical));
-  if (!all && outcome.count(Change::unchanged) > 0) fmt::print("--all lists the SAME too\n");
-  if (outcome.gate) fmt::print("{}\n", outcome.gate->text());
+    fmt::print("{}{} {}", change == Change::slower ? "" : ", ", compared.count(change), name_of(change));
+  fmt::print("; the median case changed by {}\n", change_text(compared.typical));
+  if (!all && compared.count(Change::unchanged) > 0) fmt::print("--all lists the SAME too\n");
+  if (compared.gate) fmt::print("{}\n", compared.gate->text());
 }
 
 nlohmann::ordered_json number(double value) {
@@ -333,7 +333,7 @@ nlohmann::ordered_json to_json(const std::vector<Comparison>& rows) {
   return list;
 }
 
-void print_json(const Outcome& outcome, const Results& before, const Results& after) {
+void print_json(const RunComparison& compared, const Results& before, const Results& after) {
   nlohmann::ordered_json json;
   for (const Results* results : {&before, &after})
     json[results == &before ? "before" : "after"] = {{"file", results->file.string()},
@@ -341,15 +341,15 @@ void print_json(const Outcome& outcome, const Results& before, const Results& af
                                                      {"device_description", results->said("device_description")},
                                                      {"commit", results->said("commit")},
                                                      {"failed", results->failed}};
-  if (outcome.floor.cases() > 0) json["floor"] = {{"pooled", outcome.floor.pooled()}, {"cases", outcome.floor.cases()}};
-  json["median_change"] = outcome.typical - 1;
-  json["cases"] = to_json(outcome.cases);
-  json["totals"] = to_json(outcome.totals);
-  if (outcome.gate)
-    json["gate"] = {{"threshold", outcome.gate->share},
-                    {"passed", outcome.gate->passed()},
-                    {"failed_by", outcome.gate->failed_by},
-                    {"undecided", outcome.gate->undecided}};
+  if (compared.floor.cases() > 0) json["floor"] = {{"pooled", compared.floor.pooled()}, {"cases", compared.floor.cases()}};
+  json["median_change"] = compared.typical - 1;
+  json["cases"] = to_json(compared.cases);
+  json["totals"] = to_json(compared.totals);
+  if (compared.gate)
+    json["gate"] = {{"threshold", compared.gate->share},
+                    {"passed", compared.gate->passed()},
+                    {"failed_by", compared.gate->failed_by},
+                    {"undecided", compared.gate->undecided}};
   fmt::print("{}\n", json.dump(2));
 }
 
@@ -361,12 +361,12 @@ std::string csv_text(const std::string& text) {
   return quoted + "\"";
 }
 
-void print_csv(const Outcome& outcome) {
+void print_csv(const RunComparison& compared) {
   fmt::print("class,case,before_s,after_s,change,low,high,floor,s_per_epoch\n");
   const auto cell = [](bool known, double value) {
     return known && std::isfinite(value) ? fmt::format(",{:.9g}", value) : ",";
   };
-  for (const auto* rows : {&outcome.cases, &outcome.totals}) {
+  for (const auto* rows : {&compared.cases, &compared.totals}) {
     for (const Comparison& c : *rows) {
       const bool both = c.before > 0 && c.after > 0;
       fmt::print("{},{}{}{}{}{}{}{}{}\n", name_of(c.change), csv_text(c.key), cell(c.before > 0, c.before),
@@ -376,8 +376,8 @@ void print_csv(const Outcome& outcome) {
   }
 }
 
-void print_advice(const Outcome& outcome, const Results& before, const Results& after) {
-  if (outcome.floor.cases() == 0)
+void print_advice(const RunComparison& compared, const Results& before, const Results& after) {
+  if (compared.floor.cases() == 0)
     fmt::print(stderr,
                "compare: without --floor what differs from one run to the next of the same code may count as a change\n");
   for (const Results* results : {&before, &after}) {
@@ -424,16 +424,16 @@ int compare_program(int argc, char** argv) {
 
   const auto gate = arguments.given("gate") ? std::optional(share_of(options.gate)) : std::nullopt;
   const Results before = read_results(options.before), after = read_results(options.after);
-  const Outcome outcome = compare_files(options, gate, before, after);
-  print_advice(outcome, before, after);
+  const RunComparison compared = compare_files(options, gate, before, after);
+  print_advice(compared, before, after);
   if (options.json) {
-    print_json(outcome, before, after);
+    print_json(compared, before, after);
   } else if (options.csv) {
-    print_csv(outcome);
+    print_csv(compared);
   } else {
-    print_text(outcome, before, after, options.all);
+    print_text(compared, before, after, options.all);
   }
-  return static_cast<int>(outcome.gate && !outcome.gate->passed() ? ExitCode::verdict : ExitCode::done);
+  return static_cast<int>(compared.gate && !compared.gate->passed() ? ExitCode::verdict : ExitCode::done);
 }
 
 }  // namespace

@@ -15,7 +15,7 @@ namespace {
 
 constexpr int smallest_image = 8, largest_image = 4096;
 
-/// Problems have the names that they have among all sizes that were benched together.
+/// Problems have the names that they have among all sizes that were benchmarked together.
 std::vector<int> sizes_of(const Results& results) {
   const std::string& text = results.said("sizes");
   const auto refuse = [&] {

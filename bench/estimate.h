@@ -1,4 +1,4 @@
-// An epoch foretold from microbenchmarks: what `bench` measured of each op, as often as the network has it.
+// An epoch estimated from microbenchmarks: what `bench` measured of each op, as often as the network has it.
 #pragma once
 
 #include "bench/results.h"
@@ -10,7 +10,7 @@
 namespace microtome {
 
 /// A training step whose batch-norms are all applied, one op after another on caches as its own last call left them. No gaps,
-/// no lanes side by side.
+/// no streams side by side.
 struct StepEstimate {
   double seconds = 0;
   int pieces = 0;  // of work, those missing too

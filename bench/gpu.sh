@@ -21,7 +21,7 @@ Stages:
   memcheck   the ops' tests under compute-sanitizer: accesses out of bounds                        [compute-sanitizer]
   racecheck  the same: races in shared memory                                                      [compute-sanitizer]
   gaps       the share of a step in which no kernel runs                                           [Python, nsys]
-  profile    the share of kernels' time that `profile` names by row and pass, counters, and steps foretold by `bench` [Python]
+  profile    the share of kernels' time that `profile` names by row and pass, counters, and steps estimated by `bench` [Python]
   peers      images/s and memory beside PyTorch, the share of the floors; hours   [Python with torch, torchvision, timm, h5py]
 Options:
   --tree DIR        a build tree or a packed folder [default: the folder above this script if packed, else its build/]

@@ -8,7 +8,7 @@
 Each network trains for a few steps on a data set made for it, with the step recorded as a CUDA graph and queued op by op. At
 least 99% of the kernels' time must bear a row and pass in either, the same rows and passes in both. `moved` is the share of the
 time that the two give to different passes; `tracing` what the trace adds to a recorded step. With --bench, each op of the
-network is measured alone and `foretold` is what their sum has more than the step that was measured. Exit code 7 where a network
+network is measured alone and `estimated` is what their sum has more than the step that was measured. Exit code 7 where a network
 fails; a table last.
 """
 
@@ -27,7 +27,7 @@ NAMED = 0.99
 def parse():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tools", type=pathlib.Path, required=True, help="folder of `profile` and `synthesize`")
-    parser.add_argument("--bench", type=pathlib.Path, help="the program `bench`; without it nothing is foretold")
+    parser.add_argument("--bench", type=pathlib.Path, help="the program `bench`; without it nothing is estimated")
     parser.add_argument("--out", type=pathlib.Path, help="keeps profiles and results here")
     parser.add_argument("--device", default="cuda:0", help="cpu or cuda:N (default: cuda:0)")
     parser.add_argument("--precision", default="bf16", help="default: bf16")
@@ -64,7 +64,7 @@ def shares(profile):
     return {scope: time / total for scope, time in times.items()}
 
 
-def foretold(options, net, folder):
+def estimated(options, net, folder):
     results = folder / f"{net}-bench.json"
     run(options, options.bench, "--device", options.device, "--precision", options.precision, "--net", net, "--size", 96,
         "--batch", options.batch_size, "--benchmark_filter=-/large|/cold", "--benchmark_repetitions=3",
@@ -87,7 +87,7 @@ def judged(options, net, data, folder):
     line = (f"{net:<20}{named(recorded):>10.2%}{named(queued):>10.2%}{len(a):>8}{moved:>8.2%}"
             f"{recorded['distortion']['share']:>+9.1%}{recorded['distortion']['untraced_ns_per_step'] * 1e-6:>10.3f}")
     if options.bench:
-        line += f"{foretold(options, net, folder):>+10.1%}"
+        line += f"{estimated(options, net, folder):>+10.1%}"
     if a.keys() != b.keys():
         line += f"  passes of one alone: {len(a.keys() ^ b.keys())}"
     return line, passes
@@ -103,7 +103,7 @@ def main():
         run(options, options.tools / "synthesize", "pcam", "--out", data, "--train", 16 * options.batch_size, "--valid", 64,
             "--test", 64)
         print(f"{'network':<20}{'recorded':>10}{'queued':>10}{'passes':>8}{'moved':>8}{'tracing':>9}{'ms a step':>10}"
-              f"{'foretold' if options.bench else '':>10}", flush=True)
+              f"{'estimated' if options.bench else '':>10}", flush=True)
         for net in options.networks:
             try:
                 line, passes = judged(options, net, data, folder)

@@ -22,7 +22,7 @@ Prepared prepare(const Network& network, int size, Mode mode, bool checked, int 
   const Graph graph = network.build(size);
   Prepared prepared;
   const int few = mode == Mode::train ? 2 : 1;
-  if (checked && macs_to_check(graph, mode, few) <= checked_macs) prepared.verdict = check(graph, backend, mode, few);
+  if (checked && macs_to_check(graph, mode, few) <= checked_macs) prepared.checked = check(graph, backend, mode, few);
   const auto run = std::make_shared<ProgramRun>(graph, backend, mode, images);
   const bool step = mode == Mode::train;
   prepared.cost = step ? run->step_cost() : run->forward_cost();

@@ -386,11 +386,11 @@ Work of(const Multiply& kind, Site& site) {
           op->implementation()};
 }
 
-Work of(const Settle&, Site& site) {
-  std::shared_ptr op = site.of.backend().settle(site.x());
+Work of(const NormCorrection&, Site& site) {
+  std::shared_ptr op = site.of.backend().norm_correction(site.x());
   const Tensor x = site.input(), dx = site.input(), correction = site.of.whole(site.of.parameters({1, 1, 3, x.shape.c}));
   site.written("dx", dx, {.additions = 8});
-  return {[=] { op->run(x, correction, dx); }, site.cost(Activate{}, Pass::settle), op->implementation()};
+  return {[=] { op->run(x, correction, dx); }, site.cost(Activate{}, Pass::norm_correction), op->implementation()};
 }
 
 /// A batch out of eight.
@@ -441,13 +441,13 @@ Work of(const Update&, Site& site) {
                dw = site.of.repeated(flat, static_cast<std::size_t>(few_parameters));
   const Rule rule{.additions = 8};
   site.written("w", w, rule), site.written("m", m, rule), site.written("v", v, rule);
-  std::optional<Tensor> narrow;
+  std::optional<Tensor> low_precision;
   if (backend.activation_type() != backend.parameter_type())
-    narrow = site.output("narrow", {flat.shape, backend.activation_type()}, {.additions = 8, .like = "w"});
+    low_precision = site.output("low_precision", {flat.shape, backend.activation_type()}, {.additions = 8, .like = "w"});
   const StepState* state = site.of.object(StepState{.learning_rate = 0.01f});
   const std::int64_t size = flat.shape.count();
   std::shared_ptr op = backend.adam({}, size);
-  return {[=] { op->update(dw, state, w, m, v, get(narrow)); },
+  return {[=] { op->update(dw, state, w, m, v, get(low_precision)); },
           cost(Adam{}, size, backend.parameter_type(), backend.activation_type()), op->implementation()};
 }
 
@@ -488,7 +488,7 @@ bool is_exact(const Kind& kind, const Problem& problem) {
 bool is_exact(const TransformFilters&, const Problem&) {
   return true;
 }
-bool is_exact(const Settle&, const Problem&) {
+bool is_exact(const NormCorrection&, const Problem&) {
   return false;
 }
 bool is_exact(const TakeBatch&, const Problem&) {
@@ -546,8 +546,8 @@ std::optional<Problem> accepted(const Problem& problem, const std::string& pass,
       [&](const auto& kind) -> std::optional<Problem> {
         using Kind = std::decay_t<decltype(kind)>;
         if constexpr (is_of_a_graph<Kind>) return accepted_kind(kind, problem, pass, images, backend);
-        if constexpr (std::is_same_v<Kind, Settle>)
-          if (!backend.settle(ProblemLayouts(problem, images, backend).x())) return std::nullopt;
+        if constexpr (std::is_same_v<Kind, NormCorrection>)
+          if (!backend.norm_correction(ProblemLayouts(problem, images, backend).x())) return std::nullopt;
         return problem;
       },
       problem.kind);

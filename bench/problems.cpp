@@ -110,7 +110,7 @@ class Collector {
       if (!what || is_for_deferral(op) != only_deferred) continue;
       Problem problem{.op = what->op, .kind = what->kind, .output = plan.shapes[op.output], .deferred = only_deferred};
       for (const int input : op.inputs) problem.inputs.push_back(plan.shapes[input]);
-      problem.reads_image = plan.places[op.inputs[0]].root == plan.places[plan.ops.front().output].root;
+      problem.reads_image = plan.aliases[op.inputs[0]].root == plan.aliases[plan.ops.front().output].root;
       problem.makes_logits = op.output == graph.output();
       problem.needs_gradient = needs[op.inputs[0]];
       const std::string& row = graph.rows()[op.row].name;
@@ -122,7 +122,7 @@ class Collector {
             row);
       }
       if (is_deferred(op) && settled.insert(op.inputs[0]).second)
-        put({.op = "settle", .kind = Settle{}, .inputs = {x}, .output = x, .deferred = true}, row);
+        put({.op = "norm_correction", .kind = NormCorrection{}, .inputs = {x}, .output = x, .deferred = true}, row);
     }
   }
 
@@ -205,7 +205,7 @@ Passes passes(const Multiply&, const Problem&) {
 Passes passes(const TransformFilters&, const Problem&) {
   return {"forward", "backward"};
 }
-Passes passes(const Settle&, const Problem&) {
+Passes passes(const NormCorrection&, const Problem&) {
   return {"run"};
 }
 Passes passes(const TakeBatch&, const Problem&) {

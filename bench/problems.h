@@ -17,8 +17,8 @@ struct TransformFilters {
   P4m p4m = P4m::lift;
   bool operator==(const TransformFilters&) const = default;
 };
-struct Settle {
-  bool operator==(const Settle&) const = default;
+struct NormCorrection {
+  bool operator==(const NormCorrection&) const = default;
 };
 struct TakeBatch {
   bool operator==(const TakeBatch&) const = default;
@@ -33,7 +33,7 @@ struct Update {
 /// One op on shapes of one image. Options that change numbers and not work (epsilon, momentum, rate, a seed's stream) are left
 /// at their defaults, so that they tell no two problems apart.
 struct Problem {
-  using Kind = RunningKinds::VariantWith<TransformFilters, Settle, TakeBatch, TakeLoss, Update>;
+  using Kind = RunningKinds::VariantWith<TransformFilters, NormCorrection, TakeBatch, TakeLoss, Update>;
 
   std::string op;  // "conv", "depthwise_conv", "copy", …
   Kind kind;

@@ -43,11 +43,11 @@ double distance(std::span<const float> a, std::span<const float> b) {
 }
 
 /// What a pass of a graph leaves, or both.
-struct Outcome {
+struct PassResults {
   std::vector<float> logits, gradients;
 };
 
-Outcome outcome(const Graph& graph, Backend& backend, Mode mode, int images) {
+PassResults run_passes(const Graph& graph, Backend& backend, Mode mode, int images) {
   ProgramRun run(graph, backend, mode, images);
   run.forward();
   if (mode != Mode::train) return {run.logits(), {}};
@@ -110,20 +110,20 @@ std::vector<float> ProgramRun::logits() const {
   return read_values(model_.backend(), z.data, z.dtype, static_cast<std::size_t>(z.shape.count()));
 }
 
-Verdict check(const Graph& graph, Backend& backend, Mode mode, int images) {
+CheckResult check(const Graph& graph, Backend& backend, Mode mode, int images) {
   constexpr double logit_tolerance = 1e-4;     // of the largest
   constexpr double gradient_tolerance = 1e-3;  // of a parameter's, as vectors
   constexpr double nothing = 1e-6;             // of the largest such vector
   constexpr double as_plain = 8;               // times the error of plain loops in float: what cancels is mostly rounding
   const std::unique_ptr<Backend> reference = make_reference_backend();
   Reference<float> loops;
-  const Outcome ours = outcome(graph, backend, mode, images), right = outcome(graph, *reference, mode, images),
-                plain = outcome(graph, loops, mode, images);
-  Verdict verdict;
+  const PassResults ours = run_passes(graph, backend, mode, images), right = run_passes(graph, *reference, mode, images),
+                    plain = run_passes(graph, loops, mode, images);
+  CheckResult result;
   const auto hold = [&](const std::string& what, double error, double allowed) {
-    ++verdict.elements;
+    ++result.elements;
     if (error <= allowed) return;
-    if (++verdict.wrong == 1) verdict.first = fmt::format("{} is off by {:.3g} and not at most {:.3g}", what, error, allowed);
+    if (++result.wrong == 1) result.first = fmt::format("{} is off by {:.3g} and not at most {:.3g}", what, error, allowed);
   };
   double largest = 0, plain_error = 0;
   for (std::size_t i = 0; i < right.logits.size(); ++i) {
@@ -133,7 +133,7 @@ Verdict check(const Graph& graph, Backend& backend, Mode mode, int images) {
   for (std::size_t i = 0; i < right.logits.size(); ++i)
     hold(fmt::format("logit {}", i), std::abs(double{ours.logits[i]} - right.logits[i]),
          std::max(logit_tolerance * largest, as_plain * plain_error));
-  if (mode != Mode::train) return verdict;
+  if (mode != Mode::train) return result;
 
   struct Held {
     double error, norm, plain_error;
@@ -141,7 +141,7 @@ Verdict check(const Graph& graph, Backend& backend, Mode mode, int images) {
   std::vector<Held> held;
   std::size_t begin = 0;
   for (const Parameter& parameter : graph.parameters()) {
-    const auto of = [&](const Outcome& o) {
+    const auto of = [&](const PassResults& o) {
       return std::span(o.gradients).subspan(begin, static_cast<std::size_t>(parameter.shape.count()));
     };
     held.push_back({distance(of(ours), of(right)), norm(of(right)), distance(of(plain), of(right))});
@@ -151,7 +151,7 @@ Verdict check(const Graph& graph, Backend& backend, Mode mode, int images) {
   for (std::size_t p = 0; p < held.size(); ++p)
     hold("the gradient of " + full_name(graph, graph.parameters()[p]), held[p].error,
          std::max({gradient_tolerance * held[p].norm, as_plain * held[p].plain_error, nothing * largest_norm}));
-  return verdict;
+  return result;
 }
 
 }  // namespace microtome::bench

@@ -37,6 +37,6 @@ class ProgramRun {
 
 /// The logits, and of training each parameter's gradient as a vector: as far from the reference's as the tests allow whole
 /// networks in float32 or as plain loops in float are, or wrong.
-Verdict check(const Graph& graph, Backend& backend, Mode mode, int images);
+CheckResult check(const Graph& graph, Backend& backend, Mode mode, int images);
 
 }  // namespace microtome::bench

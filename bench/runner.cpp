@@ -45,12 +45,12 @@ class Runner {
     looped_ = false;
     try {
       prepare(one);
-      const Verdict& verdict = verdicts_.at(one.name);
-      if (verdict.wrong > 0)
-        skip(state, fmt::format("wrong: {} of {} elements differ from the reference; the first, {}", verdict.wrong,
-                                verdict.elements, verdict.first));
+      const CheckResult& checked = checks_.at(one.name);
+      if (checked.wrong > 0)
+        skip(state, fmt::format("wrong: {} of {} elements differ from the reference; the first, {}", checked.wrong,
+                                checked.elements, checked.first));
       else
-        time(state, one, verdict);
+        time(state, one, checked);
     } catch (const Error& error) {
       give_up(state, error);
     } catch (const std::bad_alloc&) {
@@ -59,7 +59,7 @@ class Runner {
     running_.progress(++done_, running_.repetitions * all_);
   }
 
-  const std::map<std::string, Verdict>& verdicts() const { return verdicts_; }
+  const std::map<std::string, CheckResult>& checks() const { return checks_; }
 
   /// Says what was judged.
   int conclude() {
@@ -72,7 +72,7 @@ class Runner {
     if (!shares_.empty() && slow.empty())
       fmt::print(stderr, "Every large case moves its bytes at {:.0f}% of the copy rate or faster.\n", percent);
     if (!slow.empty()) fmt::print(stderr, "Large cases under {:.0f}% of the copy rate:\n{}", percent, slow);
-    const auto wrong = std::ranges::count_if(verdicts_, [](const auto& one) { return one.second.wrong > 0; });
+    const auto wrong = std::ranges::count_if(checks_, [](const auto& one) { return one.second.wrong > 0; });
     if (wrong > 0) fmt::print(stderr, "bench: cases that differ from the reference: {}\n", wrong);
     if (wrong > 0 || (running_.judges && !slow.empty())) return static_cast<int>(ExitCode::verdict);
     return static_cast<int>(failed_);
@@ -83,9 +83,9 @@ class Runner {
   void prepare(const Case& one) {
     if (current_ == &one) return;
     release();
-    prepared_ = one.prepare(backend_, !verdicts_.contains(one.name));
-    const Verdict& verdict = verdicts_.try_emplace(one.name, prepared_.verdict).first->second;
-    if (verdict.wrong == 0) replay_ = std::make_unique<Replay>(backend_, prepared_.instances);
+    prepared_ = one.prepare(backend_, !checks_.contains(one.name));
+    const CheckResult& checked = checks_.try_emplace(one.name, prepared_.checked).first->second;
+    if (checked.wrong == 0) replay_ = std::make_unique<Replay>(backend_, prepared_.instances);
     current_ = &one;
   }
 
@@ -101,7 +101,7 @@ class Runner {
     prepared_ = {};
   }
 
-  void time(benchmark::State& state, const Case& one, const Verdict& verdict) {
+  void time(benchmark::State& state, const Case& one, const CheckResult& checked) {
     std::vector<double> samples;
     std::exception_ptr failure;
     looped_ = true;
@@ -128,7 +128,7 @@ class Runner {
       uses += rows;
     }
     state.counters["uses"] = uses;
-    if (verdict.elements > 0) state.counters["wrong"] = 0;
+    if (checked.elements > 0) state.counters["wrong"] = 0;
     const auto [fastest, slowest] = std::minmax_element(samples.begin(), samples.end());
     state.counters["spread"] = (*slowest - *fastest) / seconds;
     if (const auto gpu = gpu_state(backend_.device().name)) {
@@ -147,7 +147,7 @@ class Runner {
   const Case* current_ = nullptr;
   Prepared prepared_;
   std::unique_ptr<Replay> replay_;
-  std::map<std::string, Verdict> verdicts_;
+  std::map<std::string, CheckResult> checks_;
   std::map<std::string, double> shares_;  // of the copy rate, of cases that are judged
   int done_ = 0, all_;
   bool looped_ = false;  // over the iterations of the repetition at hand
@@ -185,9 +185,9 @@ class Ordered final : public benchmark::BenchmarkReporter {
     for (Run run : runs) {
       run.run_name.time_type.clear();
       if (message(run) == stopped) continue;
-      if (const auto verdict = runner_.verdicts().find(run.run_name.function_name);
-          verdict != runner_.verdicts().end() && verdict->second.wrong > 0)
-        run.counters["wrong"] = static_cast<double>(verdict->second.wrong);
+      if (const auto checked = runner_.checks().find(run.run_name.function_name);
+          checked != runner_.checks().end() && checked->second.wrong > 0)
+        run.counters["wrong"] = static_cast<double>(checked->second.wrong);
       // JSON has no word for some figures: the variation of counters that are 0.
       std::erase_if(run.counters, [](const auto& counter) { return !std::isfinite(counter.second.value); });
       clean.push_back(std::move(run));

@@ -11,10 +11,10 @@
 namespace microtome::bench {
 
 struct Running {
-  int samples = 20;                               // replays, of which the median counts
-  double at_least = 0.8;                          // of the copy rate, for cases that are judged
-  bool judges = false;                            // or lists those below
-  std::string what;                               // device, versions, commit: stands above the verdict
+  int samples = 20;       // replays, of which the median counts
+  double at_least = 0.8;  // of the copy rate, for cases that are judged
+  bool judges = false;    // or lists those below
+  std::string what;       // device, versions, commit: stands above what the checks and the copy rate say
   bool writes_json = false, prints_json = false;  // into --benchmark_out, on the screen
   int repetitions = 1;                            // of each case; several are spread over the whole run
   std::function<void(int done, int all)> progress = [](int, int) {};

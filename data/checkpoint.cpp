@@ -5,6 +5,7 @@
 #include <zlib.h>
 #include <nlohmann/json.hpp>
 
+#include <array>
 #include <bit>
 #include <cstring>
 #include <limits>
@@ -63,7 +64,7 @@ std::uint32_t crc(std::uint32_t sum, Bytes bytes) {
 
 /// The parts of a snapshot that are no plain arrays, as columns.
 struct Columns {
-  std::vector<double> history;  // 8 a record
+  std::vector<double> history;  // history_width a record
   std::vector<double> batch_loss;
   std::vector<std::uint32_t> batch_counts;  // correct, count
   std::vector<float> learning_rate;
@@ -89,7 +90,11 @@ void for_each_tensor(std::uint32_t of_version, SnapshotType& snapshot, ColumnsTy
   visit("provenance", columns.provenance);
 }
 
-constexpr std::size_t history_width = 8;
+/// A row of "history": the epoch, these, and whether it is the best.
+constexpr std::array history_columns{&EpochRecord::train_loss, &EpochRecord::train_accuracy,
+                                     &EpochRecord::valid_loss, &EpochRecord::valid_accuracy,
+                                     &EpochRecord::seconds,    &EpochRecord::images_per_second};
+constexpr std::size_t history_width = history_columns.size() + 2;
 
 Columns to_columns(const Snapshot& snapshot, const CheckpointInfo& info) {
   Columns columns;
@@ -101,8 +106,9 @@ Columns to_columns(const Snapshot& snapshot, const CheckpointInfo& info) {
   columns.learning_rate = {snapshot.state.learning_rate};
   columns.seconds = {snapshot.seconds};
   for (const EpochRecord& r : snapshot.history) {
-    columns.history.insert(columns.history.end(), {static_cast<double>(r.epoch), r.train_loss, r.train_accuracy, r.valid_loss,
-                                                   r.valid_accuracy, r.seconds, r.images_per_second, r.best ? 1.0 : 0.0});
+    columns.history.push_back(r.epoch);
+    for (const auto column : history_columns) columns.history.push_back(r.*column);
+    columns.history.push_back(r.best ? 1 : 0);
   }
   for (const BatchMetrics& b : snapshot.batches) {
     columns.batch_loss.push_back(b.loss);
@@ -238,16 +244,11 @@ class Reader {
     }
     snapshot.state.learning_rate = columns.learning_rate[0];
     snapshot.seconds = columns.seconds[0];
-    for (auto column = columns.history.begin(); column != columns.history.end(); column += history_width) {
-      if (!(column[0] >= 0 && column[0] <= std::numeric_limits<int>::max())) refuse("its history has an impossible epoch");
-      snapshot.history.push_back({.epoch = static_cast<int>(column[0]),
-                                  .train_loss = column[1],
-                                  .train_accuracy = column[2],
-                                  .valid_loss = column[3],
-                                  .valid_accuracy = column[4],
-                                  .seconds = column[5],
-                                  .images_per_second = column[6],
-                                  .best = column[7] != 0});
+    for (auto row = columns.history.begin(); row != columns.history.end(); row += history_width) {
+      if (!(row[0] >= 0 && row[0] <= std::numeric_limits<int>::max())) refuse("its history has an impossible epoch");
+      EpochRecord& record =
+          snapshot.history.emplace_back(EpochRecord{.epoch = static_cast<int>(row[0]), .best = row[history_width - 1] != 0});
+      for (std::size_t i = 0; i < history_columns.size(); ++i) record.*history_columns[i] = row[1 + i];
     }
     for (std::size_t i = 0; i < columns.batch_loss.size(); ++i) {
       snapshot.batches.push_back(

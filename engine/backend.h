@@ -36,9 +36,9 @@ class Recording {
 
 /// Some bytes of the device's memory, seen by a host that goes on queueing work. Each copy is taken between two pieces of
 /// queued work, so that it is whole: what a step left, never half a step.
-class Watch {
+class AsyncRead {
  public:
-  virtual ~Watch() = default;
+  virtual ~AsyncRead() = default;
   /// The last finished copy, null before the first; starts the next one unless one is under way. Never waits.
   virtual const void* latest() = 0;
 };
@@ -64,8 +64,8 @@ class Backend {
   virtual void copy(void* to, const void* from, std::size_t bytes) = 0;  // both on the device; queued like an op
 
   /// As it stands here for devices whose memory is the host's: a read, which waits for nothing.
-  virtual std::unique_ptr<Watch> watch(const void* device, std::size_t bytes) {
-    struct Reader final : Watch {
+  virtual std::unique_ptr<AsyncRead> read_async(const void* device, std::size_t bytes) {
+    struct Reader final : AsyncRead {
       Reader(Backend& b, const void* d, std::size_t count) : backend(b), device(d), copy(count) {}
       const void* latest() override {
         backend.read(copy.data(), device, copy.size());
@@ -92,13 +92,14 @@ class Backend {
   virtual std::size_t missing_scratch_bytes() const { return 0; }
   virtual void take_scratch() {}
 
-  /// Work may be queued in several lanes, each in order, that run side by side. It is queued in the lane used last; what waits
-  /// for the device waits for lane 0, which a program therefore joins to all others. Recordings begin and end in lane 0.
-  virtual int lanes() const { return 1; }
-  virtual void use_lane(int lane) { static_cast<void>(lane); }
-  /// What the lane gets after await(event) begins when all that the signalling lane had got before signal(event) is done.
-  virtual void signal(int event) { static_cast<void>(event); }
-  virtual void await(int event) { static_cast<void>(event); }
+  /// Work may be queued in several streams, each in order, that run side by side. It is queued in the stream used last; what
+  /// waits for the device waits for stream 0, which a program therefore joins to all others. Recordings begin and end in stream
+  /// 0.
+  virtual int streams() const { return 1; }
+  virtual void use_stream(int stream) { static_cast<void>(stream); }
+  /// What the stream gets after await(event) begins when all that the signalling stream had got before signal(event) is done.
+  virtual void record_event(int event) { static_cast<void>(event); }
+  virtual void wait_event(int event) { static_cast<void>(event); }
 
   /// What is queued until leave() is for `scope`. Nearly free while nobody traces. As they stand here for devices whose work is
   /// done when a call returns.
@@ -127,7 +128,7 @@ class Backend {
   virtual std::unique_ptr<DeferredNormOp> deferred_norm(const BatchNorm&, const Layout& x) {
     return static_cast<void>(x), nullptr;
   }
-  virtual std::unique_ptr<SettleOp> settle(const Layout& x) { return static_cast<void>(x), nullptr; }
+  virtual std::unique_ptr<NormCorrectionOp> norm_correction(const Layout& x) { return static_cast<void>(x), nullptr; }
   virtual std::unique_ptr<ActivateOp> activate(const Activate&, const Layout& x, const Layout& y) = 0;
   virtual std::unique_ptr<PoolOp> pool(const Pool&, const Layout& x, const Layout& y) = 0;
   virtual std::unique_ptr<DropoutOp> dropout(const Dropout&, const Layout& x, const Layout& y) = 0;

@@ -15,7 +15,7 @@ Cost cost(const GraphOp::Kind& kind, Pass pass, std::span<const Layout> inputs, 
           bool accumulate) {
   if (inputs.empty()) return {};
   const Traffic t{inputs, output, parameter_type, accumulate};
-  if (pass == Pass::settle) return {0, t.y() + 2 * t.dy() + t.vectors(3, output.shape.c)};
+  if (pass == Pass::norm_correction) return {0, t.y() + 2 * t.dy() + t.vectors(3, output.shape.c)};
   return visit_kind(kind, [&](const auto& k, auto traits) {
     if constexpr (traits.runs)
       return traits.cost(k, pass, t);
@@ -40,8 +40,8 @@ Cost cost(const Loss&, Pass pass, const Layout& z) {
   return pass == Pass::backward ? Cost{0, 3 * bytes_of(z)} : Cost{};
 }
 
-Cost cost(const Adam&, std::int64_t count, DType parameter_type, DType narrow) {
-  const double copy = narrow == parameter_type ? 0 : static_cast<double>(size_bytes(narrow));
+Cost cost(const Adam&, std::int64_t count, DType parameter_type, DType low_precision) {
+  const double copy = low_precision == parameter_type ? 0 : static_cast<double>(size_bytes(low_precision));
   return {0, static_cast<double>(count) * (7.0 * size_bytes(parameter_type) + copy)};
 }
 

@@ -32,7 +32,7 @@ struct Cost {
 ///                       read once; a deferred batch-norm reads x for its statistics alone, and backward vectors alone.
 ///   addition            `backward` is that of one side, where it is not passed on in dy's memory.
 ///   multiplication      `backward_data` is x's gradient, `backward_filter` the gate's, `backward` both.
-///   settle              of the op's output: the gradient in place.
+///   norm_correction     of the op's output: the gradient in place.
 /// What applies a deferred batch-norm reads its coefficients, and in a gradient's pass also x.
 Cost cost(const GraphOp::Kind& kind, Pass pass, std::span<const Layout> inputs, const Layout& output, DType parameter_type,
           bool accumulate = false);
@@ -46,7 +46,7 @@ Cost cost_of_filters(const Layout& all);
 /// Pass::forward or Pass::backward.
 Cost cost(const Loss&, Pass pass, const Layout& z);
 
-/// `narrow`: the type of the copy of the weights, if that is not `parameter_type`.
-Cost cost(const Adam&, std::int64_t count, DType parameter_type, DType narrow);
+/// `low_precision`: the type of the copy of the weights, if that is not `parameter_type`.
+Cost cost(const Adam&, std::int64_t count, DType parameter_type, DType low_precision);
 
 }  // namespace microtome

@@ -228,7 +228,7 @@ class FitRun {
     training_->prepare();
     validation_->prepare();
     if (calibration_) calibration_->prepare();
-    watch_ = backend_.watch(model.device_state(), sizeof(StepState));
+    state_copy_ = backend_.read_async(model.device_state(), sizeof(StepState));
   }
 
   FitResult run(std::optional<Snapshot> resume) {
@@ -299,7 +299,7 @@ class FitRun {
       training_->run(batch);
       observer_.batch_end(record.epoch, batch + 1, batches);
       if (seconds_since(looked) > 1) {  // a run of hours shall not learn of its NaN at the epoch's end
-        const auto* seen = static_cast<const StepState*>(watch_->latest());
+        const auto* seen = static_cast<const StepState*>(state_copy_->latest());
         if (seen && !seen->finite) require_finite(record.epoch);
         looked = Clock::now();
       }
@@ -391,7 +391,7 @@ class FitRun {
   std::optional<Features> train_features_, valid_features_;
   double features_seconds_ = 0;
   std::optional<EpochRunner> training_, validation_, calibration_;
-  std::unique_ptr<Watch> watch_;
+  std::unique_ptr<AsyncRead> state_copy_;
   Snapshot now_;
   EpochLedger ledger_;
 };

@@ -22,16 +22,18 @@ class Forwarding : public Backend {
   void read(void* host, const void* device, std::size_t bytes) override { backend_.read(host, device, bytes); }
   void zero(void* device, std::size_t bytes) override { backend_.zero(device, bytes); }
   void copy(void* to, const void* from, std::size_t bytes) override { backend_.copy(to, from, bytes); }
-  std::unique_ptr<Watch> watch(const void* device, std::size_t bytes) override { return backend_.watch(device, bytes); }
+  std::unique_ptr<AsyncRead> read_async(const void* device, std::size_t bytes) override {
+    return backend_.read_async(device, bytes);
+  }
   Buffer resident(const void* host, std::size_t bytes) override { return backend_.resident(host, bytes); }
   void synchronize() override { backend_.synchronize(); }
   std::size_t scratch_bytes() const override { return backend_.scratch_bytes(); }
   std::size_t missing_scratch_bytes() const override { return backend_.missing_scratch_bytes(); }
   void take_scratch() override { backend_.take_scratch(); }
-  int lanes() const override { return backend_.lanes(); }
-  void use_lane(int lane) override { backend_.use_lane(lane); }
-  void signal(int event) override { backend_.signal(event); }
-  void await(int event) override { backend_.await(event); }
+  int streams() const override { return backend_.streams(); }
+  void use_stream(int stream) override { backend_.use_stream(stream); }
+  void record_event(int event) override { backend_.record_event(event); }
+  void wait_event(int event) override { backend_.wait_event(event); }
   void enter(const Scope& scope) override { backend_.enter(scope); }
   void leave() override { backend_.leave(); }
   std::unique_ptr<Trace> trace() override { return backend_.trace(); }
@@ -48,7 +50,7 @@ class Forwarding : public Backend {
   std::unique_ptr<DeferredNormOp> deferred_norm(const BatchNorm& k, const Layout& x) override {
     return backend_.deferred_norm(k, x);
   }
-  std::unique_ptr<SettleOp> settle(const Layout& x) override { return backend_.settle(x); }
+  std::unique_ptr<NormCorrectionOp> norm_correction(const Layout& x) override { return backend_.norm_correction(x); }
   std::unique_ptr<ActivateOp> activate(const Activate& k, const Layout& x, const Layout& y) override {
     return backend_.activate(k, x, y);
   }

@@ -6,8 +6,8 @@
 namespace microtome {
 
 std::size_t MemoryPlan::total() const {
-  return parameters.weights + parameters.gradients + parameters.moments + parameters.narrow + arena + scratch + kept + images +
-         features + saving;
+  return parameters.weights + parameters.gradients + parameters.moments + parameters.low_precision + arena + scratch + kept +
+         images + features + saving;
 }
 
 MemoryPlan plan_memory(Model& model, const Dataset& data, const FitOptions& options) {

@@ -156,7 +156,7 @@ int Model::largest_batch(std::size_t beside, int limit) {
 
 Model::ParameterBytes Model::parameter_bytes() const {
   const Parameters& p = impl_->parameters;
-  return {p.w.size_bytes(), p.dw.size_bytes(), p.m.size_bytes() + p.v.size_bytes(), p.narrow.size_bytes()};
+  return {p.w.size_bytes(), p.dw.size_bytes(), p.m.size_bytes() + p.v.size_bytes(), p.low_precision.size_bytes()};
 }
 
 Program& Model::program(Mode mode, int batch, Part part) {
@@ -193,7 +193,8 @@ std::vector<float> Model::weights() const {
 void Model::set_weights(std::span<const float> weights) {
   const Parameters& p = impl_->parameters;
   write_parameters(backend_, graph_, p, p.w.data(), p.type, p.total, weights);
-  if (p.narrow.data()) write_parameters(backend_, graph_, p, p.narrow.data(), backend_.activation_type(), p.total, weights);
+  if (p.low_precision.data())
+    write_parameters(backend_, graph_, p, p.low_precision.data(), backend_.activation_type(), p.total, weights);
   if (impl_->has_folded_norms()) impl_->fold_norms(weights);
 }
 
@@ -254,9 +255,9 @@ void Model::update() {
   const Shape flat{1, 1, 1, static_cast<int>(p.trainable)};
   const DType type = backend_.parameter_type();
   const Scoped scoped(backend_, {.pass = Pass::update});
-  const Tensor narrow{{flat, backend_.activation_type()}, p.narrow.data()};
+  const Tensor low_precision{{flat, backend_.activation_type()}, p.low_precision.data()};
   impl_->adam->update({{flat, type}, p.dw.data()}, device_state(), {{flat, type}, p.w.data()}, {{flat, type}, p.m.data()},
-                      {{flat, type}, p.v.data()}, narrow.data ? &narrow : nullptr);
+                      {{flat, type}, p.v.data()}, low_precision.data ? &low_precision : nullptr);
 }
 
 std::vector<float> to_keras(const Parameter& parameter, std::vector<float> stored) {

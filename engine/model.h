@@ -120,7 +120,8 @@ class Model {
   int largest_batch(std::size_t beside, int limit);
 
   struct ParameterBytes {
-    std::size_t weights = 0, gradients = 0, moments = 0, narrow = 0;  // narrow: the weights once more, in the activation type
+    std::size_t weights = 0, gradients = 0, moments = 0;
+    std::size_t low_precision = 0;  // the weights once more, in the activation type
   };
   ParameterBytes parameter_bytes() const;
 

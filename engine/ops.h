@@ -283,8 +283,9 @@ class BatchNormOp : public Op {
 
 /// What is left of a batch-norm that its readers apply: vectors. forward: as BatchNormOp's, with `coefficients` (see Deferred)
 /// in the place of y. backward: dgamma and dbeta from all readers' rows of sums, and, where statistics are the batch's,
-/// correction (+)= what is to be subtracted from dx (see SettleOp). correction: 1 1 3 C of the parameter type, strides.w apart:
-/// rows constant, slope and mean; the mean is written, never added to, since all batch-norms of one x have the same.
+/// correction (+)= what is to be subtracted from dx (see NormCorrectionOp). correction: 1 1 3 C of the parameter type,
+/// strides.w apart: rows constant, slope and mean; the mean is written, never added to, since all batch-norms of one x have the
+/// same.
 class DeferredNormOp : public Op {
  public:
   virtual void forward(const Tensor& x, const Tensor* gamma, const Tensor& beta, const Tensor& moving_mean,
@@ -296,7 +297,7 @@ class DeferredNormOp : public Op {
 
 /// dx -= constant + slope (x - mean), per channel, in place: once before x's producer reads its gradient, however many
 /// batch-norms read x.
-class SettleOp : public Op {
+class NormCorrectionOp : public Op {
  public:
   virtual void run(const Tensor& x, const Tensor& correction, const Tensor& dx) = 0;
 };
@@ -354,11 +355,11 @@ class LossOp : public Op {
   virtual void backward(const Tensor& z, const Tensor& y, const Tensor& dz) = 0;
 };
 
-/// All tensors flat, 1 x 1 x 1 x count. `narrow`, unless null, gets w in its own type (bf16), for the next forward pass.
+/// All tensors flat, 1 x 1 x 1 x count. `low_precision`, unless null, gets w in its own type (bf16), for the next forward pass.
 class AdamOp : public Op {
  public:
   virtual void update(const Tensor& dw, const StepState* state, const Tensor& w, const Tensor& m, const Tensor& v,
-                      const Tensor* narrow) = 0;
+                      const Tensor* low_precision) = 0;
 };
 
 /// The end of a step: where state->finite, ++batch, and ++step as well if `optimise`.

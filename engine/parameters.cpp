@@ -102,7 +102,7 @@ Parameters allocate_parameters(const Graph& graph, Backend& backend) {
     }
     if (trainable) p.trainable = p.total;
   }
-  const DType type = p.type = backend.parameter_type(), narrow = backend.activation_type();
+  const DType type = p.type = backend.parameter_type(), low_precision = backend.activation_type();
   const auto zeroed = [&](std::int64_t count, DType dtype) {
     Buffer buffer = backend.allocate(static_cast<std::size_t>(std::max<std::int64_t>(count, 1)) * size_bytes(dtype));
     backend.zero(buffer.data(), buffer.size_bytes());
@@ -112,7 +112,7 @@ Parameters allocate_parameters(const Graph& graph, Backend& backend) {
   p.dw = zeroed(p.trainable, type);
   p.m = zeroed(p.trainable, type);
   p.v = zeroed(p.trainable, type);
-  if (narrow != type) p.narrow = zeroed(p.total, narrow);
+  if (low_precision != type) p.low_precision = zeroed(p.total, low_precision);
   const auto at = [](const Buffer& buffer, const Shape& shape, DType dtype, std::int64_t offset) {
     Tensor tensor{{shape, dtype}, buffer.data()};
     if (tensor.data) tensor.data = const_cast<void*>(element(tensor.data, dtype, offset));
@@ -121,7 +121,8 @@ Parameters allocate_parameters(const Graph& graph, Backend& backend) {
   for (std::size_t i = 0; i < p.offsets.size(); ++i) {
     const Parameter& parameter = graph.parameters()[i];
     p.values.push_back(at(p.w, parameter.shape, type, p.offsets[i]));
-    p.narrows.push_back(narrow == type ? p.values.back() : at(p.narrow, parameter.shape, narrow, p.offsets[i]));
+    p.low_precision_values.push_back(low_precision == type ? p.values.back()
+                                                           : at(p.low_precision, parameter.shape, low_precision, p.offsets[i]));
     p.gradients.push_back(parameter.trainable ? at(p.dw, parameter.shape, type, p.offsets[i])
                                               : Tensor{{parameter.shape, type}});
   }

@@ -10,15 +10,16 @@
 
 namespace microtome {
 
-/// w and, in the same places, dw, m, v and the narrow copy; trainable ones first, so that Adam and a sum over ranks take one
-/// stretch.
+/// w and, in the same places, dw, m, v and the low-precision copy; trainable ones first, so that Adam and a sum over ranks take
+/// one stretch.
 struct Parameters {
   std::vector<std::int64_t> offsets;  // elements
   std::int64_t trainable = 0;         // elements, with padding
   std::int64_t total = 0;
-  DType type = DType::f32;  // of all but narrow
-  Buffer w, dw, m, v, narrow;
-  std::vector<Tensor> values, narrows, gradients;  // of each parameter; gradients' data is null where not trainable
+  DType type = DType::f32;  // of all but the low-precision copy
+  Buffer w, dw, m, v, low_precision;
+  // Of each parameter; gradients' data is null where it is not trainable.
+  std::vector<Tensor> values, low_precision_values, gradients;
 
   /// Where those that are not trainable begin.
   void* fixed() const { return static_cast<std::byte*>(w.data()) + static_cast<std::size_t>(trainable) * size_bytes(type); }

@@ -199,29 +199,29 @@ PlannedOp split_activation(PlannedOp& op, int fresh_value) {
 namespace {
 
 /// What lies in what: a value's parent is the value whose memory it shares, itself where none.
-struct Alias {
+struct AliasForest {
   std::vector<int> parent, channel;
 
-  explicit Alias(std::size_t values) : parent(values), channel(values) { std::iota(parent.begin(), parent.end(), 0); }
+  explicit AliasForest(std::size_t values) : parent(values), channel(values) { std::iota(parent.begin(), parent.end(), 0); }
   void put(int value, int into, int at) { parent[value] = into, channel[value] = at; }
-  Place place(int value) const {
-    Place place{value, 0};
-    for (; parent[place.root] != place.root; place.root = parent[place.root]) place.channel += channel[place.root];
-    return place;
+  Alias of(int value) const {
+    Alias alias{value, 0};
+    for (; parent[alias.root] != alias.root; alias.root = parent[alias.root]) alias.channel += channel[alias.root];
+    return alias;
   }
 };
 
 }  // namespace
 
 void copy_into_concats(std::vector<PlannedOp>& ops, std::vector<Shape>& shapes) {
-  Alias alias(shapes.size());
+  AliasForest forest(shapes.size());
   std::vector<bool> fixed(shapes.size());  // in place and packed: the input, and what a Reshape reads as another shape
   std::vector<int> last_read(shapes.size(), -1);
   for (int i = 0; i < static_cast<int>(ops.size()); ++i) {
     const PlannedOp& op = ops[i];
     if (is<Input>(op)) fixed[op.output] = true;
     if (is<Reshape>(op)) {
-      alias.put(op.output, op.inputs[0], 0);
+      forest.put(op.output, op.inputs[0], 0);
       if (!same_positions(shapes[op.output], shapes[op.inputs[0]])) fixed[op.output] = true;
     }
     if (!is_free(op))
@@ -233,17 +233,17 @@ void copy_into_concats(std::vector<PlannedOp>& ops, std::vector<Shape>& shapes) 
     if (is<Concat>(op)) {
       int channel = 0;
       for (int& input : op.inputs) {
-        const int root = alias.place(input).root;
-        bool movable = root != op.output && same_positions(shapes[root], shapes[input]) && alias.place(input).channel == 0;
-        for (std::size_t v = 0; v < alias.parent.size(); ++v)
-          if (alias.place(static_cast<int>(v)).root == root) movable = movable && !fixed[v] && last_read[v] < i;
+        const int root = forest.of(input).root;
+        bool movable = root != op.output && same_positions(shapes[root], shapes[input]) && forest.of(input).channel == 0;
+        for (std::size_t v = 0; v < forest.parent.size(); ++v)
+          if (forest.of(static_cast<int>(v)).root == root) movable = movable && !fixed[v] && last_read[v] < i;
         // A root that lies in this concat already shows as the concat's output; one in another concat, as that one's.
         if (movable) {
-          alias.put(root, op.output, channel);
+          forest.put(root, op.output, channel);
         } else {
           const int copy = static_cast<int>(shapes.size());
           shapes.push_back(shapes[input]);
-          alias.parent.push_back(op.output), alias.channel.push_back(channel);
+          forest.parent.push_back(op.output), forest.channel.push_back(channel);
           fixed.push_back(false), last_read.push_back(-1);
           result.push_back({Activate{Activation::none}, {input}, copy, {}, op.row});
           input = copy;
@@ -256,33 +256,33 @@ void copy_into_concats(std::vector<PlannedOp>& ops, std::vector<Shape>& shapes) 
   ops = std::move(result);
 }
 
-std::vector<Place> place_values(std::span<const PlannedOp> ops, std::span<const Shape> shapes) {
-  Alias alias(shapes.size());
+std::vector<Alias> alias_values(std::span<const PlannedOp> ops, std::span<const Shape> shapes) {
+  AliasForest forest(shapes.size());
   for (const PlannedOp& op : ops)
-    if (is<Reshape>(op) || is_deferred(op)) alias.put(op.output, op.inputs[0], 0);
+    if (is<Reshape>(op) || is_deferred(op)) forest.put(op.output, op.inputs[0], 0);
   for (const PlannedOp& op : ops) {
     if (!is<Concat>(op)) continue;
     int channel = 0;
     for (const int input : op.inputs) {
-      alias.put(alias.place(input).root, op.output, channel);
+      forest.put(forest.of(input).root, op.output, channel);
       channel += shapes[input].c;
     }
   }
-  std::vector<Place> places;
-  for (std::size_t v = 0; v < shapes.size(); ++v) places.push_back(alias.place(static_cast<int>(v)));
-  return places;
+  std::vector<Alias> aliases;
+  for (std::size_t v = 0; v < shapes.size(); ++v) aliases.push_back(forest.of(static_cast<int>(v)));
+  return aliases;
 }
 
-bool overlap(const Place& a, int channels_a, const Place& b, int channels_b) {
+bool overlap(const Alias& a, int channels_a, const Alias& b, int channels_b) {
   return a.root == b.root && a.channel < b.channel + channels_b && b.channel < a.channel + channels_a;
 }
 
-void share_statistics(std::vector<PlannedOp>& ops, std::span<const Place> places, std::span<const Shape> shapes) {
+void share_statistics(std::vector<PlannedOp>& ops, std::span<const Alias> aliases, std::span<const Shape> shapes) {
   std::vector<std::vector<PlannedOp*>> readers(shapes.size());  // of a root, in order
   for (PlannedOp& op : ops) {
     const auto* norm = std::get_if<BatchNorm>(&op.kind);
     if (!norm || !norm->batch_statistics) continue;
-    const auto& [root, channel] = places[op.inputs[0]];
+    const auto& [root, channel] = aliases[op.inputs[0]];
     const Shape &x = shapes[op.inputs[0]], &whole = shapes[root];
     if (channel == 0 && x.h == whole.h && x.w == whole.w) readers[root].push_back(&op);
   }
@@ -308,10 +308,10 @@ void set_deferral(std::vector<PlannedOp>& ops, int value, const DeferredNorm& op
 }
 
 /// Whether every reader of op `i`'s output has the option, and reads it once, before op `i`'s input is part of a later concat.
-bool can_defer(std::span<PlannedOp> ops, std::size_t i, std::span<const Place> places, std::span<const Shape> shapes) {
+bool can_defer(std::span<PlannedOp> ops, std::size_t i, std::span<const Alias> aliases, std::span<const Shape> shapes) {
   const int x = ops[i].inputs[0], y = ops[i].output;
-  const Shape& root = shapes[places[x].root];
-  if (shapes[x].h != root.h || shapes[x].w != root.w || is<Input>(*producer(ops, places[x].root))) return false;
+  const Shape& root = shapes[aliases[x].root];
+  if (shapes[x].h != root.h || shapes[x].w != root.w || is<Input>(*producer(ops, aliases[x].root))) return false;
   bool is_read = false, in_concat = false;
   for (std::size_t j = i + 1; j < ops.size(); ++j) {
     PlannedOp& op = ops[j];
@@ -322,19 +322,19 @@ bool can_defer(std::span<PlannedOp> ops, std::size_t i, std::span<const Place> p
       is_read = true;
     }
     if (is<Concat>(op))
-      for (const int part : op.inputs) in_concat = in_concat || overlap(places[part], shapes[part].c, places[x], shapes[x].c);
+      for (const int part : op.inputs) in_concat = in_concat || overlap(aliases[part], shapes[part].c, aliases[x], shapes[x].c);
   }
   return is_read;
 }
 
 }  // namespace
 
-bool give_image_room(std::vector<PlannedOp>& ops, std::span<const Place> places) {
-  const Place image = places[ops.front().output];
+bool give_image_room(std::vector<PlannedOp>& ops, std::span<const Alias> aliases) {
+  const Alias image = aliases[ops.front().output];
   std::vector<bool*> options;
   for (PlannedOp& op : ops) {
-    const bool reads = std::any_of(op.inputs.begin(), op.inputs.end(), [&](int v) { return places[v].root == image.root; });
-    if (!reads || (is_alias(op) && places[op.output] == image)) continue;
+    const bool reads = std::any_of(op.inputs.begin(), op.inputs.end(), [&](int v) { return aliases[v].root == image.root; });
+    if (!reads || (is_alias(op) && aliases[op.output] == image)) continue;
     bool* option = visit_kind(op.kind, [](auto& kind, auto traits) { return traits.image_room(kind); });
     if (!option) return false;
     options.push_back(option);
@@ -343,11 +343,11 @@ bool give_image_room(std::vector<PlannedOp>& ops, std::span<const Place> places)
   return !options.empty();
 }
 
-void defer_batch_norms(std::vector<PlannedOp>& ops, std::span<const Place> places, std::span<const Shape> shapes,
+void defer_batch_norms(std::vector<PlannedOp>& ops, std::span<const Alias> aliases, std::span<const Shape> shapes,
                        std::span<const int> kept) {
   for (std::size_t i = 0; i < ops.size(); ++i) {
     auto* norm = std::get_if<BatchNorm>(&ops[i].kind);
-    if (!norm || std::find(kept.begin(), kept.end(), ops[i].output) != kept.end() || !can_defer(ops, i, places, shapes))
+    if (!norm || std::find(kept.begin(), kept.end(), ops[i].output) != kept.end() || !can_defer(ops, i, aliases, shapes))
       continue;
     norm->deferred = true;
     set_deferral(ops, ops[i].output, norm->activation);
@@ -369,13 +369,13 @@ DeferredNorm deferred_norm(const PlannedOp& op, std::size_t input) {
   return visit_kind(op.kind, [input](const auto& kind, auto) { return deferral_of(kind, input); });
 }
 
-void leave_statistics(std::vector<PlannedOp>& ops, std::span<const Place> places, std::span<const Shape> shapes) {
+void leave_statistics(std::vector<PlannedOp>& ops, std::span<const Alias> aliases, std::span<const Shape> shapes) {
   for (PlannedOp& op : ops) {
     auto* norm = std::get_if<BatchNorm>(&op.kind);
     if (!norm || !norm->batch_statistics || norm->shared_statistics) continue;
     PlannedOp* before = producer(ops, op.inputs[0]);
     bool* option = before ? statistics_option(before->kind) : nullptr;
-    if (!option || places[before->output] != Place{before->output, 0} ||
+    if (!option || aliases[before->output] != Alias{before->output, 0} ||
         !same_positions(shapes[before->output], shapes[op.inputs[0]]))
       continue;
     *option = norm->partial_statistics = true;
@@ -409,26 +409,26 @@ std::vector<bool> needs_gradient(const Graph& graph, std::span<const PlannedOp> 
   return needs;
 }
 
-std::vector<int> share_gradients(std::span<const PlannedOp> ops, std::span<const Place> places, std::span<const Shape> shapes,
+std::vector<int> share_gradients(std::span<const PlannedOp> ops, std::span<const Alias> aliases, std::span<const Shape> shapes,
                                  int output) {
   const int values = static_cast<int>(shapes.size());
-  std::vector<int> homes(shapes.size());
-  for (int v = 0; v < values; ++v) homes[v] = places[v].root;
+  std::vector<int> storage(shapes.size());
+  for (int v = 0; v < values; ++v) storage[v] = aliases[v].root;
   std::vector<int> maker(shapes.size(), -1);             // of a root: the op that writes it
   std::vector<std::vector<int>> readers(shapes.size());  // of a root, in order
   std::vector<bool> alone(shapes.size(), true);          // no slices
   for (int i = 0; i < static_cast<int>(ops.size()); ++i) {
-    if (is<Concat>(ops[i])) alone[places[ops[i].output].root] = false;
+    if (is<Concat>(ops[i])) alone[aliases[ops[i].output].root] = false;
     if (is_alias(ops[i])) continue;
-    maker[places[ops[i].output].root] = i;
-    for (const int input : ops[i].inputs) readers[places[input].root].push_back(i);
+    maker[aliases[ops[i].output].root] = i;
+    for (const int input : ops[i].inputs) readers[aliases[input].root].push_back(i);
   }
   // Running backwards, op i reads the gradient at home(output) and may leave its input's there if nobody reads it later: of all
   // gradients that lie there, each is read by its maker, and written again by its readers before i.
   const auto others = [&](int home, int except) {
     std::vector<int> roots;
     for (int v = 0; v < values; ++v)
-      if (places[v].root == v && v != except && homes[v] == home && maker[v] >= 0) roots.push_back(v);
+      if (aliases[v].root == v && v != except && storage[v] == home && maker[v] >= 0) roots.push_back(v);
     return roots;
   };
   const auto last_write_before = [&](int root, int i) {
@@ -439,21 +439,21 @@ std::vector<int> share_gradients(std::span<const PlannedOp> ops, std::span<const
   };
   for (int i = static_cast<int>(ops.size()) - 1; i >= 0; --i) {
     const PlannedOp& op = ops[i];
-    const int y = is_alias(op) ? -1 : places[op.output].root;
+    const int y = is_alias(op) ? -1 : aliases[op.output].root;
     const GradientMemory memory = visit_kind(op.kind, [](const auto&, auto traits) { return traits.gradient_memory; });
     const bool element_wise = memory == GradientMemory::in_place;
-    if (y < 0 || y == places[output].root || !alone[y] || memory == GradientMemory::apart) continue;
+    if (y < 0 || y == aliases[output].root || !alone[y] || memory == GradientMemory::apart) continue;
     const auto can_take_over = [&](int x) {
-      return x != y && alone[x] && maker[x] >= 0 && homes[x] == x && readers[x].back() == i &&
+      return x != y && alone[x] && maker[x] >= 0 && storage[x] == x && readers[x].back() == i &&
              std::count(readers[x].begin(), readers[x].end(), i) == 1 && same_positions(shapes[x], shapes[y]);
     };
     const std::size_t inputs = element_wise ? 1 : op.inputs.size();
     for (std::size_t k = 0; k < inputs; ++k) {
-      const int x = places[op.inputs[k]].root;
+      const int x = aliases[op.inputs[k]].root;
       const bool passes_on = element_wise || !deferred_norm(op, k);
       if (!passes_on || !can_take_over(x)) continue;
       bool safe = true;
-      for (const int other : others(homes[y], y)) {
+      for (const int other : others(storage[y], y)) {
         const bool done = maker[other] > i;
         if (element_wise) {
           safe = safe && done;
@@ -465,11 +465,11 @@ std::vector<int> share_gradients(std::span<const PlannedOp> ops, std::span<const
                                    !undoes_activation(ops[first])));
         }
       }
-      if (safe) homes[x] = homes[y];
+      if (safe) storage[x] = storage[y];
     }
   }
-  for (int v = 0; v < values; ++v) homes[v] = homes[places[v].root];
-  return homes;
+  for (int v = 0; v < values; ++v) storage[v] = storage[aliases[v].root];
+  return storage;
 }
 
 namespace {
@@ -477,18 +477,18 @@ namespace {
 /// Which channels of each root's memory have been written.
 class Written {
  public:
-  Written(std::span<const Place> places, std::span<const Shape> shapes)
-      : places_(places), shapes_(shapes), channels_(shapes.size()) {
+  Written(std::span<const Alias> aliases, std::span<const Shape> shapes)
+      : aliases_(aliases), shapes_(shapes), channels_(shapes.size()) {
     for (std::size_t v = 0; v < shapes.size(); ++v)
-      if (places[v].root == static_cast<int>(v)) channels_[v].resize(static_cast<std::size_t>(shapes[v].c));
+      if (aliases[v].root == static_cast<int>(v)) channels_[v].resize(static_cast<std::size_t>(shapes[v].c));
   }
 
   /// How the next write to a value is done.
   Write next(int value) {
-    std::vector<bool>& channels = channels_[places_[value].root];
+    std::vector<bool>& channels = channels_[aliases_[value].root];
     // A value under another shape has the root's memory to itself.
     const bool slice = shapes_[value].c < static_cast<int>(channels.size());
-    const auto first = channels.begin() + (slice ? places_[value].channel : 0);
+    const auto first = channels.begin() + (slice ? aliases_[value].channel : 0);
     const auto last = slice ? first + shapes_[value].c : channels.end();
     const auto count = std::count(first, last, true);
     require(count == 0 || count == last - first, "a gradient that is written in part");
@@ -497,16 +497,16 @@ class Written {
   }
 
  private:
-  std::span<const Place> places_;
+  std::span<const Alias> aliases_;
   std::span<const Shape> shapes_;
   std::vector<std::vector<bool>> channels_;
 };
 
 }  // namespace
 
-std::vector<std::vector<Write>> gradient_writes(std::span<const PlannedOp> ops, std::span<const Place> places,
+std::vector<std::vector<Write>> gradient_writes(std::span<const PlannedOp> ops, std::span<const Alias> aliases,
                                                 std::span<const Shape> shapes) {
-  Written written(places, shapes);
+  Written written(aliases, shapes);
   std::vector<std::vector<Write>> writes(ops.size());
   for (std::size_t i = ops.size(); i-- > 0;) {
     if (is_alias(ops[i])) continue;
@@ -517,9 +517,9 @@ std::vector<std::vector<Write>> gradient_writes(std::span<const PlannedOp> ops, 
   return writes;
 }
 
-std::vector<Write> correction_writes(std::span<const PlannedOp> ops, std::span<const Place> places,
+std::vector<Write> correction_writes(std::span<const PlannedOp> ops, std::span<const Alias> aliases,
                                      std::span<const Shape> shapes) {
-  Written written(places, shapes);
+  Written written(aliases, shapes);
   std::vector<Write> writes(ops.size(), Write::overwrite);
   for (std::size_t i = ops.size(); i-- > 0;)
     if (is_deferred(ops[i])) writes[i] = written.next(ops[i].inputs[0]);
@@ -531,10 +531,10 @@ namespace {
 /// Defers the batch-norms that the backend defers and all of whose readers apply what is deferred.
 void defer_what_is_taken(const Graph& graph, const PlanOptions& options, Plan& plan) {
   const int kept[] = {output_of(graph, options.lower.part), graph.features()};
-  defer_batch_norms(plan.ops, plan.places, plan.shapes, kept);
+  defer_batch_norms(plan.ops, plan.aliases, plan.shapes, kept);
   for (bool settled = false; !settled;) {
     settled = true;
-    plan.places = place_values(plan.ops, plan.shapes);
+    plan.aliases = alias_values(plan.ops, plan.shapes);
     for (int i = 0; i < static_cast<int>(plan.ops.size()); ++i) {
       const PlannedOp& op = plan.ops[i];
       bool asks = is_deferred(op);
@@ -561,13 +561,14 @@ Plan make_plan(const Graph& graph, const PlanOptions& options) {
   move_relu_behind_max_pool(plan.ops);
   fuse_activations(plan.ops, options.lower.mode);
   copy_into_concats(plan.ops, plan.shapes);
-  plan.places = place_values(plan.ops, plan.shapes);
-  share_statistics(plan.ops, plan.places, plan.shapes);
+  plan.aliases = alias_values(plan.ops, plan.shapes);
+  share_statistics(plan.ops, plan.aliases, plan.shapes);
   const int channels = plan.shapes[plan.ops.front().output].c;
-  if (channels < options.image_channels && give_image_room(plan.ops, plan.places)) plan.image_channels = options.image_channels;
+  if (channels < options.image_channels && give_image_room(plan.ops, plan.aliases))
+    plan.image_channels = options.image_channels;
   if (!options.takes) return plan;
   defer_what_is_taken(graph, options, plan);
-  leave_statistics(plan.ops, plan.places, plan.shapes);
+  leave_statistics(plan.ops, plan.aliases, plan.shapes);
   for (int i = 0; i < static_cast<int>(plan.ops.size()); ++i)
     if (leaves_statistics(plan.ops[i]) && !options.takes(plan, plan.ops[i])) keep_no_statistics(plan.ops, i);
   return plan;

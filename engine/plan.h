@@ -73,31 +73,31 @@ Activation fused_activation(const GraphOp::Kind& kind);
 void copy_into_concats(std::vector<PlannedOp>& ops, std::vector<Shape>& shapes);
 
 /// Where a value lies: from channel `channel` of value `root`'s memory.
-struct Place {
+struct Alias {
   int root = 0;
   int channel = 0;
-  bool operator==(const Place&) const = default;
+  bool operator==(const Alias&) const = default;
 };
 
 /// Whether values of so many channels share memory.
-bool overlap(const Place& a, int channels_a, const Place& b, int channels_b);
+bool overlap(const Alias& a, int channels_a, const Alias& b, int channels_b);
 
 /// For each value: the output of a Reshape or a deferred batch-norm lies where its input does, a Concat's inputs in slices of
 /// its output, all else by itself.
-std::vector<Place> place_values(std::span<const PlannedOp> ops, std::span<const Shape> shapes);
+std::vector<Alias> alias_values(std::span<const PlannedOp> ops, std::span<const Shape> shapes);
 
 /// Batch-norms over one memory, in its shape and from its first channel on, share batch statistics: each computes those of the
 /// channels that none before it has read [Huang2017: a block's layers all read its first features].
-void share_statistics(std::vector<PlannedOp>& ops, std::span<const Place> places, std::span<const Shape> shapes);
+void share_statistics(std::vector<PlannedOp>& ops, std::span<const Alias> aliases, std::span<const Shape> shapes);
 
 /// Whether nobody but convolutions of one group reads the image, or what lies where it does; they learn that its memory has
 /// room for more channels, which hold zeros.
-bool give_image_room(std::vector<PlannedOp>& ops, std::span<const Place> places);
+bool give_image_room(std::vector<PlannedOp>& ops, std::span<const Alias> aliases);
 
 /// Batch-norms that readers could apply on the way are deferred: their output then lies where their input does, and each
 /// reader's kind says so. Not deferred: what somebody other than a convolution, pooling, dropout, addition or multiplication
 /// reads, or reads after its input has become part of a concat; and `kept`, values that are read from outside.
-void defer_batch_norms(std::vector<PlannedOp>& ops, std::span<const Place> places, std::span<const Shape> shapes,
+void defer_batch_norms(std::vector<PlannedOp>& ops, std::span<const Alias> aliases, std::span<const Shape> shapes,
                        std::span<const int> kept);
 
 /// Undoes it for op number `op`, or for the batch-norms that it was to apply.
@@ -107,7 +107,7 @@ void apply_batch_norms(std::vector<PlannedOp>& ops, int op);
 DeferredNorm deferred_norm(const PlannedOp& op, std::size_t input);
 
 /// A batch-norm of batch statistics that are not shared takes them from the convolution whose whole output it reads.
-void leave_statistics(std::vector<PlannedOp>& ops, std::span<const Place> places, std::span<const Shape> shapes);
+void leave_statistics(std::vector<PlannedOp>& ops, std::span<const Alias> aliases, std::span<const Shape> shapes);
 
 bool leaves_statistics(const PlannedOp& op);
 bool takes_statistics(const PlannedOp& op);
@@ -118,9 +118,9 @@ void keep_no_statistics(std::vector<PlannedOp>& ops, int producer);
 /// What the passes above make of a graph.
 struct Plan {
   std::vector<PlannedOp> ops;
-  std::vector<Shape> shapes;  // of each value, for one image
-  std::vector<Place> places;  // of each value
-  int image_channels = 0;     // that the input has room for, where more than it has
+  std::vector<Shape> shapes;   // of each value, for one image
+  std::vector<Alias> aliases;  // of each value
+  int image_channels = 0;      // that the input has room for, where more than it has
 };
 
 struct PlanOptions {
@@ -143,15 +143,15 @@ std::vector<bool> needs_gradient(const Graph& graph, std::span<const PlannedOp> 
 /// For each value the root whose gradient memory holds its gradient: its place's own, or that of a gradient which nobody needs
 /// any more when this one is first written. Ops that work element by element overwrite the gradient that they read, and an
 /// addition passes its own on to both sides.
-std::vector<int> share_gradients(std::span<const PlannedOp> ops, std::span<const Place> places, std::span<const Shape> shapes,
+std::vector<int> share_gradients(std::span<const PlannedOp> ops, std::span<const Alias> aliases, std::span<const Shape> shapes,
                                  int output);
 
 /// For each op, for each input: how its gradient is written when ops and their inputs run backwards. The first overwrites.
-std::vector<std::vector<Write>> gradient_writes(std::span<const PlannedOp> ops, std::span<const Place> places,
+std::vector<std::vector<Write>> gradient_writes(std::span<const PlannedOp> ops, std::span<const Alias> aliases,
                                                 std::span<const Shape> shapes);
 
 /// For each op, if it is a deferred batch-norm: how its corrections to its input's gradient are written, likewise.
-std::vector<Write> correction_writes(std::span<const PlannedOp> ops, std::span<const Place> places,
+std::vector<Write> correction_writes(std::span<const PlannedOp> ops, std::span<const Alias> aliases,
                                      std::span<const Shape> shapes);
 
 /// When memory is in use, first and last moment included, and how much of it.

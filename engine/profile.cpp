@@ -14,7 +14,7 @@ std::string_view name(Pass pass) {
     case Pass::backward: return "backward";
     case Pass::backward_data: return "backward_data";
     case Pass::backward_filter: return "backward_filter";
-    case Pass::settle: return "settle";
+    case Pass::norm_correction: return "norm_correction";
     case Pass::update: return "update";
     case Pass::advance: return "advance";
   }

@@ -11,9 +11,10 @@
 
 namespace microtome {
 
-/// What work is queued for, beside a row: `input`, `loss`, `update` and `advance` belong to a step and to no row; `settle` is a
-/// gradient's correction for deferred batch-norms; `backward` all of a row's backward pass where it is one piece.
-enum class Pass { input, forward, loss, backward, backward_data, backward_filter, settle, update, advance };
+/// What work is queued for, beside a row: `input`, `loss`, `update` and `advance` belong to a step and to no row;
+/// `norm_correction` is a gradient's correction for deferred batch-norms; `backward` all of a row's backward pass where it is
+/// one piece.
+enum class Pass { input, forward, loss, backward, backward_data, backward_filter, norm_correction, update, advance };
 
 std::string_view name(Pass pass);
 
@@ -33,7 +34,7 @@ struct Activity {
   std::int64_t start_ns = 0, end_ns = 0;  // by one clock
   bool attributed = false;                // whether the scope is known
   Scope scope;
-  int lane = 0;             // streams, numbered as they are met
+  int stream = 0;           // numbered as they are met
   std::uint64_t bytes = 0;  // of a copy or fill
   struct Launch {
     std::array<std::uint32_t, 3> grid{}, block{};

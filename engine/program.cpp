@@ -69,7 +69,7 @@ std::size_t PlannedProgram::scratch_bytes() const {
   std::size_t most = 0;
   for (const OpState& state : states_)
     if (state.made) most = std::max(most, state.made->memory.scratch);
-  return most * static_cast<std::size_t>(backend_.lanes());
+  return most * static_cast<std::size_t>(backend_.streams());
 }
 
 std::size_t PlannedProgram::kept_bytes() const {
@@ -187,11 +187,11 @@ Layout PlannedProgram::layout_of(const Plan& plan, int value) const {
     shape.n = request_.batch;
     return shape;
   };
-  const Place& place = plan.places[value];
-  const Shape &own = plan.shapes[value], &root = plan.shapes[place.root];
+  const Alias& alias = plan.aliases[value];
+  const Shape &own = plan.shapes[value], &root = plan.shapes[alias.root];
   const bool slice = own.h == root.h && own.w == root.w;
   Shape room = batch(slice ? root : own);
-  if (plan.image_channels > 0 && place.root == plan.places[plan.ops.front().output].root) room.c = plan.image_channels;
+  if (plan.image_channels > 0 && alias.root == plan.aliases[plan.ops.front().output].root) room.c = plan.image_channels;
   const bool logits = value == graph_.output() && request_.part != Part::base;
   return {batch(own), logits ? backend_.parameter_type() : backend_.activation_type(), packed(room)};
 }
@@ -231,7 +231,7 @@ void PlannedProgram::make_ops() {
       if (!op && fused_activation(ops[i].kind) != Activation::none) {
         const int fresh = static_cast<int>(plan_.shapes.size());
         plan_.shapes.push_back(plan_.shapes[ops[i].output]);
-        plan_.places.push_back({fresh, 0});
+        plan_.aliases.push_back({fresh, 0});
         const PlannedOp activate = split_activation(ops[i], fresh);
         ops.insert(ops.begin() + static_cast<std::ptrdiff_t>(i) + 1, activate);
         op = make(plan_, ops[i]);
@@ -263,10 +263,10 @@ void PlannedProgram::make_folded() {
 /// Decides lifetimes and addresses, and writes down the calls of both passes.
 void PlannedProgram::lay_out() {
   needs_ = needs_gradient(graph_, plan_.ops, plan_.shapes.size());
-  homes_ = share_gradients(plan_.ops, plan_.places, plan_.shapes, output());
-  const std::vector<std::vector<Write>> writes = gradient_writes(plan_.ops, plan_.places, plan_.shapes);
-  const std::vector<int> lanes = assign_lanes(plan_.ops, std::max(backend_.lanes() - 1, 1));
-  for (int i = 0; i < count(); ++i) states_[i].writes = writes[i], states_[i].lane = lanes[i];
+  gradient_storage_ = share_gradients(plan_.ops, plan_.aliases, plan_.shapes, output());
+  const std::vector<std::vector<Write>> writes = gradient_writes(plan_.ops, plan_.aliases, plan_.shapes);
+  const std::vector<int> streams = assign_streams(plan_.ops, std::max(backend_.streams() - 1, 1));
+  for (int i = 0; i < count(); ++i) states_[i].writes = writes[i], states_[i].stream = streams[i];
   lay_out_values();
   lay_out_labels();
   for (int i = 0; i < count(); ++i)
@@ -274,7 +274,7 @@ void PlannedProgram::lay_out() {
   lay_out_filters();
   lay_out_statistics();
   lay_out_norms();
-  lay_out_settlements();
+  lay_out_norm_corrections();
   arena_.assign();
   write_down_calls();
 }
@@ -291,10 +291,10 @@ void PlannedProgram::lay_out_values() {
     gradient_pieces_.push_back(arena_.piece(true));
   }
   for (std::size_t v = 0; v < values; ++v) {
-    const Place& place = plan_.places[v];
-    const std::size_t channel = static_cast<std::size_t>(place.channel);
-    arena_.put(values_[v], value_pieces_[place.root], channel * size_bytes(values_[v].dtype));
-    arena_.put(gradients_[v], gradient_pieces_[homes_[v]], channel * size_bytes(gradients_[v].dtype));
+    const Alias& alias = plan_.aliases[v];
+    const std::size_t channel = static_cast<std::size_t>(alias.channel);
+    arena_.put(values_[v], value_pieces_[alias.root], channel * size_bytes(values_[v].dtype));
+    arena_.put(gradients_[v], gradient_pieces_[gradient_storage_[v]], channel * size_bytes(gradients_[v].dtype));
   }
   for (const int v : {plan_.ops.front().output, output()}) touch_value(v, 0), touch_value(v, end_time());
   if (trains()) touch_gradient(output(), count());  // by the loss
@@ -308,14 +308,14 @@ void PlannedProgram::lay_out_labels() {
 }
 
 void PlannedProgram::touch_value(int value, int time) {
-  const int root = plan_.places[value].root;
+  const int root = plan_.aliases[value].root;
   const Tensor& tensor = values_[root];
   const std::int64_t elements = tensor.shape.n * tensor.strides.n;  // of an image with room for more channels, these too
   arena_.touch(value_pieces_[root], time, static_cast<std::size_t>(elements) * size_bytes(tensor.dtype));
 }
 
 void PlannedProgram::touch_gradient(int value, int time) {
-  arena_.touch(gradient_pieces_[homes_[value]], time, gradients_[plan_.places[value].root].packed_bytes());
+  arena_.touch(gradient_pieces_[gradient_storage_[value]], time, gradients_[plan_.aliases[value].root].packed_bytes());
 }
 
 void PlannedProgram::touch_tensors_of(int i) {
@@ -331,9 +331,9 @@ void PlannedProgram::touch_tensors_of(int i) {
     if (backward && reads.x) touch_value(input, backward_time(i));
     if (backward && needs_[input]) touch_gradient(input, backward_time(i));
   }
-  if (backward && backend_.lanes() > 1 && is_linear(op)) {
+  if (backward && backend_.streams() > 1 && is_linear(op)) {
     // Memory that a filter gradient reads is not used again at once, or what comes next would wait for it.
-    constexpr int slack = 3;  // ops
+    constexpr int slack = 3;  // ops: an estimate, since no GPU has timed it
     touch_value(op.inputs[0], std::min(backward_time(i) + slack, end_time()));
     touch_gradient(op.output, std::min(backward_time(i) + slack, end_time()));
   }
@@ -352,7 +352,7 @@ void PlannedProgram::lay_out_filters() {
     const auto* conv = std::get_if<Conv>(&op.kind);
     if (!conv || conv->p4m == P4m::none) continue;
     const int p = op.parameters[0];
-    const Tensor& w = parameters_.narrows[p];
+    const Tensor& w = parameters_.low_precision_values[p];
     Filters& filters = states_[i].filters.emplace();
     filters.all = {{derived_filters(*conv, w.shape), w.dtype}};
     filters.dall = {{filters.all.shape, backend_.parameter_type()}};
@@ -382,7 +382,7 @@ void PlannedProgram::lay_out_statistics() {
     }
     const auto* norm = std::get_if<BatchNorm>(&op.kind);
     if (!norm) continue;
-    const int x = op.inputs[0], root = plan_.places[x].root, channels = plan_.shapes[root].c;
+    const int x = op.inputs[0], root = plan_.aliases[x].root, channels = plan_.shapes[root].c;
     if (norm->partial_statistics) arena_.touch(partial.at(x), i, 0);
     if (!norm->shared_statistics) continue;
     Tensor& statistics = states_[i].shared_statistics.emplace();
@@ -396,7 +396,7 @@ void PlannedProgram::lay_out_statistics() {
 
 /// The vectors of deferred batch-norms, and what their readers get.
 void PlannedProgram::lay_out_norms() {
-  const std::vector<Write> corrections = correction_writes(plan_.ops, plan_.places, plan_.shapes);
+  const std::vector<Write> corrections = correction_writes(plan_.ops, plan_.aliases, plan_.shapes);
   for (int i = 0; i < count(); ++i) states_[i].deferred.resize(plan_.ops[i].inputs.size());
   for (int i = 0; i < count(); ++i)
     if (is_deferred(plan_.ops[i])) lay_out_norm(i, corrections[i]);
@@ -405,7 +405,7 @@ void PlannedProgram::lay_out_norms() {
 void PlannedProgram::lay_out_norm(int i, Write write) {
   const DType type = backend_.parameter_type();
   const int x = plan_.ops[i].inputs[0], y = plan_.ops[i].output, channels = plan_.shapes[x].c;
-  const Place& place = plan_.places[x];
+  const Alias& alias = plan_.aliases[x];
   const bool backward = runs_backward(i);
   NormVectors& vectors = states_[i].vectors.emplace();
   vectors.coefficients = {{{1, 1, 3, channels}, type}};
@@ -421,7 +421,7 @@ void PlannedProgram::lay_out_norm(int i, Write write) {
       Deferred& deferred = states_[j].deferred[k].emplace();
       deferred.x = values_[x], deferred.coefficients = vectors.coefficients;
       deferred.sums = {{{1, 1, states_[j].made->sum_rows(), 2 * channels}, type}};
-      arena_.put(deferred.x, value_pieces_[place.root], static_cast<std::size_t>(place.channel) * size_bytes(deferred.x.dtype));
+      arena_.put(deferred.x, value_pieces_[alias.root], static_cast<std::size_t>(alias.channel) * size_bytes(deferred.x.dtype));
       arena_.put(deferred.coefficients, coefficients);
       touch_coefficients(j);
       if (!backward) continue;
@@ -443,17 +443,17 @@ void PlannedProgram::lay_out_norm(int i, Write write) {
 /// All corrections of one memory lie in one piece.
 void PlannedProgram::put_correction(Tensor& correction, int value, int time) {
   const DType type = backend_.parameter_type();
-  const Place& place = plan_.places[value];
-  const int channels = plan_.shapes[place.root].c;
+  const Alias& alias = plan_.aliases[value];
+  const int channels = plan_.shapes[alias.root].c;
   static_cast<Layout&>(correction) = {{1, 1, 3, plan_.shapes[value].c}, type, packed({1, 1, 3, channels})};
-  const auto [found, fresh] = correction_pieces_.try_emplace(place.root);
+  const auto [found, fresh] = correction_pieces_.try_emplace(alias.root);
   if (fresh) found->second = arena_.piece();
   arena_.touch(found->second, time, 3 * static_cast<std::size_t>(channels) * size_bytes(type));
-  arena_.put(correction, found->second, static_cast<std::size_t>(place.channel) * size_bytes(type));
+  arena_.put(correction, found->second, static_cast<std::size_t>(alias.channel) * size_bytes(type));
 }
 
-/// Who settles what deferred batch-norms leave to be corrected.
-void PlannedProgram::lay_out_settlements() {
+/// Who corrects the gradients that deferred batch-norms leave to be corrected.
+void PlannedProgram::lay_out_norm_corrections() {
   std::vector<int> corrected;  // values that a deferred batch-norm reads
   for (int i = 0; i < count(); ++i)
     if (is_deferred(plan_.ops[i]) && runs_backward(i)) corrected.push_back(plan_.ops[i].inputs[0]);
@@ -462,12 +462,12 @@ void PlannedProgram::lay_out_settlements() {
     const int y = plan_.ops[i].output;
     if (is_alias(plan_.ops[i]) || !needs_[y]) continue;
     const bool is_corrected = std::any_of(corrected.begin(), corrected.end(), [&](int x) {
-      return overlap(plan_.places[x], channels_of(x), plan_.places[y], channels_of(y));
+      return overlap(plan_.aliases[x], channels_of(x), plan_.aliases[y], channels_of(y));
     });
     if (!is_corrected) continue;
-    Settlement& settlement = states_[i].settlement.emplace();
-    settlement.op = backend_.settle(layout_of(y));
-    put_correction(settlement.correction, y, backward_time(i));
+    NormCorrection& norm_correction = states_[i].norm_correction.emplace();
+    norm_correction.op = backend_.norm_correction(layout_of(y));
+    put_correction(norm_correction.correction, y, backward_time(i));
     touch_value(y, backward_time(i));
   }
 }
@@ -506,8 +506,8 @@ OpView PlannedProgram::view_of(int i) const {
   const PlannedOp& op = plan_.ops[i];
   const OpState& state = states_[i];
   OpView view{.op = i,
-              .lane = state.lane,
-              .filter_lane = backend_.lanes() - 1,
+              .stream = state.stream,
+              .filter_stream = backend_.streams() - 1,
               .reads = state.made->backward_reads(),
               .parameter_type = backend_.parameter_type(),
               .y = &values_[op.output],
@@ -519,7 +519,8 @@ OpView PlannedProgram::view_of(int i) const {
               .state = state_};
   for (std::size_t k = 0; k < op.inputs.size(); ++k) {
     const int x = op.inputs[k];
-    const bool at_dy = homes_[x] == homes_[op.output] && plan_.places[x].channel == plan_.places[op.output].channel;
+    const bool at_dy =
+        gradient_storage_[x] == gradient_storage_[op.output] && plan_.aliases[x].channel == plan_.aliases[op.output].channel;
     view.inputs.push_back({.x = &values_[x],
                            .dx = needs_[x] ? &gradients_[x] : nullptr,
                            .norm = get(state.deferred[k]),
@@ -533,7 +534,7 @@ OpView PlannedProgram::view_of(int i) const {
 }
 
 void PlannedProgram::find_weights(const PlannedOp& op, const OpState& state, OpView& view) const {
-  view.w = &parameters_.narrows[op.parameters[0]], view.dw = gradient_of(op.parameters[0]);
+  view.w = &parameters_.low_precision_values[op.parameters[0]], view.dw = gradient_of(op.parameters[0]);
   view.b = view.parameter("bias"), view.db = view.gradient("bias");
   if (state.folded) view.w = &state.folded->w, view.b = &state.folded->b;
   if (!state.filters) return;
@@ -557,11 +558,12 @@ std::vector<Call> PlannedProgram::backward_calls(int i) const {
                      .run = std::move(run),
                      .reads = std::move(reads),
                      .writes = {dy},
-                     .lane = state.lane});
+                     .stream = state.stream});
   };
-  if (state.settlement) {
-    const Settlement* settlement = &*state.settlement;
-    in_place(Pass::settle, {y, &settlement->correction}, [=] { settlement->op->run(*y, settlement->correction, *dy); });
+  if (state.norm_correction) {
+    const NormCorrection* norm_correction = &*state.norm_correction;
+    in_place(Pass::norm_correction, {y, &norm_correction->correction},
+             [=] { norm_correction->op->run(*y, norm_correction->correction, *dy); });
   }
   if (state.undo)
     in_place(Pass::backward, {y}, [=, op = state.undo.get()] { op->backward(nullptr, y, *dy, *dy, Write::overwrite); });
@@ -570,42 +572,42 @@ std::vector<Call> PlannedProgram::backward_calls(int i) const {
   return calls;
 }
 
-/// Writes down which calls of other lanes each call waits for.
+/// Writes down which calls of other streams each call waits for.
 void PlannedProgram::schedule(std::vector<Call>& pass) const {
   std::vector<Task> tasks;
   for (const Call& call : pass) {
-    Task& task = tasks.emplace_back(Task{call.lane, {}});
+    Task& task = tasks.emplace_back(Task{call.stream, {}});
     for (const auto& [tensors, writes] : {std::pair(&call.reads, false), std::pair(&call.writes, true)})
       for (const Tensor* tensor : *tensors)
         if (const std::optional<Access> access = arena_.access(tensor, writes)) task.accesses.push_back(*access);
   }
-  const std::vector<std::vector<int>> all = waits(tasks, backend_.lanes());
+  const std::vector<std::vector<int>> all = waits(tasks, backend_.streams());
   for (std::size_t i = 0; i < pass.size(); ++i) {
-    pass[i].awaits = all[i];
-    for (const int earlier : all[i]) pass[earlier].signals = true;
+    pass[i].waits_for = all[i];
+    for (const int earlier : all[i]) pass[earlier].awaited = true;
   }
 }
 
-/// Events: 0, the start; a lane's own number, its end; after the lanes' numbers, the calls in order.
+/// Events: 0, the start; a stream's own number, its end; after the streams' numbers, the calls in order.
 void PlannedProgram::run(const std::vector<Call>& pass) const {
-  const int lanes = backend_.lanes();
-  std::vector<bool> used(static_cast<std::size_t>(lanes));
+  const int streams = backend_.streams();
+  std::vector<bool> used(static_cast<std::size_t>(streams));
   used[0] = true;
-  backend_.signal(0);
+  backend_.record_event(0);
   for (std::size_t i = 0; i < pass.size(); ++i) {
     const Call& call = pass[i];
-    backend_.use_lane(call.lane);
-    if (!used[call.lane]) backend_.await(0);
-    used[call.lane] = true;
-    for (const int earlier : call.awaits) backend_.await(lanes + earlier);
+    backend_.use_stream(call.stream);
+    if (!used[call.stream]) backend_.wait_event(0);
+    used[call.stream] = true;
+    for (const int earlier : call.waits_for) backend_.wait_event(streams + earlier);
     run(call);
-    if (call.signals) backend_.signal(lanes + static_cast<int>(i));
+    if (call.awaited) backend_.record_event(streams + static_cast<int>(i));
   }
-  for (int lane = 1; lane < lanes; ++lane)
-    if (used[lane]) backend_.use_lane(lane), backend_.signal(lane);
-  backend_.use_lane(0);
-  for (int lane = 1; lane < lanes; ++lane)
-    if (used[lane]) backend_.await(lane);
+  for (int stream = 1; stream < streams; ++stream)
+    if (used[stream]) backend_.use_stream(stream), backend_.record_event(stream);
+  backend_.use_stream(0);
+  for (int stream = 1; stream < streams; ++stream)
+    if (used[stream]) backend_.wait_event(stream);
 }
 
 }  // namespace microtome

@@ -40,7 +40,7 @@ class PlannedProgram final : public Program {
 
   const std::vector<PlannedOp>& ops() const { return plan_.ops; }
 
-  /// In the order in which they are queued; each lane's run in this order, and none before those it awaits.
+  /// In the order in which they are queued; each stream's run in this order, and none before those it awaits.
   const std::vector<Call>& forward_pass() const { return forward_; }
   const std::vector<Call>& backward_pass() const { return backward_; }
 
@@ -48,7 +48,7 @@ class PlannedProgram final : public Program {
   std::vector<ScopedCost> step_costs() const override;
   std::vector<PlannedKernel> kernels() const override;
   std::size_t arena_bytes() const { return arena_.bytes(); }
-  /// Beside the arena: the most that a pass of an op may need, in all lanes at once; what ops keep from pass to pass.
+  /// Beside the arena: the most that a pass of an op may need, in all streams at once; what ops keep from pass to pass.
   std::size_t scratch_bytes() const;
   std::size_t kept_bytes() const;
   std::size_t arena_bytes(int batch) const { return arena_.bytes(batch, request_.batch); }
@@ -74,8 +74,8 @@ class PlannedProgram final : public Program {
     Tensor all, dall;
     DerivedFilters view;
   };
-  struct Settlement {
-    std::unique_ptr<SettleOp> op;
+  struct NormCorrection {
+    std::unique_ptr<NormCorrectionOp> op;
     Tensor correction;
   };
 
@@ -89,9 +89,9 @@ class PlannedProgram final : public Program {
     std::optional<Tensor> left_statistics;  // partial ones of y
     std::optional<NormVectors> vectors;
     std::vector<std::optional<Deferred>> deferred;  // of each input
-    std::optional<Settlement> settlement;           // before the backward pass
+    std::optional<NormCorrection> norm_correction;  // before the backward pass
     std::vector<Write> writes;                      // of each input's gradient
-    int lane = 0;
+    int stream = 0;
   };
 
   MadeOp make(const Plan& plan, const PlannedOp& op) const;
@@ -104,7 +104,7 @@ class PlannedProgram final : public Program {
   void lay_out_statistics();
   void lay_out_norms();
   void lay_out_norm(int i, Write write);
-  void lay_out_settlements();
+  void lay_out_norm_corrections();
   void put_correction(Tensor& correction, int value, int time);
   void touch_value(int value, int time);
   void touch_gradient(int value, int time);
@@ -143,8 +143,8 @@ class PlannedProgram final : public Program {
   Plan plan_;
   std::vector<OpState> states_;  // of planned ops
   std::unique_ptr<LossOp> loss_;
-  std::vector<int> homes_;   // whose memory a value's gradient has
-  std::vector<bool> needs_;  // which values have a gradient worth computing
+  std::vector<int> gradient_storage_;  // whose memory a value's gradient has
+  std::vector<bool> needs_;            // which values have a gradient worth computing
   std::vector<Tensor> values_, gradients_;
   std::vector<int> value_pieces_, gradient_pieces_;  // of the arena
   std::map<int, int> correction_pieces_;             // of roots

@@ -4,8 +4,8 @@
 
 namespace microtome {
 
-std::vector<int> assign_lanes(std::span<const PlannedOp> ops, int lanes) {
-  std::vector<int> result(ops.size(), 0), last_in(static_cast<std::size_t>(lanes), -1);
+std::vector<int> assign_streams(std::span<const PlannedOp> ops, int streams) {
+  std::vector<int> result(ops.size(), 0), last_in(static_cast<std::size_t>(streams), -1);
   std::vector<std::vector<int>> makers;  // of a value: the ops that write it
   for (int i = 0; i < static_cast<int>(ops.size()); ++i) {
     const PlannedOp& op = ops[i];
@@ -28,24 +28,24 @@ std::vector<int> assign_lanes(std::span<const PlannedOp> ops, int lanes) {
   return result;
 }
 
-std::vector<std::vector<int>> waits(std::span<const Task> tasks, int lanes) {
-  using Progress = std::vector<int>;  // of each lane: the last task known to be done
-  std::vector<Progress> known(static_cast<std::size_t>(lanes), Progress(static_cast<std::size_t>(lanes), -1)), after;
+std::vector<std::vector<int>> waits(std::span<const Task> tasks, int streams) {
+  using Progress = std::vector<int>;  // of each stream: the last task known to be done
+  std::vector<Progress> known(static_cast<std::size_t>(streams), Progress(static_cast<std::size_t>(streams), -1)), after;
   std::vector<std::vector<int>> result(tasks.size());
   for (int t = 0; t < static_cast<int>(tasks.size()); ++t) {
     const Task& task = tasks[t];
-    Progress& progress = known[task.lane];
+    Progress& progress = known[task.stream];
     for (int earlier = t - 1; earlier >= 0; --earlier) {
       const Task& other = tasks[earlier];
-      if (other.lane == task.lane || progress[other.lane] >= earlier) continue;
+      if (other.stream == task.stream || progress[other.stream] >= earlier) continue;
       const bool conflict = std::any_of(task.accesses.begin(), task.accesses.end(), [&](const Access& a) {
         return std::any_of(other.accesses.begin(), other.accesses.end(), [&](const Access& b) { return a.conflicts(b); });
       });
       if (!conflict) continue;
       result[t].push_back(earlier);
-      for (int lane = 0; lane < lanes; ++lane) progress[lane] = std::max(progress[lane], after[earlier][lane]);
+      for (int stream = 0; stream < streams; ++stream) progress[stream] = std::max(progress[stream], after[earlier][stream]);
     }
-    progress[task.lane] = t;
+    progress[task.stream] = t;
     after.push_back(progress);
   }
   return result;

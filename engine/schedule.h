@@ -1,5 +1,6 @@
-// Which calls of a pass may run side by side, and what each has to wait for. A backend runs calls in lanes, each in order; here
-// every op gets a lane, and every call the calls of other lanes whose memory it would otherwise read too early or overwrite.
+// Which calls of a pass may run side by side, and what each has to wait for. A backend runs calls in streams, each in order;
+// here every op gets a stream, and every call the calls of other streams whose memory it would otherwise read too early or
+// overwrite.
 #pragma once
 
 #include "engine/plan.h"
@@ -10,9 +11,9 @@
 
 namespace microtome {
 
-/// Of each op, from 0 to `lanes` - 1. An op goes on where one of its producers was the last, else where least has been done of
-/// late: branches lie in lanes of their own, a chain in one.
-std::vector<int> assign_lanes(std::span<const PlannedOp> ops, int lanes);
+/// Of each op, from 0 to `streams` - 1. An op goes on where one of its producers was the last, else where least has been done
+/// of late: branches lie in streams of their own, a chain in one.
+std::vector<int> assign_streams(std::span<const PlannedOp> ops, int streams);
 
 /// Channels of a tensor in an arena.
 struct Access {
@@ -29,12 +30,12 @@ struct Access {
 };
 
 struct Task {
-  int lane = 0;
+  int stream = 0;
   std::vector<Access> accesses;
 };
 
-/// For each task, those before it in other lanes that it has to wait for; none that an earlier wait implies. All tasks start
+/// For each task, those before it in other streams that it has to wait for; none that an earlier wait implies. All tasks start
 /// after what came before the first.
-std::vector<std::vector<int>> waits(std::span<const Task> tasks, int lanes);
+std::vector<std::vector<int>> waits(std::span<const Task> tasks, int streams);
 
 }  // namespace microtome

@@ -16,7 +16,7 @@ struct BackendOptions {
   bool autotune = false;             // time the engines on the device rather than trust their vendor's first choice
   std::filesystem::path plan_cache;  // keeps what was timed from one run to the next; empty: nowhere
   bool defer = true;  // batch-norms are applied by what reads them, where there is a kernel that does; off: to compare
-  int lanes = 5;      // streams side by side: for branches, the last one for filter gradients; 1: all in order
+  int streams = 5;    // side by side: for branches, the last one for filter gradients; 1: all in order
 };
 
 /// device: "cpu", "cuda:N", "reference" (naive loops in double), or "auto": cuda:0 where there is a GPU, else cpu.

@@ -64,7 +64,7 @@ struct PlannedDeferredNorm final : Planned<DeferredNormOp> {
   }
   void backward(const Tensor&, const Tensor*, const Tensor*, const Tensor&, const Tensor&, Write) override { fail_to_run(); }
 };
-struct PlannedSettle final : Planned<SettleOp> {
+struct PlannedNormCorrection final : Planned<NormCorrectionOp> {
   void run(const Tensor&, const Tensor&, const Tensor&) override { fail_to_run(); }
 };
 struct PlannedActivate final : Planned<ActivateOp> {
@@ -144,7 +144,9 @@ class PlanningBackend final : public Backend {
   std::unique_ptr<DeferredNormOp> deferred_norm(const BatchNorm&, const Layout&) override {
     return defers_ ? std::make_unique<PlannedDeferredNorm>() : nullptr;
   }
-  std::unique_ptr<SettleOp> settle(const Layout&) override { return std::make_unique<PlannedSettle>(); }
+  std::unique_ptr<NormCorrectionOp> norm_correction(const Layout&) override {
+    return std::make_unique<PlannedNormCorrection>();
+  }
   std::unique_ptr<ActivateOp> activate(const Activate&, const Layout&, const Layout&) override {
     return std::make_unique<PlannedActivate>();
   }

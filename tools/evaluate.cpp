@@ -80,7 +80,7 @@ Images joined(Dataset data) {
 }
 
 struct Judged {
-  Verdict verdict;
+  Metrics metrics;
   std::string split;
   Json learned;    // of the weights, from these images; null: not known
   Json same_data;  // whether the images are the run's own; null: not known
@@ -129,11 +129,11 @@ Judged judge_network(EvaluateSettings& s, const Arguments& arguments) {
   std::vector<float> scores;
   if (s.tta == "d4") {
     scores = evaluate_views(model, images, options, progress);
-    judged.verdict = judge(std::vector<double>(scores.begin(), scores.end()), images.labels, images.groups);
+    judged.metrics = metrics_of(std::vector<double>(scores.begin(), scores.end()), images.labels, images.groups);
   } else {
     const Evaluation evaluation = evaluate(model, images, options, progress);
     scores = evaluation.scores;
-    judged.verdict = judge(evaluation, images.labels, images.groups);
+    judged.metrics = metrics_of(evaluation, images.labels, images.groups);
   }
   if (!s.save_scores.empty()) write_text(s.save_scores, scores_csv(images, scores), "scores");
   return judged;
@@ -144,7 +144,7 @@ int evaluate_program(int argc, char** argv) {
   Arguments arguments = declare(s);
   if (!arguments.parse(argc, argv)) return 0;
   Judged judged;
-  Verdict& verdict = judged.verdict;
+  Metrics& metrics = judged.metrics;
   if (s.scores.empty()) {
     if (s.logits) fail(ExitCode::usage, "--logits says what --scores holds", {.next = "evaluate --scores FILE --logits"});
     arguments.require_all();
@@ -158,17 +158,18 @@ int evaluate_program(int argc, char** argv) {
     Terminal terminal(s.verbosity());
     for (const std::string& note : csv.notes) terminal.say("note: {}", note);
     try {
-      verdict = csv.logits ? judge_logits(csv.scores, csv.labels, csv.groups) : judge(csv.scores, csv.labels, csv.groups);
+      metrics =
+          csv.logits ? metrics_of_logits(csv.scores, csv.labels, csv.groups) : metrics_of(csv.scores, csv.labels, csv.groups);
     } catch (Error& error) {
       throw error.within(s.scores);
     }
   }
-  if (!s.roc.empty()) write_text(s.roc, roc_csv(verdict.roc), "ROC");
+  if (!s.roc.empty()) write_text(s.roc, roc_csv(metrics.roc), "ROC");
   if (!s.json) {
-    fmt::print("n         {}, {} of class 1\n{}", verdict.n, verdict.positives, to_text(verdict));
+    fmt::print("n         {}, {} of class 1\n{}", metrics.n, metrics.positives, to_text(metrics));
     return 0;
   }
-  Json json = to_json(verdict);
+  Json json = to_json(metrics);
   if (s.scores.empty()) {
     json["net"] = s.net;
     json["split"] = judged.split;
@@ -176,8 +177,8 @@ int evaluate_program(int argc, char** argv) {
     json["same_data"] = judged.same_data;
     json["learned"] = judged.learned;
     json["tta"] = s.tta;
-    json["confusion"] = to_json(verdict.counts);
-    json["roc"] = to_json(verdict.roc);
+    json["confusion"] = to_json(metrics.counts);
+    json["roc"] = to_json(metrics.roc);
   }
   fmt::print("{}", to_text(json));
   return 0;

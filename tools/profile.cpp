@@ -130,7 +130,7 @@ int print_nsys(const ProfileSettings& s, const std::string& command) {
 /// Op by op, since kernels of a recorded step are launched outside of the ranges that name them.
 int print_ncu(const ProfileSettings& s, const std::string& command) {
   std::string ranges;
-  for (const Pass pass : {Pass::forward, Pass::backward, Pass::backward_data, Pass::backward_filter, Pass::settle})
+  for (const Pass pass : {Pass::forward, Pass::backward, Pass::backward_data, Pass::backward_filter, Pass::norm_correction})
     ranges += fmt::format("--nvtx-include {} ", shell_word(fmt::format("microtome@{} {}/", s.print_ncu, name(pass))));
   fmt::print("ncu --profile-from-start off --nvtx {}--set full --clock-control none --export {}-{} {} --graph off\n", ranges,
              s.net, s.print_ncu, command);

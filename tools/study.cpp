@@ -183,7 +183,7 @@ std::string config_of(TrainingSettings t, int epochs) {
   return fmt::format("{}epochs = {}\n", arguments.config(), epochs);
 }
 
-Json to_json(const Outcome& o) {
+Json to_json(const CellState& o) {
   const bool done = o.result.is_object();
   return {{"name", o.cell.name()},
           {"data", o.cell.data},
@@ -201,13 +201,13 @@ Json to_json(const Outcome& o) {
           {"folder", o.folder.string()}};
 }
 
-Json to_json(const fs::path& study, std::span<const Outcome> outcomes) {
+Json to_json(const fs::path& study, std::span<const CellState> states) {
   Json document{{"out", study.string()}};
   for (const CellStatus status :
        {CellStatus::done, CellStatus::running, CellStatus::stopped, CellStatus::failed, CellStatus::waiting})
-    document[std::string(name_of(status))] = std::ranges::count(outcomes, status, &Outcome::status);
+    document[std::string(name_of(status))] = std::ranges::count(states, status, &CellState::status);
   document["cells"] = Json::array();
-  for (const Outcome& outcome : outcomes) document["cells"].push_back(to_json(outcome));
+  for (const CellState& state : states) document["cells"].push_back(to_json(state));
   return document;
 }
 
@@ -221,12 +221,12 @@ std::string figure(const Json& from, const char* key, const char* format) {
              : "–";
 }
 
-std::string table(std::span<const Outcome> outcomes, int epochs) {
+std::string table(std::span<const CellState> states, int epochs) {
   std::size_t width = 4;
-  for (const Outcome& o : outcomes) width = std::max(width, o.cell.name().size());
+  for (const CellState& o : states) width = std::max(width, o.cell.name().size());
   std::string text = fmt::format("{:<{}}  {:<7}  {:>8}  {:>8}  {:>8}  {:>9}\n", "cell", width, "status", "epochs", "test AUC",
                                  "tta AUC", "s/epoch");
-  for (const Outcome& o : outcomes) {
+  for (const CellState& o : states) {
     text += fmt::format("{:<{}}  {:<7}  {:>8}  {:>8}  {:>8}  {:>9}", o.cell.name(), width, name_of(o.status),
                         fmt::format("{}/{}", o.epochs_done, epochs),
                         o.result.is_object() ? figure(o.result["test"], "auc", "{:.4f}") : "–", figure(o.tta, "auc", "{:.4f}"),
@@ -281,12 +281,12 @@ class Runner {
   using Clock = std::chrono::steady_clock;
   enum class Turn { passed, ran, stopped };
 
-  Outcome look(const PlannedCell& planned) const { return read_cell(out_, planned, plan_.views); }
+  CellState look(const PlannedCell& planned) const { return read_cell(out_, planned, plan_.views); }
 
   Turn take(const PlannedCell& planned) {
     if (stop_signal() != 0) return Turn::stopped;
     if (tried_.contains(planned.cell.name())) return Turn::passed;
-    const auto is_over = [&](const Outcome& o) {
+    const auto is_over = [&](const CellState& o) {
       return o.status == CellStatus::done || (o.status == CellStatus::failed && !s_.retry_failed);
     };
     if (is_over(look(planned)) || !parent_is_done(planned)) return Turn::passed;
@@ -363,8 +363,8 @@ class Runner {
                    folder / "evaluate.log", part);
     if (!wait(evaluate, planned)) return false;
     if (const int code = evaluate.wait(); code != 0) return fail_cell(folder, "evaluate", code);
-    const Json verdict = Json::parse(read_text(part, ExitCode::data), nullptr, false);
-    write(folder / "tta.json", to_text(verdict));
+    const Json metrics = Json::parse(read_text(part, ExitCode::data), nullptr, false);
+    write(folder / "tta.json", to_text(metrics));
     fs::remove(part);
     return true;
   }
@@ -399,7 +399,7 @@ class Runner {
   std::ptrdiff_t number_of(const PlannedCell& planned) const { return std::ranges::find(mine_, planned) - mine_.begin() + 1; }
 
   void say(const PlannedCell& planned) const {
-    const Outcome o = look(planned);
+    const CellState o = look(planned);
     const auto at = number_of(planned);
     if (o.status != CellStatus::done) {
       const std::string line = fmt::format("cell {}/{}  {}  {}{}", at, mine_.size(), o.cell.name(), name_of(o.status),
@@ -502,20 +502,20 @@ void begin(const StudySettings& s, const Arguments& arguments, const StudyPlan& 
   folder->write("config.toml", fmt::format("# Go on: study resume --out {}\n{}", s.out, arguments.config()));
 }
 
-int exit_code(const std::vector<Outcome>& outcomes) {
-  for (const Outcome& o : outcomes) {
+int exit_code(const std::vector<CellState>& states) {
+  for (const CellState& o : states) {
     const std::optional<Failure> failure = read_failure(o.folder);
     if (o.status != CellStatus::failed || !failure) continue;
     const int code = failure->exit_code;
     if (code == 128 + SIGKILL) return static_cast<int>(ExitCode::memory);
     return code > 0 && code <= static_cast<int>(ExitCode::in_use) ? code : static_cast<int>(ExitCode::bug);
   }
-  const auto left = [](const Outcome& o) { return o.status != CellStatus::done; };
-  return static_cast<int>(std::ranges::any_of(outcomes, left) ? ExitCode::in_use : ExitCode::done);
+  const auto left = [](const CellState& o) { return o.status != CellStatus::done; };
+  return static_cast<int>(std::ranges::any_of(states, left) ? ExitCode::in_use : ExitCode::done);
 }
 
-void print(const StudySettings& s, const std::vector<Outcome>& outcomes, int epochs) {
-  fmt::print("{}", s.json ? to_text(to_json(s.out, outcomes)) : table(outcomes, epochs));
+void print(const StudySettings& s, const std::vector<CellState>& states, int epochs) {
+  fmt::print("{}", s.json ? to_text(to_json(s.out, states)) : table(states, epochs));
 }
 
 int study(int argc, char** argv) {
@@ -567,20 +567,20 @@ int study(int argc, char** argv) {
                shard.of > 1 ? fmt::format(" of {}, shard {}", plan.cells.size(), s.shard) : "", s.epochs);
   Runner runner(s, plan, mine, terminal);
   const bool finished = runner.run();
-  std::vector<Outcome> outcomes;
-  for (Outcome& o : read_study(s.out))
-    if (std::ranges::find(mine, o.cell, &PlannedCell::cell) != mine.end()) outcomes.push_back(std::move(o));
+  std::vector<CellState> states;
+  for (CellState& o : read_study(s.out))
+    if (std::ranges::find(mine, o.cell, &PlannedCell::cell) != mine.end()) states.push_back(std::move(o));
   if (!finished) {
     terminal.say("stopped after saving; go on with: study resume --out {}", s.out);
     return 128 + stop_signal();
   }
-  print(s, outcomes, s.epochs);
+  print(s, states, s.epochs);
   if (!s.json && !runner.report_error()) fmt::print("report    {}\n", (fs::path(s.out) / "report.html").string());
-  const int code = exit_code(outcomes);
+  const int code = exit_code(states);
   if (code == static_cast<int>(ExitCode::done) && runner.report_error()) throw *runner.report_error();
   if (code == static_cast<int>(ExitCode::in_use))
     terminal.say("note: {} cells are in the hands of other processes, or wait for what these run",
-                 std::ranges::count_if(outcomes, [](const Outcome& o) { return o.status != CellStatus::done; }));
+                 std::ranges::count_if(states, [](const CellState& o) { return o.status != CellStatus::done; }));
   return code;
 }
 

@@ -238,9 +238,9 @@ std::optional<Checkpoint> read_run(const TrainSettings& s, const RunFolder& fold
   return checkpoint;
 }
 
-Json json_of(const Verdict& verdict) {
-  Json json = to_json(verdict);
-  json["confusion"] = to_json(verdict.counts);
+Json json_of(const Metrics& metrics) {
+  Json json = to_json(metrics);
+  json["confusion"] = to_json(metrics.counts);
   return json;
 }
 
@@ -252,7 +252,7 @@ Evaluation evaluate_split(Model& model, const Images& images, std::string_view n
 }
 
 RunReport make_report(const TrainSettings& s, const Arguments& arguments, const Dataset& data, const Json& result,
-                      const FitResult& fitted, const Verdict& test) {
+                      const FitResult& fitted, const Metrics& test) {
   RunReport report{.title = fmt::format("{} on {}", s.net, data.name),
                    .history = fitted.history,
                    .best_epoch = fitted.best_epoch,
@@ -351,10 +351,10 @@ int run(TrainSettings& s, const Arguments& arguments, const Network& network, co
     model.set_weights(std::exchange(fitted.best_weights, {}));
   }
   write_weights(folder / "best.weights.h5", model, info.provenance);
-  const Verdict valid =
-      judge(evaluate_split(model, data.valid, "valid", options, terminal), data.valid.labels, data.valid.groups);
+  const Metrics valid =
+      metrics_of(evaluate_split(model, data.valid, "valid", options, terminal), data.valid.labels, data.valid.groups);
   const Evaluation tested = evaluate_split(model, data.test, "test", options, terminal);
-  const Verdict test = judge(tested, data.test.labels, data.test.groups);
+  const Metrics test = metrics_of(tested, data.test.labels, data.test.groups);
 
   double seconds = 0;
   for (const EpochRecord& r : fitted.history) seconds += r.seconds;

@@ -22,7 +22,7 @@ const Tensor* OpView::gradient(std::string_view name) const {
 }
 
 Call& Calls::add(Pass pass, const Cost& cost, std::function<void()> run) {
-  return to_.emplace_back(Call{.op = view_.op, .pass = pass, .cost = cost, .run = std::move(run), .lane = view_.lane});
+  return to_.emplace_back(Call{.op = view_.op, .pass = pass, .cost = cost, .run = std::move(run), .stream = view_.stream});
 }
 
 Call& Calls::forward(std::function<void()> run) {
@@ -52,7 +52,7 @@ Call& Calls::backward_filter(std::function<void()> run) {
   Call& call = add(Pass::backward_filter, cost(Pass::backward_filter), std::move(run));
   const Deferred* norm = view_.norm();
   call.reads = {view_.x(), view_.dy, norm ? &norm->coefficients : nullptr};
-  call.lane = view_.filter_lane;
+  call.stream = view_.filter_stream;
   return call;
 }
 

@@ -20,9 +20,9 @@ struct Call {
   Cost cost = {};
   std::function<void()> run;
   std::vector<const Tensor*> reads = {}, writes = {};
-  int lane = 0;
-  std::vector<int> awaits = {};  // calls of the pass, in other lanes
-  bool signals = false;          // some call awaits it
+  int stream = 0;
+  std::vector<int> waits_for = {};  // calls of the pass, in other streams
+  bool awaited = false;             // some call waits for it
 };
 
 /// The filters of a convolution whose parameter holds one in eight.
@@ -51,7 +51,7 @@ struct OpView {
     const Tensor *value = nullptr, *gradient = nullptr;
   };
 
-  int op = 0, lane = 0, filter_lane = 0;
+  int op = 0, stream = 0, filter_stream = 0;
   Op::Reads reads;  // of the op's backward pass
   DType parameter_type = DType::f32;
   std::vector<Input> inputs;
@@ -87,7 +87,7 @@ class Calls {
   Call& forward(std::function<void()> run);
   /// Reads dy, what the op says that it reads, and what undoes norms on the way; writes the gradients of the inputs.
   Call& backward(Pass pass, std::function<void()> run);
-  /// Of a linear op's filters. Nobody waits for their gradient before the pass ends: it has a lane of its own.
+  /// Of a linear op's filters. Nobody waits for their gradient before the pass ends: it has a stream of its own.
   Call& backward_filter(std::function<void()> run);
   /// Reads and writes nothing yet.
   Call& add(Pass pass, const Cost& cost, std::function<void()> run);

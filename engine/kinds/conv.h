@@ -65,13 +65,13 @@ struct Traits<Conv> : LinearTraits<Conv> {
     if (dw && dx && op->fuses_backward()) {
       Call& call = calls.backward(Pass::backward, [=] { op->backward(*x, norm, *dy, *w, *dx, write, *dw, db); });
       if (v.filters) call.reads.push_back(w), call.writes.push_back(dw);
-      gather_filters(v, v.lane, calls);
+      gather_filters(v, v.stream, calls);
       return;
     }
     if (dw) {
       Call& call = calls.backward_filter([=] { op->backward_filter(*x, norm, *dy, *dw, db, Write::overwrite); });
       if (v.filters) call.writes.push_back(dw);
-      gather_filters(v, v.filter_lane, calls);
+      gather_filters(v, v.filter_stream, calls);
     }
     if (!dx) return;
     Call& call = calls.backward(Pass::backward_data, [=] { op->backward_data(*dy, *w, norm, *dx, write); });
@@ -79,13 +79,13 @@ struct Traits<Conv> : LinearTraits<Conv> {
   }
 
  private:
-  static void gather_filters(const OpView& v, int lane, Calls& calls) {
+  static void gather_filters(const OpView& v, int stream, Calls& calls) {
     const DerivedFilters* filters = v.filters;
     if (!filters || !filters->gradient) return;
     Call& call = calls.add(Pass::backward_filter, cost_of_filters(*filters->dall),
                            [=] { filters->op->backward(*filters->dall, *filters->gradient); });
     call.reads = {filters->dall};
-    call.lane = lane;
+    call.stream = stream;
   }
 };
 

@@ -14,9 +14,9 @@ class CpuAdam final : public AdamOp {
   std::string implementation() const override { return "own"; }
 
   void update(const Tensor& dw, const StepState* state, const Tensor& w, const Tensor& m, const Tensor& v,
-              const Tensor* narrow) override {
+              const Tensor* low_precision) override {
     for (const Tensor* flat : {&dw, &w, &m, &v}) require_vector(*flat, count_, "a flat tensor");
-    require(!narrow, "adam: f32 has no narrower type here");
+    require(!low_precision, "adam: f32 has no lower precision here");
     if (!state->finite) return;
     const auto step = adam_step<float>(kind_, *state);
     const float* g = dw.as<float>();

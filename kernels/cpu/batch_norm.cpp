@@ -51,7 +51,7 @@ float slope(float z) {
 }
 
 /// To differentiate.
-constexpr bool is_dear(Activation function) {
+constexpr bool is_expensive(Activation function) {
   return function == Activation::swish || function == Activation::sigmoid;
 }
 
@@ -117,7 +117,7 @@ class CpuBatchNorm final : public BatchNormOp {
     require_scale(gamma), require_scale(dgamma);
     require_vector(beta, channels_, "beta"), require_vector(dbeta, channels_, "dbeta");
     // An exp is dearer than a store: what it gave waits in dx for the second sweep.
-    const bool keeps = write == Write::overwrite && is_dear(kind_.activation);
+    const bool keeps = write == Write::overwrite && is_expensive(kind_.activation);
     with_activation(kind_.activation,
                     [&](auto function) { sum_gradients(function, x, dy, beta.as<float>(), keeps ? &dx : nullptr); });
     const float *sums = scratch_.at(first_), *products = scratch_.at(second_);
@@ -229,7 +229,7 @@ class CpuBatchNorm final : public BatchNormOp {
             const typename G::Value off = value<G>(at(x, i) + c, j) - value<G>(&mean_[c], j);
             const typename G::Value z = off * value<G>(&scale_[c], j) + value<G>(beta + c, j);
             const typename G::Value g = value<G>(at(dy, i) + c, j) * slopes<Function::value>(z);
-            if (is_dear(Function::value) && kept) store(at(*kept, i) + c + j * (G::channels / G::size), g);
+            if (is_expensive(Function::value) && kept) store(at(*kept, i) + c + j * (G::channels / G::size), g);
             sum[j] += g;
             product[j] += g * (off * value<G>(&inverse_[c], j));
           }

@@ -3,8 +3,8 @@
 
 #include "kernels/cuda/conv.h"
 #include "kernels/cuda/dense.h"
+#include "kernels/cuda/device/async_read.h"
 #include "kernels/cuda/device/context.h"
-#include "kernels/cuda/device/watch.h"
 #include "kernels/cuda/ops.h"
 #include "kernels/cuda/profiling/counters.h"
 #include "kernels/cuda/profiling/nvtx.h"
@@ -25,7 +25,7 @@ class GraphRecording final : public Recording {
  public:
   GraphRecording(Context& context, Plans& plans, const std::function<void()>& step) : context_(context) {
     warm_up(context, plans, step);
-    check(cudaDeviceSynchronize());  // lanes do not wait for each other in a warm-up
+    check(cudaDeviceSynchronize());  // streams do not wait for each other in a warm-up
     cudaGraph_t graph = capture(step);
     const cudaError_t status = cudaGraphInstantiate(&executable_, graph, 0);
     check_nothrow(cudaGraphDestroy(graph));
@@ -48,7 +48,7 @@ class GraphRecording final : public Recording {
     try {
       step();
     } catch (...) {
-      context_.use_lane(0);
+      context_.use_stream(0);
       static_cast<void>(cudaStreamEndCapture(context_.stream(), &graph));  // the first error is the one that counts
       if (graph != nullptr) check_nothrow(cudaGraphDestroy(graph));
       throw;
@@ -66,9 +66,9 @@ class CudaBackend final : public Backend {
   CudaBackend(int ordinal, Precision precision, const BackendOptions& options)
       : ordinal_(ordinal), context_(precision, options), plans_(context_), cublas_(make_cublas()) {
     name_this_thread("microtome");
-    for (int lane = context_.lanes() - 1; lane >= 0; --lane) {
-      context_.use_lane(lane);
-      name_lane(context_.stream(), lane);
+    for (int stream = context_.streams() - 1; stream >= 0; --stream) {
+      context_.use_stream(stream);
+      name_stream(context_.stream(), stream);
     }
   }
 
@@ -107,7 +107,9 @@ class CudaBackend final : public Backend {
     synchronize();
   }
   std::size_t scratch_bytes() const override { return context_.scratch_bytes(); }
-  std::unique_ptr<Watch> watch(const void* device, std::size_t bytes) override { return make_watch(context_, device, bytes); }
+  std::unique_ptr<AsyncRead> read_async(const void* device, std::size_t bytes) override {
+    return make_async_read(context_, device, bytes);
+  }
   void zero(void* device, std::size_t bytes) override {
     if (!context_.warming_up()) check(cudaMemsetAsync(device, 0, bytes, context_.stream()));
   }
@@ -116,10 +118,10 @@ class CudaBackend final : public Backend {
   }
   void synchronize() override { check(cudaStreamSynchronize(context_.stream())); }
 
-  int lanes() const override { return context_.lanes(); }
-  void use_lane(int lane) override { context_.use_lane(lane); }
-  void signal(int event) override { context_.signal(event); }
-  void await(int event) override { context_.await(event); }
+  int streams() const override { return context_.streams(); }
+  void use_stream(int stream) override { context_.use_stream(stream); }
+  void record_event(int event) override { context_.record_event(event); }
+  void wait_event(int event) override { context_.wait_event(event); }
 
   void enter(const Scope& scope) override {
     push_range(scope);
@@ -153,7 +155,7 @@ class CudaBackend final : public Backend {
   std::unique_ptr<DeferredNormOp> deferred_norm(const BatchNorm& kind, const Layout& x) override {
     return context_.options().defer ? make_deferred_norm(context_, kind, x) : nullptr;
   }
-  std::unique_ptr<SettleOp> settle(const Layout&) override { return make_settle(context_); }
+  std::unique_ptr<NormCorrectionOp> norm_correction(const Layout&) override { return make_norm_correction(context_); }
   std::unique_ptr<ActivateOp> activate(const Activate& kind, const Layout& x, const Layout& y) override {
     return make_activate(context_, kind, x, y);
   }

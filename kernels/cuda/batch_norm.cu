@@ -2,7 +2,7 @@
 // (formulas/batch_norm.h). Three kernels a pass: rows of partial sums, one value a channel from them, apply. Where readers
 // apply it (deferred.h) only the first two are left forward, and the second backward; where x's producer left the rows, not the
 // first. Mapping: tile.h; vectors, 32 threads a channel. Traffic: forward reads x twice and writes y, backward reads x and dy
-// twice and writes dx; settling reads x and dx and writes dx. Numerics: float32 within a block, double between blocks;
+// twice and writes dx; its correction reads x and dx and writes dx. Numerics: float32 within a block, double between blocks;
 // statistics.h.
 #include "kernels/cuda/deferred.h"
 #include "kernels/cuda/device/launch.h"
@@ -227,7 +227,7 @@ __global__ void __launch_bounds__(block_threads)
 
 template <class T, int V>
 __global__ void __launch_bounds__(block_threads)
-    batch_norm_settle(Tile tile, Correction correction, const T* x, PixelOffset at_x, T* dx, PixelOffset at_dx) {
+    batch_norm_correct(Tile tile, Correction correction, const T* x, PixelOffset at_x, T* dx, PixelOffset at_dx) {
   const ThreadCoordinates mine = thread_coordinates<V>(tile);
   if (mine.live == 0) return;
   const CorrectionOf<V> by = load_correction<V>(correction, mine);
@@ -447,9 +447,9 @@ class CudaDeferredNorm final : public DeferredNormOp {
   Statistics statistics_;
 };
 
-class CudaSettle final : public SettleOp {
+class CudaNormCorrection final : public NormCorrectionOp {
  public:
-  explicit CudaSettle(Context& context) : context_(context) {}
+  explicit CudaNormCorrection(Context& context) : context_(context) {}
 
   void run(const Tensor& x, const Tensor& correction, const Tensor& dx) override {
     const Correction by = correction_of(correction, x.shape.c);
@@ -457,9 +457,9 @@ class CudaSettle final : public SettleOp {
       constexpr int widest = vector_width<T>;
       const bool wide = is_aligned(x, widest) && is_aligned(dx, widest);
       const Tile tile = tile_of(context_, x, wide ? widest : 1);
-      launch("batch_norm_settle", context_, grid(tile), block_threads,
-             wide ? batch_norm_settle<T, widest> : batch_norm_settle<T, 1>, tile, by, x.as<const T>(), offset_of(x), dx.as<T>(),
-             offset_of(dx));
+      launch("batch_norm_correct", context_, grid(tile), block_threads,
+             wide ? batch_norm_correct<T, widest> : batch_norm_correct<T, 1>, tile, by, x.as<const T>(), offset_of(x),
+             dx.as<T>(), offset_of(dx));
     });
   }
 
@@ -482,8 +482,8 @@ std::unique_ptr<DeferredNormOp> make_deferred_norm(Context& context, const Batch
   return std::make_unique<CudaDeferredNorm>(context, kind, x);
 }
 
-std::unique_ptr<SettleOp> make_settle(Context& context) {
-  return std::make_unique<CudaSettle>(context);
+std::unique_ptr<NormCorrectionOp> make_norm_correction(Context& context) {
+  return std::make_unique<CudaNormCorrection>(context);
 }
 
 }  // namespace microtome::cuda

@@ -144,7 +144,7 @@ Layout with_whole_vectors(const Layout& t) {
 /// Where in scratch memory the tensors of one call lie, after cuDNN's workspace.
 class Rooms {
  public:
-  explicit Rooms(const Plan& plan) : bytes_(aligned(plan.workspace_bytes())) {}
+  explicit Rooms(const ExecutionPlan& plan) : bytes_(aligned(plan.workspace_bytes())) {}
 
   std::size_t bytes() const { return bytes_; }
   /// The gaps of a slice take their room too.
@@ -258,7 +258,7 @@ class CudnnConv final : public ConvOp {
     for (const auto& [pass, called] :
          {std::pair(ConvPass::forward, "forward"), std::pair(ConvPass::backward_data, "backward_data"),
           std::pair(ConvPass::backward_filter, "backward_filter")}) {
-      const Plan& plan = *find(pass, false, {})->plan;
+      const ExecutionPlan& plan = *find(pass, false, {})->plan;
       text += fmt::format("{}{} {}", text.empty() ? "" : ", ", called, plan.engine());
       for (const auto& [knob, value] : plan.candidate().choice().knobs) text += fmt::format(" {}:{}", knob, value);
       text += fmt::format(" workspace {} B", plan.workspace_bytes());
@@ -268,7 +268,7 @@ class CudnnConv final : public ConvOp {
 
  private:
   struct Planned {
-    const Plan* plan;
+    const ExecutionPlan* plan;
     ConvProblem way;
     Execution execution{};
   };

@@ -14,7 +14,7 @@ std::unique_ptr<ConvOp> make_pointwise_conv(Context&, const Conv&, const Layout&
 std::unique_ptr<FilterTransformOp> make_filter_transform(Context&, P4m, const Layout& w, const Layout& all);
 std::unique_ptr<BatchNormOp> make_batch_norm(Context&, const BatchNorm&, const Layout& x, const Layout& y);
 std::unique_ptr<DeferredNormOp> make_deferred_norm(Context&, const BatchNorm&, const Layout& x);
-std::unique_ptr<SettleOp> make_settle(Context&);
+std::unique_ptr<NormCorrectionOp> make_norm_correction(Context&);
 std::unique_ptr<ActivateOp> make_activate(Context&, const Activate&, const Layout& x, const Layout& y);
 std::unique_ptr<PoolOp> make_pool(Context&, const Pool&, const Layout& x, const Layout& y);
 std::unique_ptr<DropoutOp> make_dropout(Context&, const Dropout&, const Layout& x, const Layout& y);

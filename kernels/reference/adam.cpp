@@ -15,9 +15,9 @@ class ReferenceAdam final : public AdamOp {
   std::string implementation() const override { return "naive"; }
 
   void update(const Tensor& dw, const StepState* state, const Tensor& w, const Tensor& m, const Tensor& v,
-              const Tensor* narrow) override {
+              const Tensor* low_precision) override {
     for (const Tensor* flat : {&dw, &w, &m, &v}) require_vector<T>(*flat, count_, "a flat tensor");
-    require(!narrow, "adam: the reference has no narrower type");
+    require(!low_precision, "adam: the reference has no lower precision");
     if (!state->finite) return;
     const auto step = adam_step<T>(kind_, *state);
     for (std::int64_t i = 0; i < count_; ++i) adam_update(at<T>(dw, i), step, at<T>(w, i), at<T>(m, i), at<T>(v, i));

@@ -208,9 +208,9 @@ class ReferenceDeferredNorm final : public DeferredNormOp {
 };
 
 template <class T>
-class ReferenceSettle final : public SettleOp {
+class ReferenceNormCorrection final : public NormCorrectionOp {
  public:
-  explicit ReferenceSettle(const Layout& x) : x_(x) { require_types<T>(x, x); }
+  explicit ReferenceNormCorrection(const Layout& x) : x_(x) { require_types<T>(x, x); }
 
   Reads backward_reads() const override { return {.x = true}; }
   std::string implementation() const override { return "naive"; }
@@ -240,15 +240,15 @@ std::unique_ptr<DeferredNormOp> Reference<T>::deferred_norm(const BatchNorm& kin
 }
 
 template <std::floating_point T>
-std::unique_ptr<SettleOp> Reference<T>::settle(const Layout& x) {
-  return std::make_unique<ReferenceSettle<T>>(x);
+std::unique_ptr<NormCorrectionOp> Reference<T>::norm_correction(const Layout& x) {
+  return std::make_unique<ReferenceNormCorrection<T>>(x);
 }
 
 template std::unique_ptr<BatchNormOp> Reference<double>::batch_norm(const BatchNorm&, const Layout&, const Layout&);
 template std::unique_ptr<BatchNormOp> Reference<float>::batch_norm(const BatchNorm&, const Layout&, const Layout&);
 template std::unique_ptr<DeferredNormOp> Reference<double>::deferred_norm(const BatchNorm&, const Layout&);
 template std::unique_ptr<DeferredNormOp> Reference<float>::deferred_norm(const BatchNorm&, const Layout&);
-template std::unique_ptr<SettleOp> Reference<double>::settle(const Layout&);
-template std::unique_ptr<SettleOp> Reference<float>::settle(const Layout&);
+template std::unique_ptr<NormCorrectionOp> Reference<double>::norm_correction(const Layout&);
+template std::unique_ptr<NormCorrectionOp> Reference<float>::norm_correction(const Layout&);
 
 }  // namespace microtome

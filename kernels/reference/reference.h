@@ -33,7 +33,7 @@ class Reference : public Backend {
   std::unique_ptr<DenseOp> dense(const Dense&, const Layout& x, const Layout& y) override;
   std::unique_ptr<BatchNormOp> batch_norm(const BatchNorm&, const Layout& x, const Layout& y) override;
   std::unique_ptr<DeferredNormOp> deferred_norm(const BatchNorm&, const Layout& x) override;
-  std::unique_ptr<SettleOp> settle(const Layout& x) override;
+  std::unique_ptr<NormCorrectionOp> norm_correction(const Layout& x) override;
   std::unique_ptr<ActivateOp> activate(const Activate&, const Layout& x, const Layout& y) override;
   std::unique_ptr<PoolOp> pool(const Pool&, const Layout& x, const Layout& y) override;
   std::unique_ptr<DropoutOp> dropout(const Dropout&, const Layout& x, const Layout& y) override;

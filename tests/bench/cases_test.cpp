@@ -64,8 +64,8 @@ TEST_P(CasesTest, EveryOpIsRight) {
   EXPECT_GT(cases.size(), 40u);
   for (const Case& one : cases) {
     const Prepared prepared = one.prepare(*backend, true);
-    EXPECT_EQ(prepared.verdict.wrong, 0u) << one.name << ": " << prepared.verdict.first;
-    EXPECT_GT(prepared.verdict.elements, 0u) << one.name;
+    EXPECT_EQ(prepared.checked.wrong, 0u) << one.name << ": " << prepared.checked.first;
+    EXPECT_GT(prepared.checked.elements, 0u) << one.name;
     EXPECT_GT(prepared.cost.bytes, 0) << one.name;
     if (one.cold) {
       EXPECT_GE((prepared.instances.size() - 1) * prepared.bytes, 100'000u) << one.name << ": before an instance runs again";
@@ -171,10 +171,10 @@ class Broken : public Reference<double> {
   }
 };
 
-Verdict verdict_of(const std::string& op_and_pass) {
+CheckResult check_of(const std::string& op_and_pass) {
   Broken backend;
   for (const Case& one : cases_of(backend))
-    if (one.name.starts_with(op_and_pass + "/") && !one.name.ends_with("deferred")) return one.prepare(backend, true).verdict;
+    if (one.name.starts_with(op_and_pass + "/") && !one.name.ends_with("deferred")) return one.prepare(backend, true).checked;
   ADD_FAILURE() << "no case " << op_and_pass;
   return {};
 }
@@ -205,27 +205,27 @@ TEST(CasesTest, ABatchNormOfFewPixelsIsRightInOddBatches) {
   ASSERT_FALSE(problems.all.empty());
   for (const Case& one : op_cases(problems, {"f32", 24, {3, 7, 9, 31}, 100'000}, *cpu)) {
     if (one.cold || one.judged) continue;
-    const Verdict verdict = one.prepare(*cpu, true).verdict;
-    EXPECT_EQ(verdict.wrong, 0u) << one.name << ": " << verdict.first;
+    const CheckResult checked = one.prepare(*cpu, true).checked;
+    EXPECT_EQ(checked.wrong, 0u) << one.name << ": " << checked.first;
   }
 }
 
 TEST(BrokenTest, OneElementOfAnExactResultIsFound) {
-  EXPECT_EQ(verdict_of("conv_forward").wrong, 1u);
-  EXPECT_NE(verdict_of("conv_forward").first.find("y[n=3"), std::string::npos) << verdict_of("conv_forward").first;
+  EXPECT_EQ(check_of("conv_forward").wrong, 1u);
+  EXPECT_NE(check_of("conv_forward").first.find("y[n=3"), std::string::npos) << check_of("conv_forward").first;
 }
 
 TEST(BrokenTest, OneElementOfARoundedResultIsFound) {
-  EXPECT_EQ(verdict_of("batch_norm_backward").wrong, 1u);
+  EXPECT_EQ(check_of("batch_norm_backward").wrong, 1u);
 }
 
 TEST(BrokenTest, AnImageThatIsLeftOutOfASumIsFound) {
-  EXPECT_GT(verdict_of("conv_backward_filter").wrong, 0u);
+  EXPECT_GT(check_of("conv_backward_filter").wrong, 0u);
 }
 
 TEST(BrokenTest, WhatIsRightBesideItPasses) {
-  EXPECT_EQ(verdict_of("conv_backward_data").wrong, 0u);
-  EXPECT_EQ(verdict_of("batch_norm_forward").wrong, 0u);
+  EXPECT_EQ(check_of("conv_backward_data").wrong, 0u);
+  EXPECT_EQ(check_of("batch_norm_forward").wrong, 0u);
 }
 
 int exit_code(Backend& backend, const std::string& beginning, const Roofs& roofs = {1e9, 1e9, 1e9},

@@ -67,9 +67,9 @@ TEST(ChainsTest, DoWhatTheReferenceDoesInEachKindOfFusion) {
   for (const Chain& chain : {small, depthwise(small)}) {
     for (const Fusion fusion : {Fusion::fused, Fusion::applied, Fusion::separate}) {
       const std::unique_ptr<Backend> backend = declining(*cpu, fusion);
-      const Verdict verdict = check(graph_of(chain), *backend, Mode::train, 2);
-      EXPECT_EQ(verdict.wrong, 0u) << verdict.first;
-      EXPECT_EQ(verdict.elements, 2 + graph_of(chain).parameters().size());
+      const CheckResult checked = check(graph_of(chain), *backend, Mode::train, 2);
+      EXPECT_EQ(checked.wrong, 0u) << checked.first;
+      EXPECT_EQ(checked.elements, 2 + graph_of(chain).parameters().size());
     }
   }
 }
@@ -91,9 +91,9 @@ TEST(ChainsTest, AMistakenBackendIsFound) {
   const std::unique_ptr<Backend> cpu = make_backend("cpu", Precision::f32);
   EXPECT_EQ(check(graph_of(uneven), *cpu, Mode::train, 2).wrong, 0u);
   Mistaken mistaken(*cpu);
-  const Verdict verdict = check(graph_of(uneven), mistaken, Mode::train, 2);
-  EXPECT_GT(verdict.wrong, 0u);
-  EXPECT_NE(verdict.first.find("logit 0 is off by"), std::string::npos) << verdict.first;
+  const CheckResult checked = check(graph_of(uneven), mistaken, Mode::train, 2);
+  EXPECT_GT(checked.wrong, 0u);
+  EXPECT_NE(checked.first.find("logit 0 is off by"), std::string::npos) << checked.first;
 }
 
 /// Gives a bias the gradient of its first weight.
@@ -138,10 +138,10 @@ TEST(ChainsTest, ABiasBeforeABatchNormIsHeldToItsRounding) {
   ASSERT_NE(last, all.end());
   ASSERT_TRUE(last->bias);
   const std::unique_ptr<Backend> cpu = make_backend("cpu", Precision::f32);
-  const Verdict verdict = check(graph_of(*last), *cpu, Mode::train, 2);
-  EXPECT_EQ(verdict.wrong, 0u) << verdict.first;
+  const CheckResult checked = check(graph_of(*last), *cpu, Mode::train, 2);
+  EXPECT_EQ(checked.wrong, 0u) << checked.first;
   Confusing confusing(*cpu);
-  const Verdict mistaken = check(graph_of(*last), confusing, Mode::train, 2);
+  const CheckResult mistaken = check(graph_of(*last), confusing, Mode::train, 2);
   EXPECT_GT(mistaken.wrong, 0u);
   EXPECT_NE(mistaken.first.find("the gradient of conv/bias"), std::string::npos) << mistaken.first;
 }
@@ -183,9 +183,9 @@ TEST(NetworksTest, AreCasesOfEachSizeThatTheyCanBeBuiltAt) {
 
 TEST(NetworksTest, ASmallOneIsHeldAgainstTheReference) {
   const std::unique_ptr<Backend> cpu = make_backend("cpu", Precision::f32);
-  const Verdict verdict = check(find_network("mobilenet").build(50), *cpu, Mode::evaluate, 1);
-  EXPECT_EQ(verdict.wrong, 0u) << verdict.first;
-  EXPECT_EQ(verdict.elements, 1u);
+  const CheckResult checked = check(find_network("mobilenet").build(50), *cpu, Mode::evaluate, 1);
+  EXPECT_EQ(checked.wrong, 0u) << checked.first;
+  EXPECT_EQ(checked.elements, 1u);
 }
 
 }  // namespace

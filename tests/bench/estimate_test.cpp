@@ -50,7 +50,7 @@ TEST(EstimateTest, WhatIsMissingIsNamedAndNotCounted) {
   EXPECT_NEAR(less.seconds, whole.seconds - 1e-3, 1e-9);
   EXPECT_FALSE(less.whole());
   EXPECT_TRUE(whole.whole());
-  EXPECT_EQ(estimate_step(results, "b6", 96, 64).measured, 0) << "another batch was never benched";
+  EXPECT_EQ(estimate_step(results, "b6", 96, 64).measured, 0) << "another batch was never benchmarked";
 }
 
 TEST(EstimateTest, SizesThatAreNoNumbersAreTheFilesMistake) {

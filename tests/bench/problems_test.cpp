@@ -59,7 +59,8 @@ TEST(ProblemsTest, EveryOpHasSome) {
   for (const char* op : {"conv", "depthwise_conv", "dense", "batch_norm", "activation", "max_pool", "average_pool", "add",
                          "multiply", "dropout", "stochastic_depth", "loss", "adam", "gather"})
     EXPECT_TRUE(ops.contains(op)) << op;
-  for (const char* op : {"conv", "depthwise_conv", "batch_norm", "settle", "add", "multiply", "max_pool", "average_pool"})
+  for (const char* op :
+       {"conv", "depthwise_conv", "batch_norm", "norm_correction", "add", "multiply", "max_pool", "average_pool"})
     EXPECT_TRUE(deferred.contains(op)) << op;
 }
 

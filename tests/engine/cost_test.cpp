@@ -95,7 +95,7 @@ TEST(CostTest, ADeferredBatchNormWritesVectorsAndItsReaderReadsXAgainBackward) {
   EXPECT_EQ(more(Pass::forward), 3 * vectors);
   EXPECT_EQ(more(Pass::backward_filter), 3 * vectors);
   EXPECT_EQ(more(Pass::backward_data), 2 * pixels * 3 + 5 * vectors);
-  EXPECT_EQ(cost_of(plain, Pass::settle, x, y).bytes, 3 * 2 * pixels * 5 + 3 * 4 * 5);
+  EXPECT_EQ(cost_of(plain, Pass::norm_correction, x, y).bytes, 3 * 2 * pixels * 5 + 3 * 4 * 5);
 }
 
 TEST(CostTest, ElementWiseOpsMoveTheirTensors) {

@@ -303,8 +303,8 @@ class FarBackend final : public Reference<double> {
   void write(void* device, const void* host, std::size_t bytes) override { ++waits, Reference::write(device, host, bytes); }
   void read(void* host, const void* device, std::size_t bytes) override { ++waits, Reference::read(host, device, bytes); }
   void synchronize() override { ++waits; }
-  std::unique_ptr<Watch> watch(const void* device, std::size_t bytes) override {
-    struct Look final : Watch {
+  std::unique_ptr<AsyncRead> read_async(const void* device, std::size_t bytes) override {
+    struct Look final : AsyncRead {
       Look(FarBackend& b, const void* d, std::size_t count) : backend(b), device(d), copy(count) {}
       const void* latest() override {
         std::memcpy(copy.data(), device, copy.size());

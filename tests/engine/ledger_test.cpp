@@ -7,12 +7,12 @@
 namespace microtome {
 namespace {
 
-Activity op(std::string_view row, Pass pass, std::int64_t start, std::int64_t end, int lane = 0) {
-  return {.start_ns = start, .end_ns = end, .attributed = true, .scope = {row, pass}, .lane = lane};
+Activity op(std::string_view row, Pass pass, std::int64_t start, std::int64_t end, int stream = 0) {
+  return {.start_ns = start, .end_ns = end, .attributed = true, .scope = {row, pass}, .stream = stream};
 }
 
-Activity kernel(std::string name, std::string_view row, Pass pass, std::int64_t start, std::int64_t end, int lane = 0) {
-  Activity activity = op(row, pass, start, end, lane);
+Activity kernel(std::string name, std::string_view row, Pass pass, std::int64_t start, std::int64_t end, int stream = 0) {
+  Activity activity = op(row, pass, start, end, stream);
   activity.kind = Activity::Kind::kernel;
   activity.name = std::move(name);
   return activity;
@@ -34,7 +34,7 @@ double share(const Ledger& l, std::string_view row, Pass pass) {
   return found == l.scopes.end() ? -1 : found->second.share_ns;
 }
 
-TEST(LedgerTest, WorkInOneLaneLeavesGapsAtTheEndsAndWithin) {
+TEST(LedgerTest, WorkInOneStreamLeavesGapsAtTheEndsAndWithin) {
   const Ledger l = ledger(
       {.activities = {op("a", Pass::forward, 110, 140), op("b", Pass::forward, 150, 190)}, .start_ns = 100, .end_ns = 200});
   expect_whole(l);

@@ -176,10 +176,10 @@ TEST(PlanTest, TheLastReaderWritesAGradientFirstAndTheOthersAccumulate) {
   });
   const auto ops = lower(graph, {});
   const auto shapes = shapes_of(graph);
-  const auto places = place_values(ops, shapes);
-  const auto writes = gradient_writes(ops, places, shapes);
+  const auto aliases = alias_values(ops, shapes);
+  const auto writes = gradient_writes(ops, aliases, shapes);
   // ops: input, conv, relu(y), flatten, relu, reshape, add: the relu behind the flatten runs backwards first.
-  EXPECT_EQ(places[3], places[1]);
+  EXPECT_EQ(aliases[3], aliases[1]);
   EXPECT_EQ(writes[4][0], Write::overwrite);
   EXPECT_EQ(writes[2][0], Write::accumulate);
 }
@@ -191,7 +191,7 @@ TEST(PlanTest, WhatAnOpReadsTwiceGetsBothGradients) {
   });
   const auto ops = lower(graph, {});
   const auto shapes = shapes_of(graph);
-  const auto writes = gradient_writes(ops, place_values(ops, shapes), shapes);
+  const auto writes = gradient_writes(ops, alias_values(ops, shapes), shapes);
   // ops: input, conv, add, pool, multiply. The last input's gradient comes first (engine/kinds/traits.h).
   for (const int twice : {2, 4}) EXPECT_EQ(writes[twice], (std::vector<Write>{Write::accumulate, Write::overwrite}));
 }
@@ -200,13 +200,13 @@ TEST(PlanTest, WhatAnOpReadsTwiceGetsBothGradients) {
 struct Placed {
   std::vector<PlannedOp> ops;
   std::vector<Shape> shapes;
-  std::vector<Place> places;
+  std::vector<Alias> aliases;
 
   explicit Placed(const Graph& graph) : ops(lower(graph, {})), shapes(shapes_of(graph)) {
     fuse_activations(ops, Mode::train);
     copy_into_concats(ops, shapes);
-    places = place_values(ops, shapes);
-    share_statistics(ops, places, shapes);
+    aliases = alias_values(ops, shapes);
+    share_statistics(ops, aliases, shapes);
   }
 
   int copies() const {
@@ -230,7 +230,7 @@ TEST(PlanTest, ADenseBlockLiesInOneBufferAndCopiesNothing) {
   for (const PlannedOp& op : plan.ops) root = std::holds_alternative<Concat>(op.kind) ? op.output : root;
   for (const PlannedOp& op : plan.ops) {
     if (!std::holds_alternative<Conv>(op.kind)) continue;
-    EXPECT_EQ(plan.places[op.output], (Place{root, slices == 0 ? 0 : 4 + 4 * slices}));
+    EXPECT_EQ(plan.aliases[op.output], (Alias{root, slices == 0 ? 0 : 4 + 4 * slices}));
     ++slices;
   }
   EXPECT_EQ(slices, 4);
@@ -257,7 +257,7 @@ TEST(PlanTest, BatchNormsOverOneMemoryInTwoShapesShareNoStatistics) {
   int norms = 0;
   for (const PlannedOp& op : plan.ops)
     if (const auto* norm = std::get_if<BatchNorm>(&op.kind)) {
-      EXPECT_EQ(plan.places[op.inputs[0]], plan.places[1]);
+      EXPECT_EQ(plan.aliases[op.inputs[0]], plan.aliases[1]);
       EXPECT_FALSE(norm->shared_statistics);
       ++norms;
     }
@@ -369,9 +369,9 @@ TEST(PlanTest, AGradientThatALaterReaderWritesFirstIsNotThatOfAnElementWiseOp) {
     return ((y | activation(Activation::swish)) + (y | conv(4, 1))) | conv(1, 1);  // 2, 3; 4; 5
   });
   const Placed plan(graph);
-  const std::vector<int> homes = share_gradients(plan.ops, plan.places, plan.shapes, graph.output());
-  EXPECT_EQ(homes[2], homes[4]);
-  EXPECT_NE(homes[1], homes[2]) << "the convolution writes y's gradient while swish's is yet to be read";
+  const std::vector<int> storage = share_gradients(plan.ops, plan.aliases, plan.shapes, graph.output());
+  EXPECT_EQ(storage[2], storage[4]);
+  EXPECT_NE(storage[1], storage[2]) << "the convolution writes y's gradient while swish's is yet to be read";
 }
 
 TEST(PlanTest, ASideOfAnAdditionThatSomebodyAddsToDoesNotShareItsGradientWithTheOther) {
@@ -380,9 +380,9 @@ TEST(PlanTest, ASideOfAnAdditionThatSomebodyAddsToDoesNotShareItsGradientWithThe
     return (((z + y) | conv(4, 1)) + side) | conv(1, 1);                       // 4, 5; 6; 7
   });
   const Placed plan(graph);
-  const std::vector<int> homes = share_gradients(plan.ops, plan.places, plan.shapes, graph.output());
-  EXPECT_EQ(homes[2], homes[4]);
-  EXPECT_NE(homes[1], homes[2]) << "op 3 adds to y's before op 2 has read z's";
+  const std::vector<int> storage = share_gradients(plan.ops, plan.aliases, plan.shapes, graph.output());
+  EXPECT_EQ(storage[2], storage[4]);
+  EXPECT_NE(storage[1], storage[2]) << "op 3 adds to y's before op 2 has read z's";
 }
 
 TEST(PlanTest, AnAdditionTakesAnActivationAndPassesItsGradientToBothSides) {
@@ -392,11 +392,11 @@ TEST(PlanTest, AnAdditionTakesAnActivationAndPassesItsGradientToBothSides) {
   });
   const Placed plan(graph);
   EXPECT_EQ(find<Add>(plan.ops)->activation, Activation::relu);
-  const std::vector<int> homes = share_gradients(plan.ops, plan.places, plan.shapes, graph.output());
-  EXPECT_EQ(homes[2], homes[6]);
-  EXPECT_EQ(homes[4], homes[6]);  // read by its batch-norm before the convolution on the side adds to it
-  EXPECT_NE(homes[3], homes[6]);  // so that batch-norm must not write over it
-  EXPECT_EQ(homes[1], homes[6]);  // but the first one may
+  const std::vector<int> storage = share_gradients(plan.ops, plan.aliases, plan.shapes, graph.output());
+  EXPECT_EQ(storage[2], storage[6]);
+  EXPECT_EQ(storage[4], storage[6]);  // read by its batch-norm before the convolution on the side adds to it
+  EXPECT_NE(storage[3], storage[6]);  // so that batch-norm must not write over it
+  EXPECT_EQ(storage[1], storage[6]);  // but the first one may
 }
 
 TEST(PlanTest, SidesOfAnAdditionShareAGradientUnlessTheOneReadFirstUndoesAnActivationInIt) {
@@ -408,8 +408,8 @@ TEST(PlanTest, SidesOfAnAdditionShareAGradientUnlessTheOneReadFirstUndoesAnActiv
     const auto add = std::find_if(plan.ops.begin(), plan.ops.end(),
                                   [](const PlannedOp& op) { return std::holds_alternative<Add>(op.kind); });
     EXPECT_EQ(find<Activate>(plan.ops), nullptr);
-    const std::vector<int> homes = share_gradients(plan.ops, plan.places, plan.shapes, graph.output());
-    return std::pair(homes[add->inputs[0]], homes[add->inputs[1]]);
+    const std::vector<int> storage = share_gradients(plan.ops, plan.aliases, plan.shapes, graph.output());
+    return std::pair(storage[add->inputs[0]], storage[add->inputs[1]]);
   };
   const auto plain = homes_of_sides(Activation::none), clamped = homes_of_sides(Activation::relu);
   EXPECT_EQ(plain.first, plain.second);
@@ -420,8 +420,8 @@ TEST(PlanTest, SidesOfAnAdditionShareAGradientUnlessTheOneReadFirstUndoesAnActiv
 struct DeferredPlan : Placed {
   explicit DeferredPlan(const Graph& graph) : Placed(graph) {
     const int kept[] = {graph.output()};
-    defer_batch_norms(ops, places, shapes, kept);
-    places = place_values(ops, shapes);
+    defer_batch_norms(ops, aliases, shapes, kept);
+    aliases = alias_values(ops, shapes);
   }
   int deferred() const { return static_cast<int>(std::count_if(ops.begin(), ops.end(), is_deferred)); }
 };
@@ -437,7 +437,7 @@ TEST(PlanTest, ABatchNormIsDeferredToTheReadersThatCanApplyIt) {
   }));
   EXPECT_EQ(plan.deferred(), 1);
   const auto norm = std::find_if(plan.ops.begin(), plan.ops.end(), is_deferred);
-  EXPECT_EQ(plan.places[norm->output], plan.places[norm->inputs[0]]);
+  EXPECT_EQ(plan.aliases[norm->output], plan.aliases[norm->inputs[0]]);
   EXPECT_EQ(find<Multiply>(plan.ops)->deferred, Activation::swish);
   EXPECT_EQ(find<Pool>(plan.ops)->deferred, Activation::swish);
   EXPECT_EQ(std::get<Conv>(plan.ops.back().kind).deferred, DeferredNorm());  // reads the product
@@ -448,7 +448,7 @@ TEST(PlanTest, ABatchNormThatIsReadFromOutsideIsNotDeferred) {
   for (const bool kept : {false, true}) {
     Placed plan(graph);
     const int values[] = {kept ? 2 : graph.output()};
-    defer_batch_norms(plan.ops, plan.places, plan.shapes, values);
+    defer_batch_norms(plan.ops, plan.aliases, plan.shapes, values);
     EXPECT_EQ(is_deferred(plan.ops[2]), !kept);
   }
 }
@@ -497,7 +497,7 @@ TEST(PlanTest, EveryBatchNormOfADenseBlockIsDeferredAndAddsItsCorrectionToTheOth
     return x | conv(8, 3) | dense_layer() | dense_layer() | dense_layer() | batch_norm() | relu() | conv(4, 1);
   }));
   EXPECT_EQ(plan.deferred(), 4);
-  const std::vector<Write> writes = correction_writes(plan.ops, plan.places, plan.shapes);
+  const std::vector<Write> writes = correction_writes(plan.ops, plan.aliases, plan.shapes);
   std::vector<Write> of_norms;
   for (std::size_t i = 0; i < plan.ops.size(); ++i)
     if (is_deferred(plan.ops[i])) of_norms.push_back(writes[i]);
@@ -528,7 +528,7 @@ TEST(PlanTest, ABatchNormThatTheBackendCannotDeferIsAppliedAndItsReadersLearnOfI
 TEST(PlanTest, StatisticsComeFromTheConvolutionWhoseWholeOutputIsNormalised) {
   const auto left = [](const std::function<Node(Node)>& stages) {
     DeferredPlan plan(record(stages));
-    leave_statistics(plan.ops, plan.places, plan.shapes);
+    leave_statistics(plan.ops, plan.aliases, plan.shapes);
     int norms = 0;
     for (std::size_t i = 0; i < plan.ops.size(); ++i) {
       const auto* norm = std::get_if<BatchNorm>(&plan.ops[i].kind);
@@ -557,11 +557,11 @@ TEST(PlanTest, StatisticsComeFromTheConvolutionWhoseWholeOutputIsNormalised) {
 TEST(PlanTest, AnImageGetsRoomForMoreChannelsWhereOnlyConvolutionsReadIt) {
   const auto given = [](const std::function<Node(Node)>& stages) {
     Placed plan(record(stages));
-    const bool room = give_image_room(plan.ops, plan.places);
+    const bool room = give_image_room(plan.ops, plan.aliases);
     for (const PlannedOp& op : plan.ops) {
       const auto* conv = std::get_if<Conv>(&op.kind);
       if (conv) {
-        EXPECT_EQ(conv->zero_padded_channels, room && plan.places[op.inputs[0]].root == plan.ops[0].output);
+        EXPECT_EQ(conv->zero_padded_channels, room && plan.aliases[op.inputs[0]].root == plan.ops[0].output);
       }
     }
     return room;

@@ -115,14 +115,14 @@ Graph random_graph(int number) {
   return graph;
 }
 
-/// The reference, planned for as if it ran several lanes side by side.
-class LanedReference final : public Reference<double> {
+/// The reference, planned for as if it ran several streams side by side.
+class ManyStreamsReference final : public Reference<double> {
  public:
-  explicit LanedReference(int lanes) : lanes_(lanes) {}
-  int lanes() const override { return lanes_; }
+  explicit ManyStreamsReference(int streams) : streams_(streams) {}
+  int streams() const override { return streams_; }
 
  private:
-  int lanes_;
+  int streams_;
 };
 
 struct Bench {
@@ -131,8 +131,8 @@ struct Bench {
   Model model;
   Buffer metrics = backend->allocate(sizeof(BatchMetrics));
 
-  explicit Bench(Graph graph, int lanes = 1)
-      : backend(std::make_unique<LanedReference>(lanes)), model(std::move(graph), *backend) {
+  explicit Bench(Graph graph, int streams = 1)
+      : backend(std::make_unique<ManyStreamsReference>(streams)), model(std::move(graph), *backend) {
     model.plan(std::vector<Model::Request>{{Mode::train, batch, batch}});
     // Not initialize(): where dropout has left nothing, a bias of 0 sits on the kink of the next relu.
     std::vector<float> weights(static_cast<std::size_t>(model.graph().parameter_count()));
@@ -168,7 +168,7 @@ TEST(RandomGraphTest, TheGraphsHaveDeferredBatchNormsAndOthers) {
     for (const GraphOp& op : graph.ops()) shapes.push_back(op.output);
     fuse_activations(ops, Mode::train);
     copy_into_concats(ops, shapes);
-    defer_batch_norms(ops, place_values(ops, shapes), shapes, {});
+    defer_batch_norms(ops, alias_values(ops, shapes), shapes, {});
     for (const PlannedOp& op : ops) {
       const auto* norm = std::get_if<BatchNorm>(&op.kind);
       if (norm) (norm->deferred ? deferred : applied)++;
@@ -218,22 +218,22 @@ TEST(RandomGraphTest, TheSlopeAlongARandomDirectionIsWhatTheGradientsSay) {
   }
 }
 
-/// Runs a pass in one of the orders that its lanes and waits allow.
-void run_in_some_order(const std::vector<PlannedProgram::Call>& pass, int lanes, Dice& dice) {
+/// Runs a pass in one of the orders that its streams and waits allow.
+void run_in_some_order(const std::vector<PlannedProgram::Call>& pass, int streams, Dice& dice) {
   std::vector<bool> done(pass.size());
-  const auto next_in = [&](int lane) -> std::size_t {
+  const auto next_in = [&](int stream) -> std::size_t {
     std::size_t i = 0;
-    while (i < pass.size() && (done[i] || pass[i].lane != lane)) ++i;
+    while (i < pass.size() && (done[i] || pass[i].stream != stream)) ++i;
     return i;
   };
   for (std::size_t count = 0; count < pass.size(); ++count) {
     std::vector<std::size_t> ready;
-    for (int lane = 0; lane < lanes; ++lane) {
-      const std::size_t i = next_in(lane);
-      if (i < pass.size() && std::all_of(pass[i].awaits.begin(), pass[i].awaits.end(), [&](int j) { return done[j]; }))
+    for (int stream = 0; stream < streams; ++stream) {
+      const std::size_t i = next_in(stream);
+      if (i < pass.size() && std::all_of(pass[i].waits_for.begin(), pass[i].waits_for.end(), [&](int j) { return done[j]; }))
         ready.push_back(i);
     }
-    ASSERT_FALSE(ready.empty()) << "the lanes wait for each other";
+    ASSERT_FALSE(ready.empty()) << "the streams wait for each other";
     const std::size_t i = ready[static_cast<std::size_t>(dice.below(static_cast<int>(ready.size())))];
     pass[i].run();
     done[i] = true;
@@ -252,25 +252,25 @@ void poison(const PlannedProgram& program) {
       }
 }
 
-TEST(RandomGraphTest, WhateverOrderTheLanesAllowGivesTheSameBits) {
-  constexpr int lanes = 4;
-  std::size_t beside = 0;  // calls in other lanes than the first
+TEST(RandomGraphTest, WhateverOrderTheStreamsAllowGivesTheSameBits) {
+  constexpr int streams = 4;
+  std::size_t beside = 0;  // calls in other streams than the first
   for (int number = 0; number < 100; ++number) {
     SCOPED_TRACE(fmt::format("random_graph({})", number));
-    Bench bench(random_graph(number), lanes);
+    Bench bench(random_graph(number), streams);
     const double loss = bench.loss();
     const auto& program = dynamic_cast<const PlannedProgram&>(bench.model.program(Mode::train, Bench::batch));
     bench.model.program(Mode::train, Bench::batch).backward();
     const std::vector<float> gradients = bench.model.gradients();
     for (const auto* pass : {&program.forward_pass(), &program.backward_pass()})
       beside +=
-          static_cast<std::size_t>(std::count_if(pass->begin(), pass->end(), [](const auto& call) { return call.lane > 0; }));
+          static_cast<std::size_t>(std::count_if(pass->begin(), pass->end(), [](const auto& call) { return call.stream > 0; }));
     Dice dice(1000 + number);
     for (int order = 0; order < 5; ++order) {
       poison(program);
-      run_in_some_order(program.forward_pass(), lanes, dice);
+      run_in_some_order(program.forward_pass(), streams, dice);
       EXPECT_EQ(bench.loss_of_logits(), loss);
-      run_in_some_order(program.backward_pass(), lanes, dice);
+      run_in_some_order(program.backward_pass(), streams, dice);
       ASSERT_EQ(bench.model.gradients(), gradients);
     }
   }

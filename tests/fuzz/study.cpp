@@ -9,7 +9,7 @@ namespace microtome::fuzz {
 
 namespace {
 
-constexpr std::string_view verdict = R"({"n": 4, "loss": 0.5, "accuracy": 0.75, "auc": 0.8, "auc_ci95": [0.7, 0.9]})";
+constexpr std::string_view metrics = R"({"n": 4, "loss": 0.5, "accuracy": 0.75, "auc": 0.8, "auc_ci95": [0.7, 0.9]})";
 constexpr std::array<std::string_view, 6> names{"cells.json",  "result.json", "tta.json",
                                                 "failed.json", "metrics.csv", "config.toml"};
 
@@ -17,8 +17,8 @@ std::array<std::string, names.size()> sound() {
   const Cell cell{.net = "b6", .data = "idc", .mode = "full", .preprocess = "paper", .augment = "none", .seed = 0};
   const StudyPlan plan{.epochs = 2, .views = true, .cells = {{.cell = cell, .parent = ""}}};
   return {written_by([&](const auto& file) { write_plan(file.parent_path(), plan); }, "cells.json"),
-          R"({"net": "b6", "test": )" + std::string(verdict) + "}",
-          std::string(verdict),
+          R"({"net": "b6", "test": )" + std::string(metrics) + "}",
+          std::string(metrics),
           written_by([](const auto& file) { write_failure(file.parent_path(), {.exit_code = 5, .what = "no memory"}); },
                      "failed.json"),
           "epoch,train_loss\n1,0.5\n2,0.25\n",
@@ -60,10 +60,10 @@ int LLVMFuzzerTestOneInput(const std::uint8_t* bytes, std::size_t size) {
   MemoryFile& file = place.files[which];
   file.hold(Input(bytes + 1, size - 1));
   may_refuse([&] {
-    for (const Outcome& outcome : read_study(place.folder.path())) {
-      if (outcome.status != CellStatus::done) continue;
+    for (const CellState& state : read_study(place.folder.path())) {
+      if (state.status != CellStatus::done) continue;
       // What the report takes without looking.
-      expect(outcome.result.at("test").at("auc").is_number() && outcome.tta.at("auc").is_number(), "a verdict without figures");
+      expect(state.result.at("test").at("auc").is_number() && state.tta.at("auc").is_number(), "metrics without figures");
     }
   });
   if (which == 3) {

@@ -38,7 +38,7 @@ TEST_P(AdamTest, DoesNothingAfterALossThatIsNotFinite) {
   lab.results();  // fails if an input has changed
 }
 
-TEST_P(AdamTest, NarrowWeightsFollowTheWideOnes) {
+TEST_P(AdamTest, LowPrecisionWeightsFollowTheFloat32Ones) {
   if (backend().activation_type() == backend().parameter_type()) GTEST_SKIP() << "this backend has one type";
   constexpr int count = 77;
   Lab lab(backend(), GetParam().significand_bits, Fill::uniform);
@@ -46,8 +46,8 @@ TEST_P(AdamTest, NarrowWeightsFollowTheWideOnes) {
   const auto op = lab.backend().adam({}, count);
   const Tensor w = lab.input("w", flat), m = lab.input("m", flat), v = lab.input("v", flat, {.scale = 0.1, .offset = 1});
   lab.overwritten(w, "w"), lab.overwritten(m, "m"), lab.overwritten(v, "v");
-  const Tensor narrow = lab.output("narrow", lab.activations({{1, 1, 1, count}}));
-  op->update(lab.input("dw", flat), lab.device<StepState>({{}}), w, m, v, &narrow);
+  const Tensor low_precision = lab.output("low_precision", lab.activations({{1, 1, 1, count}}));
+  op->update(lab.input("dw", flat), lab.device<StepState>({{}}), w, m, v, &low_precision);
   const std::vector<Result> results = lab.results();
   ASSERT_EQ(results[0].name, "w");
   for (int i = 0; i < count; ++i) EXPECT_EQ(results[3].values[i], rounded(results[0].values[i], results[3].significand_bits));

@@ -167,12 +167,12 @@ TEST(AttributionTest, ARecordThatCameTwiceCountsOnce) {
   EXPECT_EQ(recorded.activities.size(), 4u);
 }
 
-TEST(AttributionTest, StreamsBecomeLanesAsTheyAreMet) {
+TEST(AttributionTest, StreamsAreNumberedAsTheyAreMet) {
   const Recorded recorded = attribute(
       {}, collected({{"c", 30, 40, {}, 1, 21}, {"a", 10, 20, {}, 1, 44}, {"b", 20, 30, {}, 1, 7}, {"d", 40, 50, {}, 1, 44}}));
-  std::vector<int> lanes;
-  for (const Activity& a : recorded.activities) lanes.push_back(a.lane);
-  EXPECT_EQ(lanes, std::vector<int>({0, 1, 2, 0}));
+  std::vector<int> streams;
+  for (const Activity& a : recorded.activities) streams.push_back(a.stream);
+  EXPECT_EQ(streams, std::vector<int>({0, 1, 2, 0}));
 }
 
 TEST(AttributionTest, KernelsHaveTheirNamesAsWritten) {

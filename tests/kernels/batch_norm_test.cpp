@@ -87,8 +87,8 @@ std::vector<double> values_of(const Layout& x) {
 bool deferred(Lab& lab, const Case& c, Write write, int partial_rows = 0, int sum_rows = 5) {
   const Layout layout = lab.activations(c.x), vector = lab.parameters({{1, 1, 1, c.x.shape.c}});
   const auto op = lab.backend().deferred_norm(c.kind, layout);
-  const auto settle = lab.backend().settle(layout);
-  if (!op || !settle) return false;
+  const auto correct = lab.backend().norm_correction(layout);
+  if (!op || !correct) return false;
   const std::vector<double> values = values_of(layout);
   const Tensor x = lab.given("x", layout, values), gamma = lab.input("gamma", vector), beta = lab.input("beta", vector);
   const Tensor mean = lab.input("mean", vector), variance = lab.input("variance", vector, {.scale = 0.5, .offset = 1});
@@ -110,7 +110,7 @@ bool deferred(Lab& lab, const Case& c, Write write, int partial_rows = 0, int su
   op->backward(sums, scale, c.kind.scale ? &dgamma : nullptr, dbeta, correction, write);
   lab.overwritten(correction, "correction", {.zeros_at_most = 0.7, .additions = pixels});
   const Tensor dx = lab.input("dx", layout);
-  settle->run(x, correction, dx);
+  correct->run(x, correction, dx);
   lab.overwritten(dx, "dx", {.additions = 8});
   return true;
 }
@@ -330,7 +330,7 @@ TEST(ReferenceBatchNormTest, GradientsOfADeferredOneAreFiniteDifferences) {
         conv->backward_filter(x, &deferred, dy, dw, nullptr, Write::overwrite);
         conv->backward_data(dy, w, &deferred, dx, Write::overwrite);
         norm->backward(deferred.sums, by, scale ? &dgamma : nullptr, dbeta, correction, Write::overwrite);
-        bench.backend().settle(x)->run(x, correction, dx);
+        bench.backend().norm_correction(x)->run(x, correction, dx);
         const int additions = static_cast<int>(shape.count() / shape.c) + 24;
         expect_gradient(x, dx, y, dy, additions, forward);
         expect_gradient(w, dw, y, dy, additions, forward);

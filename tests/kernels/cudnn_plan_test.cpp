@@ -55,12 +55,12 @@ struct Program {
     fold_batch_norms(graph, ops);
     fuse_activations(ops, mode);
     copy_into_concats(ops, shapes);
-    places = place_values(ops, shapes);
+    aliases = place_values(ops, shapes);
   }
 
   Layout layout(int value) const {
     Shape own = shapes[static_cast<std::size_t>(value)];
-    Shape root = shapes[static_cast<std::size_t>(places[static_cast<std::size_t>(value)].root)];
+    Shape root = shapes[static_cast<std::size_t>(aliases[static_cast<std::size_t>(value)].root)];
     if (own.h != root.h || own.w != root.w) root = own;  // the whole of it under another shape
     own.n = root.n = batch;
     return {own, precision == Precision::bf16 ? DType::bf16 : DType::f32, packed(root)};
@@ -72,7 +72,7 @@ struct Program {
   Precision precision;
   std::vector<Shape> shapes;
   std::vector<PlannedOp> ops;
-  std::vector<microtome::Place> places;
+  std::vector<microtome::Alias> aliases;
 };
 
 /// The networks at both sizes of image.
@@ -92,7 +92,7 @@ using Problems = std::map<std::string, ConvProblem>;  // by description: each on
 void collect(Problems& problems, const Program& program) {
   const std::vector<PlannedOp>& ops = program.ops;
   const std::vector<bool> needs = needs_gradient(program.graph, ops, program.shapes.size());
-  const std::vector<std::vector<Write>> writes = gradient_writes(ops, program.places, program.shapes);
+  const std::vector<std::vector<Write>> writes = gradient_writes(ops, program.aliases, program.shapes);
   for (std::size_t i = 0; i < ops.size(); ++i) {
     const auto* conv = std::get_if<Conv>(&ops[i].kind);
     if (conv == nullptr || conv->groups > 1) continue;  // depthwise ones are kernels of ours
@@ -358,7 +358,7 @@ class CudnnPlanTest : public testing::TestWithParam<Case> {
       bool left_to_the_device = false;
       for (Candidate& candidate : candidates(target, graph(), limits, mode)) {
         left_to_the_device = left_to_the_device || candidate.runtime_compiled;
-        if (!candidate.runtime_compiled && Plan::build(target, std::move(candidate), limits)) return true;
+        if (!candidate.runtime_compiled && ExecutionPlan::build(target, std::move(candidate), limits)) return true;
       }
       if (left_to_the_device) return true;
     }
@@ -485,7 +485,7 @@ TEST_F(EngineChoiceTest, APlanThatWasWrittenDownIsBuiltAgain) {
           EXPECT_EQ(again->runtime_compiled, wanted.runtime_compiled);
           knobs += wanted.choice().knobs.size();
           if (again->runtime_compiled) continue;
-          const auto plan = Plan::build(target_, std::move(*again), limits);
+          const auto plan = ExecutionPlan::build(target_, std::move(*again), limits);
           EXPECT_TRUE(plan) << line_of(key, {wanted.choice(), 0, 1.5});
           built += plan.has_value();
         }

@@ -34,7 +34,7 @@ class StudyTest : public testing::Test {
   /// Of each cell, in the order of the study.
   std::vector<std::string> statuses() const {
     std::vector<std::string> all;
-    for (const Outcome& o : read_study(out)) all.emplace_back(name_of(o.status));
+    for (const CellState& o : read_study(out)) all.emplace_back(name_of(o.status));
     return all;
   }
 
@@ -138,7 +138,7 @@ TEST_F(StudyTest, AFailedCellSaysWhyAndTheOthersGoOn) {
   for (const char* part : {"cell 1/4", "cell 4/4", "failed: "})
     EXPECT_NE(ended.err.find(part), std::string::npos) << "-q is quiet about what went well\n" << ended.err;
   EXPECT_EQ(statuses(), Words(4, "failed"));
-  const std::vector<Outcome> outcomes = read_study(out);
+  const std::vector<CellState> outcomes = read_study(out);
   EXPECT_NE(outcomes[0].why.find("class 1"), std::string::npos) << outcomes[0].why;
   EXPECT_NE(outcomes[1].why.find("patient"), std::string::npos) << outcomes[1].why;
 
@@ -192,7 +192,7 @@ TEST_F(StudyTest, ProcessesShareAFolderAndRunNoCellTwice) {
   EXPECT_TRUE(std::ranges::count(codes, 0) >= 1) << codes[0] << ", " << codes[1];
   EXPECT_TRUE(std::ranges::all_of(codes, [](int code) { return code == 0 || code == 9; })) << codes[0] << ", " << codes[1];
   EXPECT_EQ(statuses(), Words(6, "done"));
-  for (const Outcome& o : read_study(out)) EXPECT_EQ(starts(o.cell.name()), 1) << o.cell.name();
+  for (const CellState& o : read_study(out)) EXPECT_EQ(starts(o.cell.name()), 1) << o.cell.name();
 }
 
 TEST_F(StudyTest, ARunDoesNotBeginInAStudysFolder) {

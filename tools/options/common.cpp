@@ -91,11 +91,11 @@ void add_machine(Arguments& arguments, Settings& settings) {
                         .kept = Kept::fixed},
                        settings.defer);
   arguments.add(
-      {.name = "lanes",
+      {.name = "streams",
        .help = "streams of the GPU that a network's branches and filter gradients share; 1: one kernel after another, "
                "with the same results. Nothing on the CPU",
        .kept = Kept::free},
-      settings.lanes, {1, 16});
+      settings.streams, {1, 16});
 }
 
 void add_verbosity(Arguments& arguments, Settings& settings) {
@@ -116,7 +116,7 @@ BackendOptions backend_options(const Settings& settings) {
           .autotune = settings.autotune,
           .plan_cache = plan_cache_file(),
           .defer = settings.defer,
-          .lanes = settings.lanes};
+          .streams = settings.streams};
 }
 
 std::unique_ptr<Backend> open_backend(const Settings& settings, Terminal& terminal) {

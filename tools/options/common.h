@@ -26,7 +26,7 @@ struct Settings {
   std::optional<Preprocessing> pixels = {};  // in the place of what `preprocess` names
   std::string device = "auto", precision = "f32";
   bool deterministic = false, autotune = true, defer = true;
-  int lanes = 5;
+  int streams = 5;
   int dense_units = study_dense_units;
   int batch_size = 32;  // [Bonnet2021]
   bool quiet = false, verbose = false;

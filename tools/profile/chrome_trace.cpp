@@ -10,7 +10,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr int steps_lane = -1;  // above the device's own
+constexpr int steps_stream = -1;  // above the device's own
 
 std::string_view category(Activity::Kind kind) {
   switch (kind) {
@@ -28,27 +28,27 @@ std::string scope_text(const Activity& a) {
 }
 
 /// Times in microseconds, as the format has them.
-Json complete(std::string_view what, std::string_view in, int lane, std::int64_t start_ns, std::int64_t end_ns,
+Json complete(std::string_view what, std::string_view in, int stream, std::int64_t start_ns, std::int64_t end_ns,
               std::int64_t zero_ns) {
   const auto microseconds = [](std::int64_t ns) { return static_cast<double>(ns) * 1e-3; };
   return {{"ph", "X"},
           {"cat", in},
           {"name", what},
           {"pid", 0},
-          {"tid", lane},
+          {"tid", stream},
           {"ts", microseconds(start_ns - zero_ns)},
           {"dur", microseconds(end_ns - start_ns)}};
 }
 
-Json thread_name(int lane, const std::string& text) {
-  return {{"ph", "M"}, {"name", "thread_name"}, {"pid", 0}, {"tid", lane}, {"args", {{"name", text}}}};
+Json thread_name(int stream, const std::string& text) {
+  return {{"ph", "M"}, {"name", "thread_name"}, {"pid", 0}, {"tid", stream}, {"args", {{"name", text}}}};
 }
 
 Json arguments_of(const Activity& a) {
   Json args{{"layer", a.attributed ? a.scope.row : ""},
             {"pass", a.attributed ? name(a.scope.pass) : ""},
             {"device", 0},
-            {"stream", a.lane}};
+            {"stream", a.stream}};
   if (a.kind == Activity::Kind::kernel) {
     args["grid"] = a.launch.grid;
     args["block"] = a.launch.block;
@@ -65,22 +65,22 @@ Json arguments_of(const Activity& a) {
 std::string trace_events(std::span<const Recorded> steps, std::string_view device) {
   Json events = Json::array();
   events.push_back({{"ph", "M"}, {"name", "process_name"}, {"pid", 0}, {"args", {{"name", device}}}});
-  events.push_back(thread_name(steps_lane, "steps"));
-  std::set<int> lanes;
+  events.push_back(thread_name(steps_stream, "steps"));
+  std::set<int> streams;
   const std::int64_t zero_ns = steps.empty() ? 0 : steps.front().start_ns;
   int number = 0;
   for (const Recorded& step : steps) {
-    events.push_back(
-        complete(fmt::format("ProfilerStep#{}", number++), "user_annotation", steps_lane, step.start_ns, step.end_ns, zero_ns));
+    events.push_back(complete(fmt::format("ProfilerStep#{}", number++), "user_annotation", steps_stream, step.start_ns,
+                              step.end_ns, zero_ns));
     for (const Activity& a : step.activities) {
       if (a.end_ns < a.start_ns) continue;
-      lanes.insert(a.lane);
-      Json event = complete(a.name.empty() ? scope_text(a) : a.name, category(a.kind), a.lane, a.start_ns, a.end_ns, zero_ns);
+      streams.insert(a.stream);
+      Json event = complete(a.name.empty() ? scope_text(a) : a.name, category(a.kind), a.stream, a.start_ns, a.end_ns, zero_ns);
       event["args"] = arguments_of(a);
       events.push_back(std::move(event));
     }
   }
-  for (const int lane : lanes) events.push_back(thread_name(lane, fmt::format("stream {}", lane)));
+  for (const int stream : streams) events.push_back(thread_name(stream, fmt::format("stream {}", stream)));
   const Json document{{"schemaVersion", 1},
                       {"displayTimeUnit", "ms"},
                       {"deviceProperties", Json::array({{{"id", 0}, {"name", device}}})},

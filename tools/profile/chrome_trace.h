@@ -9,7 +9,7 @@
 
 namespace microtome {
 
-/// `device`: what the lanes belong to.
+/// `device`: what the streams belong to.
 std::string trace_events(std::span<const Recorded> steps, std::string_view device);
 
 }  // namespace microtome

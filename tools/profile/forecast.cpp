@@ -160,7 +160,7 @@ int forecast_benched(ForecastSettings s, const Arguments& arguments) {
       "{}; batch {}, {}x{}, {} images an epoch; batch-norms applied, one op after another\n\n"
       "{:<20}{:>12}{:>12}{:>12}{:>9}{:>18}\n",
       results.said("device_description"), s.batch_size, s.size, s.size, with_separators(s.images), "", "step, ms", "epoch, s",
-      "measured, s", "error", "pieces benched");
+      "measured, s", "error", "pieces benchmarked");
   std::string missing;
   for (const Subject& subject : subjects(s)) {
     if (subject.frozen_base) continue;

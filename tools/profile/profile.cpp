@@ -28,7 +28,8 @@ double half_interval(const std::vector<double>& values) {
 }
 
 bool is_backward(Pass pass) {
-  return pass == Pass::backward || pass == Pass::backward_data || pass == Pass::backward_filter || pass == Pass::settle;
+  return pass == Pass::backward || pass == Pass::backward_data || pass == Pass::backward_filter ||
+         pass == Pass::norm_correction;
 }
 
 /// What a call costs at least, by row and pass, and how many calls there are of each in a step.

@@ -20,7 +20,7 @@ std::string to_text(const MemoryPlan& plan, int batch_size) {
   const ProgramMemory& step = plan.step;
   std::string text = line("weights", plan.parameters.weights) + line("gradients", plan.parameters.gradients) +
                      line("Adam's moments", plan.parameters.moments);
-  if (plan.parameters.narrow > 0) text += line("narrow weights", plan.parameters.narrow);
+  if (plan.parameters.low_precision > 0) text += line("low-precision weights", plan.parameters.low_precision);
   text += line("activations", plan.arena,
                fmt::format("one arena for a step of {}; {} were nothing shared", batch_size, size_text(step.unshared)));
   text += line("scratch", plan.scratch);
@@ -56,7 +56,7 @@ Json to_json(const MemoryPlan& plan, int batch_size) {
           {"weights_bytes", plan.parameters.weights},
           {"gradients_bytes", plan.parameters.gradients},
           {"moments_bytes", plan.parameters.moments},
-          {"narrow_weights_bytes", plan.parameters.narrow},
+          {"low_precision_weights_bytes", plan.parameters.low_precision},
           {"arena_bytes", plan.arena},
           {"arena_unshared_bytes", plan.step.unshared},
           {"scratch_bytes", plan.scratch},

@@ -34,7 +34,7 @@ std::string curves_script(const RunReport& report, bool loss) {
 }
 
 /// A curve of tens of thousands of points looks the same with those alone that move by a 400th of the axis.
-std::string roc_script(const Verdict& test) {
+std::string roc_script(const Metrics& test) {
   std::string script = fmt::format(
       "set terminal svg size 460,430 dynamic rounded font 'DejaVu Sans,13' name 'roc'\n{}set size ratio 1\nset xlabel 'false "
       "positive rate' textcolor rgb '#475467'\nset ylabel 'true positive rate' textcolor rgb '#475467'\nset xrange [0:1]\nset "
@@ -58,7 +58,7 @@ std::string roc_script(const Verdict& test) {
   return script;
 }
 
-std::string confusion_table(const Verdict& test) {
+std::string confusion_table(const Metrics& test) {
   const auto cell = [&](std::int64_t count, std::int64_t of, bool right) {
     const double share = of > 0 ? static_cast<double>(count) / static_cast<double>(of) : 0;
     // The tint says how large a share of the row's class it is: blue for right, pink for wrong.

@@ -19,7 +19,7 @@ struct RunReport {
   std::vector<std::pair<std::string, std::string>> facts;    // a table: device, commit, times
   std::span<const EpochRecord> history;
   int best_epoch = 0;
-  std::optional<Verdict> test;
+  std::optional<Metrics> test;
   std::string config;              // config.toml
   std::vector<std::string> notes;  // the loader's
 };

@@ -16,57 +16,58 @@ double sigmoid(double logit) {
 }
 
 /// What the order of the scores tells.
-Verdict judge_order(std::span<const double> scores, std::span<const std::uint8_t> labels, std::span<const std::string> groups) {
-  Verdict verdict;
-  verdict.n = static_cast<std::int64_t>(labels.size());
-  verdict.positives = std::count(labels.begin(), labels.end(), std::uint8_t{1});
-  verdict.auc = auc(labels, scores);
-  verdict.auc_ci95 = auc_ci95(labels, scores);
-  verdict.roc = roc_curve(labels, scores);
-  if (groups.empty()) return verdict;
+Metrics ranking_metrics(std::span<const double> scores, std::span<const std::uint8_t> labels,
+                        std::span<const std::string> groups) {
+  Metrics metrics;
+  metrics.n = static_cast<std::int64_t>(labels.size());
+  metrics.positives = std::count(labels.begin(), labels.end(), std::uint8_t{1});
+  metrics.auc = auc(labels, scores);
+  metrics.auc_ci95 = auc_ci95(labels, scores);
+  metrics.roc = roc_curve(labels, scores);
+  if (groups.empty()) return metrics;
   const std::vector<int> clusters = numbered(groups);
-  verdict.groups = 1 + std::ranges::max(clusters);
+  metrics.groups = 1 + std::ranges::max(clusters);
   const ClusterCounts counts = count_clusters(labels, clusters);
-  verdict.groups_with_class = counts.with_class;
-  if (counts.enough()) verdict.auc_ci95_clustered = clustered_auc_ci95(labels, scores, clusters, 0);
-  return verdict;
+  metrics.groups_with_class = counts.with_class;
+  if (counts.enough()) metrics.auc_ci95_clustered = clustered_auc_ci95(labels, scores, clusters, 0);
+  return metrics;
 }
 
 }  // namespace
 
-Verdict judge(std::span<const double> scores, std::span<const std::uint8_t> labels, std::span<const std::string> groups) {
+Metrics metrics_of(std::span<const double> scores, std::span<const std::uint8_t> labels, std::span<const std::string> groups) {
   const double loss = loss_of_probabilities(labels, scores);
-  Verdict verdict = judge_order(scores, labels, groups);
-  verdict.loss = loss;
-  verdict.counts = confusion(labels, scores);
-  verdict.accuracy = accuracy(verdict.counts);
-  return verdict;
+  Metrics metrics = ranking_metrics(scores, labels, groups);
+  metrics.loss = loss;
+  metrics.counts = confusion(labels, scores);
+  metrics.accuracy = accuracy(metrics.counts);
+  return metrics;
 }
 
-Verdict judge_logits(std::span<const double> logits, std::span<const std::uint8_t> labels,
-                     std::span<const std::string> groups) {
-  Verdict verdict = judge_order(logits, labels, groups);
+Metrics metrics_of_logits(std::span<const double> logits, std::span<const std::uint8_t> labels,
+                          std::span<const std::string> groups) {
+  Metrics metrics = ranking_metrics(logits, labels, groups);
   std::vector<double> probabilities;
   for (std::size_t i = 0; i < logits.size(); ++i) {
     probabilities.push_back(sigmoid(logits[i]));
     const double against = labels[i] != 0 ? -logits[i] : logits[i];
-    verdict.loss += (std::max(against, 0.0) + std::log1p(std::exp(-std::abs(against)))) / static_cast<double>(logits.size());
+    metrics.loss += (std::max(against, 0.0) + std::log1p(std::exp(-std::abs(against)))) / static_cast<double>(logits.size());
   }
-  verdict.counts = confusion(labels, probabilities);
-  verdict.accuracy = accuracy(verdict.counts);
-  for (RocPoint& point : verdict.roc)
+  metrics.counts = confusion(labels, probabilities);
+  metrics.accuracy = accuracy(metrics.counts);
+  for (RocPoint& point : metrics.roc)
     if (std::isfinite(point.threshold)) point.threshold = sigmoid(point.threshold);
-  return verdict;
+  return metrics;
 }
 
-Verdict judge(const Evaluation& evaluation, std::span<const std::uint8_t> labels, std::span<const std::string> groups) {
-  Verdict verdict = judge(std::vector<double>(evaluation.scores.begin(), evaluation.scores.end()), labels, groups);
-  verdict.loss = evaluation.loss;
-  verdict.accuracy = evaluation.accuracy;
-  return verdict;
+Metrics metrics_of(const Evaluation& evaluation, std::span<const std::uint8_t> labels, std::span<const std::string> groups) {
+  Metrics metrics = metrics_of(std::vector<double>(evaluation.scores.begin(), evaluation.scores.end()), labels, groups);
+  metrics.loss = evaluation.loss;
+  metrics.accuracy = evaluation.accuracy;
+  return metrics;
 }
 
-nlohmann::ordered_json to_json(const Verdict& v) {
+nlohmann::ordered_json to_json(const Metrics& v) {
   nlohmann::ordered_json json{{"n", v.n},       {"positives", v.positives},
                               {"loss", v.loss}, {"accuracy", v.accuracy},
                               {"auc", v.auc},   {"auc_ci95", {v.auc_ci95.first, v.auc_ci95.second}}};
@@ -94,13 +95,13 @@ nlohmann::ordered_json to_json(std::span<const RocPoint> roc) {
   return points;
 }
 
-std::string interval_text(const Verdict& v) {
+std::string interval_text(const Metrics& v) {
   if (v.positives == 1 || v.positives + 1 == v.n)
     return fmt::format("no interval: a single image is of class {}", v.positives == 1 ? 1 : 0);
   return fmt::format("95% interval {:.4f} to {:.4f}", v.auc_ci95.first, v.auc_ci95.second);
 }
 
-std::string clustered_interval_text(const Verdict& v) {
+std::string clustered_interval_text(const Metrics& v) {
   if (v.groups == 0) return "";
   if (v.auc_ci95_clustered)
     return fmt::format("95% interval {:.4f} to {:.4f}, drawing {} patients or slides as wholes", v.auc_ci95_clustered->first,
@@ -109,7 +110,7 @@ std::string clustered_interval_text(const Verdict& v) {
                      v.groups_with_class[0], v.groups_with_class[1], ClusterCounts::fewest);
 }
 
-std::string to_text(const Verdict& v) {
+std::string to_text(const Metrics& v) {
   const std::string over_groups = clustered_interval_text(v);
   const std::string clustered = over_groups.empty() ? "" : fmt::format("{:19}{}\n", "", over_groups);
   return fmt::format(

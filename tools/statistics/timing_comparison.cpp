@@ -113,7 +113,7 @@ double threshold(std::vector<double> chances) {
   return 0;
 }
 
-Change judge(const Sampled& s, double floor, bool by_chance, double relevant) {
+Change change_of(const Sampled& s, double floor, bool by_chance, double relevant) {
   if (std::abs(s.shift) > floor && !by_chance) return s.shift > 0 ? Change::slower : Change::faster;
   const bool excluded = std::max(-s.low, s.high) < std::log1p(relevant);
   return excluded ? Change::unchanged : Change::ambiguous;
@@ -196,7 +196,7 @@ std::vector<Comparison> compare(std::span<const Timings> before, std::span<const
   }
   const double limit = threshold(chances);
   for (std::size_t i = 0; i < sampled.size(); ++i) {
-    result[i].change = judge(sampled[i], std::log1p(result[i].floor), chances[i] > limit, relevant);
+    result[i].change = change_of(sampled[i], std::log1p(result[i].floor), chances[i] > limit, relevant);
   }
   std::stable_sort(result.begin(), result.end(), [](const Comparison& x, const Comparison& y) {
     return std::pair(std::abs(x.epoch_seconds), std::abs(std::log(x.ratio))) >

@@ -43,7 +43,7 @@ bool is_running(const fs::path& study, const Cell& cell) {
   return is_locked(lock_of(study, cell));
 }
 
-bool is_verdict(const Json& json) {
+bool are_metrics(const Json& json) {
   return std::ranges::all_of(std::array{"loss", "accuracy", "auc"},
                              [&](const char* key) { return json.is_object() && json.contains(key) && json[key].is_number(); });
 }
@@ -166,49 +166,49 @@ int epochs_done(const fs::path& cell) {
   return std::max(lines - 1, 0);
 }
 
-Outcome read_cell(const fs::path& study, const PlannedCell& planned, bool views) {
-  Outcome outcome{.cell = planned.cell, .folder = study / "cells" / planned.cell.name()};
-  outcome.epochs_done = epochs_done(outcome.folder);
-  const std::optional<Json> result = read(outcome.folder / "result.json"), tta = read(outcome.folder / "tta.json");
-  const bool trained = result && result->contains("test") && is_verdict((*result)["test"]);
-  const bool viewed = tta && is_verdict(*tta);
-  read_options(outcome.folder / "config.toml", {{"split-by", &outcome.split_by}, {"statistics", &outcome.statistics}});
-  if (trained) outcome.result = *result;
-  if (viewed) outcome.tta = *tta;
+CellState read_cell(const fs::path& study, const PlannedCell& planned, bool views) {
+  CellState state{.cell = planned.cell, .folder = study / "cells" / planned.cell.name()};
+  state.epochs_done = epochs_done(state.folder);
+  const std::optional<Json> result = read(state.folder / "result.json"), tta = read(state.folder / "tta.json");
+  const bool trained = result && result->contains("test") && are_metrics((*result)["test"]);
+  const bool viewed = tta && are_metrics(*tta);
+  read_options(state.folder / "config.toml", {{"split-by", &state.split_by}, {"statistics", &state.statistics}});
+  if (trained) state.result = *result;
+  if (viewed) state.tta = *tta;
   if (trained && (viewed || !views)) {
-    outcome.status = CellStatus::done;
-  } else if (const std::optional<Failure> failure = read_failure(outcome.folder)) {
-    outcome.status = CellStatus::failed;
-    outcome.why = failure->what;
-  } else if (fs::exists(outcome.folder / "config.toml")) {
-    outcome.status = CellStatus::stopped;
-    if (result && !trained) outcome.why = "result.json is damaged";
-    if (tta && !viewed) outcome.why = "tta.json is damaged";
+    state.status = CellStatus::done;
+  } else if (const std::optional<Failure> failure = read_failure(state.folder)) {
+    state.status = CellStatus::failed;
+    state.why = failure->what;
+  } else if (fs::exists(state.folder / "config.toml")) {
+    state.status = CellStatus::stopped;
+    if (result && !trained) state.why = "result.json is damaged";
+    if (tta && !viewed) state.why = "tta.json is damaged";
   }
-  return outcome;
+  return state;
 }
 
-std::vector<Outcome> read_study(const fs::path& folder) {
+std::vector<CellState> read_study(const fs::path& folder) {
   const StudyPlan plan = read_plan(folder);
-  std::vector<Outcome> outcomes;
+  std::vector<CellState> states;
   for (const PlannedCell& planned : plan.cells) {
-    Outcome outcome = read_cell(folder, planned, plan.views);
-    if (outcome.status != CellStatus::done && is_running(folder, planned.cell)) {
-      outcome.status = CellStatus::running;
-      outcome.why.clear();
+    CellState state = read_cell(folder, planned, plan.views);
+    if (state.status != CellStatus::done && is_running(folder, planned.cell)) {
+      state.status = CellStatus::running;
+      state.why.clear();
     }
-    if (!planned.parent.empty() && outcome.status == CellStatus::waiting) {
-      const auto parent = std::ranges::find(outcomes, planned.parent, [](const Outcome& o) { return o.cell.name(); });
-      require(parent != outcomes.end(), "study: ", planned.parent, " comes after its child");
-      if (parent->status == CellStatus::failed) outcome.status = CellStatus::failed;
+    if (!planned.parent.empty() && state.status == CellStatus::waiting) {
+      const auto parent = std::ranges::find(states, planned.parent, [](const CellState& o) { return o.cell.name(); });
+      require(parent != states.end(), "study: ", planned.parent, " comes after its child");
+      if (parent->status == CellStatus::failed) state.status = CellStatus::failed;
       if (parent->status == CellStatus::failed)
-        outcome.why = fmt::format("{} failed, whose weights it begins with", planned.parent);
+        state.why = fmt::format("{} failed, whose weights it begins with", planned.parent);
       else if (parent->status != CellStatus::done)
-        outcome.why = fmt::format("{} comes first", planned.parent);
+        state.why = fmt::format("{} comes first", planned.parent);
     }
-    outcomes.push_back(std::move(outcome));
+    states.push_back(std::move(state));
   }
-  return outcomes;
+  return states;
 }
 
 }  // namespace microtome

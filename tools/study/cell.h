@@ -1,5 +1,5 @@
 // A cell of the study: one network trained one way on one data set from one seed. Its folder is an ordinary run's, with
-// evaluate's verdict by eight views beside it where that was asked for.
+// what evaluate measured by eight views beside it where that was asked for.
 #pragma once
 
 #include "data/lock.h"
@@ -69,7 +69,7 @@ enum class CellStatus { waiting, running, stopped, failed, done };
 std::string_view name_of(CellStatus status);
 
 /// What a cell's folder says of it.
-struct Outcome {
+struct CellState {
   Cell cell;
   CellStatus status = CellStatus::waiting;
   std::string why;  // it failed, or waits
@@ -82,10 +82,10 @@ struct Outcome {
 int epochs_done(const std::filesystem::path& cell);
 
 /// Whether a process runs it now is not looked at.
-Outcome read_cell(const std::filesystem::path& study, const PlannedCell& planned, bool views);
+CellState read_cell(const std::filesystem::path& study, const PlannedCell& planned, bool views);
 
 /// The cells of the study in `folder`, in the order in which one process would run them. Throws Error(ExitCode::data) where
 /// there is no study. A cell whose result.json or tta.json is damaged is a stopped one: these are made again.
-std::vector<Outcome> read_study(const std::filesystem::path& folder);
+std::vector<CellState> read_study(const std::filesystem::path& folder);
 
 }  // namespace microtome

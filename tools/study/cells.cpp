@@ -24,14 +24,14 @@ TestScores read_test_scores(const std::filesystem::path& file) {
   return read;
 }
 
-/// Of the images that `verdict` is of.
-std::optional<TestScores> scores_of(const Outcome& outcome, const char* name, const Json& verdict,
+/// Of the images that `metrics` is of.
+std::optional<TestScores> scores_of(const CellState& state, const char* name, const Json& metrics,
                                     std::vector<std::string>& notes) {
-  const std::filesystem::path file = outcome.folder / name;
+  const std::filesystem::path file = state.folder / name;
   if (!std::filesystem::exists(file)) return std::nullopt;
   try {
     TestScores read = read_test_scores(file);
-    if (const Json n = verdict.value("n", Json()); n.is_number() && n != read.scores.size())
+    if (const Json n = metrics.value("n", Json()); n.is_number() && n != read.scores.size())
       fail(ExitCode::data, "it lacks test images, or is of others",
            {.where = file.string(), .found = fmt::format("{} of {}", read.scores.size(), n.dump())});
     return read;
@@ -39,35 +39,34 @@ std::optional<TestScores> scores_of(const Outcome& outcome, const char* name, co
     std::string place = error.report().where;
     if (place.starts_with(file.string())) place.erase(0, file.string().size());
     notes.push_back(
-        fmt::format("{}/{}{} is left out: {} ({})", outcome.cell.name(), name, place, error.what(), error.report().found));
+        fmt::format("{}/{}{} is left out: {} ({})", state.cell.name(), name, place, error.what(), error.report().found));
     return std::nullopt;
   }
 }
 
-std::optional<std::pair<double, double>> interval_of(const Json& verdict) {
-  const auto found = verdict.find("auc_ci95");
-  if (found == verdict.end() || !found->is_array() || found->size() != 2 || !(*found)[0].is_number() ||
+std::optional<std::pair<double, double>> interval_of(const Json& metrics) {
+  const auto found = metrics.find("auc_ci95");
+  if (found == metrics.end() || !found->is_array() || found->size() != 2 || !(*found)[0].is_number() ||
       !(*found)[1].is_number())
     return std::nullopt;
   return std::pair((*found)[0].get<double>(), (*found)[1].get<double>());
 }
 
-std::optional<StudyRun> run_of(const Outcome& outcome, std::vector<std::string>& notes) {
-  if (outcome.status != CellStatus::done || !outcome.result.is_object() || !outcome.result.contains("test"))
-    return std::nullopt;
-  const Json& test = outcome.result["test"];
+std::optional<StudyRun> run_of(const CellState& state, std::vector<std::string>& notes) {
+  if (state.status != CellStatus::done || !state.result.is_object() || !state.result.contains("test")) return std::nullopt;
+  const Json& test = state.result["test"];
   if (!test.is_object()) return std::nullopt;
-  StudyRun run{.outcome = &outcome,
+  StudyRun run{.state = &state,
                .loss = test.at("loss").get<double>(),
                .accuracy = test.at("accuracy").get<double>(),
                .auc = test.at("auc").get<double>(),
                .auc_ci95 = interval_of(test),
                .tta_auc = {},
-               .scores = scores_of(outcome, "scores.csv", test, notes),
+               .scores = scores_of(state, "scores.csv", test, notes),
                .tta_scores = {}};
-  if (outcome.tta.is_object() && outcome.tta.contains("auc")) {
-    run.tta_auc = outcome.tta["auc"].get<double>();
-    run.tta_scores = scores_of(outcome, "scores_tta.csv", outcome.tta, notes);
+  if (state.tta.is_object() && state.tta.contains("auc")) {
+    run.tta_auc = state.tta["auc"].get<double>();
+    run.tta_scores = scores_of(state, "scores_tta.csv", state.tta, notes);
   }
   return run;
 }
@@ -131,10 +130,9 @@ std::optional<ArmTest> compare(const Arm& a, const Arm& b) {
   ArmTest test;
   std::vector<const StudyRun*> of_a, of_b;
   for (const StudyRun& run : a.runs) {
-    const auto other =
-        std::ranges::find(b.runs, run.outcome->cell.seed, [](const StudyRun& r) { return r.outcome->cell.seed; });
+    const auto other = std::ranges::find(b.runs, run.state->cell.seed, [](const StudyRun& r) { return r.state->cell.seed; });
     if (other == b.runs.end()) continue;
-    test.seeds.push_back(run.outcome->cell.seed);
+    test.seeds.push_back(run.state->cell.seed);
     of_a.push_back(&run), of_b.push_back(&*other);
   }
   if (test.seeds.empty()) return std::nullopt;
@@ -159,14 +157,14 @@ std::optional<ArmTest> compare(const Arm& a, const Arm& b) {
   return test;
 }
 
-Study::Study(std::span<const Outcome> outcomes) : outcomes_(outcomes) {
-  for (const Outcome& outcome : outcomes) {
-    const Cell& cell = outcome.cell;
+Study::Study(std::span<const CellState> states) : states_(states) {
+  for (const CellState& state : states) {
+    const Cell& cell = state.cell;
     const Arm like{cell.data, cell.net, cell.mode, cell.preprocess, cell.augment, {}, {}, {}};
     auto found = std::ranges::find_if(arms_, [&](const Arm& a) { return a.matches(like); });
     if (found == arms_.end()) found = arms_.insert(arms_.end(), like);
-    found->cells.push_back(&outcome);
-    if (std::optional<StudyRun> run = run_of(outcome, notes_)) found->runs.push_back(std::move(*run));
+    found->cells.push_back(&state);
+    if (std::optional<StudyRun> run = run_of(state, notes_)) found->runs.push_back(std::move(*run));
   }
   for (Arm& arm : arms_) arm.estimate = estimate(arm.runs);
 }

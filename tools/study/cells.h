@@ -21,9 +21,9 @@ struct TestScores {
   std::uint64_t images = 0;  // a digest of ids and labels: equal where the images are
 };
 
-/// A cell that is done and has a verdict on its test images.
+/// A cell that is done and has metrics of its test images.
 struct StudyRun {
-  const Outcome* outcome = nullptr;
+  const CellState* state = nullptr;
   double loss = 0, accuracy = 0, auc = 0;
   std::optional<std::pair<double, double>> auc_ci95;  // as the run wrote it
   std::optional<double> tta_auc;
@@ -42,8 +42,8 @@ struct Estimate {
 /// What two trainings may differ in but for the seed.
 struct Arm {
   std::string data, net, mode, preprocess, augment;
-  std::vector<const Outcome*> cells;  // by seed, done or not
-  std::vector<StudyRun> runs;         // of those that are done
+  std::vector<const CellState*> cells;  // by seed, done or not
+  std::vector<StudyRun> runs;           // of those that are done
 
   Estimate estimate;
 
@@ -67,10 +67,10 @@ bool has_published_base(std::string_view net);
 class Study {
  public:
   /// Reads the scores of all cells that are done. What cannot be read is in notes().
-  explicit Study(std::span<const Outcome> outcomes);
+  explicit Study(std::span<const CellState> states);
 
-  std::span<const Outcome> outcomes() const { return outcomes_; }
-  std::span<const Arm> arms() const { return arms_; }  // in the order of the outcomes
+  std::span<const CellState> states() const { return states_; }
+  std::span<const Arm> arms() const { return arms_; }  // in the order of the states
   const std::vector<std::string>& notes() const { return notes_; }
 
   /// Nothing where the study has no such cells.
@@ -83,7 +83,7 @@ class Study {
   const Arm* main_arm(std::string_view data, std::string_view net, std::string_view mode) const;
 
  private:
-  std::span<const Outcome> outcomes_;
+  std::span<const CellState> states_;
   std::vector<Arm> arms_;
   std::vector<std::string> notes_;
 };

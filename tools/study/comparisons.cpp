@@ -204,7 +204,7 @@ void add_averaging(const Study& study, Section& section) {
       }
       cells.lines.push_back(
           {"",
-           {title_of_data(arm.data), label_of(arm.net), training, fmt::format("{}", run.outcome->cell.seed),
+           {title_of_data(arm.data), label_of(arm.net), training, fmt::format("{}", run.state->cell.seed),
             number(*run.tta_auc, 4), number(run.auc, 4), number(*run.tta_auc - run.auc, 4), number(low, 4), number(high, 4)}});
     }
     if (pairs.empty()) continue;
@@ -335,25 +335,25 @@ Section past_the_paper(const Study& study) {
 
 Section differences_from_the_paper(const Study& study) {
   const auto any = [&](auto holds) {
-    return std::ranges::any_of(study.outcomes(), [&](const Outcome& o) { return o.status == CellStatus::done && holds(o); });
+    return std::ranges::any_of(study.states(), [&](const CellState& o) { return o.status == CellStatus::done && holds(o); });
   };
-  const auto says = [](const Outcome& o, const char* key) {
+  const auto says = [](const CellState& o, const char* key) {
     return o.result.is_object() && o.result.contains(key) ? o.result[key] : Json();
   };
   Section section{.heading = "What differs from the paper, and why", .said = {}, .figures = {}, .tables = {}};
   const auto say = [&](std::string text) { section.said.push_back(std::move(text)); };
 
-  const auto published = [&](const Outcome& o) { return says(o, "weights") == "imagenet"; };
-  const auto random = [&](const Outcome& o) { return o.result.contains("weights") && says(o, "weights").is_null(); };
-  if (any([&](const Outcome& o) { return o.cell.mode == "full" && has_published_base(o.cell.net) && random(o); }))
+  const auto published = [&](const CellState& o) { return says(o, "weights") == "imagenet"; };
+  const auto random = [&](const CellState& o) { return o.result.contains("weights") && says(o, "weights").is_null(); };
+  if (any([&](const CellState& o) { return o.cell.mode == "full" && has_published_base(o.cell.net) && random(o); }))
     say("Full training starts from random weights here. The paper's published code starts it from ImageNet's and lets all of "
         "them "
         "move, so that its rows are of fine-tuning.");
-  if (any([&](const Outcome& o) { return o.cell.mode == "transfer" && o.result.contains("weights") && !published(o); }))
+  if (any([&](const CellState& o) { return o.cell.mode == "transfer" && o.result.contains("weights") && !published(o); }))
     say("The frozen bases of transfer learning are not ImageNet's: they were trained elsewhere (see initial weights above), so "
         "that the "
         "rows are of transfer from that, and say nothing of ImageNet.");
-  if (any([&](const Outcome& o) {
+  if (any([&](const CellState& o) {
         const Json images = says(o, "train_images"), batch = says(o, "batch_size");
         const bool normalises = o.cell.mode == "full" && says(o, "parameters") != says(o, "trainable_parameters");
         const bool trails = random(o) && images.is_number_integer() && batch.is_number_integer() &&
@@ -363,52 +363,52 @@ Section differences_from_the_paper(const Study& study) {
     say("Batch-norm: where an epoch has less than 1,000 steps and weights were random at first, validation and test take the "
         "population's statistics [Ioffe2015] in the place of Keras' moving averages, which would trail the weights by some "
         "hundred steps.");
-  if (any([](const Outcome& o) { return o.cell.preprocess == "native" && has_published_base(o.cell.net); }))
+  if (any([](const CellState& o) { return o.cell.preprocess == "native" && has_published_base(o.cell.net); }))
     say("Native preprocessing feeds each network the pixels that its published base was trained on. The paper fed x / 255 to "
         "all.");
-  if (any([](const Outcome& o) { return o.cell.mode == "transfer" && o.cell.preprocess == "paper"; }))
+  if (any([](const CellState& o) { return o.cell.mode == "transfer" && o.cell.preprocess == "paper"; }))
     say("Preprocessing as in the paper is x / 255 for every network. Its bases were trained on other pixels: for "
         "EfficientNetV2, which "
         "divides by 255 itself, the contrast is 255 times too small; VGG19 and ResNet50 know pixels from 0 to 255. The "
         "networks that "
         "do worst under transfer in the paper are among these, which is why native preprocessing is compared.");
-  if (any([](const Outcome& o) { return o.cell.data == "pcam"; })) {
-    if (any([&](const Outcome& o) {
+  if (any([](const CellState& o) { return o.cell.data == "pcam"; })) {
+    if (any([&](const CellState& o) {
           return o.cell.data == "pcam" && says(o, "train_images").is_number() && says(o, "train_images") != paper_epoch_images;
         }))
       say("PCam is a sample here, not the 262,144 training images of the paper: AUCs are lower and their intervals wider for "
           "that alone.");
   }
-  if (any([](const Outcome& o) { return o.cell.data == "idc"; })) {
-    if (any([&](const Outcome& o) { return o.cell.data == "idc" && o.split_by == "patch"; }))
+  if (any([](const CellState& o) { return o.cell.data == "idc"; })) {
+    if (any([&](const CellState& o) { return o.cell.data == "idc" && o.split_by == "patch"; }))
       say("IDC is split by patch: neighbours from one slide lie on both sides, as they most likely did in the paper, which "
           "does not say.");
-    if (any([&](const Outcome& o) { return o.cell.data == "idc" && o.split_by == "patient"; }))
+    if (any([&](const CellState& o) { return o.cell.data == "idc" && o.split_by == "patient"; }))
       say("IDC is split by patient: no patient is on both sides. The paper does not say how it split; dealing single patches "
           "puts "
           "neighbours into training and test and makes figures look better.");
-    if (any([&](const Outcome& o) {
+    if (any([&](const CellState& o) {
           return o.cell.data == "idc" && says(o, "train_images").is_number() && says(o, "train_images") < 100000;
         }))
       say("IDC is a sample here: the whole set has 277,524 patches. The paper counts 220,177 and does not say which.");
   }
-  if (any([](const Outcome& o) { return o.cell.net.starts_with("efficientnet"); }))
+  if (any([](const CellState& o) { return o.cell.net.starts_with("efficientnet"); }))
     say("EfficientNetV2 came to Keras after the version that the paper names, so that its rows are of some later one; its "
         "depth of 252 for "
         "B2 is a slip for 352.");
-  if (any([&](const Outcome& o) { return says(o, "epochs").is_number() && says(o, "epochs") != 15; }))
+  if (any([&](const CellState& o) { return says(o, "epochs").is_number() && says(o, "epochs") != 15; }))
     say("The paper trained for 15 epochs; other numbers were asked for here.");
-  if (any([&](const Outcome& o) {
+  if (any([&](const CellState& o) {
         return (says(o, "batch_size").is_number() && says(o, "batch_size") != 32) ||
                (says(o, "learning_rate").is_number() && says(o, "learning_rate") != 1e-3);
       }))
     say("The rows of the paper's tables are of batches of 32 and Adam at 0.001; some here are of others.");
-  if (any([&](const Outcome& o) { return says(o, "precision").is_string() && says(o, "precision") != "f32"; }))
+  if (any([&](const CellState& o) { return says(o, "precision").is_string() && says(o, "precision") != "f32"; }))
     say("The paper trained in single precision; some rows here are of a lower one.");
   say("The paper ran each network once and printed two digits. Runs of one network differ by some hundredths between seeds, as "
       "large as "
       "most of its differences between networks.");
-  if (any([](const Outcome& o) { return o.cell.mode == "transfer"; }))
+  if (any([](const CellState& o) { return o.cell.mode == "transfer"; }))
     say("The paper says that transfer is always worse. Its own tables hold exceptions: DenseNet201 on PCam, 0.91 against 0.88, "
         "and "
         "DenseNet169 on IDC, whose two rows agree in every figure.");

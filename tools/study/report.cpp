@@ -38,8 +38,8 @@ std::string networks_text(const Study& study) {
 }
 
 StudyPage study_page(const Study& study) {
-  const auto count = [&](CellStatus status) { return std::ranges::count(study.outcomes(), status, &Outcome::status); };
-  const auto all = std::ssize(study.outcomes()), done = count(CellStatus::done), failed = count(CellStatus::failed);
+  const auto count = [&](CellStatus status) { return std::ranges::count(study.states(), status, &CellState::status); };
+  const auto all = std::ssize(study.states()), done = count(CellStatus::done), failed = count(CellStatus::failed);
   std::vector<std::string> data;
   for (const std::string& name : study.data_sets()) data.push_back(title_of_data(name));
   StudyPage page{
@@ -234,8 +234,8 @@ void write(const std::filesystem::path& file, const std::string& text) {
 
 }  // namespace
 
-void write_report(std::span<const Outcome> outcomes, const std::filesystem::path& folder) {
-  const Study study(outcomes);
+void write_report(std::span<const CellState> states, const std::filesystem::path& folder) {
+  const Study study(states);
   const StudyPage page = study_page(study);
   std::error_code error;
   std::filesystem::create_directories(folder / "tables", error);

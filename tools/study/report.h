@@ -9,6 +9,6 @@
 namespace microtome {
 
 /// Writes report.html, report.md and tables/*.csv into `folder`; whatever cells are done by now.
-void write_report(std::span<const Outcome> outcomes, const std::filesystem::path& folder);
+void write_report(std::span<const CellState> states, const std::filesystem::path& folder);
 
 }  // namespace microtome

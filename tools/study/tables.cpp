@@ -33,7 +33,7 @@ std::vector<std::string> nets_in_order(const Study& study, std::string_view data
 std::string absence(const Arm* arm) {
   if (!arm) return "–";
   const auto has = [&](CellStatus status) {
-    return std::ranges::any_of(arm->cells, [&](const Outcome* o) { return o->status == status; });
+    return std::ranges::any_of(arm->cells, [&](const CellState* o) { return o->status == status; });
   };
   if (has(CellStatus::done)) return "no test images";
   if (has(CellStatus::running)) return "running";
@@ -76,8 +76,8 @@ Table::Line score_line(const Arm* arm, const PaperScore* paper, std::string grou
   return line;
 }
 
-Json said(const Outcome& outcome, const char* key) {
-  return outcome.result.is_object() && outcome.result.contains(key) ? outcome.result[key] : Json();
+Json said(const CellState& state, const char* key) {
+  return state.result.is_object() && state.result.contains(key) ? state.result[key] : Json();
 }
 
 std::string text_of(const Json& value) {
@@ -90,8 +90,8 @@ std::string text_of(const Json& value) {
 template <class Get>
 std::string each_once(const Study& study, Get get) {
   std::vector<std::string> all;
-  for (const Outcome& outcome : study.outcomes()) {
-    std::string text = get(outcome);
+  for (const CellState& state : study.states()) {
+    std::string text = get(state);
     if (!text.empty() && std::ranges::find(all, text) == all.end()) all.push_back(std::move(text));
   }
   return joined(all, "; ");
@@ -109,12 +109,12 @@ std::string replaced(std::string text, std::string_view what, std::string_view w
   return text;
 }
 
-std::string status_text(const Outcome& outcome) {
-  switch (outcome.status) {
-    case CellStatus::waiting: return outcome.why.empty() ? "waiting" : "waits: " + outcome.why;
-    case CellStatus::running: return fmt::format("running, {} epochs done", outcome.epochs_done);
-    case CellStatus::stopped: return fmt::format("stopped after {} epochs", outcome.epochs_done);
-    case CellStatus::failed: return outcome.why.empty() ? "failed" : "failed: " + outcome.why;
+std::string status_text(const CellState& state) {
+  switch (state.status) {
+    case CellStatus::waiting: return state.why.empty() ? "waiting" : "waits: " + state.why;
+    case CellStatus::running: return fmt::format("running, {} epochs done", state.epochs_done);
+    case CellStatus::stopped: return fmt::format("stopped after {} epochs", state.epochs_done);
+    case CellStatus::failed: return state.why.empty() ? "failed" : "failed: " + state.why;
     case CellStatus::done: return "done";
   }
   return "";
@@ -225,14 +225,14 @@ Section table_2(const Study& study) {
   bool scaled = false, kept = false;
   const auto add = [&](std::string_view net, std::string_view mode, std::string_view data) {
     std::vector<double> rates;
-    const Outcome* one = nullptr;
+    const CellState* one = nullptr;
     for (const Arm& arm : study.arms()) {
       if (arm.net != net || arm.mode != mode || arm.data != data || !study.is_main(arm)) continue;
-      for (const Outcome* outcome : arm.cells) {
-        const Json rate = said(*outcome, "images_per_second");
+      for (const CellState* state : arm.cells) {
+        const Json rate = said(*state, "images_per_second");
         if (!rate.is_number() || !(rate.get<double>() > 0)) continue;
         rates.push_back(rate.get<double>());
-        one = outcome;
+        one = state;
       }
     }
     const bool printed = data == "pcam" && study_seconds(net, mode == "transfer", "A100");
@@ -361,17 +361,17 @@ Section cells_section(const Study& study) {
                           {"status", "status", ""}},
               .lines = {},
               .notes = {}};
-  for (const Outcome& outcome : study.outcomes()) {
-    const Cell& cell = outcome.cell;
+  for (const CellState& state : study.states()) {
+    const Cell& cell = state.cell;
     Table::Line line{"",
                      {label_of(cell.net), cell.data, cell.mode, cell.preprocess, cell.augment, fmt::format("{}", cell.seed)}};
-    const Json epoch = said(outcome, "best_epoch"), test = said(outcome, "test");
-    const auto figure = [&](const Json& verdict, const char* key) {
-      return verdict.is_object() && verdict.contains(key) ? number(verdict[key].get<double>(), 4) : Value();
+    const Json epoch = said(state, "best_epoch"), test = said(state, "test");
+    const auto figure = [&](const Json& metrics, const char* key) {
+      return metrics.is_object() && metrics.contains(key) ? number(metrics[key].get<double>(), 4) : Value();
     };
     line.values.insert(line.values.end(),
                        {epoch.is_number() ? number(epoch.get<double>(), 0) : Value(), figure(test, "loss"),
-                        figure(test, "accuracy"), figure(test, "auc"), figure(outcome.tta, "auc"), status_text(outcome)});
+                        figure(test, "accuracy"), figure(test, "auc"), figure(state.tta, "auc"), status_text(state)});
     table.lines.push_back(std::move(line));
   }
   table.notes = study.notes();
@@ -381,26 +381,26 @@ Section cells_section(const Study& study) {
 std::vector<std::pair<std::string, std::string>> facts_of(const Study& study) {
   std::vector<std::pair<std::string, std::string>> facts;
   for (const std::string& data : study.data_sets()) {
-    facts.emplace_back(title_of_data(data), each_once(study, [&](const Outcome& o) -> std::string {
+    facts.emplace_back(title_of_data(data), each_once(study, [&](const CellState& o) -> std::string {
                          if (o.cell.data != data || !said(o, "train_images").is_number()) return "";
                          std::string text = text_of(said(o, "train_images")) + " training images";
                          for (const auto& [key, name] : {std::pair("validation", "validation"), std::pair("test", "test")}) {
-                           const Json verdict = said(o, key);
-                           if (!verdict.is_object() || !verdict.contains("n")) continue;
-                           text += fmt::format(", {} of {}, {} of them of class 1", text_of(verdict["n"]), name,
-                                               text_of(verdict["positives"]));
+                           const Json metrics = said(o, key);
+                           if (!metrics.is_object() || !metrics.contains("n")) continue;
+                           text += fmt::format(", {} of {}, {} of them of class 1", text_of(metrics["n"]), name,
+                                               text_of(metrics["positives"]));
                          }
                          if (data == "idc" && !o.split_by.empty()) text += ", split by " + o.split_by;
                          return text;
                        }));
   }
   const auto of_cell = [&](const char* what, auto get) { facts.emplace_back(what, each_once(study, get)); };
-  of_cell("networks", [](const Outcome& o) { return label_of(o.cell.net); });
-  of_cell("modes", [](const Outcome& o) { return o.cell.mode; });
-  of_cell("seeds", [](const Outcome& o) { return fmt::format("{}", o.cell.seed); });
-  of_cell("preprocessing", [](const Outcome& o) { return o.cell.preprocess; });
-  of_cell("augmentation", [](const Outcome& o) { return o.cell.augment; });
-  of_cell("initial weights", [](const Outcome& o) -> std::string {
+  of_cell("networks", [](const CellState& o) { return label_of(o.cell.net); });
+  of_cell("modes", [](const CellState& o) { return o.cell.mode; });
+  of_cell("seeds", [](const CellState& o) { return fmt::format("{}", o.cell.seed); });
+  of_cell("preprocessing", [](const CellState& o) { return o.cell.preprocess; });
+  of_cell("augmentation", [](const CellState& o) { return o.cell.augment; });
+  of_cell("initial weights", [](const CellState& o) -> std::string {
     const Json weights = said(o, "weights");
     if (o.status != CellStatus::done || !o.result.contains("weights")) return "";
     std::string name = text_of(weights);
@@ -416,7 +416,7 @@ std::vector<std::pair<std::string, std::string>> facts_of(const Study& study) {
                                                                                             {"device_description", "device"},
                                                                                             {"versions", "libraries"},
                                                                                             {"commit", "commit"}})
-    of_cell(what, [key](const Outcome& o) { return text_of(said(o, key)); });
+    of_cell(what, [key](const CellState& o) { return text_of(said(o, key)); });
   std::erase_if(facts, [](const auto& fact) { return fact.second.empty(); });
   return facts;
 }

@@ -13,28 +13,28 @@ void release(void* data) noexcept {
 }  // namespace
 
 Context::Context(Precision precision, BackendOptions options)
-    : precision_(precision), options_(std::move(options)), lanes_(static_cast<std::size_t>(options_.lanes)) {
-  require(options_.lanes >= 1, "cuda: ", options_.lanes, " lanes");
+    : precision_(precision), options_(std::move(options)), streams_(static_cast<std::size_t>(options_.streams)) {
+  require(options_.streams >= 1, "cuda: ", options_.streams, " streams");
   int device = 0;
   check(cudaGetDevice(&device));
   check(cudaDeviceGetAttribute(&multiprocessors_, cudaDevAttrMultiProcessorCount, device));
-  for (Lane& lane : lanes_) check(cudaStreamCreateWithFlags(&lane.stream, cudaStreamNonBlocking));
+  for (Stream& stream : streams_) check(cudaStreamCreateWithFlags(&stream.handle, cudaStreamNonBlocking));
 }
 
 Context::~Context() {
   for (const cudaEvent_t event : events_) check_nothrow(cudaEventDestroy(event));
-  for (const Lane& lane : lanes_) check_nothrow(cudaStreamDestroy(lane.stream));
+  for (const Stream& stream : streams_) check_nothrow(cudaStreamDestroy(stream.handle));
 }
 
-void Context::signal(int event) {
-  if (warming_up() || lanes() == 1) return;
+void Context::record_event(int event) {
+  if (warming_up() || streams() == 1) return;
   while (static_cast<int>(events_.size()) <= event)
     check(cudaEventCreateWithFlags(&events_.emplace_back(), cudaEventDisableTiming));
   check(cudaEventRecord(events_[static_cast<std::size_t>(event)], stream()));
 }
 
-void Context::await(int event) {
-  if (!warming_up() && lanes() > 1) check(cudaStreamWaitEvent(stream(), events_[static_cast<std::size_t>(event)]));
+void Context::wait_event(int event) {
+  if (!warming_up() && streams() > 1) check(cudaStreamWaitEvent(stream(), events_[static_cast<std::size_t>(event)]));
 }
 
 Buffer Context::allocate(std::size_t bytes) const {
@@ -50,29 +50,29 @@ Buffer Context::allocate(std::size_t bytes) const {
 }
 
 void Context::reserve(std::size_t bytes) {
-  Lane& lane = lanes_[lane_];
-  if (bytes <= lane.scratch.size_bytes()) return;
-  Buffer old = std::move(lane.scratch);
-  if (lane.handed_out) {
-    lane.retired.push_back(std::move(old));
-    lane.handed_out = false;
+  Stream& stream = streams_[current_];
+  if (bytes <= stream.scratch.size_bytes()) return;
+  Buffer old = std::move(stream.scratch);
+  if (stream.handed_out) {
+    stream.retired.push_back(std::move(old));
+    stream.handed_out = false;
   } else {
     old = Buffer();  // before the larger one is asked for
   }
-  lane.scratch = allocate(aligned(bytes));
+  stream.scratch = allocate(aligned(bytes));
 }
 
 std::size_t Context::scratch_bytes() const {
   std::size_t bytes = 0;
-  for (const Lane& lane : lanes_) bytes += lane.scratch.size_bytes();
+  for (const Stream& stream : streams_) bytes += stream.scratch.size_bytes();
   return bytes;
 }
 
 std::byte* Context::scratch(std::size_t bytes) {
   reserve(bytes);
-  Lane& lane = lanes_[lane_];
-  lane.handed_out = lane.handed_out || !warming_up();
-  return static_cast<std::byte*>(lane.scratch.data());
+  Stream& stream = streams_[current_];
+  stream.handed_out = stream.handed_out || !warming_up();
+  return static_cast<std::byte*>(stream.scratch.data());
 }
 
 }  // namespace microtome::cuda

@@ -27,24 +27,25 @@ class Context {
 
   Precision precision() const { return precision_; }
   const BackendOptions& options() const { return options_; }
-  cudaStream_t stream() const { return lanes_[lane_].stream; }  // the present lane's
+  cudaStream_t stream() const { return streams_[current_].handle; }  // the present stream's
   int multiprocessors() const { return multiprocessors_; }
 
   /// 256-byte aligned device memory. Throws Error(ExitCode::memory).
   Buffer allocate(std::size_t bytes) const;
 
   /// As Backend's. Streams and events do nothing in a warm-up.
-  int lanes() const { return static_cast<int>(lanes_.size()); }
-  int lane() const { return static_cast<int>(lane_); }
-  void use_lane(int lane) { lane_ = static_cast<std::size_t>(lane); }
-  void signal(int event);
-  void await(int event);
+  int streams() const { return static_cast<int>(streams_.size()); }
+  int stream_index() const { return static_cast<int>(current_); }
+  void use_stream(int stream) { current_ = static_cast<std::size_t>(stream); }
+  void record_event(int event);
+  void wait_event(int event);
 
-  /// Memory whose contents last for one call of one op; each lane has its own. reserve() makes it at least so large, outside of
-  /// any capture; an address handed out to a run stays valid as long as the context, since a CUDA graph may have recorded it.
+  /// Memory whose contents last for one call of one op; each stream has its own. reserve() makes it at least so large, outside
+  /// of any capture; an address handed out to a run stays valid as long as the context, since a CUDA graph may have recorded
+  /// it.
   void reserve(std::size_t bytes);
   std::byte* scratch(std::size_t bytes);
-  std::size_t scratch_bytes() const;  // of all lanes
+  std::size_t scratch_bytes() const;  // of all streams
 
   bool collecting() const { return phase_ == Phase::collect; }
   bool warming_up() const { return phase_ != Phase::run; }
@@ -53,14 +54,14 @@ class Context {
  private:
   Precision precision_;
   BackendOptions options_;
-  struct Lane {
-    cudaStream_t stream = nullptr;
+  struct Stream {
+    cudaStream_t handle = nullptr;
     Buffer scratch;
     bool handed_out = false;
     std::vector<Buffer> retired;
   };
-  std::vector<Lane> lanes_;
-  std::size_t lane_ = 0;
+  std::vector<Stream> streams_;
+  std::size_t current_ = 0;
   std::vector<cudaEvent_t> events_;
   int multiprocessors_ = 0;
   Phase phase_ = Phase::run;

@@ -69,14 +69,14 @@ Recorded attribute(const GraphNodes& nodes, Collected&& collected) {
   Recorded recorded{.dropped = collected.dropped + untimed};
   if (untimed > 0) recorded.note = fmt::format("{} record{} came without times", untimed, untimed == 1 ? "" : "s");
   std::unordered_map<std::string, std::string> names;
-  std::unordered_map<std::uint32_t, int> lanes;
+  std::unordered_map<std::uint32_t, int> streams;
   recorded.activities.reserve(records.size());
   for (Collected::Record& r : records) {
     Activity& activity = recorded.activities.emplace_back(std::move(r.activity));
     const auto [name, unseen] = names.try_emplace(activity.name);
     if (unseen) name->second = demangled(activity.name);
     activity.name = name->second;
-    activity.lane = lanes.try_emplace(r.stream, static_cast<int>(lanes.size())).first->second;
+    activity.stream = streams.try_emplace(r.stream, static_cast<int>(streams.size())).first->second;
     std::optional<Scope> scope;
     if (r.node.id != 0) scope = nodes.scope(r.node);
     if (!scope) {

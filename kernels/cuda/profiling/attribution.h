@@ -45,7 +45,7 @@ class GraphNodes {
 /// What a trace collects between its start and its stop.
 struct Collected {
   struct Record {
-    Activity activity;  // its name as the linker has it; scope and lane are still open
+    Activity activity;  // its name as the linker has it; scope and stream are still open
     std::uint32_t stream = 0;
     std::uint32_t correlation = 0;  // of the call that launched it
     GraphNode node;                 // id 0 outside of graphs

@@ -6,6 +6,6 @@ void push_range(const Scope&) {}
 void push_range(const char*) {}
 void pop_range() {}
 void name_this_thread(const char*) {}
-void name_lane(cudaStream_t, int) {}
+void name_stream(cudaStream_t, int) {}
 
 }  // namespace microtome::cuda

@@ -12,8 +12,8 @@ namespace microtome::cuda {
 
 namespace {
 
-constexpr Pass passes[] = {Pass::input,           Pass::forward, Pass::loss,   Pass::backward, Pass::backward_data,
-                           Pass::backward_filter, Pass::settle,  Pass::update, Pass::advance};
+constexpr Pass passes[] = {Pass::input,           Pass::forward,         Pass::loss,   Pass::backward, Pass::backward_data,
+                           Pass::backward_filter, Pass::norm_correction, Pass::update, Pass::advance};
 
 std::uint32_t category(Pass pass) {
   return static_cast<std::uint32_t>(pass) + 1;  // 0 is none
@@ -27,7 +27,7 @@ std::uint32_t colour(Pass pass) {
     case Pass::backward: return 0xffee6677;
     case Pass::backward_data: return 0xffee6677;
     case Pass::backward_filter: return 0xffccbb44;
-    case Pass::settle: return 0xff66ccee;
+    case Pass::norm_correction: return 0xff66ccee;
     case Pass::update: return 0xff228833;
     case Pass::advance: return 0xffbbbbbb;
   }
@@ -78,8 +78,8 @@ void name_this_thread(const char* name) {
   if (domain() != nullptr) nvtxNameOsThreadA(static_cast<std::uint32_t>(gettid()), name);
 }
 
-void name_lane(cudaStream_t stream, int lane) {
-  if (domain() != nullptr) nvtxNameCudaStreamA(stream, fmt::format("lane {}", lane).c_str());
+void name_stream(cudaStream_t stream, int number) {
+  if (domain() != nullptr) nvtxNameCudaStreamA(stream, fmt::format("stream {}", number).c_str());
 }
 
 }  // namespace microtome::cuda

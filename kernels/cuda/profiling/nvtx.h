@@ -13,7 +13,7 @@ void push_range(const char* name);
 void pop_range();
 
 void name_this_thread(const char* name);
-/// The stream of a backend's lane.
-void name_lane(cudaStream_t stream, int lane);
+/// Of the stream that the backend calls `number`.
+void name_stream(cudaStream_t stream, int number);
 
 }  // namespace microtome::cuda

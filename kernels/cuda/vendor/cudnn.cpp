@@ -260,7 +260,7 @@ std::optional<Candidate> candidate(const Target& target, const OperationGraph& g
   return candidate_of(std::move(config), engine);
 }
 
-std::optional<Plan> Plan::build(const Target& target, Candidate candidate, const EngineLimits& limits) {
+std::optional<ExecutionPlan> ExecutionPlan::build(const Target& target, Candidate candidate, const EngineLimits& limits) {
   Descriptor plan(CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR);
   if (target.handle != nullptr) plan.set(CUDNN_ATTR_EXECUTION_PLAN_HANDLE, CUDNN_TYPE_HANDLE, 1, &target.handle);
   if (target.properties != nullptr) plan.set(CUDNN_ATTR_EXECUTION_PLAN_DEVICEPROP, *target.properties);
@@ -269,26 +269,27 @@ std::optional<Plan> Plan::build(const Target& target, Candidate candidate, const
   std::int64_t workspace = 0;
   plan.read(CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, CUDNN_TYPE_INT64, 1, &workspace);
   if (static_cast<std::size_t>(workspace) > limits.workspace_bytes) return {};
-  return Plan(std::move(candidate), std::move(plan), static_cast<std::size_t>(workspace));
+  return ExecutionPlan(std::move(candidate), std::move(plan), static_cast<std::size_t>(workspace));
 }
 
-std::optional<Plan> Plan::first(const Target& target, const OperationGraph& graph, const EngineLimits& limits) {
+std::optional<ExecutionPlan> ExecutionPlan::first(const Target& target, const OperationGraph& graph,
+                                                  const EngineLimits& limits) {
   for (const cudnnBackendHeurMode_t mode : {CUDNN_HEUR_MODE_A, CUDNN_HEUR_MODE_FALLBACK}) {
     for (Candidate& candidate : candidates(target, graph, limits, mode)) {
-      if (std::optional<Plan> plan = build(target, std::move(candidate), limits)) return plan;
+      if (std::optional<ExecutionPlan> plan = build(target, std::move(candidate), limits)) return plan;
     }
   }
   return {};
 }
 
-Plan::Plan(Candidate candidate, Descriptor plan, std::size_t workspace_bytes)
+ExecutionPlan::ExecutionPlan(Candidate candidate, Descriptor plan, std::size_t workspace_bytes)
     : candidate_(std::move(candidate)), plan_(std::move(plan)), workspace_bytes_(workspace_bytes) {}
 
-std::string Plan::engine() const {
+std::string ExecutionPlan::engine() const {
   return fmt::format("cudnn engine {}", candidate_.engine);
 }
 
-void Execution::run(cudnnHandle_t handle, const Plan& plan, std::span<const Argument> arguments, void* workspace) {
+void Execution::run(cudnnHandle_t handle, const ExecutionPlan& plan, std::span<const Argument> arguments, void* workspace) {
   if (!variant_ || workspace != workspace_ ||
       !std::equal(arguments.begin(), arguments.end(), arguments_.begin(), arguments_.end())) {
     arguments_.assign(arguments.begin(), arguments.end());

@@ -159,13 +159,13 @@ std::optional<Candidate> candidate(const Target& target, const OperationGraph& g
                                    const EngineChoice& choice);
 
 /// An engine, ready to run a graph. One thread at a time may use it.
-class Plan {
+class ExecutionPlan {
  public:
   /// None where cuDNN refuses, or wants more workspace than it may have.
-  static std::optional<Plan> build(const Target& target, Candidate candidate, const EngineLimits& limits);
+  static std::optional<ExecutionPlan> build(const Target& target, Candidate candidate, const EngineLimits& limits);
 
   /// The first that builds of heuristic mode A's candidates, then of the fallback's. None: no such engine.
-  static std::optional<Plan> first(const Target& target, const OperationGraph& graph, const EngineLimits& limits);
+  static std::optional<ExecutionPlan> first(const Target& target, const OperationGraph& graph, const EngineLimits& limits);
 
   const Candidate& candidate() const { return candidate_; }
   std::size_t workspace_bytes() const { return workspace_bytes_; }
@@ -173,7 +173,7 @@ class Plan {
   const Descriptor& descriptor() const { return plan_; }
 
  private:
-  Plan(Candidate candidate, Descriptor plan, std::size_t workspace_bytes);
+  ExecutionPlan(Candidate candidate, Descriptor plan, std::size_t workspace_bytes);
 
   Candidate candidate_;
   Descriptor plan_;
@@ -189,7 +189,7 @@ class Execution {
     void* data;
     bool operator==(const Argument&) const = default;
   };
-  void run(cudnnHandle_t handle, const Plan& plan, std::span<const Argument> arguments, void* workspace);
+  void run(cudnnHandle_t handle, const ExecutionPlan& plan, std::span<const Argument> arguments, void* workspace);
 
  private:
   std::optional<Descriptor> variant_;

@@ -32,17 +32,17 @@ struct Plans::Job {
   Alternatives alternatives;
   std::vector<std::string> refused;  // keys of alternatives that have no plan
   std::string lost;  // why none of the engines of such an alternative became one; empty where it has none anyway
-  const Problem* alternative = nullptr;  // the first that has one
-  std::vector<Plan> contenders;          // its plans
-  bool timed = false;                    // there is one contender, and nothing to find out
+  const Problem* alternative = nullptr;   // the first that has one
+  std::vector<ExecutionPlan> contenders;  // its plans
+  bool timed = false;                     // there is one contender, and nothing to find out
 };
 
 Plans::Plans(Context& context) : context_(context), machine_(machine_name()), cache_(context.options().plan_cache) {
-  for (int lane = 0; lane < context.lanes(); ++lane) {
-    context.use_lane(lane);
+  for (int stream = 0; stream < context.streams(); ++stream) {
+    context.use_stream(stream);
     handles_.emplace_back(context.stream());
   }
-  context.use_lane(0);
+  context.use_stream(0);
 }
 
 Plans::~Plans() = default;
@@ -65,7 +65,7 @@ Plans::Found Plans::find(const Alternatives& alternatives) {
     cache_.save();
   }
   for (std::size_t i = 0; i < alternatives.size(); ++i) {
-    if (const std::optional<Plan>& plan = plans_.at(alternatives[i].key)) return {&*plan, i};
+    if (const std::optional<ExecutionPlan>& plan = plans_.at(alternatives[i].key)) return {&*plan, i};
   }
   return {};
 }
@@ -124,8 +124,8 @@ void Plans::prepare(Job& job, cudnnHandle_t handle) const {
       continue;
     }
     const OperationGraph graph = alternative.graph();
-    std::optional<Plan> plan =
-        context_.options().autotune ? timed_before(target, alternative, graph) : Plan::first(target, graph, alternative.limits);
+    std::optional<ExecutionPlan> plan = context_.options().autotune ? timed_before(target, alternative, graph)
+                                                                    : ExecutionPlan::first(target, graph, alternative.limits);
     job.timed = plan.has_value();
     if (plan) {
       job.contenders.push_back(std::move(*plan));
@@ -143,24 +143,25 @@ void Plans::prepare(Job& job, cudnnHandle_t handle) const {
 }
 
 /// What was found fastest then, if it still builds.
-std::optional<Plan> Plans::timed_before(const Target& target, const Problem& problem, const OperationGraph& graph) const {
+std::optional<ExecutionPlan> Plans::timed_before(const Target& target, const Problem& problem,
+                                                 const OperationGraph& graph) const {
   const TimedChoice* const known = cache_.find(cache_key(problem));
   if (known == nullptr) return {};
   std::optional<Candidate> again = candidate(target, graph, problem.limits, known->choice);
   if (!again) return {};
-  return Plan::build(target, std::move(*again), problem.limits);
+  return ExecutionPlan::build(target, std::move(*again), problem.limits);
 }
 
 /// What may turn out to be fastest now.
-std::vector<Plan> Plans::contenders(const Target& target, const Problem& problem, const OperationGraph& graph) const {
-  std::vector<Plan> result;
+std::vector<ExecutionPlan> Plans::contenders(const Target& target, const Problem& problem, const OperationGraph& graph) const {
+  std::vector<ExecutionPlan> result;
   std::set<EngineChoice> seen;
   std::size_t runtime_compiled = 0;
   for (const cudnnBackendHeurMode_t mode : {CUDNN_HEUR_MODE_A, CUDNN_HEUR_MODE_B, CUDNN_HEUR_MODE_FALLBACK}) {
     for (Candidate& candidate : candidates(target, graph, problem.limits, mode)) {
       if (!seen.insert(candidate.choice()).second) continue;
       if (candidate.runtime_compiled && runtime_compiled++ >= most_runtime_compiled) continue;
-      if (std::optional<Plan> plan = Plan::build(target, std::move(candidate), problem.limits))
+      if (std::optional<ExecutionPlan> plan = ExecutionPlan::build(target, std::move(candidate), problem.limits))
         result.push_back(std::move(*plan));
     }
   }
@@ -182,7 +183,7 @@ void Plans::select(Job& job) {
       Stopwatch stopwatch(context_, handle(), job.alternative->graph(), job.contenders);
       if (const auto best = fastest(job.contenders.size(), [&](std::size_t i) { return stopwatch.sample(i); })) {
         winner = best->candidate;
-        const Plan& plan = job.contenders[winner];
+        const ExecutionPlan& plan = job.contenders[winner];
         cache_.keep(cache_key(*job.alternative), {plan.candidate().choice(), plan.workspace_bytes(), best->time_us});
       }
     } catch (const Error& error) {

@@ -30,10 +30,10 @@ class Plans {
   explicit Plans(Context& context);
   ~Plans();
 
-  cudnnHandle_t handle() const { return handles_[static_cast<std::size_t>(context_.lane())].raw(); }
+  cudnnHandle_t handle() const { return handles_[static_cast<std::size_t>(context_.stream_index())].raw(); }
 
   struct Found {
-    const Plan* plan = nullptr;
+    const ExecutionPlan* plan = nullptr;
     std::size_t alternative = 0;
   };
 
@@ -51,16 +51,16 @@ class Plans {
   void make(std::vector<Job>& jobs);
   void prepare(Job& job, cudnnHandle_t handle) const;
   void select(Job& job);
-  std::optional<Plan> timed_before(const Target& target, const Problem& problem, const OperationGraph& graph) const;
-  std::vector<Plan> contenders(const Target& target, const Problem& problem, const OperationGraph& graph) const;
+  std::optional<ExecutionPlan> timed_before(const Target& target, const Problem& problem, const OperationGraph& graph) const;
+  std::vector<ExecutionPlan> contenders(const Target& target, const Problem& problem, const OperationGraph& graph) const;
   std::string cache_key(const Problem& problem) const { return machine_ + problem.key; }
 
   Context& context_;
-  std::vector<CudnnHandle> handles_;  // of the lanes
+  std::vector<CudnnHandle> handles_;  // of the streams
   std::vector<CudnnHandle> workers_;  // one a thread; they outlive the plans, whose descriptors name them
   std::string machine_;               // "NVIDIA H200, 132 SMs, cuDNN 91900: "
   PlanCache cache_;
-  std::map<std::string, std::optional<Plan>> plans_;
+  std::map<std::string, std::optional<ExecutionPlan>> plans_;
   std::map<std::string, Alternatives> wanted_;  // by the key of the preferred alternative
   bool warned_ = false;                         // that an alternative was lost
 };

@@ -48,7 +48,8 @@ std::optional<Fastest> fastest(std::size_t candidates, const std::function<std::
   return best;
 }
 
-Stopwatch::Stopwatch(const Context& context, cudnnHandle_t handle, const OperationGraph& graph, const std::vector<Plan>& plans)
+Stopwatch::Stopwatch(const Context& context, cudnnHandle_t handle, const OperationGraph& graph,
+                     const std::vector<ExecutionPlan>& plans)
     : context_(context), handle_(handle), plans_(plans), executions_(plans.size()) {
   // Small numbers, as bf16 and as f32: zeros would draw less power than real data and let clocks rise.
   constexpr int some_number = 0x3c;
@@ -62,7 +63,7 @@ Stopwatch::Stopwatch(const Context& context, cudnnHandle_t handle, const Operati
     arguments_.push_back({spec.id, tensor.data()});
   }
   std::size_t workspace_bytes = 1;
-  for (const Plan& plan : plans) workspace_bytes = std::max(workspace_bytes, plan.workspace_bytes());
+  for (const ExecutionPlan& plan : plans) workspace_bytes = std::max(workspace_bytes, plan.workspace_bytes());
   workspace_ = context.allocate(workspace_bytes);
   // Twice the cache would empty it. Four times take 50 us and more to write, so that all that is to be timed is queued behind
   // that, and the host's share of a launch is not in the times.

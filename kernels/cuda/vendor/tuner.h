@@ -31,7 +31,7 @@ std::optional<Fastest> fastest(std::size_t candidates, const std::function<std::
 class Stopwatch {
  public:
   /// Throws Error(ExitCode::memory).
-  Stopwatch(const Context& context, cudnnHandle_t handle, const OperationGraph& graph, const std::vector<Plan>& plans);
+  Stopwatch(const Context& context, cudnnHandle_t handle, const OperationGraph& graph, const std::vector<ExecutionPlan>& plans);
   ~Stopwatch();
   Stopwatch(const Stopwatch&) = delete;
   Stopwatch& operator=(const Stopwatch&) = delete;
@@ -42,7 +42,7 @@ class Stopwatch {
  private:
   const Context& context_;
   cudnnHandle_t handle_;
-  const std::vector<Plan>& plans_;
+  const std::vector<ExecutionPlan>& plans_;
   std::vector<Execution> executions_;
   std::vector<Buffer> tensors_;
   std::vector<Execution::Argument> arguments_;

@@ -35,10 +35,10 @@ class HostCudaBackend final : public Backend {
   DType parameter_type() const override { return DType::f32; }
   int image_channels() const override { return context_.precision() == Precision::bf16 ? 8 : 0; }
 
-  int lanes() const override { return context_.lanes(); }
-  void use_lane(int lane) override { context_.use_lane(lane); }
-  void signal(int event) override { context_.signal(event); }
-  void await(int event) override { context_.await(event); }
+  int streams() const override { return context_.streams(); }
+  void use_stream(int stream) override { context_.use_stream(stream); }
+  void record_event(int event) override { context_.record_event(event); }
+  void wait_event(int event) override { context_.wait_event(event); }
 
   Buffer allocate(std::size_t bytes) override { return context_.allocate(bytes); }
   void write(void* device, const void* host, std::size_t bytes) override {
@@ -76,7 +76,7 @@ class HostCudaBackend final : public Backend {
   std::unique_ptr<DeferredNormOp> deferred_norm(const BatchNorm& kind, const Layout& x) override {
     return context_.options().defer ? cuda::make_deferred_norm(context_, kind, x) : nullptr;
   }
-  std::unique_ptr<SettleOp> settle(const Layout&) override { return cuda::make_settle(context_); }
+  std::unique_ptr<NormCorrectionOp> norm_correction(const Layout&) override { return cuda::make_norm_correction(context_); }
   std::unique_ptr<ActivateOp> activate(const Activate& kind, const Layout& x, const Layout& y) override {
     return cuda::make_activate(context_, kind, x, y);
   }

@@ -1,6 +1,6 @@
 // A training step of a small network with every structure that the twelve have, by the CUDA backend's ops as the planner puts
-// them together: deferred batch-norms, slices, statistics from convolutions, lanes. What single ops are held to stands in their
-// own tests; here a row that reads the wrong memory shows.
+// them together: deferred batch-norms, slices, statistics from convolutions, streams. What single ops are held to stands in
+// their own tests; here a row that reads the wrong memory shows.
 #include "engine/model.h"
 #include "engine/program.h"
 #include "engine/random.h"
@@ -105,7 +105,7 @@ TEST_P(StepTest, BatchNormsThatReadersApplyAreAsGoodAsAppliedOnes) {
   const auto on_host = [](BackendOptions options) {
     return step_on(*make_host_cuda_backend(GetParam(), host_cuda::Order::ascending, options));
   };
-  const Step applied = on_host({.defer = false}), deferred = on_host({}), in_order = on_host({.lanes = 1});
+  const Step applied = on_host({.defer = false}), deferred = on_host({}), in_order = on_host({.streams = 1});
   EXPECT_EQ(exact.deferred, 17);
   EXPECT_EQ(applied.deferred, 0);
   EXPECT_EQ(deferred.deferred, GetParam() == Precision::bf16 ? 13 : 7);

@@ -56,12 +56,12 @@ TEST(SettingsTest, WhatIsSaidOfTheGpuReachesItsBackend) {
   EXPECT_TRUE(plain.defer);
   EXPECT_TRUE(plain.autotune);
   EXPECT_FALSE(plain.deterministic);
-  EXPECT_EQ(plain.lanes, BackendOptions().lanes);
-  const BackendOptions other = options({"--defer", "off", "--lanes", "1", "--autotune", "off", "--deterministic"});
+  EXPECT_EQ(plain.streams, BackendOptions().streams);
+  const BackendOptions other = options({"--defer", "off", "--streams", "1", "--autotune", "off", "--deterministic"});
   EXPECT_FALSE(other.defer);
   EXPECT_FALSE(other.autotune);
   EXPECT_TRUE(other.deterministic);
-  EXPECT_EQ(other.lanes, 1);
+  EXPECT_EQ(other.streams, 1);
 }
 
 TEST(SettingsTest, AugmentationsAreWordsBetweenCommas) {

@@ -26,9 +26,9 @@ TEST(ClassificationTest, ImagesOfOnePatientWidenTheInterval) {
       patients.push_back(std::to_string(patient));
     }
   }
-  const Verdict alone = judge(scores, labels), grouped = judge(scores, labels, patients);
+  const Metrics alone = metrics_of(scores, labels), grouped = metrics_of(scores, labels, patients);
   EXPECT_FALSE(alone.auc_ci95_clustered);
-  EXPECT_FALSE(judge(scores, labels, std::vector<std::string>(labels.size(), "one")).auc_ci95_clustered)
+  EXPECT_FALSE(metrics_of(scores, labels, std::vector<std::string>(labels.size(), "one")).auc_ci95_clustered)
       << "nothing to draw from";
   ASSERT_TRUE(grouped.auc_ci95_clustered);
   EXPECT_EQ(grouped.groups, 20);
@@ -45,7 +45,7 @@ TEST(ClassificationTest, WhatCannotHaveAnIntervalSaysWhy) {
     scores.push_back(i % 2 == 0 ? 0.2 : 0.8);
     two.push_back(i < 12 ? "a" : "b"), six.push_back(std::to_string(i / 4));
   }
-  const Verdict few = judge(scores, labels, two), enough = judge(scores, labels, six);
+  const Metrics few = metrics_of(scores, labels, two), enough = metrics_of(scores, labels, six);
   EXPECT_EQ(clustered_interval_text(few),
             "no interval over patients or slides: too few (2 with class 0, 2 with class 1; it takes 5 with each)");
   EXPECT_NE(to_text(few).find(clustered_interval_text(few)), std::string::npos);
@@ -53,9 +53,9 @@ TEST(ClassificationTest, WhatCannotHaveAnIntervalSaysWhy) {
   EXPECT_EQ(to_json(few)["groups"], 2);
   EXPECT_EQ(clustered_interval_text(enough), "95% interval 0.6892 to 1.0000, drawing 6 patients or slides as wholes");
   EXPECT_EQ(to_json(enough)["auc_ci95_clustered"][1], 1.0);
-  EXPECT_EQ(clustered_interval_text(judge(scores, labels)), "");
+  EXPECT_EQ(clustered_interval_text(metrics_of(scores, labels)), "");
 
-  const Verdict alone = judge(std::vector<double>{.1, .2, .9}, std::vector<std::uint8_t>{0, 0, 1});
+  const Metrics alone = metrics_of(std::vector<double>{.1, .2, .9}, std::vector<std::uint8_t>{0, 0, 1});
   EXPECT_NE(to_text(alone).find("AUC       1.0000   no interval: a single image is of class 1\n"), std::string::npos)
       << to_text(alone);
 }
@@ -63,10 +63,10 @@ TEST(ClassificationTest, WhatCannotHaveAnIntervalSaysWhy) {
 TEST(ClassificationTest, AnEvaluationKeepsTheLossFromLogits) {
   const Evaluation evaluation{.loss = 3.25, .accuracy = 0.5, .scores = {0.75f, 0.25f}};
   const std::vector<std::uint8_t> labels{1, 0};
-  const Verdict verdict = judge(evaluation, labels);
-  EXPECT_EQ(verdict.loss, 3.25);
-  EXPECT_EQ(verdict.auc, 1.0);
-  EXPECT_EQ(verdict.positives, 1);
+  const Metrics metrics = metrics_of(evaluation, labels);
+  EXPECT_EQ(metrics.loss, 3.25);
+  EXPECT_EQ(metrics.auc, 1.0);
+  EXPECT_EQ(metrics.positives, 1);
 }
 
 TEST(ClassificationTest, TheFirstThresholdIsNullInJson) {

@@ -36,28 +36,28 @@ const std::vector<Image> perfect = often({{0, .1}, {0, .2}, {0, .3}, {1, .7}, {1
 /// Cells of a study in a folder that goes with it.
 class StudyReportTest : public testing::Test {
  protected:
-  Outcome& add(const Cell& cell, double auc, const std::vector<Image>& images = {}, const std::string& groups = "") {
-    Outcome outcome{
+  CellState& add(const Cell& cell, double auc, const std::vector<Image>& images = {}, const std::string& groups = "") {
+    CellState state{
         .cell = cell, .status = CellStatus::done, .why = "", .epochs_done = 15, .result = {}, .tta = {}, .folder = {}};
-    outcome.folder =
+    state.folder =
         folder_ / fmt::format("{}-{}-{}-{}-{}-{}", cell.data, cell.net, cell.mode, cell.preprocess, cell.augment, cell.seed);
-    outcome.result = {{"net", cell.net},
-                      {"images_per_second", 100.0},
-                      {"train_images", 1000},
-                      {"device_description", "a machine"},
-                      {"epochs", 15},
-                      {"best_epoch", 3},
-                      {"test",
-                       {{"n", 24},
-                        {"positives", 12},
-                        {"loss", 0.5},
-                        {"accuracy", 0.75},
-                        {"auc", auc},
-                        {"auc_ci95", {auc - .05, auc + .05}}}}};
-    std::filesystem::create_directories(outcome.folder);
-    if (!images.empty()) write_scores(outcome.folder / "scores.csv", images, groups);
-    outcomes_.push_back(outcome);
-    return outcomes_.back();
+    state.result = {{"net", cell.net},
+                    {"images_per_second", 100.0},
+                    {"train_images", 1000},
+                    {"device_description", "a machine"},
+                    {"epochs", 15},
+                    {"best_epoch", 3},
+                    {"test",
+                     {{"n", 24},
+                      {"positives", 12},
+                      {"loss", 0.5},
+                      {"accuracy", 0.75},
+                      {"auc", auc},
+                      {"auc_ci95", {auc - .05, auc + .05}}}}};
+    std::filesystem::create_directories(state.folder);
+    if (!images.empty()) write_scores(state.folder / "scores.csv", images, groups);
+    states_.push_back(state);
+    return states_.back();
   }
 
   static void write_scores(const std::filesystem::path& file, const std::vector<Image>& images,
@@ -70,12 +70,12 @@ class StudyReportTest : public testing::Test {
   }
 
   std::string written(const std::string& name) {
-    write_report(outcomes_, folder_ / "report");
+    write_report(states_, folder_ / "report");
     return text_of(folder_ / "report/" / name);
   }
 
   TemporaryFolder folder_;
-  std::vector<Outcome> outcomes_;
+  std::vector<CellState> states_;
 };
 
 /// The values of the first line that begins with these.
@@ -93,7 +93,7 @@ using Texts = std::vector<std::string>;
 
 TEST_F(StudyReportTest, OneSeedStandsBesideThePaper) {
   add({"resnet50", "pcam", "transfer", "paper", "none", 0}, 0.812);
-  const Table table = table_3_or_4(Study(outcomes_), "pcam").tables[0];
+  const Table table = table_3_or_4(Study(states_), "pcam").tables[0];
   EXPECT_EQ(line(table, {"RN50"}),
             (Texts{"RN50", "1", "0.500", "0.52", "0.750", "0.74", "0.812", "", "0.762", "0.862", "images", "0.82"}));
   EXPECT_EQ(line(table, {"MN"}), (Texts{"MN", "–", "", "0.46", "", "0.79", "", "", "", "", "", "0.88"}));
@@ -102,7 +102,7 @@ TEST_F(StudyReportTest, OneSeedStandsBesideThePaper) {
 
 TEST_F(StudyReportTest, RowsStandInThePapersOrder) {
   add({"b6", "idc", "full", "paper", "none", 0}, 0.9);
-  const Table table = table_3_or_4(Study(outcomes_), "idc").tables[0];
+  const Table table = table_3_or_4(Study(states_), "idc").tables[0];
   Texts full;
   for (const Table::Line& l : table.lines)
     if (l.group == "Full training") full.push_back(to_text(l.values[0]));
@@ -112,9 +112,9 @@ TEST_F(StudyReportTest, RowsStandInThePapersOrder) {
 TEST_F(StudyReportTest, SeveralSeedsAreAMeanAndItsSpread) {
   add({"b6", "pcam", "full", "paper", "none", 0}, 7 / 9.0, seven_ninths);
   add({"b6", "pcam", "full", "paper", "none", 1}, 6 / 9.0, six_ninths);
-  Outcome waiting{.cell = {"b6", "pcam", "full", "paper", "none", 2}};
-  outcomes_.push_back(waiting);
-  const Study study(outcomes_);
+  CellState waiting{.cell = {"b6", "pcam", "full", "paper", "none", 2}};
+  states_.push_back(waiting);
+  const Study study(states_);
   const Estimate& e = study.arms()[0].estimate;
   EXPECT_EQ(e.runs, 2);
   EXPECT_DOUBLE_EQ(e.auc, 6.5 / 9);
@@ -128,7 +128,7 @@ TEST_F(StudyReportTest, IntervalsDrawPatientsWholeWhereTheyAreKnown) {
   add({"b6", "idc", "full", "paper", "none", 0}, 7 / 9.0, seven_ninths, "abcdefg");
   add({"b2", "idc", "full", "paper", "none", 0}, 7 / 9.0, seven_ninths);
   add({"vgg19", "idc", "transfer", "paper", "none", 0}, 7 / 9.0, seven_ninths, "ab");
-  const Table table = table_3_or_4(Study(outcomes_), "idc").tables[0];
+  const Table table = table_3_or_4(Study(states_), "idc").tables[0];
   EXPECT_EQ(line(table, {"B6"})[10], "7 groups");
   EXPECT_FALSE(line(table, {"B6"})[8].empty());
   EXPECT_EQ(line(table, {"B2"})[10], "images");
@@ -140,10 +140,10 @@ TEST_F(StudyReportTest, IntervalsDrawPatientsWholeWhereTheyAreKnown) {
 TEST_F(StudyReportTest, ATestOfTooFewImagesGivesNoFigure) {
   const std::vector<Image> few(seven_ninths.begin(), seven_ninths.begin() + 12);
   for (const char* mode : {"full", "transfer"}) {
-    Outcome& outcome = add({"resnet50", "pcam", mode, "paper", "none", 0}, 7 / 9.0, few);
-    outcome.result["test"]["n"] = 12;
+    CellState& state = add({"resnet50", "pcam", mode, "paper", "none", 0}, 7 / 9.0, few);
+    state.result["test"]["n"] = 12;
   }
-  const Table table = full_against_transfer(Study(outcomes_)).tables[1];
+  const Table table = full_against_transfer(Study(states_)).tables[1];
   const Texts texts = line(table, {"PCam", "RN50"});
   EXPECT_EQ(texts[10], "too few images");
   for (const std::size_t column : {6, 7, 9, 11}) EXPECT_EQ(texts[column], "") << column;
@@ -154,11 +154,11 @@ TEST_F(StudyReportTest, FiveGroupsOfBothClassesAreEnoughForAnInterval) {
   std::vector<Image> images;
   for (int i = 0; i < 24; ++i) images.push_back({i / 12, i / 24.0});
   const auto drawn = [&](int count) {
-    outcomes_.clear();
+    states_.clear();
     std::string groups;
     for (int i = 0; i < count; ++i) groups += static_cast<char>('a' + i);
     add({"b6", "idc", "full", "paper", "none", 0}, 0.5, images, groups);
-    return line(table_3_or_4(Study(outcomes_), "idc").tables[0], {"B6"})[10];
+    return line(table_3_or_4(Study(states_), "idc").tables[0], {"B6"})[10];
   };
   EXPECT_EQ(drawn(4), "4 groups: too few");
   EXPECT_EQ(drawn(5), "5 groups");
@@ -168,7 +168,7 @@ TEST_F(StudyReportTest, OtherNetworksAndPreprocessingStandBelow) {
   add({"b6", "pcam", "full", "paper", "none", 0}, 0.9);
   add({"b6", "pcam", "full", "paper", "d4", 0}, 0.93);
   add({"of_another_paper", "pcam", "full", "paper", "none", 0}, 0.97);
-  const Table table = table_3_or_4(Study(outcomes_), "pcam").tables[0];
+  const Table table = table_3_or_4(Study(states_), "pcam").tables[0];
   EXPECT_EQ(table.lines[22].group, "Past the paper");
   EXPECT_EQ(line(table, {"B6, full, paper, d4"})[6], "0.930");
   EXPECT_EQ(line(table, {"of_another_paper, full, paper"})[6], "0.970");
@@ -183,7 +183,7 @@ TEST_F(StudyReportTest, WelchsTestOfThePapersColumnsIsThePapers) {
     for (const char* figure : {"-2.5527", "16.285", "0.02108", "-3.5998", "8.4843", "0.006335"})
       EXPECT_NE(text.find(figure), std::string::npos) << figure << " in " << file;
   }
-  const Table table = full_against_transfer(Study(outcomes_)).tables[0];
+  const Table table = full_against_transfer(Study(states_)).tables[0];
   const Texts paired = line(table, {"PCam", "paper", "Paired"});
   EXPECT_EQ(paired[3], "10");
   EXPECT_EQ(paired[10], "-3.1453");
@@ -192,7 +192,7 @@ TEST_F(StudyReportTest, WelchsTestOfThePapersColumnsIsThePapers) {
 
 TEST_F(StudyReportTest, TooFewNetworksForATestAreSaidInWords) {
   add({"b6", "pcam", "full", "paper", "none", 0}, 0.9);
-  const Section section = full_against_transfer(Study(outcomes_));
+  const Section section = full_against_transfer(Study(states_));
   EXPECT_EQ(section.tables.size(), 1u);
   EXPECT_EQ(section.tables[0].lines.size(), 2u) << "the paper's own";
   std::string said;
@@ -211,7 +211,7 @@ TEST_F(StudyReportTest, OurNetworksAreTestedPairedAndNotThoseOfOtherPapers) {
     add({nets[i], "pcam", "transfer", "paper", "none", 0}, transfer[i]);
   }
   add({"of_another_paper", "pcam", "full", "paper", "none", 0}, 0.99);
-  const Texts paired = line(full_against_transfer(Study(outcomes_)).tables[0], {"PCam", "here", "Paired"});
+  const Texts paired = line(full_against_transfer(Study(states_)).tables[0], {"PCam", "here", "Paired"});
   // Differences -0.01, -0.03, -0.04: mean -8/300, variance (25 + 1 + 16) / 9 / 2 * 1e-4.
   EXPECT_EQ(paired[3], "3");
   EXPECT_EQ(paired[4], "3");
@@ -224,7 +224,7 @@ TEST_F(StudyReportTest, NetworksAreComparedOnTheSameTestImages) {
   add({"resnet50", "pcam", "transfer", "paper", "none", 0}, 6 / 9.0, six_ninths);
   add({"mobilenet", "pcam", "full", "paper", "none", 0}, 0.9);
   add({"mobilenet", "pcam", "transfer", "paper", "none", 0}, 0.8);
-  const Section section = full_against_transfer(Study(outcomes_));
+  const Section section = full_against_transfer(Study(states_));
   ASSERT_EQ(section.tables.size(), 2u);
   const Texts resnet = line(section.tables[1], {"PCam", "RN50"}), mobile = line(section.tables[1], {"PCam", "MN"});
   EXPECT_EQ(resnet[5], "0.1111");
@@ -238,7 +238,7 @@ TEST_F(StudyReportTest, OnlySharedSeedsAreCompared) {
   add({"resnet50", "pcam", "transfer", "paper", "none", 0}, 0.8);
   add({"resnet50", "pcam", "transfer", "paper", "none", 1}, 0.7);
   add({"resnet50", "pcam", "transfer", "native", "none", 1}, 0.9);
-  const Section section = past_the_paper(Study(outcomes_));
+  const Section section = past_the_paper(Study(states_));
   ASSERT_EQ(section.tables.size(), 1u);
   EXPECT_EQ(section.tables[0].key, "preprocess");
   const Texts texts = line(section.tables[0], {"PCam", "RN50"});
@@ -248,12 +248,12 @@ TEST_F(StudyReportTest, OnlySharedSeedsAreCompared) {
 
 TEST_F(StudyReportTest, EightViewsAreComparedSeedBySeed) {
   for (const std::uint64_t seed : {0, 1, 2}) {
-    Outcome& outcome = add({"b6", "pcam", "full", "paper", "none", seed}, 7 / 9.0, seven_ninths);
-    outcome.tta = {{"auc", 7 / 9.0 + 0.01 * static_cast<double>(seed + 1)}};
+    CellState& state = add({"b6", "pcam", "full", "paper", "none", seed}, 7 / 9.0, seven_ninths);
+    state.tta = {{"auc", 7 / 9.0 + 0.01 * static_cast<double>(seed + 1)}};
   }
-  outcomes_[0].tta = {{"auc", 1.0}};
-  write_scores(outcomes_[0].folder / "scores_tta.csv", perfect);
-  const Section section = past_the_paper(Study(outcomes_));
+  states_[0].tta = {{"auc", 1.0}};
+  write_scores(states_[0].folder / "scores_tta.csv", perfect);
+  const Section section = past_the_paper(Study(states_));
   ASSERT_EQ(section.tables.size(), 2u);
   const Texts mean = line(section.tables[0], {"PCam", "B6"}),
               first = line(section.tables[1], {"PCam", "B6", "full, paper", "0"});
@@ -267,7 +267,7 @@ TEST_F(StudyReportTest, EightViewsAreComparedSeedBySeed) {
 
 TEST_F(StudyReportTest, SecondsAreScaledToThePapersEpoch) {
   add({"b2", "pcam", "full", "paper", "none", 0}, 0.9);
-  const Table table = table_2(Study(outcomes_)).tables[0];
+  const Table table = table_2(Study(states_)).tables[0];
   EXPECT_EQ(line(table, {"B2"}), (Texts{"B2", "full", "PCam", "100", "1,000", "10.00", "2,621", "", "325", "70", "47", "26"}));
   EXPECT_EQ(line(table, {"IV3", "transfer"})[8], "468") << "the paper's, though not run here";
 }
@@ -275,18 +275,18 @@ TEST_F(StudyReportTest, SecondsAreScaledToThePapersEpoch) {
 TEST_F(StudyReportTest, TheRateIsTheMedianOverSeeds) {
   const double rates[] = {100, 400, 130};
   const auto rate_of = [&](int seeds) {
-    outcomes_.clear();
+    states_.clear();
     for (int seed = 0; seed < seeds; ++seed)
       add({"b2", "pcam", "full", "paper", "none", static_cast<std::uint64_t>(seed)}, 0.9).result["images_per_second"] =
           rates[seed];
-    return line(table_2(Study(outcomes_)).tables[0], {"B2"})[3];
+    return line(table_2(Study(states_)).tables[0], {"B2"})[3];
   };
   EXPECT_EQ(rate_of(2), "250");
   EXPECT_EQ(rate_of(3), "130");
 }
 
 TEST_F(StudyReportTest, TableOneCountsOneWay) {
-  const Table table = table_1(Study(outcomes_)).tables[0];
+  const Table table = table_1(Study(states_)).tables[0];
   EXPECT_EQ(line(table, {"VGG19"}),
             (Texts{"VGG19", "18", "25", "25", "all, as Keras counts", "20,155,969", "131,585", "143.7", "143.67"}));
   EXPECT_EQ(line(table, {"ENB2"})[4], "neither: a slip");
@@ -295,9 +295,9 @@ TEST_F(StudyReportTest, TableOneCountsOneWay) {
 
 TEST_F(StudyReportTest, APartialStudySaysSo) {
   add({"b6", "pcam", "full", "paper", "none", 0}, 0.9);
-  outcomes_.push_back(
+  states_.push_back(
       {.cell = {"b2", "idc", "full", "paper", "none", 0}, .status = CellStatus::failed, .why = "out of <memory>"});
-  outcomes_.push_back({.cell = {"b2", "pcam", "full", "paper", "none", 0}, .status = CellStatus::stopped, .epochs_done = 7});
+  states_.push_back({.cell = {"b2", "pcam", "full", "paper", "none", 0}, .status = CellStatus::stopped, .epochs_done = 7});
   const std::string html = written("report.html");
   EXPECT_NE(html.find("A partial study: 1 of 3 cells are done, 1 failed, 1 stopped."), std::string::npos);
   EXPECT_NE(html.find("failed: out of &lt;memory&gt;"), std::string::npos);
@@ -315,20 +315,20 @@ TEST_F(StudyReportTest, TheLeadCountsTheNetworksThatAreThere) {
   add({"b2", "idc", "full", "paper", "none", 0}, 0.9);
   written("report.md");
   EXPECT_TRUE(lead().starts_with("1 of the paper's twelve networks, and P4M, beside")) << lead();
-  outcomes_.erase(outcomes_.begin());
-  for (const PaperNetwork& network : paper_networks()) outcomes_.push_back({.cell = {std::string(network.net), "idc", "full"}});
+  states_.erase(states_.begin());
+  for (const PaperNetwork& network : paper_networks()) states_.push_back({.cell = {std::string(network.net), "idc", "full"}});
   EXPECT_NE(written("report.html").find("The paper's twelve networks, beside"), std::string::npos) << lead();
   EXPECT_NE(lead().find("A partial study: 2 of 14 cells are done"), std::string::npos) << lead();
 }
 
 TEST_F(StudyReportTest, ANetworkThatThePaperHadNotStandsBesideTheOthers) {
   add({"p4m_densenet", "pcam", "full", "paper", "none", 0}, 1, perfect);
-  EXPECT_EQ(line(table_1(Study(outcomes_)).tables[0], {"P4M"})[3], "") << "no depth was printed";
-  EXPECT_NE(joined(figure_4(Study(outcomes_)).said, " ").find("None of the paper's networks has been trained on PCam"),
+  EXPECT_EQ(line(table_1(Study(states_)).tables[0], {"P4M"})[3], "") << "no depth was printed";
+  EXPECT_NE(joined(figure_4(Study(states_)).said, " ").find("None of the paper's networks has been trained on PCam"),
             std::string::npos);
   add({"b6", "pcam", "full", "paper", "none", 0}, 7 / 9.0, seven_ninths);
   add({"resnet50", "pcam", "transfer", "paper", "none", 0}, 7 / 9.0, seven_ninths);
-  const Study study(outcomes_);
+  const Study study(states_);
   EXPECT_EQ(line(table_3_or_4(study, "pcam").tables[0], {"P4M, full, paper"})[6], "1.000");
   EXPECT_NE(figure_3(study, "pcam").figures[1].script.find("set label 'P4M'"), std::string::npos);
   const Table tests = past_the_paper(study).tables.back();
@@ -342,7 +342,7 @@ TEST_F(StudyReportTest, NetworksWithoutABaseStandInTheirRowsUnderEitherPreproces
   add({"b6", "pcam", "full", "native", "none", 0}, 0.9);  // of native,paper the grid gives it the first
   add({"resnet50", "pcam", "full", "native", "none", 0}, 0.8);
   add({"resnet50", "pcam", "full", "paper", "none", 0}, 0.7);
-  const Study study(outcomes_);
+  const Study study(states_);
   const Table table = table_3_or_4(study, "pcam").tables[0];
   EXPECT_EQ(line(table, {"B6"})[6], "0.900");
   EXPECT_EQ(line(table, {"RN50"})[6], "");
@@ -357,27 +357,27 @@ TEST_F(StudyReportTest, BasesFromCellsAreNamedOnce) {
     for (const std::string net : {"resnet50", "mobilenet"})
       add({net, "pcam", "transfer", "native", "none", seed}, 0.9).result["weights"] =
           fmt::format("/x/cells/idc-{0}-full-native-none-{1}/idc-{0}-base.weights.h5", net, seed);
-  const auto facts = facts_of(Study(outcomes_));
+  const auto facts = facts_of(Study(states_));
   const auto weights = std::ranges::find(facts, "initial weights", &std::pair<std::string, std::string>::first);
   ASSERT_NE(weights, facts.end());
   EXPECT_EQ(weights->second, "transfer: idc-<network>-full-native-none-<seed>/idc-<network>-base.weights.h5");
 }
 
 TEST_F(StudyReportTest, AStudyWithNothingDoneIsAReportToo) {
-  outcomes_.push_back({.cell = {"b2", "idc", "full", "paper", "none", 0}});
+  states_.push_back({.cell = {"b2", "idc", "full", "paper", "none", 0}});
   EXPECT_NE(written("report.md").find("0 of 1 cells are done, 1 waiting"), std::string::npos);
 }
 
 TEST_F(StudyReportTest, ScoresThatCannotBeReadAreLeftOutAndNamed) {
-  Outcome& outcome = add({"b6", "pcam", "full", "paper", "none", 0}, 0.9);
-  write_text(outcome.folder / "scores.csv", "id,label,score\n0,2,0.5\n");
+  CellState& state = add({"b6", "pcam", "full", "paper", "none", 0}, 0.9);
+  write_text(state.folder / "scores.csv", "id,label,score\n0,2,0.5\n");
   const std::string markdown = written("report.md");
   EXPECT_NE(markdown.find("pcam-b6-full-paper-none-0/scores.csv, line 2 is left out: a line of the scores cannot be used"),
             std::string::npos)
       << markdown;
   EXPECT_EQ(markdown.find(folder_ / ""), std::string::npos) << "a path of the machine";
   EXPECT_NE(markdown.find("| B6 | 1 | 0.500 |"), std::string::npos) << "its result.json stands";
-  write_scores(outcome.folder / "scores.csv", {seven_ninths.begin(), seven_ninths.end() - 1});
+  write_scores(state.folder / "scores.csv", {seven_ninths.begin(), seven_ninths.end() - 1});
   EXPECT_NE(written("report.md").find("scores.csv is left out: it lacks test images, or is of others (23 of 24)"),
             std::string::npos)
       << "cut short between two lines";
@@ -400,7 +400,7 @@ TEST_F(StudyReportTest, ThePageNeedsNoNetworkAndTheTablesHoldItsFigures) {
 TEST_F(StudyReportTest, LabelsOfFigureThreeDoNotOverlap) {
   for (const PaperScore& score : paper_scores("pcam"))
     add({std::string(score.net), "pcam", std::string(score.mode), "paper", "none", 0}, score.auc - 0.01);
-  for (const Figure& figure : figure_3(Study(outcomes_), "pcam").figures) {
+  for (const Figure& figure : figure_3(Study(states_), "pcam").figures) {
     std::vector<std::array<double, 3>> labels;  // pixels: centre, half a width
     for (std::size_t at = 0; (at = figure.script.find("set label '", at)) != std::string::npos; ++at) {
       const std::size_t begin = at + 11, end = figure.script.find('\'', begin);
@@ -418,23 +418,23 @@ TEST_F(StudyReportTest, LabelsOfFigureThreeDoNotOverlap) {
 }
 
 TEST_F(StudyReportTest, WhatDiffersIsSaidOfTheseCellsAlone) {
-  const auto said = [&] { return joined(differences_from_the_paper(Study(outcomes_)).said, "\n"); };
+  const auto said = [&] { return joined(differences_from_the_paper(Study(states_)).said, "\n"); };
   add({"b6", "pcam", "full", "paper", "none", 0}, 0.9);
   EXPECT_NE(said().find("PCam is a sample here"), std::string::npos);
   EXPECT_EQ(said().find("IDC is split"), std::string::npos);
   EXPECT_EQ(said().find("frozen bases"), std::string::npos);
   add({"resnet50", "idc", "transfer", "paper", "none", 0}, 0.9).result["weights"] = "/somewhere/pcam-resnet50/best.weights.h5";
-  outcomes_.back().split_by = "patient";
+  states_.back().split_by = "patient";
   EXPECT_NE(said().find("IDC is split by patient"), std::string::npos);
   EXPECT_NE(said().find("are not ImageNet's"), std::string::npos);
   EXPECT_EQ(said().find("Batch-norm"), std::string::npos);
-  outcomes_[0].result.update({{"weights", nullptr}, {"batch_size", 32}, {"parameters", 9}, {"trainable_parameters", 8}});
-  outcomes_[0].statistics = "auto";
+  states_[0].result.update({{"weights", nullptr}, {"batch_size", 32}, {"parameters", 9}, {"trainable_parameters", 8}});
+  states_[0].statistics = "auto";
   EXPECT_NE(said().find("Batch-norm: where an epoch has less than 1,000 steps"), std::string::npos);
-  outcomes_[0].result["trainable_parameters"] = 9;
+  states_[0].result["trainable_parameters"] = 9;
   EXPECT_EQ(said().find("Batch-norm"), std::string::npos) << "it has none";
   EXPECT_EQ(said().find("batches of 32"), std::string::npos);
-  outcomes_[0].result["batch_size"] = 64;
+  states_[0].result["batch_size"] = 64;
   EXPECT_NE(said().find("batches of 32"), std::string::npos);
   EXPECT_EQ(said().find("Native"), std::string::npos);
   add({"resnet50", "idc", "full", "native", "none", 0}, 0.9);

@@ -1,7 +1,7 @@
 // A copy into pinned memory, queued on the stream of the ops: between two steps, so that it is whole, and no wait for the host.
 // On a stream of its own it would come sooner, and race with the step that runs. The driver holds a bounded number of launches,
 // so news is late by that many steps at most.
-#include "kernels/cuda/device/watch.h"
+#include "kernels/cuda/device/async_read.h"
 
 #include <cstring>
 #include <vector>
@@ -10,16 +10,16 @@ namespace microtome::cuda {
 
 namespace {
 
-class PinnedWatch final : public Watch {
+class PinnedAsyncRead final : public AsyncRead {
  public:
-  PinnedWatch(const Context& context, const void* device, std::size_t bytes)
+  PinnedAsyncRead(const Context& context, const void* device, std::size_t bytes)
       : context_(context), device_(device), copy_(bytes) {
     check(cudaEventCreateWithFlags(&arrived_, cudaEventDisableTiming));
     const cudaError_t status = cudaHostAlloc(&pinned_, bytes, cudaHostAllocDefault);
     if (status != cudaSuccess) check_nothrow(cudaEventDestroy(arrived_));
     check(status);
   }
-  ~PinnedWatch() override {
+  ~PinnedAsyncRead() override {
     if (under_way_) check_nothrow(cudaEventSynchronize(arrived_));
     check_nothrow(cudaFreeHost(pinned_));
     check_nothrow(cudaEventDestroy(arrived_));
@@ -50,8 +50,8 @@ class PinnedWatch final : public Watch {
 
 }  // namespace
 
-std::unique_ptr<Watch> make_watch(const Context& context, const void* device, std::size_t bytes) {
-  return std::make_unique<PinnedWatch>(context, device, bytes);
+std::unique_ptr<AsyncRead> make_async_read(const Context& context, const void* device, std::size_t bytes) {
+  return std::make_unique<PinnedAsyncRead>(context, device, bytes);
 }
 
 }  // namespace microtome::cuda

@@ -8,6 +8,6 @@
 
 namespace microtome::cuda {
 
-std::unique_ptr<Watch> make_watch(const Context& context, const void* device, std::size_t bytes);
+std::unique_ptr<AsyncRead> make_async_read(const Context& context, const void* device, std::size_t bytes);
 
 }  // namespace microtome::cuda
