@@ -1,7 +1,7 @@
 // Loss, accuracy, AUC with its interval, ROC and confusion matrix: of weights on a split, or of a CSV of scores.
 #include "engine/check.h"
 #include "engine/model.h"
-#include "engine/views.h"
+#include "engine/test_time_views.h"
 #include "tools/cli/program.h"
 #include "tools/cli/run_folder.h"
 #include "tools/options/common.h"

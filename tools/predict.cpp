@@ -2,7 +2,7 @@
 #include "data/file.h"
 #include "engine/check.h"
 #include "engine/model.h"
-#include "engine/views.h"
+#include "engine/test_time_views.h"
 #include "tools/cli/json.h"
 #include "tools/cli/program.h"
 #include "tools/options/common.h"

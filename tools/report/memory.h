@@ -1,7 +1,7 @@
 // train --memory-plan: where the memory of a run would go, for people and for scripts.
 #pragma once
 
-#include "engine/memory_plan.h"
+#include "engine/run_memory.h"
 #include "tools/cli/json.h"
 
 #include <string>

@@ -1,6 +1,6 @@
 #include "tools/statistics/classification.h"
 
-#include "tools/statistics/significance.h"
+#include "tools/statistics/auc_inference.h"
 
 #include <fmt/format.h>
 

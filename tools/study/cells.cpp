@@ -3,8 +3,8 @@
 #include "engine/check.h"
 #include "nets/nets.h"
 #include "tools/report/scores.h"
+#include "tools/statistics/auc_inference.h"
 #include "tools/statistics/classification.h"
-#include "tools/statistics/significance.h"
 
 #include <algorithm>
 #include <cmath>

@@ -2,7 +2,7 @@
 
 #include "engine/check.h"
 #include "tools/options/training.h"
-#include "tools/statistics/significance.h"
+#include "tools/statistics/auc_inference.h"
 #include "tools/study/published_results.h"
 
 #include <fmt/format.h>

@@ -2,7 +2,7 @@
 
 #include "engine/check.h"
 #include "tools/cli/terminal.h"
-#include "tools/statistics/significance.h"
+#include "tools/statistics/auc_inference.h"
 #include "tools/study/layer_counts.h"
 #include "tools/study/published_results.h"
 

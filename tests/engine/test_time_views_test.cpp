@@ -1,4 +1,4 @@
-#include "engine/views.h"
+#include "engine/test_time_views.h"
 
 #include "engine/check.h"
 #include "engine/model.h"

@@ -1,4 +1,4 @@
-#include "tools/statistics/significance.h"
+#include "tools/statistics/auc_inference.h"
 
 #include "engine/check.h"
 #include "engine/metrics.h"

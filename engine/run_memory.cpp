@@ -1,4 +1,4 @@
-#include "engine/memory_plan.h"
+#include "engine/run_memory.h"
 
 #include <algorithm>
 #include <utility>
