@@ -213,8 +213,9 @@ std::optional<SplitWord> split_word(std::string_view folder) {
   const std::vector<std::string> all = words_in(folder);
   std::string rest;
   for (std::size_t i = 0; i < all.size(); ++i) {
-    const bool ordinal = i == 0 && is_number(all[i]) && all[i].size()<3, year = i> 0 && is_number(all[i]) && all[i].size() == 4;
-    if (!ordinal && !year && !is_filler_word(all[i])) rest += all[i];
+    const std::size_t ordinal = 2, year = 4;  // digits
+    const bool says_nothing = is_number(all[i]) && (i == 0 ? all[i].size() <= ordinal : all[i].size() == year);
+    if (!says_nothing && !is_filler_word(all[i])) rest += all[i];
   }
   const auto found = std::ranges::find_if(
       split_words, [&](const Word& word) { return word.text == rest || word.text == without_filler(rest); });

@@ -1,22 +1,15 @@
 #!/usr/bin/env bash
 # Installs what is missing, builds into build/, runs every test. What cannot run here is skipped and listed with its reason.
-#   tests/run.sh --quick          each link of the chain of trust at its smallest
+#   tests/run.sh --quick          each link of the chain of trust at its smallest (CMakeLists.txt: long_tests)
 #   tests/run.sh -R '^engine:'    arguments go to ctest
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source tools/install.sh
 
-# What --quick leaves out: large cases of what it runs small ones of, and what the programs do for longer than a few seconds.
-long=(
-  'kernels:.*(CasesOf|ManyPixels)' 'host_cuda:.*(CasesOf|ManyPixels|StepTest)'
-  'nets:.*Golden.*(_75|_96|densenet|efficientnet|inception|resnet|vgg)' 'nets:.*P4m'
-  'data:PcamTest.NoFlipped' 'tools:(ProfileProgram|Programs|Study|Surroundings|Tune)Test' 'faults:.*' 'bench:(BenchProgram|Compare).*' 'bench:scripts'
-)
 selection=()
 if [ "${1:-}" = --quick ]; then
   shift
-  selection=(--exclude-regex "$(IFS='|'; echo "${long[*]}")")
-  export MICROTOME_CASES=4  # random shapes a test
+  selection=(-C quick --tests-regex '^quick:')
 fi
 
 install_packages

@@ -123,6 +123,25 @@ TEST_F(IdcTest, SplitByPatchKeepsTheShareOfClassesAndSaysSo) {
   EXPECT_TRUE(has_note(data.notes, "split by patch with seed 3")) << all(data.notes);
 }
 
+TEST_F(IdcTest, SplitByPatchGivesEverySplitSomeOfEachClass) {
+  for (int i = 0; i < 3; ++i) write_patch(folder_.path(), "100", 0, i), write_patch(folder_.path(), "100", 1, 100 + i);
+  const Dataset data = load(folder_.path(), {.split_by = SplitBy::patch});
+  for (const Images* images : {&data.train, &data.valid, &data.test}) {
+    EXPECT_EQ(std::ranges::count(images->labels, 0), 1);
+    EXPECT_EQ(std::ranges::count(images->labels, 1), 1);
+  }
+}
+
+TEST_F(IdcTest, OnlyANameOfItsFormSaysAClass) {
+  write_tree(folder_.path(), 6);
+  const std::filesystem::path patient = folder_ / "103";
+  for (const char* name : {"103_idx5_x51_y51_class0_copy.png", "103_idx5_x51_y51_class01.png", "103_idx5_x51_y51_class.png"}) {
+    std::filesystem::copy_file(patient / "1/103_idx5_x5001_y51_class1.png", patient / "1" / name);
+    EXPECT_EQ(images_in(load(folder_.path())), 58) << name;
+    std::filesystem::remove(patient / "1" / name);
+  }
+}
+
 TEST_F(IdcTest, SmallPatchesLieOnWhiteAndAreCounted) {
   write_tree(folder_.path(), 6);
   write_patch(folder_.path(), "900", 0, 7, {20, 50});

@@ -1,0 +1,22 @@
+#include "data/patient.h"
+
+#include <gtest/gtest.h>
+
+namespace microtome {
+namespace {
+
+TEST(PatientTest, StandsBeforeTheIndexAndTheCoordinates) {
+  EXPECT_EQ(patient_in_name("8863_idx5_x51_y1251_class0.png"), "8863");
+  EXPECT_EQ(patient_in_name("a_idx5_b_idx12_x0_y7.tif"), "a_idx5_b");
+  EXPECT_EQ(patient_in_name("_idx5_x51_y1251"), "");
+}
+
+TEST(PatientTest, NoOtherNameHoldsOne) {
+  for (const char* name :
+       {"", "8863.png", "8863_x51_y1251_class0.png", "8863_idx_x51_y1251_class0.png", "8863_idx5_x_y1251.png",
+        "8863_idx5_x51_y.png", "8863_idx5_y51_x1251.png", "8863_idx5 _x51_y1251.png", "8863_idx5_x51"})
+    EXPECT_EQ(patient_in_name(name), "") << name;
+}
+
+}  // namespace
+}  // namespace microtome
