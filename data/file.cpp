@@ -87,17 +87,55 @@ void write_whole(const fs::path& file, std::span<const Bytes> parts, std::string
       what);
 }
 
-void write_whole(const fs::path& file, const std::function<void(const Put&)>& produce, std::string_view what) {
+namespace {
+
+/// A pipe, a terminal or a device: there, and nothing that a file could take the place of.
+bool is_stream(const fs::path& file) {
+  struct stat status;
+  return ::stat(file.c_str(), &status) == 0 && !S_ISREG(status.st_mode) && !S_ISDIR(status.st_mode);
+}
+
+/// What a chain of links leads to, whether it is there or not.
+fs::path behind_links(fs::path file) {
+  constexpr int most = 40;  // as the kernel has it
+  std::error_code no_link;
+  for (int i = 0; i < most; ++i) {
+    const fs::path target = fs::read_symlink(file, no_link);
+    if (no_link) break;
+    file = file.parent_path() / target;  // or `target` alone where it is absolute
+  }
+  return file;
+}
+
+[[noreturn]] void fail_write(const fs::path& file, std::string_view what, const char* step, int error) {
+  fail(ExitCode::memory, fmt::format("{} could not be written", what),
+       {.where = file.string(),
+        .found = fmt::format("{}: {}", step, std::system_category().message(error)),
+        .next = remedy(error, "see whether the folder is there and may be written")});
+}
+
+void write_stream(const fs::path& file, const std::function<void(const Put&)>& produce, std::string_view what) {
   FileOperations& call = file_operations();
+  Descriptor out(repeat_when_interrupted([&] { return call.open(file.c_str(), O_WRONLY | O_CLOEXEC, 0); }));
+  if (!out) fail_write(file, what, "opening", errno);
+  produce([&](Bytes part) {
+    if (!write_all(*out, part)) fail_write(file, what, "writing", errno);
+  });
+  if (out.close() < 0 && errno != EINTR) fail_write(file, what, "closing", errno);
+}
+
+}  // namespace
+
+void write_whole(const fs::path& named, const std::function<void(const Put&)>& produce, std::string_view what) {
+  if (is_stream(named)) return write_stream(named, produce, what);
+  FileOperations& call = file_operations();
+  const fs::path file = behind_links(named);
   const fs::path temporary = temporary_name(file);
   const fs::path folder = file.has_parent_path() ? file.parent_path() : ".";
   const auto refuse = [&](const char* step) {
     const int error = errno;
     call.unlink(temporary.c_str());
-    fail(ExitCode::memory, fmt::format("{} could not be written", what),
-         {.where = file.string(),
-          .found = fmt::format("{}: {}", step, std::system_category().message(error)),
-          .next = remedy(error, "see whether the folder is there and may be written")});
+    fail_write(named, what, step, error);
   };
 
   // Opened first: after the rename nothing may fail that could have failed before.
@@ -123,6 +161,22 @@ void write_whole(const fs::path& file, const std::function<void(const Put&)>& pr
   if (repeat_when_interrupted([&] { return call.rename(temporary.c_str(), file.c_str()); }) < 0) refuse("renaming");
   // Some file systems cannot sync a folder and need not: EINVAL.
   if (repeat_when_interrupted([&] { return call.fsync(*directory); }) < 0 && errno != EINVAL) refuse("syncing the folder");
+}
+
+void require_apart(std::string_view option, const fs::path& output, std::span<const InputFile> inputs) {
+  if (output.empty() || is_stream(output)) return;
+  std::error_code ignored;
+  const fs::path written = fs::weakly_canonical(output, ignored);
+  for (const InputFile& input : inputs) {
+    if (input.path.empty()) continue;
+    const fs::path read = fs::weakly_canonical(input.path, ignored);
+    const bool same = written == read || fs::equivalent(output, input.path, ignored);
+    const bool within = fs::exists(output, ignored) && fs::is_directory(read, ignored) &&
+                        std::ranges::mismatch(read, written).in1 == read.end();
+    if (same || within)
+      fail(ExitCode::usage, fmt::format("{} would overwrite what {} names", option, input.option),
+           {.where = output.string(), .next = fmt::format("another file for {}", option)});
+  }
 }
 
 std::string kind_of_file(const fs::path& file) {

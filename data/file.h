@@ -35,12 +35,23 @@ using Bytes = std::span<const std::byte>;
 
 /// Writes the parts under a temporary name beside `file`, syncs, renames over `file`, syncs the folder. On failure the
 /// temporary file is removed and Error(ExitCode::memory) says that `what` ("the checkpoint") could not be written; an older
-/// `file` is as it was, or, where the folder's sync alone failed, wholly replaced.
+/// `file` is as it was, or, where the folder's sync alone failed, wholly replaced. A link stays one, and what it leads to is
+/// replaced; a pipe or a device, which nothing can replace, is written to.
 void write_whole(const std::filesystem::path& file, std::span<const Bytes> parts, std::string_view what);
 
 /// The same, for what shall not lie in memory all at once: `produce` hands on part after part.
 using Put = std::function<void(Bytes)>;
 void write_whole(const std::filesystem::path& file, const std::function<void(const Put&)>& produce, std::string_view what);
+
+/// A file that a program reads, and the option that names it: "--weights".
+struct InputFile {
+  std::string_view option;
+  std::filesystem::path path;  // of a file or a folder; empty: none
+};
+
+/// Throws Error(ExitCode::usage) where writing `output`, which `option` names, would destroy one of the inputs: it is the same
+/// file, or is in one of the folders.
+void require_apart(std::string_view option, const std::filesystem::path& output, std::span<const InputFile> inputs);
 
 /// Where write_whole works: hidden, beside `file`, the same name every time, so that a killed writer leaves at most one.
 std::filesystem::path temporary_name(const std::filesystem::path& file);

@@ -3,6 +3,7 @@
 #include "data/file.h"
 #include "data/weights.h"
 #include "engine/check.h"
+#include "engine/one_line.h"
 #include "tools/cli/child.h"
 #include "tools/cli/program.h"
 #include "tools/cli/run_folder.h"
@@ -499,7 +500,7 @@ void begin(const StudySettings& s, const Arguments& arguments, const StudyPlan& 
   std::error_code error;
   fs::create_directories(*folder / "cells", error);
   if (!has_config) write_plan(s.out, plan);
-  folder->write("config.toml", fmt::format("# Go on: study resume --out {}\n{}", s.out, arguments.config()));
+  folder->write("config.toml", fmt::format("# Go on: study resume --out {}\n{}", one_line(s.out), arguments.config()));
 }
 
 int exit_code(const std::vector<CellState>& states) {

@@ -3,6 +3,7 @@
 #include "data/weights.h"
 #include "engine/check.h"
 #include "engine/model.h"
+#include "engine/one_line.h"
 #include "tools/cli/program.h"
 #include "tools/cli/run_folder.h"
 #include "tools/cli/signals.h"
@@ -87,8 +88,17 @@ void require_no_run(const RunFolder& folder) {
   if (folder.has("cells") || folder.has("trials"))
     fail(ExitCode::usage, "the output folder holds a study, or a search",
          {.where = folder.path().string(), .next = "another --out"});
-  if (!folder.has("last.checkpoint") && !folder.has("result.json")) return;
   const std::string path = folder.path().string();
+  if (!folder.has("last.checkpoint") && !folder.has("result.json")) {
+    // A run that ended before it had saved leaves a log and a configuration of its own.
+    const bool begun = folder.has("log.jsonl");
+    for (const char* file :
+         {"config.toml", "best.weights.h5", "metrics.csv", "steps.csv", "scores.csv", "roc.csv", "report.html"})
+      if (folder.has(file) && !begun)
+        fail(ExitCode::usage, "the output folder holds a file that a run would overwrite",
+             {.where = (folder / file).string(), .next = "another --out"});
+    return;
+  }
   const bool finished = folder.has("result.json");
   fail(ExitCode::usage, finished ? "the output folder holds a finished run" : "the output folder holds a run that was stopped",
        {.where = path,
@@ -230,7 +240,9 @@ std::optional<Checkpoint> read_run(const TrainSettings& s, const RunFolder& fold
         ExitCode::usage, "the run has more epochs behind it than --epochs asks for",
         {.where = file.string(), .expected = fmt::format("--epochs {} or more", behind), .found = fmt::format("{}", s.epochs)});
   }
-  if (s.log_steps) folder.truncate_steps(snapshot.state.step - snapshot.batches.size());
+  const std::uint64_t logged = snapshot.state.step - snapshot.batches.size();
+  if (s.log_steps && folder.truncate_steps(logged) < logged)
+    terminal.say("note: steps.csv lacks some of the {} steps that are done", logged);
   folder.write_metrics(snapshot.history);
   terminal.say("resuming after step {}, {} of {} epochs done", snapshot.state.step, s.first_epoch + snapshot.history.size(),
                s.epochs);
@@ -298,7 +310,7 @@ int run(TrainSettings& s, const Arguments& arguments, const Network& network, co
   const Device device = backend->device();
   s.device = device.name;
   const std::string config = fmt::format("# Once more: train --config {0}/config.toml   Go on: train --resume --out {0}\n{1}",
-                                         s.out, arguments.config());
+                                         one_line(s.out), arguments.config());
   if (!s.resume) folder.write("config.toml", config);
 
   Job job(s, network, *backend, all_splits, terminal);

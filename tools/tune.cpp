@@ -3,6 +3,7 @@
 #include "data/file.h"
 #include "data/loader.h"
 #include "engine/check.h"
+#include "engine/one_line.h"
 #include "tools/cli/child.h"
 #include "tools/cli/program.h"
 #include "tools/cli/run_folder.h"
@@ -444,7 +445,7 @@ int tune(int argc, char** argv) {
            {.where = s.out, .next = fmt::format("tune --resume --out {}, or another --out", s.out)});
     arguments.require_same(folder / "config.toml", "a search");
   }
-  folder.write("config.toml", fmt::format("# Go on: tune --resume --out {}\n{}", s.out, arguments.config()));
+  folder.write("config.toml", fmt::format("# Go on: tune --resume --out {}\n{}", one_line(s.out), arguments.config()));
   Search search(s, std::move(space), folder, terminal);
   const bool finished = search.run();
   if (!finished) {

@@ -2,6 +2,7 @@
 
 #include "data/support.h"
 
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -132,6 +133,54 @@ TEST_F(FileTest, ALinkUnderTheTemporaryNameIsNotFollowed) {
   std::filesystem::create_symlink(folder_ / "victim", temporary_name(folder_ / "a"));
   expect_refusal([&] { write(folder_ / "a", "text"); }, ExitCode::memory);
   EXPECT_EQ(read(folder_ / "victim"), "v");
+}
+
+TEST_F(FileTest, ALinkStaysAndWhatItLeadsToIsReplaced) {
+  std::filesystem::create_directory(folder_ / "elsewhere");
+  write_bytes(folder_ / "elsewhere/real", {'o', 'l', 'd'});
+  std::filesystem::create_symlink("elsewhere/real", folder_ / "first");
+  std::filesystem::create_symlink(folder_ / "first", folder_ / "second");
+  write(folder_ / "second", "new");
+  EXPECT_EQ(read(folder_ / "elsewhere/real"), "newnew");
+  EXPECT_TRUE(std::filesystem::is_symlink(folder_ / "first") && std::filesystem::is_symlink(folder_ / "second"));
+  std::filesystem::create_symlink("elsewhere/none yet", folder_ / "dangling");
+  write(folder_ / "dangling", "x");
+  EXPECT_EQ(read(folder_ / "elsewhere/none yet"), "xx");
+}
+
+TEST_F(FileTest, PipesAndDevicesAreWrittenToAndNotReplaced) {
+  const std::filesystem::path pipe = folder_ / "pipe";
+  ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
+  const int reader = ::open(pipe.c_str(), O_RDONLY | O_NONBLOCK);
+  ASSERT_GE(reader, 0);
+  write(pipe, "abc");
+  char got[16] = {};
+  EXPECT_EQ(::read(reader, got, sizeof got), 6);
+  EXPECT_STREQ(got, "abcabc");
+  ::close(reader);
+  EXPECT_TRUE(std::filesystem::is_fifo(pipe));
+  if (!std::filesystem::is_character_file("/dev/full")) return;
+  std::filesystem::create_symlink("/dev/full", folder_ / "full");
+  expect_refusal([&] { write(folder_ / "full", "abc"); }, ExitCode::memory, {"could not be written", "No space left"});
+  EXPECT_TRUE(std::filesystem::is_character_file("/dev/full"));
+}
+
+TEST_F(FileTest, AnOutputMayNotBeOneOfTheInputs) {
+  write(folder_ / "weights.h5", "w");
+  std::filesystem::create_directory(folder_ / "data");
+  write(folder_ / "data/x.h5", "x");
+  std::filesystem::create_symlink("weights.h5", folder_ / "link");
+  std::filesystem::create_hard_link(folder_ / "weights.h5", folder_ / "twin");
+  const InputFile inputs[] = {{"--config", {}}, {"--weights", folder_ / "weights.h5"}, {"--data", folder_ / "data"}};
+  for (const char* name : {"weights.h5", "link", "twin", "data/../weights.h5"})
+    expect_refusal([&] { require_apart("--out", folder_ / name, inputs); }, ExitCode::usage,
+                   {"--out would overwrite what --weights names"});
+  for (const char* name : {"data", "data/x.h5"})
+    expect_refusal([&] { require_apart("--out", folder_ / name, inputs); }, ExitCode::usage,
+                   {"--out would overwrite what --data names"});
+  for (const char* name : {"", "other", "data/scores.csv", "weights.h5.csv"})
+    require_apart("--out", name[0] == 0 ? std::filesystem::path() : folder_ / name, inputs);
+  require_apart("--out", "/dev/null", inputs);
 }
 
 TEST_F(FileTest, AMissingFolderIsNamed) {

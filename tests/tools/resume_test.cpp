@@ -191,6 +191,32 @@ TEST_F(ResumeTest, WithoutACheckpointItBeginsAtTheBeginning) {
   expect_undisturbed(out);
 }
 
+TEST_F(ResumeTest, StepsThatWereLostAreSaidAndTheHeaderComesBack) {
+  for (const char* left : {"", "step,loss\n1,0.5\n2,0."}) {
+    const std::string out = fresh(fmt::format("lost{}", std::string_view(left).size()));
+    ASSERT_EQ(run(train(out, "2")).code, 0);
+    if (*left == 0)
+      fs::remove(fs::path(out) / "steps.csv");
+    else
+      write_text(fs::path(out) / "steps.csv", left);
+    fs::remove(fs::path(out) / "result.json");
+    const Ended outcome = run({"train", "--resume", "--out", out, "--epochs", "4"});
+    ASSERT_EQ(outcome.code, 0) << outcome.err;
+    EXPECT_NE(outcome.err.find("steps.csv lacks some of the 10 steps"), std::string::npos) << outcome.err;
+    const std::vector<std::string> lines = lines_of(fs::path(out) / "steps.csv");
+    EXPECT_EQ(lines[0], "step,loss");
+    EXPECT_TRUE(lines[*left == 0 ? 1 : 2].starts_with("11,")) << lines[1];
+  }
+}
+
+TEST_F(ResumeTest, WhateverTheFoldersNameHoldsTheRunGoesOn) {
+  const std::string out = fresh("a\nb");
+  ASSERT_EQ(run(train(out, "1")).code, 0);
+  const Ended outcome = run({"train", "--resume", "--out", out, "--epochs", "4"});
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  expect_undisturbed(out);
+}
+
 TEST_F(ResumeTest, WhereNothingIsThereIsNothingToGoOnWith) {
   for (const char* program : {"train", "tune"}) {
     const Ended outcome = run({program, "--resume", "--out", fresh("nowhere")});
@@ -223,6 +249,16 @@ TEST_F(ResumeTest, ARunsFolderIsNeverOverwrittenOrShared) {
   ASSERT_EQ(flock(lock, LOCK_EX), 0);
   EXPECT_EQ(run(train(out)).code, 9);
   ::close(lock);
+
+  for (const char* file : {"config.toml", "metrics.csv", "steps.csv", "best.weights.h5", "scores.csv", "report.html"}) {
+    const std::string theirs = fresh(fmt::format("theirs-{}", file));
+    fs::create_directories(theirs);
+    write_text(fs::path(theirs) / file, "mine");
+    const Ended refused = run(train(theirs));
+    EXPECT_EQ(refused.code, 2) << file;
+    EXPECT_NE(refused.err.find(file), std::string::npos) << refused.err;
+    EXPECT_EQ(text_of(fs::path(theirs) / file), "mine");
+  }
 
   write_text(fresh("a-file"), "");
   EXPECT_EQ(run(train(fresh("a-file") + "/run")).code, 2);

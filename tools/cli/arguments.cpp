@@ -230,9 +230,10 @@ std::string Arguments::did_you_mean(std::string_view name, const std::vector<std
   return near.empty() ? program_ + " --help" : fmt::format("did you mean {}?", near);
 }
 
-Arguments::Entry* Arguments::find(std::string_view name) {
-  const auto entry = std::find_if(entries_.begin(), entries_.end(), [name](const Entry& e) { return e.option.name == name; });
-  return entry == entries_.end() ? nullptr : &*entry;
+std::optional<std::size_t> Arguments::find(std::string_view name) const {
+  for (std::size_t i = 0; i < entries_.size(); ++i)
+    if (entries_[i].option.name == name) return i;
+  return {};
 }
 
 bool Arguments::given(std::string_view name) const {
@@ -286,8 +287,8 @@ bool Arguments::parse(int argc, const char* const* argv) {
   } catch (const CLI::ArgumentMismatch& error) {
     const std::string_view what = error.what();  // "--net: 1 required TEXT missing"
     const std::string_view name = what.substr(0, what.find(':'));
-    const Entry* entry = find(name.substr(name.find_first_not_of('-')));
-    const int words = entry != nullptr ? entry->words : 1;
+    const std::optional<std::size_t> entry = find(name.substr(name.find_first_not_of('-')));
+    const int words = entry ? entries_[*entry].words : 1;
     fail_usage(fmt::format("{} needs {}", name, words == 1 ? "a value" : fmt::format("{} values", words)), "", "");
   } catch (const CLI::ParseError& error) {
     fail_usage(fmt::format("cannot read the command line: {}", error.what()), "", "");
@@ -309,7 +310,7 @@ bool Arguments::parse(int argc, const char* const* argv) {
   return true;
 }
 
-std::vector<Arguments::Setting> Arguments::settings_of(const std::filesystem::path& file) {
+std::vector<Arguments::Setting> Arguments::settings_of(const std::filesystem::path& file) const {
   const std::string whole = text_of(file);
   std::vector<Setting> settings;
   std::string_view left = whole, line;
@@ -325,8 +326,8 @@ std::vector<Arguments::Setting> Arguments::settings_of(const std::filesystem::pa
       fail(ExitCode::usage, "cannot read the configuration",
            {.where = where, .expected = "name = value, or name = \"text\"", .found = std::string(text)});
     }
-    Entry* entry = find(name);
-    if (entry == nullptr || entry->option.kept == Option::Kept::never) {
+    const std::optional<std::size_t> entry = find(name);
+    if (!entry || entries_[*entry].option.kept == Option::Kept::never) {
       if (ignores_foreign_) continue;
       std::vector<std::string> names;
       for (const Entry& e : entries_) {
@@ -334,16 +335,24 @@ std::vector<Arguments::Setting> Arguments::settings_of(const std::filesystem::pa
       }
       fail(ExitCode::usage, fmt::format("unknown setting {}", name), {.where = where, .next = did_you_mean(name, names)});
     }
-    settings.push_back({entry, value, number});
+    const auto earlier = std::ranges::find(settings, *entry, &Setting::entry);
+    if (earlier != settings.end() && earlier->text != value)
+      fail(ExitCode::usage, fmt::format("{} is set twice", name),
+           {.where = where,
+            .expected = fmt::format("{}, as in line {}, or that line alone changed", quote(earlier->text), earlier->line),
+            .found = quote(value),
+            .next = "take one of the two lines out"});
+    settings.push_back({*entry, std::move(value), number});
   }
   return settings;
 }
 
 void Arguments::read_config(const std::filesystem::path& file) {
   for (const Setting& setting : settings_of(file)) {
-    if (setting.entry->given) continue;
+    Entry& entry = entries_[setting.entry];
+    if (entry.given) continue;
     try {
-      assign(*setting.entry, setting.text);
+      assign(entry, setting.text);
     } catch (Error& error) {
       error.within(fmt::format("{}, line {}", file.string(), setting.line));
       throw;
@@ -382,20 +391,16 @@ std::string Arguments::fixed_config() const {
 }
 
 void Arguments::require_same(const std::filesystem::path& config, std::string_view what) const {
-  const std::string whole = text_of(config);
-  std::vector<std::string> begun;
-  for (std::string_view left = whole, line; take_line(left, line);) begun.emplace_back(line);
-  for (const Entry& entry : entries_) {
-    if (entry.option.kept != Option::Kept::fixed) continue;
-    const std::string& name = entry.option.name;
-    std::string now = line_of(entry);
-    now.pop_back();  // the line's end
-    if (std::find(begun.begin(), begun.end(), now) != begun.end()) continue;
-    const auto was = std::find_if(begun.begin(), begun.end(), [&](const std::string& l) { return l.starts_with(name + " "); });
+  const std::vector<Setting> begun = settings_of(config);
+  for (std::size_t i = 0; i < entries_.size(); ++i) {
+    if (entries_[i].option.kept != Option::Kept::fixed) continue;
+    const std::string &name = entries_[i].option.name, now = entries_[i].show();
+    const auto was = std::ranges::find(begun, i, &Setting::entry);
+    if (was != begun.end() && was->text == now) continue;
     fail(ExitCode::usage, fmt::format("--{} cannot change when {} is resumed", name, what),
          {.where = config.string(),
-          .expected = was == begun.end() ? "" : *was,
-          .found = now,
+          .expected = was == begun.end() ? "" : fmt::format("{} = {}", name, quote(was->text)),
+          .found = fmt::format("{} = {}", name, quote(now)),
           .next = fmt::format("leave --{} as it was, or begin anew in another --out", name)});
   }
 }

@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <functional>
 #include <limits>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -62,7 +63,7 @@ class Arguments {
   /// --config may hold settings of other programs: what `train` wrote serves `evaluate` too.
   void ignore_foreign_settings() { ignores_foreign_ = true; }
 
-  /// Values for options that nobody has given yet, from a file in config.toml's form.
+  /// Values for options that nobody has given yet, from a file in config.toml's form, in which each stands once.
   void read_config(const std::filesystem::path& file);
   void require_all() const;
 
@@ -90,15 +91,15 @@ class Arguments {
   static std::string line_of(const Entry& entry);
   Entry& declare(Option option);
   std::string did_you_mean(std::string_view name, const std::vector<std::string>& names) const;
-  Entry* find(std::string_view name);
+  std::optional<std::size_t> find(std::string_view name) const;  // in entries_
   void assign(Entry& entry, const std::string& text);
   [[noreturn]] void fail_usage(const std::string& what, const std::string& expected, const std::string& found) const;
   struct Setting {
-    Entry* entry;
+    std::size_t entry;  // of entries_
     std::string text;
     int line;
   };
-  std::vector<Setting> settings_of(const std::filesystem::path& file);
+  std::vector<Setting> settings_of(const std::filesystem::path& file) const;
 
   std::string program_, summary_, usage_, heading_ = "Options";
   std::vector<std::string> examples_;

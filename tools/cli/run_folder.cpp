@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <charconv>
 #include <chrono>
 #include <cstring>
 #include <ctime>
@@ -125,14 +126,22 @@ void RunFolder::append_steps(std::span<const BatchMetrics> batches, std::uint64_
   append("steps.csv", text);
 }
 
-void RunFolder::truncate_steps(std::uint64_t steps) const {
-  if (steps == 0) return write("steps.csv", "");
-  if (!has("steps.csv")) return;
-  const std::string whole = read_text(folder_ / "steps.csv", ExitCode::data);
-  std::string text;
-  std::uint64_t lines = 0;
-  for (std::string_view left = whole, line; lines < steps + 1 && take_line(left, line); ++lines) (text += line) += "\n";
+std::uint64_t RunFolder::truncate_steps(std::uint64_t steps) const {
+  if (steps == 0) return write("steps.csv", ""), 0;
+  const std::string whole = read_text_if_there(folder_ / "steps.csv", ExitCode::data).value_or("");
+  std::string text(steps_header);
+  std::uint64_t kept = 0;
+  for (std::string_view left = whole, line; take_line(left, line);) {
+    std::uint64_t step = 0;
+    const auto [end, error] = std::from_chars(line.data(), line.data() + line.size(), step);
+    const bool is_row = error == std::errc() && end + 1 < line.data() + line.size() && *end == ',';
+    const bool is_cut = left.empty() && !whole.ends_with('\n');
+    if (!is_row || is_cut || step > steps) continue;
+    (text += line) += "\n";
+    ++kept;
+  }
   write("steps.csv", text);
+  return kept;
 }
 
 void RunFolder::write_roc(std::span<const RocPoint> points) const {

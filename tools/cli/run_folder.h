@@ -38,8 +38,8 @@ class RunFolder {
   void write_metrics(std::span<const EpochRecord> history) const;
   /// steps.csv: a row a step, counted from 1; `first_step` steps were done before.
   void append_steps(std::span<const BatchMetrics> batches, std::uint64_t first_step) const;
-  /// Leaves the rows of the first `steps` steps: those that a checkpoint knows of.
-  void truncate_steps(std::uint64_t steps) const;
+  /// Leaves the rows of the first `steps` steps, those that a checkpoint knows of. How many there were.
+  std::uint64_t truncate_steps(std::uint64_t steps) const;
   void write_roc(std::span<const RocPoint> points) const;
 
  private:

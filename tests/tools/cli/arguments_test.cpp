@@ -162,6 +162,42 @@ TEST(ArgumentsTest, AWrongFileNamesItsLine) {
   EXPECT_EQ(error_of({"--config", "/nowhere/config.toml"}).code(), ExitCode::usage);
 }
 
+TEST(ArgumentsTest, ASettingThatIsChangedTwiceIsRefused) {
+  const TemporaryFolder folder;
+  const std::string file = (folder / "config.toml").string();
+  write_text(file, "count = 3\nrate = 0.25\ncount = 4\n");
+  const Error error = error_of({"--config", file.c_str()});
+  EXPECT_EQ(error.code(), ExitCode::usage);
+  EXPECT_STREQ(error.what(), "count is set twice");
+  EXPECT_NE(error.report().where.find("line 3"), std::string::npos) << error.report().where;
+  EXPECT_NE(error.report().expected.find("line 1"), std::string::npos) << error.report().expected;
+  write_text(file, "count = 4\ncount = 4\n");
+  Sample s;
+  ASSERT_TRUE(s.parse({"--config", file.c_str()}));
+  EXPECT_EQ(s.count, 4);
+}
+
+TEST(ArgumentsTest, WhatBeganIsComparedByItsValuesNotByItsLines) {
+  const TemporaryFolder folder;
+  const std::string file = (folder / "config.toml").string();
+  Sample s;
+  ASSERT_TRUE(s.parse({"--count", "4", "--mode", "transfer"}));
+  std::string crlf;
+  for (const char c : "# Go on\n" + s.arguments.config()) crlf += c == '\n' ? "\r\n" : std::string(1, c);
+  write_text(file, crlf);
+  s.arguments.require_same(file, "a search");
+  Sample other;
+  ASSERT_TRUE(other.parse({"--count", "5", "--mode", "transfer"}));
+  try {
+    other.arguments.require_same(file, "a search");
+    ADD_FAILURE();
+  } catch (const Error& error) {
+    EXPECT_STREQ(error.what(), "--count cannot change when a search is resumed");
+    EXPECT_EQ(error.report().expected, "count = \"4\"");
+    EXPECT_EQ(error.report().found, "count = \"5\"");
+  }
+}
+
 TEST(ArgumentsTest, OnlyFixedOptionsBelongToARunsIdentity) {
   Sample s;
   ASSERT_TRUE(s.parse({"--path", "x", "--count", "4"}));
