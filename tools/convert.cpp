@@ -1,4 +1,5 @@
 // Weights from one file's form into another's: Keras' two layouts, our checkpoint; a whole model as ONNX.
+#include "data/file.h"
 #include "data/onnx.h"
 #include "engine/check.h"
 #include "nets/nets.h"
@@ -268,6 +269,7 @@ int convert(int argc, char** argv) {
     list(TrainedWeights(in), asked);
     return 0;
   }
+  require_apart("OUT", out, std::array<InputFile, 1>{{{"IN", in}}});
   Terminal terminal(quiet ? Verbosity::quiet : Verbosity::normal);
   const Form form = form_of(out);
   const TrainedWeights file(in);

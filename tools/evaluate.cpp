@@ -11,6 +11,7 @@
 
 #include "data/file.h"
 
+#include <array>
 #include <iterator>
 #include <utility>
 
@@ -143,6 +144,10 @@ int evaluate_program(int argc, char** argv) {
   EvaluateSettings s;
   Arguments arguments = declare(s);
   if (!arguments.parse(argc, argv)) return 0;
+  const std::array<InputFile, 3> inputs{{{"--weights", s.weights}, {"--data", s.data}, {"--scores", s.scores}}};
+  require_apart("--roc", s.roc, inputs);
+  require_apart("--save-scores", s.save_scores, inputs);
+  require_apart("--roc", s.roc, std::array<InputFile, 1>{{{"--save-scores", s.save_scores}}});
   Judged judged;
   Metrics& metrics = judged.metrics;
   if (s.scores.empty()) {

@@ -9,6 +9,7 @@
 #include "tools/options/weights.h"
 #include "tools/report/scores.h"
 
+#include <array>
 #include <span>
 
 namespace microtome {
@@ -76,6 +77,7 @@ int predict(int argc, char** argv) {
   Arguments arguments = declare(s);
   if (!arguments.parse(argc, argv)) return 0;
   arguments.require_all();
+  require_apart("--out", s.out, std::array<InputFile, 2>{{{"--weights", s.weights}, {"--data", s.data}}});
   Terminal terminal(s.verbosity());
   s.split_by.clear();  // nothing is split here
   const TrainedWeights weights(s.weights);

@@ -270,6 +270,32 @@ std::string with_slides(const std::string& data, const std::string& to) {
   return to;
 }
 
+TEST_F(ProgramsTest, OutputsNeverOverwriteWhatIsRead) {
+  const std::string kept = fresh("kept.h5"), csv = fresh("kept.csv"), images = data + "/camelyonpatch_level_2_split_test_x.h5";
+  fs::copy_file(weights(), kept);
+  fs::copy_file(out + "/scores.csv", csv);
+  const std::vector<std::string> judging{"evaluate", "--data", data, "--weights", kept, "--device", "cpu"},
+      scoring{"predict", "--data", images, "--weights", kept, "--device", "cpu"};
+  const auto with = [](std::vector<std::string> words, std::initializer_list<std::string> more) {
+    words.insert(words.end(), more);
+    return words;
+  };
+  for (const auto& words : {with(judging, {"--roc", kept}),
+                            with(judging, {"--save-scores", kept}),
+                            with(judging, {"--save-scores", images}),
+                            with(judging, {"--save-scores", fresh("one.csv"), "--roc", fresh("one.csv")}),
+                            with(scoring, {"--out", kept}),
+                            with(scoring, {"--out", images}),
+                            {"evaluate", "--scores", csv, "--roc", csv},
+                            {"convert", kept, kept}}) {
+    const std::string before = text_of(kept) + text_of(csv) + text_of(images);
+    const Ended refused = run(words);
+    EXPECT_EQ(refused.code, 2) << words.back();
+    EXPECT_TRUE(contains(refused.err, "would overwrite what")) << refused.err;
+    EXPECT_TRUE(text_of(kept) + text_of(csv) + text_of(images) == before) << words.back();
+  }
+}
+
 TEST_F(ProgramsTest, ScoresAreSavedAndJudgedAgainWithTheirSlides) {
   const std::string known = with_slides(data, fresh("known")), saved = fresh("saved.csv");
   const auto evaluated = [&](const std::string& from) {
