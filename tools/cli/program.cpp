@@ -100,7 +100,8 @@ void explain_crash(int signal, siginfo_t* info, void*) {
   const bool null = reinterpret_cast<std::uintptr_t>(info->si_addr) < first_page;
   say_last({program_name, ": error: ", library,
             " has crashed\n  found:    ", null ? "it uses memory that it did not get" : "it reaches beyond its memory",
-            "\n  next:     more memory (ulimit -v, sysctl vm.max_map_count), or a smaller --batch-size\n"});
+            "\n  next:     more memory (ulimit -v, sysctl vm.max_map_count), or a smaller --batch-size",
+            null ? "\n" : "; where memory is not short it is a defect, of the library or of ours\n"});
   _exit(static_cast<int>(ExitCode::memory));
 }
 
