@@ -97,7 +97,8 @@ class Backend {
   /// 0.
   virtual int streams() const { return 1; }
   virtual void use_stream(int stream) { static_cast<void>(stream); }
-  /// What the stream gets after await(event) begins when all that the signalling stream had got before signal(event) is done.
+  /// What the stream gets after wait_event(event) begins when all that the recording stream had got before record_event(event)
+  /// is done.
   virtual void record_event(int event) { static_cast<void>(event); }
   virtual void wait_event(int event) { static_cast<void>(event); }
 

@@ -332,7 +332,11 @@ int rename(const char* from, const char* to) noexcept {
 int close(int fd) {
   REAL(close);
   if (!armed || !is_file(fd)) return real_close(fd);
-  return pass(Group::close, "close", -1, [&] { return real_close(fd); });
+  const int result = pass(Group::close, "close", -1, [&] { return real_close(fd); });
+  const int error = errno;
+  if (result < 0) real_close(fd);  // on Linux it is closed all the same: what fails is what was still to be written
+  errno = error;
+  return result;
 }
 
 void* mmap(void* at, std::size_t size, int protection, int flags, int fd, off_t offset) noexcept {

@@ -55,7 +55,7 @@ struct Program {
     fold_batch_norms(graph, ops);
     fuse_activations(ops, mode);
     copy_into_concats(ops, shapes);
-    aliases = place_values(ops, shapes);
+    aliases = alias_values(ops, shapes);
   }
 
   Layout layout(int value) const {
