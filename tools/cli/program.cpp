@@ -75,15 +75,28 @@ void say_last(std::initializer_list<const char*> parts) {
 }
 
 std::terminate_handler usual_end = std::abort;
+thread_local bool memory_ended = false;
 
-/// Where memory ends inside what must not throw, in the C++ library's paths for one, there is nobody left to catch it.
+[[noreturn]] void note_lack_of_memory() {
+  memory_ended = true;
+  throw std::bad_alloc();
+}
+
+/// Where memory ends inside what must not throw, in the C++ library's paths for one, there is nobody left to catch it, and what
+/// was thrown is not always to be had.
 [[noreturn]] void end_without_memory() {
+  bool lacked = false;
   try {
-    if (const std::exception_ptr thrown = std::current_exception()) std::rethrow_exception(thrown);
+    const std::exception_ptr thrown = std::current_exception();
+    lacked = !thrown && std::uncaught_exceptions() > 0 && memory_ended;
+    if (thrown) std::rethrow_exception(thrown);
   } catch (const std::bad_alloc&) {
+    lacked = true;
+  } catch (...) {
+  }
+  if (lacked) {
     say_last({program_name, ": error: out of memory\n  next:     more memory, or a smaller --batch-size\n"});
     _exit(static_cast<int>(ExitCode::memory));
-  } catch (...) {
   }
   usual_end();
   std::abort();
@@ -130,6 +143,7 @@ void listen_to_crashes() {
 int run_program(std::string_view name, const std::function<int()>& body) {
   name.copy(program_name, sizeof program_name - 1);
   usual_end = std::set_terminate(end_without_memory);
+  std::set_new_handler(note_lack_of_memory);
   listen_to_crashes();
   std::atexit(explain_exit);
   open_standard_streams();
