@@ -68,20 +68,6 @@ std::optional<std::uint8_t> label_of(std::string_view text) {
   return static_cast<std::uint8_t>(*value);
 }
 
-/// By the file's name, or by a folder of IDC's: PATIENT/0/….
-std::string patient_of(std::string_view path) {
-  std::vector<std::string_view> parts;
-  for (std::size_t at = 0; at <= path.size();) {
-    const std::size_t end = std::min(path.find_first_of("/\\", at), path.size());
-    parts.push_back(path.substr(at, end - at));
-    at = end + 1;
-  }
-  const std::string named = patient_in_name(parts.back());
-  if (!named.empty() || parts.size() < 3) return named;
-  const std::string_view label = parts[parts.size() - 2];
-  return label == "0" || label == "1" ? std::string(parts[parts.size() - 3]) : "";
-}
-
 /// Of a line that may be anything, what a message can bear.
 std::string shown(std::string_view line) {
   constexpr std::size_t enough = 80;
@@ -406,7 +392,7 @@ LabelledScores read_scores(const std::filesystem::path& file, Scale scale) {
   result.groups = choose_groups(columns, std::move(groups), lines, file, result.notes);
   if (result.groups.empty() && columns.id) {
     std::vector<std::string> patients;
-    for (const std::string& id : result.ids) patients.push_back(patient_of(id));
+    for (const std::string& id : result.ids) patients.push_back(patient_in_path(id));
     const std::ptrdiff_t unknown = std::ranges::count(patients, "");
     if (unknown == 0) {
       result.notes.push_back(fmt::format("patients are those that {} says: {} of {}", columns.names[*columns.id],
