@@ -220,6 +220,7 @@ std::optional<Checkpoint> read_run(const TrainSettings& s, const RunFolder& fold
   const std::filesystem::path file = folder / "last.checkpoint";
   Checkpoint checkpoint = read_checkpoint(file);
   require_network(checkpoint, file, info.network, info.image, info.parameters);
+  require_run(checkpoint, file);
   require_same_options(checkpoint.info.options, info.options, file);
   if (checkpoint.info.commit != info.commit) {
     terminal.say("note: the checkpoint was written by commit {}, this is {}", checkpoint.info.commit, info.commit);
