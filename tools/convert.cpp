@@ -79,6 +79,8 @@ Weights fit_network(const WeightFile& file, const Asked& asked) {
           Graph graph = network.build(image, head, dense_units);
           LoadedWeights loaded = fit_weights(file, graph);
           return {&network, head, image, dense_units, std::move(graph), std::move(loaded.values), std::move(loaded.notes), {}};
+        } catch (const UnsoundWeights&) {
+          throw;
         } catch (const Error& error) {
           if (error.code() == ExitCode::bug) throw;
           if (!reason) reason = error;
@@ -111,6 +113,8 @@ Weights fit_provenance(const WeightFile& file, const Asked& asked) {
   try {
     LoadedWeights loaded = fit_weights(file, graph);
     return {&network, head, image, dense_units, std::move(graph), std::move(loaded.values), std::move(loaded.notes), p};
+  } catch (const UnsoundWeights&) {
+    throw;
   } catch (const Error& error) {
     if (error.code() != ExitCode::weights || !says(p, network, graph, image)) throw;
     fail_contradiction(p, error);
@@ -200,8 +204,10 @@ void list(const TrainedWeights& file, const Asked& asked) {
   try {
     const Weights fitting = weights.provenance ? fit_provenance(weights, asked) : fit_network(weights, asked);
     fmt::print("fits {} {}\n", fitting.network->name, title_of(fitting.head));
+  } catch (const UnsoundWeights&) {
+    throw;
   } catch (const Error& error) {
-    if (error.code() != ExitCode::weights) throw;
+    if (error.code() != ExitCode::weights || (weights.provenance && asked.net.empty())) throw;
     fmt::print("{}\n", asked.net.empty() ? "fits none of the networks" : "does not fit " + asked.net);
   }
 }

@@ -9,6 +9,8 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 namespace microtome {
 namespace {
 
@@ -93,6 +95,28 @@ TEST_F(ConvertTest, WithoutAnOutputTheFileIsListed) {
   EXPECT_EQ(other.code, 0) << other.err;
   EXPECT_TRUE(contains(other.out, "(9, 9, 3, 7)")) << other.out;
   EXPECT_TRUE(contains(other.out, "fits none of the networks")) << other.out;
+}
+
+TEST_F(ConvertTest, ValuesThatNoNetworkHasAreNamedWhateverTheNetwork) {
+  const Graph graph = find_network("b6").build(50);
+  const auto count = static_cast<std::size_t>(graph.parameter_count());
+  for (const auto& [value, says] :
+       {std::pair(NAN, "a weight is not a finite number"), {-1.0f, "a variance among the weights is negative"}}) {
+    std::vector<float> weights;
+    for (const Parameter& parameter : graph.parameters())
+      weights.insert(weights.end(), static_cast<std::size_t>(parameter.shape.count()),
+                     parameter.name == "moving_variance" ? value : 1.0f);
+    ASSERT_EQ(weights.size(), count);
+    write_weights(path("a.h5"), graph, weights);
+    const Ended listed = run({"convert", path("a.h5")});
+    EXPECT_TRUE(contains(listed.out, "layers with weights")) << listed.out;
+    EXPECT_FALSE(contains(listed.out, "fits none")) << listed.out;
+    for (const Ended& outcome : {listed, run({"convert", path("a.h5"), path("x.weights.h5")})}) {
+      EXPECT_EQ(outcome.code, 4) << outcome.out;
+      EXPECT_TRUE(contains(outcome.err, says)) << outcome.err;
+    }
+    EXPECT_FALSE(std::filesystem::exists(path("x.weights.h5")));
+  }
 }
 
 TEST_F(ConvertTest, AModelIsWrittenAsOnnx) {

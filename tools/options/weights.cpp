@@ -84,6 +84,8 @@ std::vector<float> TrainedWeights::values(const Network& network, const Graph& g
     LoadedWeights loaded = fit_weights(*keras(), graph, initial);
     for (const std::string& note : loaded.notes) say(note);
     return std::move(loaded.values);
+  } catch (const UnsoundWeights&) {
+    throw;
   } catch (const Error& error) {
     if (error.code() != ExitCode::weights || !says(provenance_, network, graph, image)) throw;
     fail_contradiction(*provenance_, error);
