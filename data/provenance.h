@@ -23,7 +23,8 @@ constexpr const char* provenance_key = "microtome";
 struct Provenance {
   std::string network;         // "b6"
   std::string head = "study";  // "study", "imagenet", "none"
-  Extent image = 0;
+  Extent image = 0;            // what the weights are for
+  Extent trained_image = 0;    // what they were trained on, where that is another; else 0
   int dense_units = 256;
   std::vector<std::string> classes{"0", "1"};  // the score is the probability of the last
 
@@ -56,6 +57,7 @@ struct Provenance {
 
   std::string tensors;  // digest of the tensors of a Keras file or an ONNX model; a checkpoint has a checksum
 
+  Extent trained_size() const { return trained_image == Extent(0) ? image : trained_image; }
   bool operator==(const Provenance&) const = default;
 };
 

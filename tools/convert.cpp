@@ -141,6 +141,7 @@ Provenance provenance_of(const Weights& weights, const std::string& preprocess) 
   Provenance p = weights.provenance.value_or(Provenance{});
   p.network = weights.network->name;
   p.head = name_of(weights.head);
+  p.trained_image = weights.provenance && p.trained_size() != weights.image ? p.trained_size() : 0;
   p.image = weights.image;
   p.dense_units = weights.dense_units;
   if (preprocess.empty() || preprocess == p.preprocess) return p;
@@ -221,7 +222,8 @@ void say_differences(const Weights& weights, const Provenance& written, Form for
     const Provenance& trained = *weights.provenance;
     say("net", written.network, trained.network);
     say("dense-units", written.dense_units, trained.dense_units);
-    say("size", fmt::format("{}x{}", written.image.h, written.image.w), fmt::format("{}x{}", trained.image.h, trained.image.w));
+    say("size", fmt::format("{}x{}", written.image.h, written.image.w),
+        fmt::format("{}x{}", trained.trained_size().h, trained.trained_size().w));
     if (!trained.preprocess.empty()) say("preprocess", written.preprocess, trained.preprocess);
   }
   if (form == Form::onnx && written.preprocess.empty())

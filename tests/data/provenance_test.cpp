@@ -36,6 +36,10 @@ Images images(const std::vector<std::string>& groups, int shade = 0) {
 TEST(ProvenanceTest, ComesBackFromItsText) {
   EXPECT_EQ(parse_provenance(to_json(provenance()), "file"), provenance());
   EXPECT_EQ(parse_provenance(to_json(Provenance{.image = 1}), "file"), Provenance{.image = 1});
+  const Provenance converted{.image = 50, .trained_image = {96, 90}};
+  EXPECT_EQ(parse_provenance(to_json(converted), "file"), converted);
+  EXPECT_EQ(converted.trained_size(), Extent(96, 90));
+  EXPECT_EQ(Provenance{.image = 50}.trained_size(), Extent(50));
 }
 
 TEST(ProvenanceTest, EveryFlippedBitAndEveryTruncationIsFound) {
@@ -138,6 +142,7 @@ TEST(ProvenanceTest, OneLineTellsPeople) {
             "b6 for 50x48 images, 128 dense units, native preprocessing, trained in full on 12 images of idc, split by patient "
             "with seed 18364758544493064720, population statistics, commit abc-dirty");
   EXPECT_EQ(describe({.network = "b2", .image = 96}), "b2 for 96x96 images");
+  EXPECT_EQ(describe({.network = "b2", .image = 50, .trained_image = 96}), "b2 for 50x50 images, trained on 96x96");
 }
 
 }  // namespace

@@ -9,6 +9,7 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cmath>
 
 namespace microtome {
@@ -117,6 +118,27 @@ TEST_F(ConvertTest, ValuesThatNoNetworkHasAreNamedWhateverTheNetwork) {
     }
     EXPECT_FALSE(std::filesystem::exists(path("x.weights.h5")));
   }
+}
+
+TEST_F(ConvertTest, AnotherSizeIsNotWhatTheWeightsWereTrainedOn) {
+  const Graph graph = find_network("mobilenet").build(96);
+  const Provenance trained{.network = "mobilenet", .image = 96, .preprocess = "paper"};
+  write_weights(path("a.weights.h5"), graph, std::vector<float>(static_cast<std::size_t>(graph.parameter_count())), trained);
+  for (const auto& [in, out, size] : {std::array{"a.weights.h5", "b.h5", "50"}, {"b.h5", "c.weights.h5", "64"}}) {
+    const Ended outcome = run({"convert", path(in), path(out), "--size", size});
+    ASSERT_EQ(outcome.code, 0) << outcome.err;
+    EXPECT_TRUE(contains(outcome.err, std::string("overrides 96x96, as the weights were trained"))) << outcome.err;
+  }
+  const std::optional<Provenance> said = open_weights(path("c.weights.h5")).provenance;
+  ASSERT_TRUE(said);
+  EXPECT_EQ(said->image, Extent(64));
+  EXPECT_EQ(said->trained_size(), Extent(96));
+  ASSERT_EQ(run({"synthesize", "idc", "--out", path("data"), "--train", "40", "--valid", "8", "--test", "8", "-q"}).code, 0);
+  const Ended judged = run({"evaluate", "--weights", path("c.weights.h5"), "--data", path("data"), "--device", "cpu"});
+  EXPECT_TRUE(contains(judged.err, "the images are 50x50; the weights were trained on 96x96, and converted for 64x64"))
+      << judged.err;
+  ASSERT_EQ(run({"convert", path("c.weights.h5"), path("d.weights.h5"), "--size", "96", "-q"}).code, 0);
+  EXPECT_EQ(open_weights(path("d.weights.h5")).provenance, open_weights(path("a.weights.h5")).provenance);
 }
 
 TEST_F(ConvertTest, AModelIsWrittenAsOnnx) {
