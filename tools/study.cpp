@@ -8,6 +8,7 @@
 #include "tools/cli/run_folder.h"
 #include "tools/cli/signals.h"
 #include "tools/options/training.h"
+#include "tools/report/scores.h"
 #include "tools/study/cell.h"
 #include "tools/study/grid.h"
 #include "tools/study/report.h"
@@ -183,6 +184,10 @@ std::string config_of(TrainingSettings t, int epochs) {
   return fmt::format("{}epochs = {}\n", arguments.config(), epochs);
 }
 
+Json learned(const CellState& o) {
+  return o.result.is_object() ? o.result.value("test_learned", Json()) : Json();
+}
+
 Json to_json(const CellState& o) {
   const bool done = o.result.is_object();
   return {{"name", o.cell.name()},
@@ -197,6 +202,7 @@ Json to_json(const CellState& o) {
           {"epochs_done", o.epochs_done},
           {"seconds_per_epoch", done ? o.result.value("seconds_per_epoch", Json()) : Json()},
           {"test", done ? o.result["test"] : Json()},
+          {"test_learned", learned(o)},
           {"tta_auc", o.tta.is_object() ? o.tta["auc"] : Json()},
           {"folder", o.folder.string()}};
 }
@@ -231,7 +237,8 @@ std::string table(std::span<const CellState> states, int epochs) {
                         fmt::format("{}/{}", o.epochs_done, epochs),
                         o.result.is_object() ? figure(o.result["test"], "auc", "{:.4f}") : "–", figure(o.tta, "auc", "{:.4f}"),
                         figure(o.result, "seconds_per_epoch", "{:.2f}"));
-    text += o.why.empty() ? "\n" : fmt::format("  {}\n", first_line(o.why));
+    const std::string more = o.why.empty() ? learned_text(learned(o)) : first_line(o.why);
+    text += more.empty() ? "\n" : fmt::format("  {}\n", more);
   }
   return text;
 }
@@ -414,6 +421,7 @@ class Runner {
                   figure(o.result["test"], "auc", "{:.4f}"),
                   o.tta.is_object() ? "  by eight views " + figure(o.tta, "auc", "{:.4f}") : "",
                   figure(o.result, "seconds_per_epoch", "{:.2f}"));
+    if (const std::string text = learned_text(learned(o)); !text.empty()) terminal_.say("note: {}: {}", o.cell.name(), text);
   }
 
   /// What cannot be drawn does not stop the study: the last try counts.

@@ -259,7 +259,8 @@ RunReport make_report(const TrainSettings& s, const Arguments& arguments, const 
                    .best_epoch = fitted.best_epoch,
                    .test = test,
                    .config = arguments.config(),
-                   .notes = data.notes};
+                   .notes = data.notes,
+                   .learned = learned_text(result["test_learned"])};
   report.figures = {{"test AUC", fmt::format("{:.4f}", test.auc)},
                     {"test accuracy", fmt::format("{:.4f}", test.accuracy)},
                     {"test loss", fmt::format("{:.4f}", test.loss)}};

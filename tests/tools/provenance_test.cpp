@@ -288,6 +288,9 @@ TEST_F(ProvenanceTest, InitialWeightsSayWhatTheyHadLearnedFrom) {
   EXPECT_EQ(again["learned"], learned);
   EXPECT_EQ(again["loss"], Json::parse(outcome.out)["test"]["loss"]);
   EXPECT_EQ(result("run")["test_learned"]["images"], 0);
+  const std::string said = "The weights had learned from " + learned["images"].dump() + " of the test images";
+  EXPECT_TRUE(contains(text_of(path("continued/report.html")), said));
+  EXPECT_FALSE(contains(text_of(path("run/report.html")), "had learned"));
 }
 
 }  // namespace

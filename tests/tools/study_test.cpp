@@ -2,6 +2,7 @@
 #include "tools/process.h"
 #include "tools/study/cell.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <csignal>
@@ -123,6 +124,28 @@ TEST_F(StudyTest, WhatIsNoResultIsMadeAgainAndWhatIsNoPlanIsNamed) {
     EXPECT_EQ(status.code, 3) << damaged;
     EXPECT_NE(status.err.find("the list of the study's cells is damaged"), std::string::npos) << status.err;
   }
+}
+
+TEST_F(StudyTest, WhatTheInitialWeightsHadLearnedStandsBesideTheFigures) {
+  ASSERT_EQ(run({"train", "--net", "mobilenet", "--data", idc, "--split-seed", "3", "--epochs", "1", "--device", "cpu", "--out",
+                 folder / "run", "-q"})
+                .code,
+            0);
+  fs::create_directory(folder / "weights");
+  fs::copy(folder / "run/best.weights.h5", folder / "weights/mobilenet.weights.h5");
+  const Ended ended = run(words({"--idc", idc, "--nets", "mn", "--modes", "transfer", "--weights", folder / "weights"}));
+  ASSERT_EQ(ended.code, 0) << ended.err;
+  const Json learned = Json::parse(text_of(file("idc-mobilenet-transfer-paper-none-0", "result.json")))["test_learned"];
+  ASSERT_GT(learned["images"], 0);
+  const std::string said = "The weights had learned from " + learned["images"].dump() + " of the test images";
+  EXPECT_NE(ended.out.find(said), std::string::npos) << ended.out;
+  for (const char* page : {"/report.md", "/report.html"}) EXPECT_NE(text_of(out + page).find(said), std::string::npos) << page;
+  const std::vector<std::string> cells = lines_of(out + "/tables/cells.csv");
+  EXPECT_NE(cells[0].find(",learned_images,learned_group_images,"), std::string::npos) << cells[0];
+  const std::string counts = fmt::format(",{},{},", learned["images"].dump(), learned["group_images"].dump());
+  EXPECT_NE(cells[1].find(counts), std::string::npos) << cells[1];
+  const Ended status = run({"study", "status", "--out", out, "--json"});
+  EXPECT_EQ(Json::parse(status.out)["cells"][0]["test_learned"], learned);
 }
 
 TEST_F(StudyTest, AFailedCellSaysWhyAndTheOthersGoOn) {

@@ -445,4 +445,17 @@ Json to_json(const Overlap& overlap, const Images& images) {
   return json;
 }
 
+std::string learned_text(const Json& test_learned) {
+  const auto count = [&](const char* key) {
+    const Json value = test_learned.is_object() ? test_learned.value(key, Json()) : Json();
+    return value.is_number_integer() ? value.get<std::int64_t>() : 0;
+  };
+  std::string of;
+  if (const std::int64_t images = count("images"); images > 0) of = fmt::format("from {} of the test images", images);
+  if (const std::int64_t groups = count("groups"); groups > 0)
+    of += fmt::format("{}from {} of the test split's patients or slides, by name ({} images)", of.empty() ? "" : " and ",
+                      groups, count("group_images"));
+  return of.empty() ? "" : fmt::format("The weights had learned {}: figures on these are too good.", of);
+}
+
 }  // namespace microtome

@@ -45,6 +45,9 @@ std::string scores_csv(const Images& images, std::span<const float> scores);
 /// known.
 Json to_json(const Overlap& overlap, const Images& images);
 
+/// For people, of a run's "test_learned": "The weights had learned from 3 of the test images …"; empty where from none.
+std::string learned_text(const Json& test_learned);
+
 /// As the column `id` of a CSV file has it: a path, or the image's index.
 std::string id_field(const Images& images, std::size_t index);
 
