@@ -212,6 +212,12 @@ void describe_data(const Dataset& data, const LoadOptions& options, Provenance& 
   }
 }
 
+std::map<std::string, std::string> split_digests(const Provenance& provenance) {
+  std::map<std::string, std::string> digests;
+  for (std::size_t s = 0; s < split_count; ++s) digests[split_names[s]] = provenance.splits[s].digest;
+  return digests;
+}
+
 void add_learned(const Provenance& initial, Provenance& provenance) {
   provenance.learned_images = united(provenance.learned_images, initial.learned_images);
   const std::vector<std::string> all = united(initial.splits[0].groups, initial.earlier_groups);

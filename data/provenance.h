@@ -9,6 +9,7 @@
 #include <array>
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <span>
 #include <string>
 #include <string_view>
@@ -68,6 +69,8 @@ std::string split_digest(const Images& images);
 
 /// Fills in what `data` say of themselves, and that the training split was learned from.
 void describe_data(const Dataset& data, const LoadOptions& options, Provenance& provenance);
+/// Of the images, by split: equal where the data are.
+std::map<std::string, std::string> split_digests(const Provenance& provenance);
 /// Adds what the initial weights had learned from before.
 void add_learned(const Provenance& initial, Provenance& provenance);
 

@@ -391,6 +391,7 @@ int run(TrainSettings& s, const Arguments& arguments, const Network& network, co
       {"seconds_per_epoch", epochs > 0 ? seconds / epochs : 0},
       {"peak_memory_bytes", device.name == "cpu" || device.name == "reference" ? peak_memory_bytes() : used_on_device},
       {"statistics", info.provenance->statistics},
+      {"split_digests", split_digests(*info.provenance)},
       {"test_learned", to_json(tested_before, data.test)},
       {"validation", json_of(valid)},
       {"test", json_of(test)}};

@@ -130,6 +130,11 @@ TEST(ProvenanceTest, WhatInitialWeightsHadLearnedFromCountsToo) {
   EXPECT_EQ(third.earlier_groups, (std::vector<std::string>{"p1", "p2", "p5"}));
 }
 
+TEST(ProvenanceTest, EachSplitsDigestIsThereByItsName) {
+  EXPECT_EQ(split_digests(provenance()),
+            (std::map<std::string, std::string>{{"train", "00ff"}, {"valid", "1"}, {"test", "2"}}));
+}
+
 TEST(ProvenanceTest, NamesThatAreNoUtf8AreFoundAgain) {
   Provenance p;
   describe_data({.name = "idc", .train = images({"p\xff", "q"}), .valid = images({"r"}, 10), .test = images({"s"}, 20)}, {}, p);
