@@ -441,7 +441,7 @@ class Runner {
       write_report_of(out_);
       report_error_.reset();
     } catch (const Error& error) {
-      if (!report_error_) terminal_.complain("note: no report: {} ({})", error.what(), error.report().found);
+      if (!report_error_) terminal_.say("note: no report: {} ({})", error.what(), error.report().found);
       report_error_ = error;
     }
     reported_ = Clock::now();
@@ -623,6 +623,8 @@ int study(int argc, char** argv) {
   if (!s.json && !runner.report_error()) fmt::print("report    {}\n", (fs::path(s.out) / "report.html").string());
   const int code = exit_code(states);
   if (code == static_cast<int>(ExitCode::done) && runner.report_error()) throw *runner.report_error();
+  if (runner.report_error())
+    terminal.complain("no report: {} ({})", runner.report_error()->what(), runner.report_error()->report().where);
   if (code == static_cast<int>(ExitCode::in_use))
     terminal.say("note: {} cells are in the hands of other processes, or wait for what these run",
                  std::ranges::count_if(states, [](const CellState& o) { return o.status != CellStatus::done; }));

@@ -342,6 +342,14 @@ TEST_F(StudyTest, WithoutItsReportAStudyIsNotDone) {
   EXPECT_EQ(ended.code, 5) << ended.err;
   EXPECT_NE(ended.err.find("report.html"), std::string::npos) << ended.err;
   EXPECT_EQ(ended.out.find("report.html"), std::string::npos) << ended.out;
+  const Ended failed =
+      run(words({"--pcam", pcam, "--nets", "b2", "--modes", "full", "--lr", "1e30", "--out", folder / "diverged"}));
+  EXPECT_EQ(failed.err.find("no report"), std::string::npos) << failed.err;
+  fs::remove(folder / "diverged/report.html");
+  fs::create_directory(folder / "diverged/report.html");
+  const Ended both = run({"study", "resume", "--out", folder / "diverged", "-q"});
+  EXPECT_EQ(both.code, 6) << both.err;
+  EXPECT_NE(both.err.find("no report: "), std::string::npos) << both.err;
 }
 
 }  // namespace
