@@ -198,7 +198,7 @@ TEST_F(ProgramsTest, TheMemoryPlanIsPrintedAndNothingElseHappens) {
   EXPECT_EQ(plan["gradients_bytes"].get<std::int64_t>() * 2, plan["moments_bytes"].get<std::int64_t>());
   EXPECT_LT(plan["arena_bytes"], plan["arena_unshared_bytes"]);
   std::int64_t total = 0, rows = 0;
-  for (const char* key : {"weights_bytes", "gradients_bytes", "moments_bytes", "narrow_weights_bytes", "arena_bytes",
+  for (const char* key : {"weights_bytes", "gradients_bytes", "moments_bytes", "low_precision_weights_bytes", "arena_bytes",
                           "scratch_bytes", "kept_bytes", "images_bytes", "features_bytes", "saving_bytes"})
     total += plan[key].get<std::int64_t>();
   EXPECT_EQ(plan["total_bytes"], total);
