@@ -352,6 +352,15 @@ Checkpoint read_checkpoint(const fs::path& file) {
   return Reader(file).read();
 }
 
+void require_run(const Checkpoint& checkpoint, const fs::path& file) {
+  if (!checkpoint.info.options.empty()) return;
+  fail(ExitCode::weights, "a checkpoint is not a run's, and cannot be gone on with",
+       {.where = file.string(),
+        .expected = "the options of the run that saved it",
+        .found = "none: convert writes such a file, of weights and a fresh optimiser",
+        .next = fmt::format("put the run's own file back, or begin a run with it: train --weights {}", file.string())});
+}
+
 void require_network(const Checkpoint& checkpoint, const fs::path& file, std::string_view network, Extent image,
                      std::int64_t parameters) {
   const auto text = [](std::string_view name, Extent size, std::int64_t count) {
@@ -359,11 +368,23 @@ void require_network(const Checkpoint& checkpoint, const fs::path& file, std::st
   };
   const CheckpointInfo& info = checkpoint.info;
   if (info.network == network && info.image == image && info.parameters == parameters) return;
-  fail(ExitCode::weights, "the checkpoint is of another network",
-       {.where = file.string(),
-        .expected = text(network, image, parameters),
-        .found = text(info.network, info.image, info.parameters),
-        .next = fmt::format("ask for --net {}, or name another checkpoint", info.network)});
+  Report report{.where = file.string(),
+                .expected = text(network, image, parameters),
+                .found = text(info.network, info.image, info.parameters)};
+  if (info.network != network) {
+    report.next = fmt::format("ask for --net {}, or name another checkpoint", info.network);
+    fail(ExitCode::weights, "the checkpoint is of another network", std::move(report));
+  }
+  if (info.image != image) {
+    report.next = fmt::format("give images of {}x{}, or name another checkpoint", info.image.h, info.image.w);
+    fail(ExitCode::weights, "the checkpoint is of images of another size", std::move(report));
+  }
+  if (info.provenance) report.found += fmt::format(", {} dense units", info.provenance->dense_units);
+  report.next = info.provenance
+                    ? fmt::format("ask for --dense-units {}, or name another checkpoint", info.provenance->dense_units)
+                    : "ask for its --dense-units, or name another checkpoint";
+  fail(ExitCode::weights, fmt::format("the checkpoint is of a {} with another number of parameters", network),
+       std::move(report));
 }
 
 bool is_checkpoint(const fs::path& file) {

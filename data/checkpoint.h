@@ -46,6 +46,10 @@ void write_checkpoint(const std::filesystem::path& file, const Snapshot& snapsho
 /// Throws Error(ExitCode::weights) where the file is missing, damaged, or not one of ours.
 Checkpoint read_checkpoint(const std::filesystem::path& file);
 
+/// Throws Error(ExitCode::weights) where the checkpoint is no run's, as `convert` writes one: its optimiser is fresh, and
+/// nobody knows with which options it would go on.
+void require_run(const Checkpoint& checkpoint, const std::filesystem::path& file);
+
 /// Throws Error(ExitCode::weights) where the checkpoint is of another network, image size or number of parameters.
 void require_network(const Checkpoint& checkpoint, const std::filesystem::path& file, std::string_view network, Extent image,
                      std::int64_t parameters);

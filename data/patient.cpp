@@ -1,6 +1,7 @@
 #include "data/patient.h"
 
 #include <algorithm>
+#include <vector>
 
 namespace microtome {
 
@@ -16,6 +17,19 @@ std::string patient_in_name(std::string_view file_name) {
     rest.remove_prefix(digits);
   }
   return std::string(file_name.substr(0, end));
+}
+
+std::string patient_in_path(std::string_view path) {
+  std::vector<std::string_view> parts;
+  for (std::size_t at = 0; at <= path.size();) {
+    const std::size_t end = std::min(path.find_first_of("/\\", at), path.size());
+    parts.push_back(path.substr(at, end - at));
+    at = end + 1;
+  }
+  const std::string named = patient_in_name(parts.back());
+  if (!named.empty() || parts.size() < 3) return named;
+  const std::string_view label = parts[parts.size() - 2];
+  return label == "0" || label == "1" ? std::string(parts[parts.size() - 3]) : "";
 }
 
 }  // namespace microtome

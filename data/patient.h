@@ -9,4 +9,7 @@ namespace microtome {
 /// "8863" of "8863_idx5_x51_y1251_class0.png", IDC's form; empty where a file's name is of another.
 std::string patient_in_name(std::string_view file_name);
 
+/// By the file's name, or by a folder of IDC's: PATIENT/0/….
+std::string patient_in_path(std::string_view path);
+
 }  // namespace microtome

@@ -117,7 +117,7 @@ json body(const Provenance& p) {
     const Provenance::Split& split = p.splits[s];
     splits[split_names[s]] = {{"images", split.images}, {"digest", split.digest}, {"groups", split.groups}};
   }
-  return {
+  json all{
       {provenance_key, version},
       {"network", p.network},
       {"head", p.head},
@@ -141,6 +141,8 @@ json body(const Provenance& p) {
       {"learned_images", to_text(p.learned_images)},
       {"earlier_groups", p.earlier_groups},
       {"tensors_sha256", p.tensors}};
+  if (p.trained_size() != p.image) all["trained_image"] = {p.trained_image.h, p.trained_image.w};
+  return all;
 }
 
 Provenance from_body(const json& j) {
@@ -148,6 +150,8 @@ Provenance from_body(const json& j) {
   p.network = j.at("network");
   p.head = j.at("head");
   p.image = {j.at("image").at(0).get<int>(), j.at("image").at(1).get<int>()};
+  if (const auto trained = j.find("trained_image"); trained != j.end())
+    p.trained_image = {trained->at(0).get<int>(), trained->at(1).get<int>()};
   p.dense_units = j.at("dense_units");
   p.classes = j.at("classes").get<std::vector<std::string>>();
   const json& pixels = j.at("preprocess");
@@ -208,6 +212,12 @@ void describe_data(const Dataset& data, const LoadOptions& options, Provenance& 
   }
 }
 
+std::map<std::string, std::string> split_digests(const Provenance& provenance) {
+  std::map<std::string, std::string> digests;
+  for (std::size_t s = 0; s < split_count; ++s) digests[split_names[s]] = provenance.splits[s].digest;
+  return digests;
+}
+
 void add_learned(const Provenance& initial, Provenance& provenance) {
   provenance.learned_images = united(provenance.learned_images, initial.learned_images);
   const std::vector<std::string> all = united(initial.splits[0].groups, initial.earlier_groups);
@@ -264,8 +274,9 @@ Provenance parse_provenance(std::string_view text, const std::filesystem::path& 
     if (const std::string sum = crc(all); sum != stored) refuse(fmt::format("checksum {}, of what is there {}", stored, sum));
     const Provenance provenance = from_body(all);
     const auto possible = [](int n) { return n > 0 && n <= 65536; };
-    if (!possible(provenance.image.h) || !possible(provenance.image.w) || !possible(provenance.dense_units) ||
-        !possible(provenance.batch_size))
+    const Extent image = provenance.image, trained = provenance.trained_size();
+    if (!possible(image.h) || !possible(image.w) || !possible(trained.h) || !possible(trained.w) ||
+        !possible(provenance.dense_units) || !possible(provenance.batch_size))
       refuse("impossible sizes");
     return provenance;
   } catch (const json::exception& error) {
@@ -276,6 +287,8 @@ Provenance parse_provenance(std::string_view text, const std::filesystem::path& 
 
 std::string describe(const Provenance& p) {
   std::string text = fmt::format("{} for {}x{} images", p.network, p.image.h, p.image.w);
+  if (const Extent trained = p.trained_size(); trained != p.image)
+    text += fmt::format(", trained on {}x{}", trained.h, trained.w);
   if (p.head == "none") text += ", without a head";
   if (p.dense_units != 256) text += fmt::format(", {} dense units", p.dense_units);
   if (!p.preprocess.empty()) text += fmt::format(", {} preprocessing", p.preprocess);

@@ -9,6 +9,7 @@
 #include <array>
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <span>
 #include <string>
 #include <string_view>
@@ -23,7 +24,8 @@ constexpr const char* provenance_key = "microtome";
 struct Provenance {
   std::string network;         // "b6"
   std::string head = "study";  // "study", "imagenet", "none"
-  Extent image = 0;
+  Extent image = 0;            // what the weights are for
+  Extent trained_image = 0;    // what they were trained on, where that is another; else 0
   int dense_units = 256;
   std::vector<std::string> classes{"0", "1"};  // the score is the probability of the last
 
@@ -56,6 +58,7 @@ struct Provenance {
 
   std::string tensors;  // digest of the tensors of a Keras file or an ONNX model; a checkpoint has a checksum
 
+  Extent trained_size() const { return trained_image == Extent(0) ? image : trained_image; }
   bool operator==(const Provenance&) const = default;
 };
 
@@ -66,6 +69,8 @@ std::string split_digest(const Images& images);
 
 /// Fills in what `data` say of themselves, and that the training split was learned from.
 void describe_data(const Dataset& data, const LoadOptions& options, Provenance& provenance);
+/// Of the images, by split: equal where the data are.
+std::map<std::string, std::string> split_digests(const Provenance& provenance);
 /// Adds what the initial weights had learned from before.
 void add_learned(const Provenance& initial, Provenance& provenance);
 

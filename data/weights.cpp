@@ -11,6 +11,7 @@
 #include <functional>
 #include <map>
 #include <set>
+#include <source_location>
 #include <string_view>
 #include <utility>
 
@@ -73,6 +74,7 @@ class Matcher {
     else
       match_by_class();
     check_names();
+    for (const auto& [p, origin] : origins_) require_sound(p, origin.first, origin.second);
 
     LoadedWeights loaded{.whole = fill_ == rows_.size(), .notes = file_.notes};
     if (!loaded.whole && initial.empty()) {
@@ -220,7 +222,7 @@ class Matcher {
               .found = tensor.name,
               .next = "save them anew with Keras"});
       }
-      require_sound(tensor, wanted, place(index, parameters[i]));
+      origins_[parameters[i]] = {index, i};
       read_[parameters[i]] = from_keras(wanted, tensor.values);
       const std::string owner = owner_and_weight(tensor.name).first;
       if (parameters.size() > row_of(wanted).parameters.size()) placed_.push_back({index, owner, &row_of(wanted)});
@@ -228,17 +230,21 @@ class Matcher {
   }
 
   /// A network with such a value scores nothing but NaN.
-  static void require_sound(const WeightFile::Tensor& tensor, const Parameter& wanted, const std::string& where) {
+  void require_sound(int p, std::size_t layer, std::size_t index) const {
+    const Parameter& wanted = parameter(p);
+    const WeightFile::Tensor& tensor = file_.layers[layer].weights[index];
     const bool variance = wanted.name == "moving_variance";
     for (std::size_t i = 0; i < tensor.values.size(); ++i) {
       const float value = tensor.values[i];
       if (std::isfinite(value) && !(variance && value < 0)) continue;
-      fail(ExitCode::weights,
-           std::isfinite(value) ? "a variance among the weights is negative" : "a weight is not a finite number",
-           {.where = fmt::format("{}, {}, value {}", where, tensor.name, i),
-            .expected = variance ? "variances from 0 on" : "finite numbers",
-            .found = fmt::format("{}", value),
-            .next = "the training that saved them diverged, or the file is damaged: take an earlier one"});
+      throw UnsoundWeights(
+          ExitCode::weights,
+          std::isfinite(value) ? "a variance among the weights is negative" : "a weight is not a finite number",
+          {.where = fmt::format("{}, {}, value {}", place(layer, p), tensor.name, i),
+           .expected = variance ? "variances from 0 on" : "finite numbers",
+           .found = fmt::format("{}", value),
+           .next = "the training that saved them diverged, or the file is damaged: take an earlier one"},
+          std::source_location::current());
     }
   }
 
@@ -353,9 +359,10 @@ class Matcher {
   const Graph& graph_;
   std::vector<const Row*> rows_;  // those with weights, in Keras' order: the base's come first
   std::size_t base_rows_ = 0, tensors_ = 0, base_tensors_ = 0;
-  std::size_t fill_ = 0;                    // the file is for so many rows
-  bool has_top_ = false;                    // and for ImageNet's classes besides
-  std::map<int, std::vector<float>> read_;  // by parameter, in stored order
+  std::size_t fill_ = 0;                                        // the file is for so many rows
+  bool has_top_ = false;                                        // and for ImageNet's classes besides
+  std::map<int, std::vector<float>> read_;                      // by parameter, in stored order
+  std::map<int, std::pair<std::size_t, std::size_t>> origins_;  // layer of the file and tensor in it
   std::vector<Placed> placed_;
   std::set<std::string> known_weights_;
   std::size_t renamed_ = 0;

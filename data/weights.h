@@ -19,9 +19,15 @@ struct LoadedWeights {
   std::vector<std::string> notes;  // what was odd but harmless
 };
 
+/// Of ExitCode::weights: layers and shapes are the network's, and a value is none that it can have.
+class UnsoundWeights : public Error {
+ public:
+  using Error::Error;
+};
+
 /// A file of the network, whole; or, where `initial` (as Model::weights()) says what becomes of the head, a file of its base
 /// alone or under the 1000 classes of ImageNet. Throws Error(ExitCode::weights) for a file that does not fit, naming the
-/// layer's index and name, and both shapes.
+/// layer's index and name, and both shapes; UnsoundWeights for one that fits and holds NaN, say.
 LoadedWeights fit_weights(const WeightFile& file, const Graph& graph, std::span<const float> initial = {});
 LoadedWeights read_weights(const std::filesystem::path& file, const Graph& graph, std::span<const float> initial = {});
 

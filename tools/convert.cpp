@@ -80,6 +80,8 @@ Weights fit_network(const WeightFile& file, const Asked& asked) {
           Graph graph = network.build(image, head, dense_units);
           LoadedWeights loaded = fit_weights(file, graph);
           return {&network, head, image, dense_units, std::move(graph), std::move(loaded.values), std::move(loaded.notes), {}};
+        } catch (const UnsoundWeights&) {
+          throw;
         } catch (const Error& error) {
           if (error.code() == ExitCode::bug) throw;
           if (!reason) reason = error;
@@ -112,6 +114,8 @@ Weights fit_provenance(const WeightFile& file, const Asked& asked) {
   try {
     LoadedWeights loaded = fit_weights(file, graph);
     return {&network, head, image, dense_units, std::move(graph), std::move(loaded.values), std::move(loaded.notes), p};
+  } catch (const UnsoundWeights&) {
+    throw;
   } catch (const Error& error) {
     if (error.code() != ExitCode::weights || !says(p, network, graph, image)) throw;
     fail_contradiction(p, error);
@@ -138,6 +142,7 @@ Provenance provenance_of(const Weights& weights, const std::string& preprocess) 
   Provenance p = weights.provenance.value_or(Provenance{});
   p.network = weights.network->name;
   p.head = name_of(weights.head);
+  p.trained_image = weights.provenance && p.trained_size() != weights.image ? p.trained_size() : 0;
   p.image = weights.image;
   p.dense_units = weights.dense_units;
   if (preprocess.empty() || preprocess == p.preprocess) return p;
@@ -201,8 +206,10 @@ void list(const TrainedWeights& file, const Asked& asked) {
   try {
     const Weights fitting = weights.provenance ? fit_provenance(weights, asked) : fit_network(weights, asked);
     fmt::print("fits {} {}\n", fitting.network->name, title_of(fitting.head));
+  } catch (const UnsoundWeights&) {
+    throw;
   } catch (const Error& error) {
-    if (error.code() != ExitCode::weights) throw;
+    if (error.code() != ExitCode::weights || (weights.provenance && asked.net.empty())) throw;
     fmt::print("{}\n", asked.net.empty() ? "fits none of the networks" : "does not fit " + asked.net);
   }
 }
@@ -216,7 +223,8 @@ void say_differences(const Weights& weights, const Provenance& written, Form for
     const Provenance& trained = *weights.provenance;
     say("net", written.network, trained.network);
     say("dense-units", written.dense_units, trained.dense_units);
-    say("size", fmt::format("{}x{}", written.image.h, written.image.w), fmt::format("{}x{}", trained.image.h, trained.image.w));
+    say("size", fmt::format("{}x{}", written.image.h, written.image.w),
+        fmt::format("{}x{}", trained.trained_size().h, trained.trained_size().w));
     if (!trained.preprocess.empty()) say("preprocess", written.preprocess, trained.preprocess);
   }
   if (form == Form::onnx && written.preprocess.empty())

@@ -140,6 +140,15 @@ Judged judge_network(EvaluateSettings& s, const Arguments& arguments) {
   return judged;
 }
 
+/// Scores are judged as they are: what names a network or images would change nothing.
+void refuse_network(const Arguments& arguments, const std::string& scores) {
+  for (const char* option :
+       {"weights", "net", "dense-units", "data", "split", "split-by", "split-seed", "preprocess", "tta", "save-scores"})
+    if (arguments.given(option))
+      fail(ExitCode::usage, fmt::format("--{} needs a network and images, and --scores judges a file of scores", option),
+           {.found = fmt::format("--scores {}", scores), .next = fmt::format("leave out --scores, or --{}", option)});
+}
+
 int evaluate_program(int argc, char** argv) {
   EvaluateSettings s;
   Arguments arguments = declare(s);
@@ -155,9 +164,7 @@ int evaluate_program(int argc, char** argv) {
     arguments.require_all();
     judged = judge_network(s, arguments);
   } else {
-    if (s.tta != "none" || !s.save_scores.empty())
-      fail(ExitCode::usage, "--tta and --save-scores need a network to score images",
-           {.found = fmt::format("--scores {}", s.scores), .next = "leave out --scores, or these"});
+    refuse_network(arguments, s.scores);
     const LabelledScores csv = read_scores(s.scores, s.logits ? Scale::logits : Scale::as_named);
     require_as_many_as_result(s.scores, csv);
     Terminal terminal(s.verbosity());

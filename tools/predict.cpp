@@ -1,5 +1,6 @@
 // A score for each image: the network's probability of class 1.
 #include "data/file.h"
+#include "data/patient.h"
 #include "engine/check.h"
 #include "engine/model.h"
 #include "engine/test_time_views.h"
@@ -9,8 +10,10 @@
 #include "tools/options/weights.h"
 #include "tools/report/scores.h"
 
+#include <algorithm>
 #include <array>
 #include <span>
+#include <utility>
 
 namespace microtome {
 namespace {
@@ -72,6 +75,13 @@ std::string to_json_lines(const Images& images, std::span<const float> scores) {
   return text;
 }
 
+/// As the paths say them; of all images, or of none.
+void name_patients(Images& images) {
+  std::vector<std::string> patients;
+  for (const std::string& path : images.ids) patients.push_back(patient_in_path(path));
+  if (std::ranges::find(patients, "") == patients.end()) images.groups = std::move(patients);
+}
+
 int predict(int argc, char** argv) {
   PredictSettings s;
   Arguments arguments = declare(s);
@@ -88,7 +98,8 @@ int predict(int argc, char** argv) {
   if (s.size > 0) loading.image = s.size;
   if (!arguments.given("size") && weights.provenance()) loading.image = weights.provenance()->image;
   std::vector<std::string> notes;
-  const Images images = load_images(s.data, loading, notes);
+  Images images = load_images(s.data, loading, notes);
+  name_patients(images);
   terminal.clear_progress();
   for (const std::string& note : notes) terminal.say("note: {}", note);
   const Extent image(images.shape.h, images.shape.w);

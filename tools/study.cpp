@@ -9,6 +9,7 @@
 #include "tools/cli/run_folder.h"
 #include "tools/cli/signals.h"
 #include "tools/options/training.h"
+#include "tools/report/scores.h"
 #include "tools/study/cell.h"
 #include "tools/study/grid.h"
 #include "tools/study/report.h"
@@ -184,6 +185,10 @@ std::string config_of(TrainingSettings t, int epochs) {
   return fmt::format("{}epochs = {}\n", arguments.config(), epochs);
 }
 
+Json learned(const CellState& o) {
+  return o.result.is_object() ? o.result.value("test_learned", Json()) : Json();
+}
+
 Json to_json(const CellState& o) {
   const bool done = o.result.is_object();
   return {{"name", o.cell.name()},
@@ -198,6 +203,7 @@ Json to_json(const CellState& o) {
           {"epochs_done", o.epochs_done},
           {"seconds_per_epoch", done ? o.result.value("seconds_per_epoch", Json()) : Json()},
           {"test", done ? o.result["test"] : Json()},
+          {"test_learned", learned(o)},
           {"tta_auc", o.tta.is_object() ? o.tta["auc"] : Json()},
           {"folder", o.folder.string()}};
 }
@@ -232,7 +238,8 @@ std::string table(std::span<const CellState> states, int epochs) {
                         fmt::format("{}/{}", o.epochs_done, epochs),
                         o.result.is_object() ? figure(o.result["test"], "auc", "{:.4f}") : "–", figure(o.tta, "auc", "{:.4f}"),
                         figure(o.result, "seconds_per_epoch", "{:.2f}"));
-    text += o.why.empty() ? "\n" : fmt::format("  {}\n", first_line(o.why));
+    const std::string more = o.why.empty() ? learned_text(learned(o)) : first_line(o.why);
+    text += more.empty() ? "\n" : fmt::format("  {}\n", more);
   }
   return text;
 }
@@ -274,6 +281,9 @@ class Runner {
     report();
     return true;
   }
+
+  /// Whether that the cell failed has been told.
+  bool complained_of(const Cell& cell) const { return complained_.contains(cell.name()); }
 
   /// Why there is no report of what is done; nothing where there is one.
   const std::optional<Error>& report_error() const { return report_error_; }
@@ -365,6 +375,11 @@ class Runner {
     if (!wait(evaluate, planned)) return false;
     if (const int code = evaluate.wait(); code != 0) return fail_cell(folder, "evaluate", code);
     const Json metrics = Json::parse(read_text(part, ExitCode::data), nullptr, false);
+    if (metrics.is_object() && are_of_other_images(metrics)) {
+      write_failure(folder, {.exit_code = static_cast<int>(ExitCode::data),
+                             .what = "the images are no longer those that it was trained and tested on"});
+      return true;
+    }
     write(folder / "tta.json", to_text(metrics));
     fs::remove(part);
     return true;
@@ -399,22 +414,25 @@ class Runner {
 
   std::ptrdiff_t number_of(const PlannedCell& planned) const { return std::ranges::find(mine_, planned) - mine_.begin() + 1; }
 
-  void say(const PlannedCell& planned) const {
+  void say(const PlannedCell& planned) {
     const CellState o = look(planned);
     const auto at = number_of(planned);
     if (o.status != CellStatus::done) {
       const std::string line = fmt::format("cell {}/{}  {}  {}{}", at, mine_.size(), o.cell.name(), name_of(o.status),
                                            o.why.empty() ? "" : ": " + first_line(o.why));
-      if (o.status == CellStatus::failed)
+      if (o.status == CellStatus::failed) {
         terminal_.complain("{}", line);
-      else
+        complained_.insert(o.cell.name());
+      } else {
         terminal_.say("{}", line);
+      }
       return;
     }
     terminal_.say("cell {}/{}  {}  test AUC {}{}  {} s an epoch", at, mine_.size(), o.cell.name(),
                   figure(o.result["test"], "auc", "{:.4f}"),
                   o.tta.is_object() ? "  by eight views " + figure(o.tta, "auc", "{:.4f}") : "",
                   figure(o.result, "seconds_per_epoch", "{:.2f}"));
+    if (const std::string text = learned_text(learned(o)); !text.empty()) terminal_.say("note: {}: {}", o.cell.name(), text);
   }
 
   /// What cannot be drawn does not stop the study: the last try counts.
@@ -441,7 +459,7 @@ class Runner {
   std::vector<PlannedCell> mine_;  // of this shard
   fs::path out_;
   Terminal& terminal_;
-  std::set<std::string> tried_;
+  std::set<std::string> tried_, complained_;
   int epochs_elsewhere_ = 0;  // done in the shard's other cells
   std::optional<Error> report_error_;
   Clock::time_point reported_;
@@ -503,11 +521,34 @@ void begin(const StudySettings& s, const Arguments& arguments, const StudyPlan& 
   folder->write("config.toml", fmt::format("# Go on: study resume --out {}\n{}", one_line(s.out), arguments.config()));
 }
 
+/// Cells of two data sets are no study. What is there to compare with was trained before.
+void require_same_data(const StudySettings& s, const std::vector<PlannedCell>& mine, Terminal& terminal) {
+  const std::vector<CellState> states = read_study(s.out);
+  for (const char* data : {"pcam", "idc"}) {
+    const auto trained = std::ranges::find_if(states, [&](const CellState& o) {
+      return o.cell.data == data && o.status == CellStatus::done && !split_digests(o.result).is_null();
+    });
+    const bool any_left = std::ranges::any_of(states, [&](const CellState& o) {
+      const bool over = o.status == CellStatus::done || (o.status == CellStatus::failed && !s.retry_failed);
+      return o.cell.data == data && !over && std::ranges::find(mine, o.cell, &PlannedCell::cell) != mine.end();
+    });
+    if (trained == states.end() || !any_left) continue;
+    const TrainingSettings t = training_of(s, {trained->cell, ""});
+    Provenance now;
+    describe_data(open_data(t, {.train = true, .valid = true, .test = true}, terminal), split_options(t), now);
+    if (Json(split_digests(now)) == split_digests(trained->result)) continue;
+    fail(ExitCode::data, "the images are not those that the study's cells were trained on",
+         {.where = t.data,
+          .expected = fmt::format("the images of {}", trained->folder.string()),
+          .found = "others, or in other splits",
+          .next = fmt::format("put the former back at {}, or begin another study in another --out", t.data)});
+  }
+}
+
 int exit_code(const std::vector<CellState>& states) {
   for (const CellState& o : states) {
-    const std::optional<Failure> failure = read_failure(o.folder);
-    if (o.status != CellStatus::failed || !failure) continue;
-    const int code = failure->exit_code;
+    const int code = o.exit_code;
+    if (o.status != CellStatus::failed || code == 0) continue;
     if (code == 128 + SIGKILL) return static_cast<int>(ExitCode::memory);
     return code > 0 && code <= static_cast<int>(ExitCode::in_use) ? code : static_cast<int>(ExitCode::bug);
   }
@@ -564,6 +605,7 @@ int study(int argc, char** argv) {
   listen_to_signals();
   begin_saving();
   begin(s, arguments, plan);
+  require_same_data(s, mine, terminal);
   terminal.say("{} cells{}, each of {} epochs", mine.size(),
                shard.of > 1 ? fmt::format(" of {}, shard {}", plan.cells.size(), s.shard) : "", s.epochs);
   Runner runner(s, plan, mine, terminal);
@@ -575,10 +617,15 @@ int study(int argc, char** argv) {
     terminal.say("stopped after saving; go on with: study resume --out {}", s.out);
     return 128 + stop_signal();
   }
+  for (const CellState& o : states)
+    if (o.status == CellStatus::failed && !runner.complained_of(o.cell))
+      terminal.complain("{}  failed: {}", o.cell.name(), first_line(o.why));
   print(s, states, s.epochs);
   if (!s.json && !runner.report_error()) fmt::print("report    {}\n", (fs::path(s.out) / "report.html").string());
   const int code = exit_code(states);
   if (code == static_cast<int>(ExitCode::done) && runner.report_error()) throw *runner.report_error();
+  if (runner.report_error())
+    terminal.complain("no report: {} ({})", runner.report_error()->what(), runner.report_error()->report().where);
   if (code == static_cast<int>(ExitCode::in_use))
     terminal.say("note: {} cells are in the hands of other processes, or wait for what these run",
                  std::ranges::count_if(states, [](const CellState& o) { return o.status != CellStatus::done; }));

@@ -230,6 +230,7 @@ std::optional<Checkpoint> read_run(const TrainSettings& s, const RunFolder& fold
   const std::filesystem::path file = folder / "last.checkpoint";
   Checkpoint checkpoint = read_checkpoint(file);
   require_network(checkpoint, file, info.network, info.image, info.parameters);
+  require_run(checkpoint, file);
   require_same_options(checkpoint.info.options, info.options, file);
   if (checkpoint.info.commit != info.commit) {
     terminal.say("note: the checkpoint was written by commit {}, this is {}", checkpoint.info.commit, info.commit);
@@ -270,7 +271,8 @@ RunReport make_report(const TrainSettings& s, const Arguments& arguments, const 
                    .best_epoch = fitted.best_epoch,
                    .test = test,
                    .config = arguments.config(),
-                   .notes = data.notes};
+                   .notes = data.notes,
+                   .learned = learned_text(result["test_learned"])};
   report.figures = {{"test AUC", fmt::format("{:.4f}", test.auc)},
                     {"test accuracy", fmt::format("{:.4f}", test.accuracy)},
                     {"test loss", fmt::format("{:.4f}", test.loss)}};
@@ -401,6 +403,7 @@ int run(TrainSettings& s, const Arguments& arguments, const Network& network, co
       {"seconds_per_epoch", epochs > 0 ? seconds / epochs : 0},
       {"peak_memory_bytes", device.name == "cpu" || device.name == "reference" ? peak_memory_bytes() : used_on_device},
       {"statistics", info.provenance->statistics},
+      {"split_digests", split_digests(*info.provenance)},
       {"test_learned", to_json(tested_before, data.test)},
       {"validation", json_of(valid)},
       {"test", json_of(test)}};

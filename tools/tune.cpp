@@ -158,6 +158,47 @@ bool is_trial(const std::string& text, int id, std::span<const Dimension> space)
   }
 }
 
+fs::path folder_of(const fs::path& search, int id) {
+  return search / fmt::format("trials/{:04}", id);
+}
+
+/// Nothing where the trial's run has not ended, or its result.json is damaged or another's.
+std::optional<double> validation_accuracy(const fs::path& run, const Trial& trial) {
+  const std::optional<std::string> text = read_text_if_there(run / "result.json", ExitCode::data);
+  if (!text) return std::nullopt;
+  const Json result = Json::parse(*text, nullptr, false);
+  try {
+    for (const auto& [name, key] : {std::pair("lr", "learning_rate"), std::pair("batch-size", "batch_size")})
+      if (const auto value = trial.values.find(name); value != trial.values.end() && result.at(key) != value->second)
+        return std::nullopt;
+    const double accuracy = result.at("validation").at("accuracy");
+    return result.at("epochs") == trial.epochs && accuracy >= 0 && accuracy <= 1 ? std::optional(accuracy) : std::nullopt;
+  } catch (const Json::exception&) {
+    return std::nullopt;
+  }
+}
+
+/// A list that its trials contradict would make a search that nobody ran.
+void require_as_trained(const fs::path& search, const Trial& trial, const std::string& line) {
+  const fs::path run = folder_of(search, trial.id);
+  Report report{.where = fmt::format("{}, line {}", (search / "trials.jsonl").string(), trial.id),
+                .found = line,
+                .next = "delete that line and all after it: these trials are found again in their folders"};
+  const std::string config = read_text_if_there(run / "config.toml", ExitCode::data).value_or("");
+  for (std::string_view left = config, option; take_line(left, option);)
+    for (const auto& [name, value] : trial.values)
+      if (option.starts_with(name + " = ") && Json::parse(option.substr(name.size() + 3), nullptr, false) != value) {
+        report.expected = fmt::format("{}, as in {}", option, (run / "config.toml").string());
+        fail(ExitCode::data, "the list of trials contradicts a trial", std::move(report));
+      }
+  if (!fs::exists(run / "result.json")) return;
+  const std::optional<double> accuracy = validation_accuracy(run, trial);
+  if (accuracy == trial.score) return;
+  report.expected = accuracy ? fmt::format("score {}, as in {}", *accuracy, (run / "result.json").string())
+                             : fmt::format("what {} is the result of", (run / "result.json").string());
+  fail(ExitCode::data, "the list of trials contradicts a trial", std::move(report));
+}
+
 /// A last line that a kill cut short is taken back: its trial has ended, and says so again.
 std::vector<Json> read_trials(const RunFolder& folder, std::span<const Dimension> space) {
   std::vector<Json> lines;
@@ -175,6 +216,7 @@ std::vector<Json> read_trials(const RunFolder& folder, std::span<const Dimension
             .found = line,
             .next = "delete that line and all after it: these trials are found again in their folders"});
     lines.push_back(Json::parse(line));
+    require_as_trained(folder.path(), trial_of(lines.back()), line);
     whole += line + "\n";
   }
   folder.write("trials.jsonl", whole);
@@ -189,18 +231,6 @@ bool lacked_memory(const fs::path& log) {
   }
   const Json last = Json::parse(line, nullptr, false);
   return last.is_object() && last.value("event", Json()) == "error" && last.value("lacks", Json()) == "memory";
-}
-
-/// Nothing where the run has not ended, or its result.json is damaged.
-std::optional<double> validation_accuracy(const fs::path& run) {
-  const std::optional<std::string> text = read_text_if_there(run / "result.json", ExitCode::data);
-  if (!text) return std::nullopt;
-  const Json result = Json::parse(*text, nullptr, false);
-  try {
-    return result.at("validation").at("accuracy").get<double>();
-  } catch (const Json::exception&) {
-    return std::nullopt;
-  }
 }
 
 std::string text_of(const Hyperparameters& values) {
@@ -262,23 +292,22 @@ class Search {
   }
 
  private:
-  fs::path folder_of(int id) const { return folder_ / fmt::format("trials/{:04}", id); }
-
   /// What became of it; nothing where we were told to stop.
   std::optional<std::string> run(Trial& trial) {
-    const fs::path out = folder_of(trial.id);
+    const fs::path out = folder_of(folder_.path(), trial.id);
     std::error_code error;
     fs::create_directories(out, error);
     const std::string name = fmt::format("trials/{:04}.toml", trial.id);
-    const std::string weights = trial.parent > 0 ? (folder_of(trial.parent) / "best.weights.h5").string() : s_.weights;
+    const std::string weights =
+        trial.parent > 0 ? (folder_of(folder_.path(), trial.parent) / "best.weights.h5").string() : s_.weights;
     folder_.write(name, training_config(s_, trial, s_.seed + static_cast<std::uint64_t>(trial.id), weights, trial.epochs));
-    trial.score = validation_accuracy(out);
+    trial.score = validation_accuracy(out, trial);
     if (!trial.score) {
       Child train("train", {"--config", (folder_ / name).string(), "--out", out.string(), "--resume", "-q"}, out / "train.log");
       if (!train.wait_unless_stopped([&] { show(trial, out); })) return std::nullopt;
       terminal_.clear_progress();
       if (const int code = train.wait(); code != 0) return failure(trial, code, out);
-      trial.score = validation_accuracy(out);
+      trial.score = validation_accuracy(out, trial);
       require(trial.score.has_value(), "tune: trial ", trial.id, " ended without a result");
     }
     return "completed";

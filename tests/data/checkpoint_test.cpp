@@ -317,9 +317,28 @@ TEST_F(CheckpointTest, AnotherNetworkSizeOrCountIsRefused) {
       [&] {
         require_network(checkpoint, file_, "b2", {96, 50}, 5);
       },
-      ExitCode::weights, {"b2 for 96x50", "b6 for 96x50"});
-  expect_refusal([&] { require_network(checkpoint, file_, "b6", 96, 5); }, ExitCode::weights, {"96x96"});
-  expect_refusal([&] { require_network(checkpoint, file_, "b6", {96, 50}, 6); }, ExitCode::weights, {"6 parameters"});
+      ExitCode::weights, {"of another network", "b2 for 96x50", "b6 for 96x50", "--net b6"});
+  expect_refusal([&] { require_network(checkpoint, file_, "b6", 96, 5); }, ExitCode::weights,
+                 {"images of another size", "96x96", "next:     give images of 96x50"});
+  expect_refusal(
+      [&] {
+        require_network(checkpoint, file_, "b6", {96, 50}, 6);
+      },
+      ExitCode::weights, {"another number of parameters", "6 parameters", "next:     ask for its --dense-units"});
+  Checkpoint dense = checkpoint;
+  dense.info.provenance = Provenance{.dense_units = 4};
+  expect_refusal(
+      [&] {
+        require_network(dense, file_, "b6", {96, 50}, 6);
+      },
+      ExitCode::weights, {"5 parameters, 4 dense units", "ask for --dense-units 4"});
+}
+
+TEST_F(CheckpointTest, WithoutOptionsItIsNoRuns) {
+  Checkpoint checkpoint = read_checkpoint(file_);
+  require_run(checkpoint, file_);
+  checkpoint.info.options.clear();
+  expect_refusal([&] { require_run(checkpoint, file_); }, ExitCode::weights, {"not a run's", "convert writes such a file"});
 }
 
 TEST_F(CheckpointTest, AFullDiskLeavesTheOldOne) {

@@ -18,5 +18,12 @@ TEST(PatientTest, NoOtherNameHoldsOne) {
     EXPECT_EQ(patient_in_name(name), "") << name;
 }
 
+TEST(PatientTest, APathSaysOneByItsFileOrItsFolders) {
+  EXPECT_EQ(patient_in_path("d/9_idx5_x1_y2_class1.png"), "9");
+  EXPECT_EQ(patient_in_path("/data/77/0/a.png"), "77");
+  EXPECT_EQ(patient_in_path("77\\1\\a.png"), "77");
+  for (const char* path : {"0/a.png", "77/2/a.png", "a.png", ""}) EXPECT_EQ(patient_in_path(path), "") << path;
+}
+
 }  // namespace
 }  // namespace microtome

@@ -36,6 +36,10 @@ Images images(const std::vector<std::string>& groups, int shade = 0) {
 TEST(ProvenanceTest, ComesBackFromItsText) {
   EXPECT_EQ(parse_provenance(to_json(provenance()), "file"), provenance());
   EXPECT_EQ(parse_provenance(to_json(Provenance{.image = 1}), "file"), Provenance{.image = 1});
+  const Provenance converted{.image = 50, .trained_image = {96, 90}};
+  EXPECT_EQ(parse_provenance(to_json(converted), "file"), converted);
+  EXPECT_EQ(converted.trained_size(), Extent(96, 90));
+  EXPECT_EQ(Provenance{.image = 50}.trained_size(), Extent(50));
 }
 
 TEST(ProvenanceTest, EveryFlippedBitAndEveryTruncationIsFound) {
@@ -126,6 +130,11 @@ TEST(ProvenanceTest, WhatInitialWeightsHadLearnedFromCountsToo) {
   EXPECT_EQ(third.earlier_groups, (std::vector<std::string>{"p1", "p2", "p5"}));
 }
 
+TEST(ProvenanceTest, EachSplitsDigestIsThereByItsName) {
+  EXPECT_EQ(split_digests(provenance()),
+            (std::map<std::string, std::string>{{"train", "00ff"}, {"valid", "1"}, {"test", "2"}}));
+}
+
 TEST(ProvenanceTest, NamesThatAreNoUtf8AreFoundAgain) {
   Provenance p;
   describe_data({.name = "idc", .train = images({"p\xff", "q"}), .valid = images({"r"}, 10), .test = images({"s"}, 20)}, {}, p);
@@ -138,6 +147,7 @@ TEST(ProvenanceTest, OneLineTellsPeople) {
             "b6 for 50x48 images, 128 dense units, native preprocessing, trained in full on 12 images of idc, split by patient "
             "with seed 18364758544493064720, population statistics, commit abc-dirty");
   EXPECT_EQ(describe({.network = "b2", .image = 96}), "b2 for 96x96 images");
+  EXPECT_EQ(describe({.network = "b2", .image = 50, .trained_image = 96}), "b2 for 50x50 images, trained on 96x96");
 }
 
 }  // namespace

@@ -9,6 +9,9 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
+#include <cmath>
+
 namespace microtome {
 namespace {
 
@@ -93,6 +96,49 @@ TEST_F(ConvertTest, WithoutAnOutputTheFileIsListed) {
   EXPECT_EQ(other.code, 0) << other.err;
   EXPECT_TRUE(contains(other.out, "(9, 9, 3, 7)")) << other.out;
   EXPECT_TRUE(contains(other.out, "fits none of the networks")) << other.out;
+}
+
+TEST_F(ConvertTest, ValuesThatNoNetworkHasAreNamedWhateverTheNetwork) {
+  const Graph graph = find_network("b6").build(50);
+  const auto count = static_cast<std::size_t>(graph.parameter_count());
+  for (const auto& [value, says] :
+       {std::pair(NAN, "a weight is not a finite number"), {-1.0f, "a variance among the weights is negative"}}) {
+    std::vector<float> weights;
+    for (const Parameter& parameter : graph.parameters())
+      weights.insert(weights.end(), static_cast<std::size_t>(parameter.shape.count()),
+                     parameter.name == "moving_variance" ? value : 1.0f);
+    ASSERT_EQ(weights.size(), count);
+    write_weights(path("a.h5"), graph, weights);
+    const Ended listed = run({"convert", path("a.h5")});
+    EXPECT_TRUE(contains(listed.out, "layers with weights")) << listed.out;
+    EXPECT_FALSE(contains(listed.out, "fits none")) << listed.out;
+    for (const Ended& outcome : {listed, run({"convert", path("a.h5"), path("x.weights.h5")})}) {
+      EXPECT_EQ(outcome.code, 4) << outcome.out;
+      EXPECT_TRUE(contains(outcome.err, says)) << outcome.err;
+    }
+    EXPECT_FALSE(std::filesystem::exists(path("x.weights.h5")));
+  }
+}
+
+TEST_F(ConvertTest, AnotherSizeIsNotWhatTheWeightsWereTrainedOn) {
+  const Graph graph = find_network("mobilenet").build(96);
+  const Provenance trained{.network = "mobilenet", .image = 96, .preprocess = "paper"};
+  write_weights(path("a.weights.h5"), graph, std::vector<float>(static_cast<std::size_t>(graph.parameter_count())), trained);
+  for (const auto& [in, out, size] : {std::array{"a.weights.h5", "b.h5", "50"}, {"b.h5", "c.weights.h5", "64"}}) {
+    const Ended outcome = run({"convert", path(in), path(out), "--size", size});
+    ASSERT_EQ(outcome.code, 0) << outcome.err;
+    EXPECT_TRUE(contains(outcome.err, std::string("overrides 96x96, as the weights were trained"))) << outcome.err;
+  }
+  const std::optional<Provenance> said = open_weights(path("c.weights.h5")).provenance;
+  ASSERT_TRUE(said);
+  EXPECT_EQ(said->image, Extent(64));
+  EXPECT_EQ(said->trained_size(), Extent(96));
+  ASSERT_EQ(run({"synthesize", "idc", "--out", path("data"), "--train", "40", "--valid", "8", "--test", "8", "-q"}).code, 0);
+  const Ended judged = run({"evaluate", "--weights", path("c.weights.h5"), "--data", path("data"), "--device", "cpu"});
+  EXPECT_TRUE(contains(judged.err, "the images are 50x50; the weights were trained on 96x96, and converted for 64x64"))
+      << judged.err;
+  ASSERT_EQ(run({"convert", path("c.weights.h5"), path("d.weights.h5"), "--size", "96", "-q"}).code, 0);
+  EXPECT_EQ(open_weights(path("d.weights.h5")).provenance, open_weights(path("a.weights.h5")).provenance);
 }
 
 TEST_F(ConvertTest, AModelIsWrittenAsOnnx) {

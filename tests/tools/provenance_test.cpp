@@ -194,6 +194,21 @@ TEST_F(ProvenanceTest, PredictTakesTheSameFromTheFile) {
   EXPECT_EQ(predicted, evaluated);
 }
 
+TEST_F(ProvenanceTest, PredictKnowsPatientsByTheirNames) {
+  const std::string namesakes = path("namesakes");
+  ASSERT_EQ(
+      run({"synthesize", "idc", "--out", namesakes, "--train", "40", "--valid", "16", "--test", "16", "--seed", "9"}).code, 0);
+  const Json judged = Json::parse(evaluate("run/best.weights.h5", {"--data", namesakes}).out);
+  EXPECT_EQ(judged["learned"]["images"], 0);
+  ASSERT_GT(judged["learned"]["groups"], 0);
+  const Ended predicted = run({"predict", "--weights", path("run/best.weights.h5"), "--data", namesakes, "--device", "cpu",
+                               "--out", path("namesakes.csv")});
+  ASSERT_EQ(predicted.code, 0) << predicted.err;
+  EXPECT_TRUE(contains(predicted.err, judged["learned"]["groups"].dump() + " patients or slides of " + namesakes + ", with " +
+                                          judged["learned"]["group_images"].dump() + " images"))
+      << predicted.err;
+}
+
 TEST_F(ProvenanceTest, AnOnnxModelGetsTheRunsSizeAndPixels) {
   for (const char* weights : {"run/best.weights.h5", "run/last.checkpoint"}) {
     const Ended outcome = run({"convert", path(weights), path("model.onnx")});
@@ -273,6 +288,9 @@ TEST_F(ProvenanceTest, InitialWeightsSayWhatTheyHadLearnedFrom) {
   EXPECT_EQ(again["learned"], learned);
   EXPECT_EQ(again["loss"], Json::parse(outcome.out)["test"]["loss"]);
   EXPECT_EQ(result("run")["test_learned"]["images"], 0);
+  const std::string said = "The weights had learned from " + learned["images"].dump() + " of the test images";
+  EXPECT_TRUE(contains(text_of(path("continued/report.html")), said));
+  EXPECT_FALSE(contains(text_of(path("run/report.html")), "had learned"));
 }
 
 }  // namespace

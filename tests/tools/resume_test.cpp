@@ -172,6 +172,24 @@ TEST_F(ResumeTest, AnOptionThatWouldAlterTheResultIsRefused) {
   EXPECT_NE(outcome.err.find("--data cannot change"), std::string::npos) << outcome.err;
 }
 
+TEST_F(ResumeTest, WhatIsAnotherInTheCheckpointIsSaid) {
+  const std::string other = fresh("larger");
+  ASSERT_EQ(run({"synthesize", "pcam", "--out", other, "--train", "16", "--valid", "4", "--test", "4", "-q"}).code, 0);
+  const Ended size = run({"train", "--resume", "--out", undisturbed, "--data", other}),
+              units = run({"train", "--resume", "--out", undisturbed, "--dense-units", "8"});
+  for (const Ended* refused : {&size, &units}) EXPECT_EQ(refused->code, 4) << refused->err;
+  EXPECT_NE(size.err.find("images of another size"), std::string::npos) << size.err;
+  EXPECT_NE(size.err.find("give images of 36x36"), std::string::npos) << size.err;
+  EXPECT_NE(units.err.find("ask for --dense-units 256"), std::string::npos) << units.err;
+
+  const fs::path copy = fresh("converted");
+  fs::copy(undisturbed, copy);
+  ASSERT_EQ(run({"convert", copy / "best.weights.h5", copy / "last.checkpoint", "-q"}).code, 0);
+  const Ended converted = run({"train", "--resume", "--out", copy});
+  EXPECT_EQ(converted.code, 4) << converted.err;
+  EXPECT_NE(converted.err.find("convert writes such a file"), std::string::npos) << converted.err;
+}
+
 TEST_F(ResumeTest, DataMayMove) {
   const std::string moved = fresh("moved");
   fs::copy(data, moved);

@@ -2,6 +2,7 @@
 #include "tools/process.h"
 #include "tools/study/cell.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <csignal>
@@ -125,6 +126,93 @@ TEST_F(StudyTest, WhatIsNoResultIsMadeAgainAndWhatIsNoPlanIsNamed) {
   }
 }
 
+TEST_F(StudyTest, AResultIsThatOfItsCellAndItsFiguresArePossible) {
+  ASSERT_EQ(run(words({"--idc", idc, "--nets", "b2", "--seeds", "0,1", "--tta", "d4"})).code, 0);
+  const std::string cell = "idc-b2-full-paper-none-0";
+  const Json result = Json::parse(text_of(file(cell, "result.json"))), tta = Json::parse(text_of(file(cell, "tta.json")));
+  const auto with = [](Json json, const std::string& pointer, const Json& value) {
+    json[Json::json_pointer(pointer)] = value;
+    return json.dump();
+  };
+  const auto expect_stopped = [&](const std::string& name, const std::string& text, const std::string& why) {
+    const std::string before = text_of(file(cell, name));
+    write_text(file(cell, name), text);
+    const CellState state = read_study(out)[0];
+    EXPECT_EQ(name_of(state.status), "stopped") << text;
+    EXPECT_EQ(state.why, why);
+    write_text(file(cell, name), before);
+  };
+  expect_stopped("result.json", with(result, "/test/auc", 7), "result.json is damaged: auc cannot be 7");
+  expect_stopped("result.json", with(result, "/test/accuracy", -0.5), "result.json is damaged: accuracy cannot be -0.5");
+  expect_stopped("result.json", with(result, "/test/loss", -1), "result.json is damaged: loss cannot be -1");
+  expect_stopped("result.json", with(result, "/net", "b6"), "result.json is another cell's: its net is \"b6\"");
+  expect_stopped("result.json", with(result, "/mode", "transfer"), "result.json is another cell's: its mode is \"transfer\"");
+  expect_stopped("result.json", text_of(file("idc-b2-full-paper-none-1", "result.json")),
+                 "result.json is another cell's: its seed is 1");
+  expect_stopped("tta.json", with(tta, "/auc", 1.5), "tta.json is damaged: auc cannot be 1.5");
+  expect_stopped("tta.json", with(tta, "/n", 7), "tta.json is another cell's: its n is 7");
+  expect_stopped("tta.json", with(tta, "/same_data", false), "tta.json is of other images than the run's");
+  write_text(file(cell, "result.json"), with(result, "/seed", 5));
+  ASSERT_EQ(run({"study", "resume", "--out", out, "-q"}).code, 0);
+  EXPECT_EQ(Json::parse(text_of(file(cell, "result.json")))["test"], result["test"]) << "made again from its own checkpoint";
+}
+
+TEST_F(StudyTest, CellsOfTwoDataSetsAreNoStudy) {
+  const Words study{"--idc", idc, "--nets", "b2", "--seeds", "0,1"};
+  ASSERT_EQ(run(words(study)).code, 0);
+  const std::string first = "idc-b2-full-paper-none-0", second = "idc-b2-full-paper-none-1";
+  EXPECT_EQ(Json::parse(text_of(file(first, "result.json")))["split_digests"].size(), 3u);
+  fs::rename(out + "/cells/" + second, folder / "taken");
+  fs::rename(idc, folder / "former");
+  ASSERT_EQ(
+      run({"synthesize", "idc", "--out", idc, "--train", "60", "--valid", "20", "--test", "20", "--seed", "5", "-q"}).code, 0);
+  const Ended refused = run({"study", "resume", "--out", out, "-q"});
+  EXPECT_EQ(refused.code, 3) << refused.err;
+  EXPECT_NE(refused.err.find("not those that the study's cells were trained on"), std::string::npos) << refused.err;
+  EXPECT_FALSE(fs::exists(out + "/cells/" + second));
+
+  const std::string elsewhere = folder / "elsewhere";
+  ASSERT_EQ(
+      run({"study", "--out", elsewhere, "--device", "cpu", "--epochs", "1", "-q", "--idc", idc, "--nets", "b2", "--seeds", "1"})
+          .code,
+      0);
+  fs::copy(elsewhere + "/cells/" + second, out + "/cells/" + second);
+  const CellState mixed = read_study(out)[1];
+  EXPECT_EQ(name_of(mixed.status), "failed");
+  EXPECT_NE(mixed.why.find("its images are not those of " + first), std::string::npos) << mixed.why;
+  const Ended said = run({"study", "resume", "--out", out, "-q"});
+  EXPECT_EQ(said.code, 3);
+  EXPECT_NE(said.err.find(second + "  failed: its images are not those of"), std::string::npos) << said.err;
+  EXPECT_NE(text_of(out + "/report.md").find("its images are not those of"), std::string::npos);
+
+  fs::remove_all(out + "/cells/" + second);
+  fs::remove_all(idc);
+  fs::rename(folder / "former", idc);
+  EXPECT_EQ(run({"study", "resume", "--out", out, "-q"}).code, 0);
+}
+
+TEST_F(StudyTest, WhatTheInitialWeightsHadLearnedStandsBesideTheFigures) {
+  ASSERT_EQ(run({"train", "--net", "mobilenet", "--data", idc, "--split-seed", "3", "--epochs", "1", "--device", "cpu", "--out",
+                 folder / "run", "-q"})
+                .code,
+            0);
+  fs::create_directory(folder / "weights");
+  fs::copy(folder / "run/best.weights.h5", folder / "weights/mobilenet.weights.h5");
+  const Ended ended = run(words({"--idc", idc, "--nets", "mn", "--modes", "transfer", "--weights", folder / "weights"}));
+  ASSERT_EQ(ended.code, 0) << ended.err;
+  const Json learned = Json::parse(text_of(file("idc-mobilenet-transfer-paper-none-0", "result.json")))["test_learned"];
+  ASSERT_GT(learned["images"], 0);
+  const std::string said = "The weights had learned from " + learned["images"].dump() + " of the test images";
+  EXPECT_NE(ended.out.find(said), std::string::npos) << ended.out;
+  for (const char* page : {"/report.md", "/report.html"}) EXPECT_NE(text_of(out + page).find(said), std::string::npos) << page;
+  const std::vector<std::string> cells = lines_of(out + "/tables/cells.csv");
+  EXPECT_NE(cells[0].find(",learned_images,learned_group_images,"), std::string::npos) << cells[0];
+  const std::string counts = fmt::format(",{},{},", learned["images"].dump(), learned["group_images"].dump());
+  EXPECT_NE(cells[1].find(counts), std::string::npos) << cells[1];
+  const Ended status = run({"study", "status", "--out", out, "--json"});
+  EXPECT_EQ(Json::parse(status.out)["cells"][0]["test_learned"], learned);
+}
+
 TEST_F(StudyTest, AFailedCellSaysWhyAndTheOthersGoOn) {
   PcamWriter writer(pcam, "test", {2, 36, 36, 3});  // a class missing
   const std::vector<std::uint8_t> black(2 * 36 * 36 * 3);
@@ -155,6 +243,8 @@ TEST_F(StudyTest, ACellWhoseParentFailedIsFailedToo) {
   EXPECT_EQ(run(words({"--pcam", pcam, "--idc", idc, "--nets", "mn", "--weights", "other", "--preprocess", "native"})).code, 3);
   EXPECT_EQ(statuses(), (Words{"failed", "done", "failed", "failed"}));
   EXPECT_EQ(read_study(out)[3].why, "pcam-mobilenet-full-native-none-0 failed, whose weights it begins with");
+  EXPECT_NE(run({"study", "resume", "--out", out, "-q"}).err.find("idc-mobilenet-transfer-native-none-0  failed: "),
+            std::string::npos);
 }
 
 TEST_F(StudyTest, AParentsDamagedWeightsFailTheCellsThatBeginWithThem) {
@@ -252,6 +342,14 @@ TEST_F(StudyTest, WithoutItsReportAStudyIsNotDone) {
   EXPECT_EQ(ended.code, 5) << ended.err;
   EXPECT_NE(ended.err.find("report.html"), std::string::npos) << ended.err;
   EXPECT_EQ(ended.out.find("report.html"), std::string::npos) << ended.out;
+  const Ended failed =
+      run(words({"--pcam", pcam, "--nets", "b2", "--modes", "full", "--lr", "1e30", "--out", folder / "diverged"}));
+  EXPECT_EQ(failed.err.find("no report"), std::string::npos) << failed.err;
+  fs::remove(folder / "diverged/report.html");
+  fs::create_directory(folder / "diverged/report.html");
+  const Ended both = run({"study", "resume", "--out", folder / "diverged", "-q"});
+  EXPECT_EQ(both.code, 6) << both.err;
+  EXPECT_NE(both.err.find("no report: "), std::string::npos) << both.err;
 }
 
 }  // namespace

@@ -142,6 +142,41 @@ TEST(TuneTest, WhatIsDamagedIsNamedOrMadeAgain) {
   }
 }
 
+TEST(TuneTest, AListThatItsTrialsContradictIsRefused) {
+  const TemporaryFolder folder;
+  const std::string data = folder / "data", out = folder / "tuned", list = out + "/trials.jsonl";
+  write_small_pcam(data);
+  const std::vector<std::string> search = with(words(data, out, "lr=1e-4..1e-2:log, dense-units=8|16"), {"--resume"});
+  ASSERT_EQ(run(search).code, 0);
+  const std::string sound = text_of(list), best = text_of(out + "/best.toml");
+  const Json second = Json::parse(lines_of(list)[1]);
+  const auto expect_refused = [&](const std::string& pointer, const Json& value, const std::string& says) {
+    Json changed = second;
+    changed[Json::json_pointer(pointer)] = value;
+    std::string text = lines_of(list)[0] + "\n" + changed.dump() + "\n";
+    write_text(list, text);
+    const Ended refused = run(search);
+    EXPECT_EQ(refused.code, 3) << pointer << refused.err;
+    for (const std::string& part : {list + ", line 2", std::string("contradicts a trial"), says})
+      EXPECT_NE(refused.err.find(part), std::string::npos) << part << " in\n" << refused.err;
+    EXPECT_EQ(text_of(out + "/best.toml"), best);
+    EXPECT_EQ(text_of(list), text);
+    write_text(list, sound);
+  };
+  expect_refused("/score", 0.9999, "trials/0002/result.json");
+  expect_refused("/score", nullptr, "trials/0002/result.json");
+  expect_refused("/values/lr", 5, "lr = ");
+  expect_refused("/values/dense-units", 512, "dense-units = ");
+  EXPECT_EQ(run(search).code, 0);
+
+  // Another trial's result is none of the second's: it ends again.
+  write_text(list, lines_of(list)[0] + "\n");
+  const std::string result = text_of(out + "/trials/0002/result.json");
+  write_text(out + "/trials/0002/result.json", text_of(out + "/trials/0001/result.json"));
+  ASSERT_EQ(run(search).code, 0);
+  EXPECT_EQ(Json::parse(text_of(out + "/trials/0002/result.json"))["test"], Json::parse(result)["test"]);
+}
+
 TEST(TuneTest, ASearchWhoseSpaceIsUsedUpSaysSo) {
   const TemporaryFolder folder;
   const std::string data = folder / "data";

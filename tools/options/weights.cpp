@@ -84,6 +84,8 @@ std::vector<float> TrainedWeights::values(const Network& network, const Graph& g
     LoadedWeights loaded = fit_weights(*keras(), graph, initial);
     for (const std::string& note : loaded.notes) say(note);
     return std::move(loaded.values);
+  } catch (const UnsoundWeights&) {
+    throw;
   } catch (const Error& error) {
     if (error.code() != ExitCode::weights || !says(provenance_, network, graph, image)) throw;
     fail_contradiction(*provenance_, error);
@@ -147,9 +149,11 @@ Graph as_validated(const TrainedWeights& weights, const Settings& settings, cons
 }
 
 void compare_size(const TrainedWeights& weights, Extent image, Terminal& terminal) {
-  if (!weights.provenance() || weights.provenance()->image == image) return;
-  const Extent trained = weights.provenance()->image;
-  terminal.say("note: the images are {}x{}; the weights were trained on {}x{}", image.h, image.w, trained.h, trained.w);
+  if (!weights.provenance()) return;
+  const Extent trained = weights.provenance()->trained_size(), converted = weights.provenance()->image;
+  if (trained == image) return;
+  terminal.say("note: the images are {}x{}; the weights were trained on {}x{}{}", image.h, image.w, trained.h, trained.w,
+               converted == trained ? "" : fmt::format(", and converted for {}x{}", converted.h, converted.w));
 }
 
 Overlap say_overlap(const Provenance& provenance, const Images& images, std::string_view what, Terminal& terminal) {

@@ -92,6 +92,7 @@ std::string epochs_table(const RunReport& report) {
 
 std::string to_html(const RunReport& report) {
   std::string html = figures_row(report.figures);
+  if (!report.learned.empty()) html += fmt::format("<p><b>{}</b></p>\n", escape(report.learned));
   if (!report.history.empty()) {
     html += "<div class=\"pair\">";
     html += plot_section("Loss", curves_script(report, true));

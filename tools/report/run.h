@@ -22,6 +22,7 @@ struct RunReport {
   std::optional<Metrics> test;
   std::string config;              // config.toml
   std::vector<std::string> notes;  // the loader's
+  std::string learned;             // learned_text(); stands below the figures
 };
 
 std::string to_html(const RunReport& report);

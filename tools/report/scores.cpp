@@ -14,6 +14,7 @@
 #include <charconv>
 #include <cmath>
 #include <optional>
+#include <ranges>
 #include <string_view>
 #include <unordered_map>
 
@@ -27,12 +28,19 @@ constexpr std::string_view scores_header = "id,label,score,group";
 /// The first name is the one that this program writes.
 constexpr std::array<std::string_view, 9> label_names{"label",  "labels",       "y_true", "true", "truth",
                                                       "target", "ground_truth", "y",      "class"};
-constexpr std::array<std::string_view, 10> score_names{"score",  "scores",  "probability", "prob", "proba",
-                                                       "y_prob", "y_score", "y_pred",      "pred", "prediction"};
+constexpr std::array<std::string_view, 4> probability_names{"probability", "prob", "proba", "y_prob"};
+constexpr std::array<std::string_view, 3> other_score_names{"score", "scores", "y_score"};
+constexpr std::array<std::string_view, 3> prediction_names{"y_pred", "pred", "prediction"};  // calls, often
 constexpr std::array<std::string_view, 2> logit_names{"logit", "logits"};
 constexpr std::array<std::string_view, 8> id_names{"id",       "image_id",  "image", "file",
                                                    "filename", "file_name", "path",  "filepath"};
 constexpr std::array<std::string_view, 7> group_names{"group", "patient", "patient_id", "slide", "slide_id", "wsi", "case_id"};
+
+std::string list(Names names) {
+  std::string text;
+  for (const std::string_view name : names) text.append(text.empty() ? "" : ", ").append(name);
+  return text;
+}
 
 std::string lower_case(std::string_view text) {
   std::string lower(text);
@@ -60,20 +68,6 @@ std::optional<std::uint8_t> label_of(std::string_view text) {
   return static_cast<std::uint8_t>(*value);
 }
 
-/// By the file's name, or by a folder of IDC's: PATIENT/0/….
-std::string patient_of(std::string_view path) {
-  std::vector<std::string_view> parts;
-  for (std::size_t at = 0; at <= path.size();) {
-    const std::size_t end = std::min(path.find_first_of("/\\", at), path.size());
-    parts.push_back(path.substr(at, end - at));
-    at = end + 1;
-  }
-  const std::string named = patient_in_name(parts.back());
-  if (!named.empty() || parts.size() < 3) return named;
-  const std::string_view label = parts[parts.size() - 2];
-  return label == "0" || label == "1" ? std::string(parts[parts.size() - 3]) : "";
-}
-
 /// Of a line that may be anything, what a message can bear.
 std::string shown(std::string_view line) {
   constexpr std::size_t enough = 80;
@@ -83,24 +77,29 @@ std::string shown(std::string_view line) {
   return text + (line.size() > enough ? "…" : "");
 }
 
+/// Columns that could each be meant: the first is taken, and the others must agree with it.
+using Choice = std::vector<std::size_t>;
+
 /// A line's fields by what their columns are.
 struct Columns {
   char separator = ',';
   std::vector<std::string> names;  // as in the file
-  std::size_t label = 0, score = 0;
-  std::optional<std::size_t> id, group;
-  bool logits = false;
+  Choice labels, scores, groups;
+  std::vector<bool> are_logits, are_predictions;  // of `scores`
+  std::optional<std::size_t> id;
+  bool logits = false;  // the scores that are taken
 };
 
-std::optional<std::size_t> find_column(std::span<const std::string> lower, Names names) {
-  for (const std::string_view name : names) {
-    if (const auto found = std::ranges::find(lower, name); found != lower.end())
-      return static_cast<std::size_t>(found - lower.begin());
-  }
-  return std::nullopt;
+/// Those of the names, in the names' order.
+Choice find_columns(std::span<const std::string> lower, Names names) {
+  Choice found;
+  for (const std::string_view name : names)
+    for (std::size_t at = 0; at < lower.size(); ++at)
+      if (lower[at] == name) found.push_back(at);
+  return found;
 }
 
-std::optional<Columns> columns_of(std::string_view header, char separator, Scale scale) {
+std::optional<Columns> columns_of(std::string_view header, char separator, Scale scale, const std::string& where) {
   Columns columns{.separator = separator, .names = csv_fields(header, separator)};
   std::vector<std::string> lower;
   for (const std::string& name : columns.names) {
@@ -108,14 +107,34 @@ std::optional<Columns> columns_of(std::string_view header, char separator, Scale
     std::ranges::replace_if(
         lower.back(), [](char c) { return c == ' ' || c == '-'; }, '_');
   }
-  const auto label = find_column(lower, label_names);
-  auto score = find_column(lower, scale == Scale::logits ? Names(logit_names) : Names(score_names));
-  columns.logits = scale == Scale::logits || !score;
-  if (!score) score = find_column(lower, scale == Scale::logits ? Names(score_names) : Names(logit_names));
-  if (!label || !score) return std::nullopt;
-  columns.label = *label, columns.score = *score;
-  columns.id = find_column(lower, id_names);
-  columns.group = find_column(lower, group_names);
+  columns.labels = find_columns(lower, label_names);
+  if (columns.labels.empty()) return std::nullopt;
+  const Choice logits = find_columns(lower, logit_names), probabilities = find_columns(lower, probability_names);
+  const auto add = [&](const Choice& found, bool are_logits, bool are_predictions = false) {
+    columns.scores.insert(columns.scores.end(), found.begin(), found.end());
+    columns.are_logits.resize(columns.scores.size(), are_logits);
+    columns.are_predictions.resize(columns.scores.size(), are_predictions);
+  };
+  const bool asked = scale == Scale::logits;
+  if (asked) add(logits, true);
+  if (columns.scores.empty()) {
+    const Choice others = find_columns(lower, other_score_names), predictions = find_columns(lower, prediction_names);
+    if (asked && others.empty() && predictions.empty() && !probabilities.empty())
+      fail(ExitCode::data, "--logits asks for logits, and the scores are named as probabilities",
+           {.where = where,
+            .expected = "a column of logits: " + list(logit_names),
+            .found = columns.names[probabilities[0]],
+            .next = "leave out --logits, or rename the column"});
+    add(others, asked);
+    if (!asked) add(probabilities, false);
+    add(predictions, asked, true);
+    if (!asked) add(logits, true);
+  }
+  if (columns.scores.empty()) return std::nullopt;
+  columns.logits = columns.are_logits[0];
+  const Choice ids = find_columns(lower, id_names);
+  if (!ids.empty()) columns.id = ids[0];
+  columns.groups = find_columns(lower, group_names);
   return columns;
 }
 
@@ -126,9 +145,9 @@ Columns read_header(std::string_view line, Scale scale, const std::filesystem::p
          {.where = file.string(), .found = "UTF-16", .next = "save them as \"CSV UTF-8\""});
   }
   for (const char separator : {',', ';', '\t'}) {
-    const std::optional<Columns> columns = columns_of(line, separator, scale);
+    const std::optional<Columns> columns = columns_of(line, separator, scale, where);
     if (!columns) continue;
-    for (const std::size_t at : {columns->label, columns->score}) {
+    for (const std::size_t at : {columns->labels[0], columns->scores[0]}) {
       if (std::ranges::count(columns->names, columns->names[at]) > 1) {
         fail(ExitCode::data, "two columns of the scores have one name",
              {.where = where, .expected = fmt::format("one column {}", columns->names[at]), .found = shown(line)});
@@ -154,17 +173,125 @@ Columns read_header(std::string_view line, Scale scale, const std::filesystem::p
       report.next = "where commas stand before decimals, another sign must stand between columns: semicolons, say";
     fail(ExitCode::data, "a line of the scores has more fields than there are columns", std::move(report));
   }
-  const auto text = [&](std::size_t at) { return at < fields.size() ? std::string_view(fields[at]) : std::string_view(); };
-  const std::optional<double> score = number(text(columns.score));
-  if (!label_of(text(columns.label))) {
-    report.expected = fmt::format("0 or 1, or False or True, under {}", columns.names[columns.label]);
+  if (fields.size() < columns.names.size()) {
+    report.expected = fmt::format("{} fields, as many as columns", columns.names.size());
+    report.next = "get the file again; what is not known of an image is an empty field, between separators";
+    fail(ExitCode::data, "a line of the scores has fewer fields than there are columns", std::move(report));
+  }
+  const std::size_t label_at = columns.labels[0], score_at = columns.scores[0];
+  const std::optional<double> score = number(fields[score_at]);
+  if (!label_of(fields[label_at])) {
+    report.expected = fmt::format("0 or 1, or False or True, under {}", columns.names[label_at]);
   } else if (columns.logits) {
-    report.expected = fmt::format("a finite number under {}", columns.names[columns.score]);
+    report.expected = fmt::format("a finite number under {}", columns.names[score_at]);
   } else {
-    report.expected = fmt::format("a score from 0 to 1 under {}", columns.names[columns.score]);
+    report.expected = fmt::format("a score from 0 to 1 under {}", columns.names[score_at]);
     if (score && std::isfinite(*score)) report.next = "add --logits if these are logits; divide by 100 if they are percent";
   }
   fail(ExitCode::data, "a line of the scores cannot be used", std::move(report));
+}
+
+/// Another column that could be meant; one that holds what such a column never holds could not.
+struct Rival {
+  std::size_t at = 0;
+  bool possible = true;
+  int line = 0;       // of the first difference
+  std::string found;  // there
+};
+
+void refuse_rivals(std::span<const Rival> rivals, std::string_view what, const std::string& taken,
+                   const std::filesystem::path& file, const Columns& columns) {
+  for (const Rival& rival : rivals) {
+    if (!rival.possible || rival.line == 0) continue;
+    const std::string& name = columns.names[rival.at];
+    fail(ExitCode::data, fmt::format("two columns of {} differ, and either could be meant", what),
+         {.where = fmt::format("{}, line {}", file.string(), rival.line),
+          .expected = fmt::format("one column of {}, or the same in both: {} and {}", what, taken, name),
+          .found = rival.found,
+          .next = fmt::format("rename {} or {}, or leave it out", taken, name)});
+  }
+}
+
+/// Of the labels and scores of a file that could be other columns': what differs.
+class Rivals {
+ public:
+  explicit Rivals(const Columns& columns) : columns_(columns) {
+    for (const std::size_t at : columns.labels | std::views::drop(1)) labels_.push_back({.at = at});
+    for (const std::size_t at : columns.scores | std::views::drop(1)) scores_.push_back({.at = at});
+    calls_.assign(columns.scores.size(), true);
+  }
+
+  void look(std::span<const std::string> fields, std::uint8_t label, double score, int line) {
+    for (Rival& rival : labels_) {
+      const std::optional<std::uint8_t> other = label_of(fields[rival.at]);
+      note(rival, other.has_value(), other == label, columns_.labels[0], fields, line);
+    }
+    const auto probability = [&](std::size_t i, double value) {
+      return columns_.are_logits[i] ? 1 / (1 + std::exp(-value)) : value;
+    };
+    calls_[0] = calls_[0] && (score == 0 || score == 1);
+    for (std::size_t i = 1; i < columns_.scores.size(); ++i) {
+      Rival& rival = scores_[i - 1];
+      const double other = number(fields[rival.at]).value_or(NAN);
+      calls_[i] = calls_[i] && (other == 0 || other == 1);
+      const bool possible = columns_.are_logits[i] ? std::isfinite(other) : other >= 0 && other <= 1;
+      constexpr double rounding = 1e-4;  // of files with four decimals
+      note(rival, possible, std::abs(probability(i, other) - probability(0, score)) <= rounding, columns_.scores[0], fields,
+           line);
+    }
+  }
+
+  /// Predictions that are all 0 or 1 are calls, which stand beside scores without being any.
+  void require_agreement(const std::filesystem::path& file) {
+    for (std::size_t i = 1; i < columns_.scores.size(); ++i)
+      if (columns_.are_predictions[i] && calls_[i] && !calls_[0]) scores_[i - 1].possible = false;
+    refuse_rivals(labels_, "labels", columns_.names[columns_.labels[0]], file, columns_);
+    refuse_rivals(scores_, "scores", columns_.names[columns_.scores[0]], file, columns_);
+  }
+
+ private:
+  void note(Rival& rival, bool possible, bool equal, std::size_t taken, std::span<const std::string> fields, int line) const {
+    rival.possible = rival.possible && possible;
+    if (equal || rival.line > 0) return;
+    rival.line = line;
+    rival.found =
+        shown(fmt::format("{} {}, {} {}", columns_.names[taken], fields[taken], columns_.names[rival.at], fields[rival.at]));
+  }
+
+  const Columns& columns_;
+  std::vector<Rival> labels_, scores_;
+  std::vector<bool> calls_;  // by column of scores: all that there is so far is 0 or 1
+};
+
+/// The patients or slides of the images: of the columns that say any the first, which the others must divide alike.
+std::vector<std::string> choose_groups(const Columns& columns, std::vector<std::vector<std::string>> by_column,
+                                       std::span<const int> lines, const std::filesystem::path& file,
+                                       std::vector<std::string>& notes) {
+  std::vector<std::size_t> known;
+  for (std::size_t i = 0; i < by_column.size(); ++i)
+    if (!std::ranges::all_of(by_column[i], &std::string::empty)) known.push_back(i);
+  if (known.empty()) return {};
+  std::vector<std::string>& groups = by_column[known[0]];
+  const std::string& taken = columns.names[columns.groups[known[0]]];
+  for (const std::size_t i : known | std::views::drop(1)) {
+    Rival rival{.at = columns.groups[i]};
+    std::unordered_map<std::string_view, std::string_view> there, back;
+    for (std::size_t row = 0; row < groups.size() && rival.line == 0; ++row) {
+      const std::string &group = groups[row], &other = by_column[i][row];
+      if (there.try_emplace(group, other).first->second == other && back.try_emplace(other, group).first->second == group)
+        continue;
+      rival.line = lines[row];
+      rival.found = shown(fmt::format("{} {}, {} {}: not so before", taken, group, columns.names[rival.at], other));
+    }
+    refuse_rivals({&rival, 1}, "patients or slides", taken, file, columns);
+  }
+  if (const std::ptrdiff_t empty = std::ranges::count(groups, ""); empty > 0) {
+    const auto first = static_cast<std::size_t>(std::ranges::find(groups, "") - groups.begin());
+    notes.push_back(
+        fmt::format("{} is empty for {} of {} images, first in line {}: each counts as a patient or slide of its own", taken,
+                    empty, groups.size(), lines[first]));
+  }
+  return std::move(groups);
 }
 
 void require_each_once(const std::vector<std::string>& ids, std::span<const int> lines, const Columns& columns,
@@ -205,12 +332,8 @@ void require_no_gap(const std::vector<std::string>& ids, const std::filesystem::
 }  // namespace
 
 std::string score_columns() {
-  const auto list = [](Names names) {
-    std::string text;
-    for (const std::string_view name : names) text.append(text.empty() ? "" : ", ").append(name);
-    return text;
-  };
-  return fmt::format("a label ({}) and a score ({}; {})", list(label_names), list(score_names), list(logit_names));
+  return fmt::format("a label ({}) and a score ({}, {}, {}; {})", list(label_names), list(other_score_names),
+                     list(probability_names), list(prediction_names), list(logit_names));
 }
 
 LabelledScores read_scores(const std::filesystem::path& file, Scale scale) {
@@ -233,6 +356,8 @@ LabelledScores read_scores(const std::filesystem::path& file, Scale scale) {
   const bool ours = line == scores_header;
 
   LabelledScores result{.logits = columns.logits};
+  Rivals rivals(columns);
+  std::vector<std::vector<std::string>> groups(columns.groups.size());
   std::vector<int> lines;
   for (int row = 2; next_line(); ++row) {
     std::vector<std::string> fields = csv_fields(line, columns.separator);
@@ -246,26 +371,28 @@ LabelledScores read_scores(const std::filesystem::path& file, Scale scale) {
             .found = shown(line),
             .next = "get the file again"});
     }
-    const auto field = [&](std::size_t at) { return at < fields.size() ? std::string_view(fields[at]) : std::string_view(); };
-    const std::optional<std::uint8_t> label = label_of(field(columns.label));
-    const std::optional<double> score = number(field(columns.score));
+    if (fields.size() != columns.names.size()) refuse_line(columns, fields, line, where);
+    const std::optional<std::uint8_t> label = label_of(fields[columns.labels[0]]);
+    const std::optional<double> score = number(fields[columns.scores[0]]);
     const bool in_range = score && (columns.logits ? std::isfinite(*score) : *score >= 0 && *score <= 1);
-    if (fields.size() > columns.names.size() || !label || !in_range) refuse_line(columns, fields, line, where);
+    if (!label || !in_range) refuse_line(columns, fields, line, where);
+    rivals.look(fields, *label, *score, row);
     result.labels.push_back(*label);
     result.scores.push_back(*score);
-    if (columns.id) result.ids.emplace_back(field(*columns.id));
-    if (columns.group) result.groups.emplace_back(field(*columns.group));
+    for (std::size_t i = 0; i < groups.size(); ++i) groups[i].push_back(fields[columns.groups[i]]);
+    if (columns.id) result.ids.push_back(std::move(fields[*columns.id]));
     lines.push_back(row);
   }
   if (result.labels.empty())
     fail(ExitCode::data, "the scores are empty", {.where = file.string(), .expected = "a line an image"});
+  rivals.require_agreement(file);
   require_each_once(result.ids, lines, columns, file);
   if (ours) require_no_gap(result.ids, file);
 
-  if (std::ranges::all_of(result.groups, &std::string::empty)) result.groups.clear();
+  result.groups = choose_groups(columns, std::move(groups), lines, file, result.notes);
   if (result.groups.empty() && columns.id) {
     std::vector<std::string> patients;
-    for (const std::string& id : result.ids) patients.push_back(patient_of(id));
+    for (const std::string& id : result.ids) patients.push_back(patient_in_path(id));
     const std::ptrdiff_t unknown = std::ranges::count(patients, "");
     if (unknown == 0) {
       result.notes.push_back(fmt::format("patients are those that {} says: {} of {}", columns.names[*columns.id],
@@ -278,7 +405,7 @@ LabelledScores read_scores(const std::filesystem::path& file, Scale scale) {
   }
   if (!columns.logits && std::ranges::all_of(result.scores, [](double score) { return score == 0 || score == 1; })) {
     result.notes.push_back(fmt::format("{} holds calls, 0 or 1, and no scores: the AUC is that of a single threshold",
-                                       columns.names[columns.score]));
+                                       columns.names[columns.scores[0]]));
   }
   return result;
 }
@@ -316,6 +443,19 @@ Json to_json(const Overlap& overlap, const Images& images) {
   json["groups"] = overlap.groups;
   json["group_images"] = overlap.group_images;
   return json;
+}
+
+std::string learned_text(const Json& test_learned) {
+  const auto count = [&](const char* key) {
+    const Json value = test_learned.is_object() ? test_learned.value(key, Json()) : Json();
+    return value.is_number_integer() ? value.get<std::int64_t>() : 0;
+  };
+  std::string of;
+  if (const std::int64_t images = count("images"); images > 0) of = fmt::format("from {} of the test images", images);
+  if (const std::int64_t groups = count("groups"); groups > 0)
+    of += fmt::format("{}from {} of the test split's patients or slides, by name ({} images)", of.empty() ? "" : " and ",
+                      groups, count("group_images"));
+  return of.empty() ? "" : fmt::format("The weights had learned {}: figures on these are too good.", of);
 }
 
 }  // namespace microtome

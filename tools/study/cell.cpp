@@ -11,6 +11,7 @@
 #include <cstring>
 #include <initializer_list>
 #include <limits>
+#include <map>
 #include <thread>
 #include <utility>
 
@@ -43,9 +44,45 @@ bool is_running(const fs::path& study, const Cell& cell) {
   return is_locked(lock_of(study, cell));
 }
 
-bool are_metrics(const Json& json) {
-  return std::ranges::all_of(std::array{"loss", "accuracy", "auc"},
-                             [&](const char* key) { return json.is_object() && json.contains(key) && json[key].is_number(); });
+/// Why these are no metrics; empty where they are.
+std::string no_metrics(const Json& json) {
+  for (const char* key : {"loss", "accuracy", "auc"}) {
+    if (!json.is_object() || !json.contains(key) || !json[key].is_number()) return "is damaged";
+    const double value = json[key];
+    if (!(value >= 0) || (key != std::string_view("loss") && value > 1))
+      return fmt::format("is damaged: {} cannot be {}", key, json[key].dump());
+  }
+  return "";
+}
+
+/// Where one says another thing than the other: "is another cell's: its seed is 1".
+std::string difference(const Json& found, const Json& expected) {
+  for (const auto& [key, value] : expected.items())
+    if (found.contains(key) && found[key] != value)
+      return fmt::format("is another cell's: its {} is {}", key, brief(found[key]));
+  return "";
+}
+
+/// Why the file, read as `json`, is no result of the cell; empty where it is one.
+std::string no_result(const Json& json, const Cell& cell) {
+  if (!json.is_object() || !json.contains("test")) return "is damaged";
+  const std::string why = no_metrics(json["test"]);
+  return why.empty() ? difference(json, {{"net", cell.net},
+                                         {"mode", cell.mode},
+                                         {"preprocess", cell.preprocess},
+                                         {"augment", cell.augment},
+                                         {"seed", cell.seed}})
+                     : why;
+}
+
+/// The same of what evaluate wrote of it.
+std::string no_views(const Json& json, const Cell& cell, const Json& result) {
+  const std::string why = no_metrics(json);
+  if (!why.empty()) return why;
+  if (are_of_other_images(json)) return "is of other images than the run's";
+  Json expected{{"net", cell.net}, {"preprocess", cell.preprocess}};
+  if (result.is_object() && result["test"].contains("n")) expected["n"] = result["test"]["n"];
+  return difference(json, expected);
 }
 
 [[noreturn]] void fail_damaged(const fs::path& plan, const std::string& found) {
@@ -79,6 +116,21 @@ void read_options(const fs::path& config, std::initializer_list<std::pair<std::s
     for (const auto& [name, value] : options)
       if (const std::string begin = fmt::format("{} = \"", name); line.starts_with(begin) && line.ends_with('"'))
         *value = line.substr(begin.size(), line.size() - begin.size() - 1);
+}
+
+/// Figures of two data sets do not stand side by side under one name.
+void refuse_other_data(std::vector<CellState>& states) {
+  std::map<std::string, const CellState*> first;  // of each data set, that says its images
+  for (CellState& state : states) {
+    if (state.status != CellStatus::done || split_digests(state.result).is_null()) continue;
+    const CellState& one = *first.try_emplace(state.cell.data, &state).first->second;
+    if (split_digests(state.result) == split_digests(one.result)) continue;
+    state.status = CellStatus::failed;
+    state.exit_code = static_cast<int>(ExitCode::data);
+    state.why = fmt::format("its images are not those of {}: take {} away, and resume with the right ones", one.cell.name(),
+                            state.folder.string());
+    state.result = state.tta = {};
+  }
 }
 
 }  // namespace
@@ -160,6 +212,14 @@ std::optional<Failure> read_failure(const fs::path& cell) {
   }
 }
 
+bool are_of_other_images(const Json& tta) {
+  return tta.value("same_data", Json()) == false;
+}
+
+Json split_digests(const Json& result) {
+  return result.is_object() ? result.value("split_digests", Json()) : Json();
+}
+
 int epochs_done(const fs::path& cell) {
   const std::string text = read_text_if_there(cell / "metrics.csv", ExitCode::data).value_or("");
   const auto lines = static_cast<int>(std::ranges::count(text, '\n'));
@@ -170,8 +230,10 @@ CellState read_cell(const fs::path& study, const PlannedCell& planned, bool view
   CellState state{.cell = planned.cell, .folder = study / "cells" / planned.cell.name()};
   state.epochs_done = epochs_done(state.folder);
   const std::optional<Json> result = read(state.folder / "result.json"), tta = read(state.folder / "tta.json");
-  const bool trained = result && result->contains("test") && are_metrics((*result)["test"]);
-  const bool viewed = tta && are_metrics(*tta);
+  const std::string untrained = result ? no_result(*result, planned.cell) : "is not there";
+  const bool trained = untrained.empty();
+  const std::string unseen = tta ? no_views(*tta, planned.cell, trained ? *result : Json()) : "is not there";
+  const bool viewed = unseen.empty();
   read_options(state.folder / "config.toml", {{"split-by", &state.split_by}, {"statistics", &state.statistics}});
   if (trained) state.result = *result;
   if (viewed) state.tta = *tta;
@@ -180,10 +242,11 @@ CellState read_cell(const fs::path& study, const PlannedCell& planned, bool view
   } else if (const std::optional<Failure> failure = read_failure(state.folder)) {
     state.status = CellStatus::failed;
     state.why = failure->what;
+    state.exit_code = failure->exit_code;
   } else if (fs::exists(state.folder / "config.toml")) {
     state.status = CellStatus::stopped;
-    if (result && !trained) state.why = "result.json is damaged";
-    if (tta && !viewed) state.why = "tta.json is damaged";
+    if (result && !trained) state.why = "result.json " + untrained;
+    if (tta && !viewed) state.why = "tta.json " + unseen;
   }
   return state;
 }
@@ -208,6 +271,7 @@ std::vector<CellState> read_study(const fs::path& folder) {
     }
     states.push_back(std::move(state));
   }
+  refuse_other_data(states);
   return states;
 }
 

@@ -72,12 +72,19 @@ std::string_view name_of(CellStatus status);
 struct CellState {
   Cell cell;
   CellStatus status = CellStatus::waiting;
-  std::string why;  // it failed, or waits
+  std::string why;    // it failed, stopped or waits
+  int exit_code = 0;  // of the program that failed
   int epochs_done = 0;
   std::string split_by, statistics;  // options of a cell that has begun, from its config.toml
   Json result, tta;                  // result.json and tta.json where the cell is done and has them, else null
   std::filesystem::path folder;
 };
+
+/// The digests of the splits that it was trained on, from a result.json; null where they are not known.
+Json split_digests(const Json& result);
+
+/// Whether evaluate judged other images than those that the run was tested on.
+bool are_of_other_images(const Json& tta);
 
 int epochs_done(const std::filesystem::path& cell);
 
@@ -85,7 +92,8 @@ int epochs_done(const std::filesystem::path& cell);
 CellState read_cell(const std::filesystem::path& study, const PlannedCell& planned, bool views);
 
 /// The cells of the study in `folder`, in the order in which one process would run them. Throws Error(ExitCode::data) where
-/// there is no study. A cell whose result.json or tta.json is damaged is a stopped one: these are made again.
+/// there is no study. A cell whose result.json or tta.json is damaged, impossible or another cell's is a stopped one: these are
+/// made again. One that was trained on other images than the first of its data set has failed.
 std::vector<CellState> read_study(const std::filesystem::path& folder);
 
 }  // namespace microtome

@@ -56,6 +56,11 @@ StudyPage study_page(const Study& study) {
     page.lead += fmt::format(" A partial study: {} of {} cells are done, {}. Everything below is of those that are done.", done,
                              all, joined(rest, ", "));
   }
+  if (const std::size_t learned = learned_notes(study.states()).size(); learned > 0)
+    page.lead += fmt::format(
+        " The weights of {} of the cells had learned from test images before: their figures are too good, as the notes below "
+        "Tables 3 and 4 say.",
+        learned);
   if (failed > 0) page.figures.emplace_back("failed", fmt::format("{}", failed));
   if (const auto missing = all - done - failed; missing > 0)
     page.figures.emplace_back("still to come", fmt::format("{}", missing));

@@ -2,6 +2,7 @@
 
 #include "engine/check.h"
 #include "tools/cli/terminal.h"
+#include "tools/report/scores.h"
 #include "tools/statistics/auc_inference.h"
 #include "tools/study/layer_counts.h"
 #include "tools/study/published_results.h"
@@ -155,6 +156,14 @@ std::string joined(const std::vector<std::string>& parts, std::string_view betwe
   std::string all;
   for (const std::string& part : parts) all.append(all.empty() ? "" : between).append(part);
   return all;
+}
+
+std::vector<std::string> learned_notes(std::span<const CellState> states) {
+  std::vector<std::string> notes;
+  for (const CellState& state : states)
+    if (const std::string text = learned_text(said(state, "test_learned")); !text.empty())
+      notes.push_back(fmt::format("{}: {}", state.cell.name(), text));
+  return notes;
 }
 
 Section table_1(const Study& study) {
@@ -338,6 +347,10 @@ Section table_3_or_4(const Study& study, std::string_view data) {
     table.notes.push_back(
         "Groups: patients or slides drawn whole with replacement, 2,000 times [Efron1993, Hesterberg2015], since images of one "
         "are no independent witnesses.");
+  std::vector<CellState> of_data;
+  for (const CellState& state : study.states())
+    if (state.cell.data == data) of_data.push_back(state);
+  for (std::string& text : learned_notes(of_data)) table.notes.push_back(std::move(text));
   if (few)
     table.notes.push_back(
         fmt::format("Too few groups: less than {} hold images of one of the classes.", ClusterCounts::fewest));
@@ -358,6 +371,8 @@ Section cells_section(const Study& study) {
                           {"accuracy", "accuracy", "test"},
                           {"auc", "AUC", "test"},
                           {"auc_tta", "AUC of eight views", "test"},
+                          {"learned_images", "learned before", "test images"},
+                          {"learned_group_images", "of patients learned before", "test images"},
                           {"status", "status", ""}},
               .lines = {},
               .notes = {}};
@@ -369,12 +384,17 @@ Section cells_section(const Study& study) {
     const auto figure = [&](const Json& metrics, const char* key) {
       return metrics.is_object() && metrics.contains(key) ? number(metrics[key].get<double>(), 4) : Value();
     };
-    line.values.insert(line.values.end(),
-                       {epoch.is_number() ? number(epoch.get<double>(), 0) : Value(), figure(test, "loss"),
-                        figure(test, "accuracy"), figure(test, "auc"), figure(state.tta, "auc"), status_text(state)});
+    const auto learned = [&](const char* key) {
+      const Json json = said(state, "test_learned");
+      return json.is_object() && json.contains(key) && json[key].is_number() ? number(json[key].get<double>(), 0) : Value();
+    };
+    line.values.insert(line.values.end(), {epoch.is_number() ? number(epoch.get<double>(), 0) : Value(), figure(test, "loss"),
+                                           figure(test, "accuracy"), figure(test, "auc"), figure(state.tta, "auc"),
+                                           learned("images"), learned("group_images"), status_text(state)});
     table.lines.push_back(std::move(line));
   }
-  table.notes = study.notes();
+  table.notes = learned_notes(study.states());
+  table.notes.insert(table.notes.end(), study.notes().begin(), study.notes().end());
   return {.heading = table.heading, .said = {}, .figures = {}, .tables = {table}};
 }
 

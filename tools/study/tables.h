@@ -4,6 +4,7 @@
 #include "tools/study/cells.h"
 
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -65,6 +66,9 @@ Section table_2(const Study& study);
 Section table_3_or_4(const Study& study, std::string_view data);
 Section cells_section(const Study& study);
 std::vector<std::pair<std::string, std::string>> facts_of(const Study& study);
+
+/// Of the cells whose weights had learned from test images, a sentence each.
+std::vector<std::string> learned_notes(std::span<const CellState> states);
 
 /// A short name for people, the paper's where it has one: "RN50", "ENB0".
 std::string label_of(std::string_view net);

@@ -7,6 +7,7 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cmath>
 #include <source_location>
 
@@ -23,21 +24,21 @@ TEST(ScoresTest, ColumnsAreFoundByName) {
 
 TEST(ScoresTest, IdsAndGroupsAreReadWhereTheyAre) {
   const TemporaryFolder folder;
-  write_text(folder / "scores.csv", "id,label,score,group\n" + csv_field("a,b/1.png") + ",1,0.5,a\nc/2.png,0,0.25,\n");
+  write_text(folder / "scores.csv", "id,label,score,group\n" + csv_field("a,b/1.png") + ",1,0.5,a\nc/2.png,0,0.25,b\n");
   const LabelledScores read = read_scores(folder / "scores.csv");
   EXPECT_EQ(read.ids, (std::vector<std::string>{"a,b/1.png", "c/2.png"}));
-  EXPECT_EQ(read.groups, (std::vector<std::string>{"a", ""}));
+  EXPECT_EQ(read.groups, (std::vector<std::string>{"a", "b"}));
   write_text(folder / "scores.csv", "label,score,group\n1,0.5,\n");
   EXPECT_TRUE(read_scores(folder / "scores.csv").groups.empty()) << "none is known";
 }
 
 TEST(ScoresTest, WhatSpreadsheetsAndHandsMakeOfAFileIsRead) {
   const TemporaryFolder folder;
-  write_text(folder / "scores.csv", "\xef\xbb\xbflabel,score,group\r\n1,0.5,a\r\n\r\n0,0.25\r\n");
+  write_text(folder / "scores.csv", "\xef\xbb\xbflabel,score,group\r\n1,0.5,a\r\n\r\n0,0.25,b,,\r\n");
   const LabelledScores read = read_scores(folder / "scores.csv");
   EXPECT_EQ(read.labels, (std::vector<std::uint8_t>{1, 0}));
-  EXPECT_EQ(read.groups, (std::vector<std::string>{"a", ""})) << "a group for each image, though a line ends before it";
-  write_text(folder / "scores.csv", "label,score,what\n1,0.5,7\n0,0.25\n");
+  EXPECT_EQ(read.groups, (std::vector<std::string>{"a", "b"}));
+  write_text(folder / "scores.csv", "label,score,what\n1,0.5,7\n0,0.25,8\n");
   EXPECT_TRUE(read_scores(folder / "scores.csv").ids.empty()) << "no column has that name";
   EXPECT_TRUE(read_scores(folder / "scores.csv").groups.empty());
 }
@@ -108,6 +109,49 @@ TEST(ScoresTest, LogitsAreAskedForOrNamed) {
   EXPECT_FALSE(read_text(both).logits);
   EXPECT_EQ(read_text(both, Scale::logits).scores, std::vector<double>{0});
   EXPECT_EQ(refusal("label,logit\n1,inf\n").report().expected, "a finite number under logit");
+}
+
+TEST(ScoresTest, ColumnsThatCouldEachBeMeantMustAgree) {
+  for (const auto& [text, taken, other] :
+       std::vector<std::array<std::string, 3>>{{"y_true,label,score\n0,0,.1\n1,0,.9\n", "label", "y_true"},
+                                               {"class,label,score\n0,0,.1\n1,0,.9\n", "label", "class"},
+                                               {"y,label,score\n0,0,.1\n1,0,.9\n", "label", "y"},
+                                               {"label,probability,score\n0,.1,.1\n1,.8,.9\n", "score", "probability"},
+                                               {"label,probability,logit\n0,.5,0\n1,.8,-1\n", "probability", "logit"},
+                                               {"label,score,patient,group\n0,.1,a,x\n1,.8,a,y\n", "group", "patient"},
+                                               {"label,score,patient,slide\n0,.1,a,x\n1,.8,b,x\n", "patient", "slide"}}) {
+    const Error error = refusal(text);
+    EXPECT_TRUE(std::string(error.what()).ends_with("differ, and either could be meant")) << error.what();
+    EXPECT_TRUE(error.report().where.ends_with("line 3")) << error.report().where;
+    EXPECT_EQ(error.report().next, "rename " + taken + " or " + other + ", or leave it out") << text;
+  }
+  EXPECT_EQ(refusal("y_true,label,score\n1,0,.9\n").report().found, "label 0, y_true 1");
+  for (const std::string text :
+       {"y_true,label,score\n0,0,.1\n1,1,.9\n", "label,score,probability,logit\n0,.5,.5,0\n1,.8808,.8808,2\n",
+        "label,score,patient,slide\n0,.1,a,x\n1,.8,b,y\n", "label,score,group,patient\n0,.1,,x\n1,.8,,y\n"})
+    EXPECT_EQ(read_text(text).labels, (std::vector<std::uint8_t>{0, 1})) << text;
+  for (const std::string text : {"label,class,score\n0,benign,.1\n1,tumour,.9\n", "x,y,label,score\n5,1,0,.1\n7,20,1,.9\n",
+                                 "label,y_pred,y_prob\n0,1,.1\n1,0,.9\n"})
+    EXPECT_EQ(read_text(text).scores, (std::vector<double>{.1, .9})) << "what no label or score can be is none: " << text;
+}
+
+TEST(ScoresTest, ProbabilitiesAreNoLogits) {
+  const Error error = refusal("label,probability\n0,.1\n1,.9\n", Scale::logits);
+  EXPECT_NE(std::string(error.what()).find("--logits"), std::string::npos) << error.what();
+  EXPECT_EQ(error.report().found, "probability");
+  EXPECT_EQ(read_text("label,probability,score\n0,.1,-2\n1,.9,2\n", Scale::logits).scores, (std::vector<double>{-2, 2}));
+  EXPECT_EQ(refusal("label,score,y_pred\n0,-2,-3\n", Scale::logits).report().found, "score -2, y_pred -3");
+}
+
+TEST(ScoresTest, AnImageWithoutAPatientIsSaid) {
+  const Error error = refusal("label,score,patient\n0,.1,a\n1,.9\n1,.8,b\n");
+  EXPECT_STREQ(error.what(), "a line of the scores has fewer fields than there are columns");
+  EXPECT_TRUE(error.report().where.ends_with("line 3")) << error.report().where;
+  const LabelledScores read = read_text("label,score,patient\n0,.1,a\n1,.9,\n1,.8,\n");
+  EXPECT_EQ(read.groups, (std::vector<std::string>{"a", "", ""}));
+  EXPECT_EQ(read.notes,
+            std::vector<std::string>{
+                "patient is empty for 2 of 3 images, first in line 3: each counts as a patient or slide of its own"});
 }
 
 TEST(ScoresTest, WhatIsMissingInTheHeaderIsSaid) {

@@ -285,6 +285,24 @@ TEST_F(StudyReportTest, TheRateIsTheMedianOverSeeds) {
   EXPECT_EQ(rate_of(3), "130");
 }
 
+TEST_F(StudyReportTest, FiguresOfImagesThatWereLearnedFromAreSaidToBe) {
+  add({"b2", "pcam", "full", "paper", "none", 0}, 0.9);
+  EXPECT_EQ(written("report.md").find("had learned"), std::string::npos);
+  add({"mobilenet", "pcam", "transfer", "paper", "none", 0}, 0.9).result["test_learned"] = {
+      {"images", 3}, {"groups", 1}, {"group_images", 5}};
+  const Texts notes{
+      "pcam-mobilenet-transfer-paper-none-0: The weights had learned from 3 of the test images and from 1 of the test split's "
+      "patients or slides, by name (5 images): figures on these are too good."};
+  const Table table = table_3_or_4(Study(states_), "pcam").tables[0], cells = cells_section(Study(states_)).tables[0];
+  EXPECT_NE(std::ranges::find(table.notes, notes[0]), table.notes.end());
+  EXPECT_EQ(cells.notes, notes);
+  const Texts of_cell = line(cells, {"MN"});
+  EXPECT_EQ(Texts(of_cell.begin() + 11, of_cell.end()), (Texts{"3", "5", "done"}));
+  EXPECT_NE(written("report.md").find("The weights of 1 of the cells had learned from test images"), std::string::npos);
+  states_.back().result["test_learned"] = {{"images", "three"}, {"groups", -1}};
+  EXPECT_EQ(written("report.md").find("had learned"), std::string::npos) << "what is no number is none";
+}
+
 TEST_F(StudyReportTest, TableOneCountsOneWay) {
   const Table table = table_1(Study(states_)).tables[0];
   EXPECT_EQ(line(table, {"VGG19"}),
