@@ -224,7 +224,7 @@ void copy_into_concats(std::vector<PlannedOp>& ops, std::vector<Shape>& shapes) 
       forest.put(op.output, op.inputs[0], 0);
       if (!same_positions(shapes[op.output], shapes[op.inputs[0]])) fixed[op.output] = true;
     }
-    if (!is_free(op))
+    if (!is_free(op) || is<Concat>(op))  // a second concat copies what lies in the first
       for (const int input : op.inputs) last_read[input] = i;
   }
   std::vector<PlannedOp> result;
@@ -236,7 +236,7 @@ void copy_into_concats(std::vector<PlannedOp>& ops, std::vector<Shape>& shapes) 
         const int root = forest.of(input).root;
         bool movable = root != op.output && same_positions(shapes[root], shapes[input]) && forest.of(input).channel == 0;
         for (std::size_t v = 0; v < forest.parent.size(); ++v)
-          if (forest.of(static_cast<int>(v)).root == root) movable = movable && !fixed[v] && last_read[v] < i;
+          if (forest.of(static_cast<int>(v)).root == root) movable = movable && !fixed[v] && last_read[v] <= i;
         // A root that lies in this concat already shows as the concat's output; one in another concat, as that one's.
         if (movable) {
           forest.put(root, op.output, channel);

@@ -264,6 +264,21 @@ TEST(PlanTest, BatchNormsOverOneMemoryInTwoShapesShareNoStatistics) {
   EXPECT_EQ(norms, 2);
 }
 
+TEST(PlanTest, WhatASecondConcatReadsIsCopiedIntoTheFirst) {
+  const Graph graph = record([](Node x) {
+    const Node y = x | conv(3, 1), first = concat({y, y | conv(2, 1)});
+    const Node z = first | conv(4, 1);  // its gradient of `first` comes after that of the second concat's y
+    return concat({y, z});
+  });
+  const Plan plan = make_plan(graph, {.lower = {.mode = Mode::train}});
+  const auto writes = gradient_writes(plan.ops, plan.aliases, plan.shapes);  // throws where a slice comes before the whole
+  EXPECT_EQ(std::count_if(plan.ops.begin(), plan.ops.end(),
+                          [](const PlannedOp& op) { return std::holds_alternative<Activate>(op.kind); }),
+            1);
+  EXPECT_EQ(plan.aliases[1].root, graph.output()) << "y lies in the second";
+  EXPECT_EQ(writes.size(), plan.ops.size());
+}
+
 TEST(PlanTest, WhatCannotBeASliceIsCopiedIntoAConcat) {
   const auto copies = [](const std::function<Node(Node)>& stages) { return Placed(record(stages)).copies(); };
   EXPECT_EQ(copies([](Node x) { return concat({x | conv(2, 1), x | conv(3, 1)}); }), 0);
