@@ -236,7 +236,9 @@ void PlannedProgram::make_ops() {
         ops.insert(ops.begin() + static_cast<std::ptrdiff_t>(i) + 1, activate);
         op = make(plan_, ops[i]);
       }
-      require(op || is_free(ops[i]), "the backend declines ", graph_.rows()[ops[i].row].kind, " without options");
+      if (!op && !is_free(ops[i]))
+        fail(ExitCode::usage, fmt::format("{} has no {}", backend_.device().name, graph_.rows()[ops[i].row].kind),
+             {.next = "another --device"});
       made.push_back(std::move(op));
     } catch (Error& error) {
       throw error.within(describe(ops[i]));

@@ -367,21 +367,26 @@ class Runner {
 
   /// Judges it by the eight views.
   bool view(const PlannedCell& planned, const fs::path& folder, const fs::path& config) {
-    const fs::path part = folder / ".tta.json.part";
+    const struct Part {
+      ~Part() {
+        std::error_code ignored;
+        fs::remove(file, ignored);
+      }
+      fs::path file;
+    } part{folder / ".tta.json.part"};
     Child evaluate("evaluate",
                    {"--config", config.string(), "--weights", (folder / "best.weights.h5").string(), "--tta", s_.tta,
                     "--save-scores", (folder / "scores_tta.csv").string(), "--json", "-q"},
-                   folder / "evaluate.log", part);
+                   folder / "evaluate.log", part.file);
     if (!wait(evaluate, planned)) return false;
     if (const int code = evaluate.wait(); code != 0) return fail_cell(folder, "evaluate", code);
-    const Json metrics = Json::parse(read_text(part, ExitCode::data), nullptr, false);
+    const Json metrics = Json::parse(read_text(part.file, ExitCode::data), nullptr, false);
     if (metrics.is_object() && are_of_other_images(metrics)) {
       write_failure(folder, {.exit_code = static_cast<int>(ExitCode::data),
                              .what = "the images are no longer those that it was trained and tested on"});
       return true;
     }
     write(folder / "tta.json", to_text(metrics));
-    fs::remove(part);
     return true;
   }
 

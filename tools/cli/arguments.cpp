@@ -232,7 +232,7 @@ std::string Arguments::did_you_mean(std::string_view name, const std::vector<std
 
 std::optional<std::size_t> Arguments::find(std::string_view name) const {
   for (std::size_t i = 0; i < entries_.size(); ++i)
-    if (entries_[i].option.name == name) return i;
+    if (entries_[i].option.name == name || (!name.empty() && entries_[i].option.formerly == name)) return i;
   return {};
 }
 

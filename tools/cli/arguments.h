@@ -28,6 +28,7 @@ struct Option {
     never   // of this call only
   };
   Kept kept = Kept::never;
+  std::string formerly;  // its name in a config.toml of before; empty: the same
 };
 
 template <class T>

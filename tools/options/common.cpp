@@ -94,7 +94,8 @@ void add_machine(Arguments& arguments, Settings& settings) {
       {.name = "streams",
        .help = "streams of the GPU that a network's branches and filter gradients share; 1: one kernel after another, "
                "with the same results. Nothing on the CPU",
-       .kept = Kept::free},
+       .kept = Kept::free,
+       .formerly = "lanes"},
       settings.streams, {1, 16});
 }
 

@@ -198,6 +198,19 @@ TEST(ArgumentsTest, WhatBeganIsComparedByItsValuesNotByItsLines) {
   }
 }
 
+TEST(ArgumentsTest, AnOptionsFormerNameIsReadFromFilesAndWrittenNoMore) {
+  const TemporaryFolder folder;
+  const std::string file = (folder / "config.toml").string();
+  write_text(file, "lanes = 7\n");
+  Arguments arguments("sample", "A sample.", "[options]", {});
+  int streams = 5;
+  arguments.add({.name = "streams", .kept = Option::Kept::fixed, .formerly = "lanes"}, streams, {1, 16});
+  arguments.read_config(file);
+  EXPECT_EQ(streams, 7);
+  EXPECT_EQ(arguments.config(), "streams = 7\n");
+  arguments.require_same(file, "a search");
+}
+
 TEST(ArgumentsTest, OnlyFixedOptionsBelongToARunsIdentity) {
   Sample s;
   ASSERT_TRUE(s.parse({"--path", "x", "--count", "4"}));
