@@ -125,7 +125,7 @@ std::optional<std::uint8_t> class_in_name(std::string_view name) {
 void require_splits_apart(const Tree& tree, const fs::path& root) {
   const auto split_in = [](const fs::path& path) -> std::optional<std::size_t> {
     for (const std::string& part : parts_of(path)) {
-      if (const auto word = split_word(part); word && word->sure) return word->split;
+      if (const auto split = split_hint(part)) return split;
     }
     return {};
   };
@@ -149,7 +149,8 @@ void read_splits(std::vector<Place>& places, const SplitFolders& splits) {
     place.split = found.split;
     for (std::size_t part = found.at + 1; part < place.parts.size(); ++part) {
       const std::string& name = place.parts[part];
-      if (part != label_at && !split_word(name) && !is_filler(name)) place.patient = name;
+      const bool again = split_word(name) || name == place.parts[found.at];  // unpacked into a folder of its own name
+      if (part != label_at && !again && !is_filler(name)) place.patient = name;
     }
   }
 }
