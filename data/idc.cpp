@@ -1,9 +1,10 @@
 // IDC [Janowczyk2016]: PATIENT/{0,1}/PATIENT_idx5_xX_yY_classC.png, RGB, 50 x 50, smaller at a slide's edge. The archive on
-// Kaggle holds the tree twice: a second file of the same patient, class and name is left out. Tutorials deal its patches into
-// SPLIT/{0,1}/, the patient in the name alone: folders that say a split are believed, whoever is in several. Palette, grey,
-// alpha (over white) and 16 bits become 8-bit RGB and are counted.
+// Kaggle holds the tree twice: a second copy of a file, of the same patient, class and name, is left out. Tutorials deal them
+// into SPLIT/{0,1}/, the patient in the name alone: folders that say a split are believed, whoever is in several. Palette,
+// grey, alpha (over white) and 16 bits become 8-bit RGB and are counted.
 #include "data/checks.h"
 #include "data/decode.h"
+#include "data/file.h"
 #include "data/format.h"
 #include "data/parallel.h"
 #include "data/patient.h"
@@ -212,13 +213,56 @@ void note_patients(const std::vector<Patch>& patches, std::vector<std::string>& 
            "patients are", "in several splits: `data audit` names them");
 }
 
+bool same_bytes(const fs::path& a, const fs::path& b) {
+  std::error_code failure;
+  const std::uintmax_t size = fs::file_size(a, failure);
+  if (failure || fs::file_size(b, failure) != size || failure) return false;
+  try {
+    return read_whole(a, ExitCode::data, size) == read_whole(b, ExitCode::data, size);
+  } catch (const Error&) {
+    return false;  // who reads it as an image says what is wrong with it
+  }
+}
+
+/// Takes out copies: `alike` are the places of patches of the same patient, class and name.
+void leave_out_copies(std::vector<Patch>& patches, const std::vector<std::vector<std::size_t>>& alike, const fs::path& folder,
+                      const LoadOptions& options, std::vector<std::string>& notes) {
+  if (alike.empty()) return;
+  const std::int64_t count = std::ssize(alike);
+  std::vector<char> copies(patches.size());
+  for_each_index(
+      count, options.threads,
+      [&](std::int64_t i) {
+        const std::vector<std::size_t>& places = alike[static_cast<std::size_t>(i)];
+        for (auto place = places.begin() + 1; place != places.end(); ++place)
+          copies[*place] = std::any_of(places.begin(), place, [&](std::size_t earlier) {
+            return same_bytes(folder / patches[earlier].path, folder / patches[*place].path);
+          });
+      },
+      [&](std::int64_t done) {
+        if (options.progress) options.progress("comparing files of one name", done, count);
+      });
+  std::int64_t others = -count;
+  for (const std::vector<std::size_t>& places : alike)
+    others += std::ranges::count_if(places, [&](std::size_t place) { return !copies[place]; });
+  std::vector<Patch> kept;
+  for (std::size_t i = 0; i < patches.size(); ++i)
+    if (!copies[i]) kept.push_back(std::move(patches[i]));
+  add_note(notes, std::ssize(patches) - std::ssize(kept), "file", "files",
+           "left out: of the same patient, class and name as another, byte for byte (Kaggle's archive holds the tree twice)");
+  add_note(notes, others, "file is", "files are",
+           "of the same patient, class and name as another and yet not the same: read too");
+  patches = std::move(kept);
+}
+
 struct Found {
   std::vector<Patch> patches;
   bool split_folders = false;
 };
 
-/// Every patch below the folder, each once, in the order of paths, and the split that it belongs to; no file is opened. What is
-/// wrong with a single one is thrown, or added to `problems` where there are any to be added to.
+/// Every patch below the folder, each once, in the order of paths, with the split that folders say; of those that are alike by
+/// name, the files are compared. What is wrong with a single one is thrown, or added to `problems` where there are any to be
+/// added to.
 Found find_patches(const fs::path& folder, const LoadOptions& options, std::vector<std::string>& notes,
                    std::vector<Error>* problems = nullptr) {
   const Tree tree = walk(folder);
@@ -238,8 +282,8 @@ Found find_patches(const fs::path& folder, const LoadOptions& options, std::vect
   }
 
   Found found{.patches = {}, .split_folders = splits.any()};
-  std::set<std::tuple<std::size_t, std::string, std::uint8_t, std::string>> seen;
-  std::int64_t repeated = 0, odd_names = 0;
+  std::map<std::tuple<std::size_t, std::string, std::uint8_t, std::string>, std::vector<std::size_t>> places_of;
+  std::int64_t odd_names = 0;
   for (const PngFile& file : listing.files) {
     const Place& place = listing.places[file.place];
     std::string name = file.path->filename().string();
@@ -260,15 +304,14 @@ Found find_patches(const fs::path& folder, const LoadOptions& options, std::vect
     std::string patient = names_count ? patient_in_name(name) : "";
     if (patient.empty()) patient = place.patient;
     // Of unknown patients, equal names tell nothing.
-    if (patient.empty() || seen.emplace(place.split, patient, place.label, std::move(name)).second) {
-      found.patches.push_back(
-          {.path = file.path->string(), .patient = std::move(patient), .label = place.label, .split = place.split});
-    } else {
-      ++repeated;
-    }
+    if (!patient.empty()) places_of[{place.split, patient, place.label, std::move(name)}].push_back(found.patches.size());
+    found.patches.push_back(
+        {.path = file.path->string(), .patient = std::move(patient), .label = place.label, .split = place.split});
   }
-  add_note(notes, repeated, "file", "files",
-           "left out: of the same patient, class and name as another (Kaggle's archive holds the tree twice)");
+  std::vector<std::vector<std::size_t>> alike;
+  for (auto& [key, places] : places_of)
+    if (places.size() > 1) alike.push_back(std::move(places));
+  leave_out_copies(found.patches, alike, folder, options, notes);
   add_note(notes, listing.unlabelled, "PNG file", "PNG files",
            fmt::format("left out: not in a folder {0}/0 or {0}/1", splits.any() ? "SPLIT" : "PATIENT"));
   add_note(notes, odd_names, "file name is", "file names are",

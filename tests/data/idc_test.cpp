@@ -185,6 +185,21 @@ TEST_F(IdcTest, TheTreeThatKaggleHoldsTwiceIsReadOnce) {
   EXPECT_EQ(load(folder_ / "IDC_regular_ps50_idx5").train.pixels, once.train.pixels);
 }
 
+TEST_F(IdcTest, FilesThatShareOnlyTheirNameAreAllRead) {
+  write_tree(folder_.path(), 6);
+  const std::filesystem::path kept = folder_ / "100/0", copied = folder_ / "again/100/0", other = folder_ / "more/100/0";
+  const std::string name = "100_idx5_x1_y51_class0.png";
+  for (const auto& folder : {copied, other}) std::filesystem::create_directories(folder);
+  std::filesystem::copy_file(kept / "100_idx5_x51_y51_class0.png", copied / name);
+  std::filesystem::copy_file(copied / name, other / name);
+  const Dataset data = load(folder_.path());
+  EXPECT_EQ(images_in(data), 58) << "two of the three are one";
+  EXPECT_TRUE(has_note(data.notes, "1 file left out: of the same patient, class and name as another, byte for byte"))
+      << all(data.notes);
+  EXPECT_TRUE(has_note(data.notes, "1 file is of the same patient, class and name as another and yet not the same"))
+      << all(data.notes);
+}
+
 TEST_F(IdcTest, WhatIsNoPatchIsLeftOutAndCounted) {
   write_tree(folder_.path(), 6);
   const Dataset before = load(folder_.path());
