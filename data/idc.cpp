@@ -265,7 +265,7 @@ struct Found {
 /// added to.
 Found find_patches(const fs::path& folder, const LoadOptions& options, std::vector<std::string>& notes,
                    std::vector<Error>* problems = nullptr) {
-  const Tree tree = walk(folder);
+  const Tree tree = walk(folder, problems);
   Listing listing = list(tree);
   std::vector<Parts> parts;
   for (const Place& place : listing.places) parts.push_back(place.parts);

@@ -4,8 +4,13 @@
 #include "data/support.h"
 
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <array>
+#include <cstdio>
+#include <cstdlib>
+#include <functional>
 #include <map>
 #include <set>
 
@@ -270,16 +275,52 @@ TEST_F(IdcTest, EveryFolderIsReadOnceHoweverLinksLead) {
       << all(data.notes);
 }
 
+/// Ends a death test's child: what `call` throws as a program would say it. Root may read everything, and is nobody here.
+void report_as_nobody(const std::function<void()>& call) {
+  constexpr uid_t nobody = 65534;
+  if (::geteuid() == 0 && ::setuid(nobody) != 0) std::exit(1);
+  try {
+    call();
+  } catch (const Error& error) {
+    std::fputs(to_text(error, "test").c_str(), stderr);
+    std::exit(static_cast<int>(error.code()));
+  }
+  std::exit(0);
+}
+
+void forbid(const std::filesystem::path& path) {
+  std::filesystem::permissions(path, std::filesystem::perms::none);
+}
+
 TEST_F(IdcTest, AFolderThatMayNotBeListedIsNamed) {
-  if (::geteuid() == 0) GTEST_SKIP() << "root may list every folder";
   write_tree(folder_.path(), 6);
-  std::filesystem::permissions(folder_ / "103/1", std::filesystem::perms::none);
-  expect_refusal([&] { load(folder_.path()); }, ExitCode::data,
-                 {"a folder cannot be listed", (folder_ / "103/1").string(), "Permission denied"});
+  std::filesystem::permissions(folder_.path(), std::filesystem::perms(0755));
+  forbid(folder_ / "103/1");
+  const testing::ExitedWithCode refused(static_cast<int>(ExitCode::data));
+  EXPECT_EXIT(report_as_nobody([&] { load(folder_.path()); }), refused,
+              "a folder cannot be listed\n.*" + (folder_ / "103/1").string() + "\n.*Permission denied");
   const TemporaryFolder subset;
+  std::filesystem::permissions(subset.path(), std::filesystem::perms(0755));
   std::filesystem::create_directory_symlink(folder_ / "103/1/inner", subset / "100");
-  expect_refusal([&] { load(subset.path()); }, ExitCode::data, {(subset / "100").string(), "Permission denied"});
+  EXPECT_EXIT(report_as_nobody([&] { load(subset.path()); }), refused, (subset / "100").string() + "\n.*Permission denied");
   std::filesystem::permissions(folder_ / "103/1", std::filesystem::perms::owner_all);
+}
+
+TEST_F(IdcTest, VerifyListsAllThatMayNotBeRead) {
+  write_tree(folder_.path(), 12);
+  std::filesystem::permissions(folder_.path(), std::filesystem::perms(0755));
+  const std::set<std::string> secret{"103/1", "105", "106/0/106_idx5_x1_y51_class0.png", "107/1/107_idx5_x5001_y51_class1.png"};
+  for (const std::string& path : secret) forbid(folder_ / path);
+  EXPECT_EXIT(report_as_nobody([&] {
+                const std::vector<Error> problems = verify(folder_.path()).problems;
+                std::set<std::string> named;
+                for (const Error& problem : problems)
+                  named.insert(std::filesystem::relative(problem.report().where, folder_.path()).string());
+                for (const std::string& name : named) fmt::print(stderr, "{}\n", name);
+                if (named == secret && problems.size() == secret.size()) std::fputs("all of them\n", stderr);
+              }),
+              testing::ExitedWithCode(0), "all of them");
+  for (const std::string& path : secret) std::filesystem::permissions(folder_ / path, std::filesystem::perms::owner_all);
 }
 
 /// Patients `from` to `to`, ten patches of each class, all in folder/0 and folder/1: the patient stands in the name alone.
