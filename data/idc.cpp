@@ -189,7 +189,7 @@ void deal_the_rest(std::vector<Patch>& patches, const SplitFolders& splits, cons
     wanted |= options.wanted()[s];
     if (s != 0) missing += fmt::format("{}{}", missing.empty() ? "" : " and ", split_names[s]);
   }
-  const bool dealt = splits.has(0) && targets.size() > 1;
+  const bool dealt = options.deal && splits.has(0) && targets.size() > 1;
   notes.push_back(fmt::format("splits as folders say: {}; {}", as_said,
                               dealt ? fmt::format("none says {}, dealt from {}", missing, splits.names[0])
                                     : "--split-by and --split-seed change nothing"));
@@ -257,7 +257,8 @@ void leave_out_copies(std::vector<Patch>& patches, const std::vector<std::vector
 
 struct Found {
   std::vector<Patch> patches;
-  bool split_folders = false;
+  SplitFolders splits;
+  std::string split_by;  // as Dataset has it
 };
 
 /// Every patch below the folder, each once, in the order of paths, with the split that folders say; of those that are alike by
@@ -281,7 +282,7 @@ Found find_patches(const fs::path& folder, const LoadOptions& options, std::vect
     names_count = read_patients(listing, notes);
   }
 
-  Found found{.patches = {}, .split_folders = splits.any()};
+  Found found{.patches = {}, .splits = splits, .split_by = {}};
   std::map<std::tuple<std::size_t, std::string, std::uint8_t, std::string>, std::vector<std::size_t>> places_of;
   std::int64_t odd_names = 0;
   for (const PngFile& file : listing.files) {
@@ -318,13 +319,18 @@ Found find_patches(const fs::path& folder, const LoadOptions& options, std::vect
            "not of the form PATIENT_idx5_xX_yY_classC.png; the folder's class counts");
   add_note(notes, listing.others + tree.others, "other file", "other files", "left out");
   add_notes(tree, notes);
-  if (splits.any()) {
-    deal_the_rest(found.patches, splits, options, folder, notes);
-    note_patients(found.patches, notes);
-  } else {
-    deal(found.patches, std::array<std::size_t, split_count>{0, 1, 2}, options, folder, notes);
-  }
   return found;
+}
+
+/// The patches to the splits that no folder says, unless options say that these are not asked for.
+void deal_out(Found& found, const LoadOptions& options, const fs::path& root, std::vector<std::string>& notes) {
+  if (found.splits.any()) {
+    found.split_by = "folders";
+    deal_the_rest(found.patches, found.splits, options, root, notes);
+    note_patients(found.patches, notes);
+  } else if (options.deal && deal(found.patches, std::array<std::size_t, split_count>{0, 1, 2}, options, root, notes)) {
+    found.split_by = options.split_by == SplitBy::patch ? "patch" : "patient";
+  }
 }
 
 Extent image_size(const fs::path&, const LoadOptions& options) {
@@ -352,29 +358,41 @@ void assign(const Found& found, const LoadOptions& options, Dataset& data) {
 
 void require_two_classes(const Images& images, std::size_t split, const Found& found, const fs::path& folder) {
   require_both_classes(
-      images, split_names[split], folder.string(),
-      found.split_folders
-          ? "put images of both classes into the folder of every split"
-          : "add patients with both classes, or deal them otherwise: another --split-seed, or --split-by patch");
+      images.labels, fmt::format("the {} split", adjective(split_names[split])), folder.string(),
+      found.splits.any() ? "put images of both classes into the folder of every split"
+                         : "add patients with both classes, or deal them otherwise: another --split-seed, or --split-by patch");
+}
+
+/// Of all splits that are wanted, or where nothing is dealt of all of them together.
+void require_classes(Dataset& data, const Found& found, const LoadOptions& options, const fs::path& folder) {
+  std::vector<std::uint8_t> all;
+  for (std::size_t s = 0; s < split_count; ++s) {
+    const Images& images = *splits_of(data)[s];
+    if (options.deal && options.wanted()[s]) require_two_classes(images, s, found, folder);
+    all.insert(all.end(), images.labels.begin(), images.labels.end());
+  }
+  if (!options.deal) require_both_classes(all, "the data set", folder.string(), "add images of the other class");
 }
 
 std::array<std::int64_t, split_count> count(const fs::path& folder, const LoadOptions& options) {
   std::vector<std::string> unsaid;
   std::array<std::int64_t, split_count> images{};
-  for (const Patch& patch : find_patches(folder, options, unsaid).patches) images[patch.split] += options.wanted()[patch.split];
+  Found found = find_patches(folder, options, unsaid);
+  deal_out(found, options, folder, unsaid);
+  for (const Patch& patch : found.patches) images[patch.split] += options.wanted()[patch.split];
   return images;
 }
 
 Dataset load(const fs::path& folder, const LoadOptions& options) {
   Dataset data;
-  const Found found = find_patches(folder, options, data.notes);
-  data.split_by = found.split_folders ? "folders" : options.split_by == SplitBy::patch ? "patch" : "patient";
+  Found found = find_patches(folder, options, data.notes);
+  deal_out(found, options, folder, data.notes);
+  data.split_by = found.split_by;
   const Extent canvas = image_size(folder, options);
   Oddities oddities;
   // All labels before any pixel: what is wrong with them should not wait for the decoding.
   assign(found, options, data);
-  for (std::size_t s = 0; s < split_count; ++s)
-    if (options.wanted()[s]) require_two_classes(*splits_of(data)[s], s, found, folder);
+  require_classes(data, found, options, folder);
   std::int64_t wanted = 0;
   for (const Images* images : splits_of(data)) wanted += std::ssize(images->ids);
   require_memory(wanted * canvas.h * canvas.w * 3, folder.string());
@@ -392,7 +410,8 @@ Dataset load(const fs::path& folder, const LoadOptions& options) {
 
 Dataset verify(const fs::path& folder, const LoadOptions& options, std::vector<Error>& problems) {
   Dataset data;
-  const Found found = find_patches(folder, options, data.notes, &problems);
+  Found found = find_patches(folder, options, data.notes, &problems);
+  const bool dealt = succeeds(problems, [&] { deal_out(found, options, folder, data.notes); });
   const Extent canvas = image_size(folder, options);
   Oddities oddities;
   assign(found, options, data);
@@ -400,7 +419,7 @@ Dataset verify(const fs::path& folder, const LoadOptions& options, std::vector<E
   for (std::size_t s = 0; s < split_count; ++s) {
     if (!options.wanted()[s]) continue;
     Images& images = *splits_of(data)[s];
-    succeeds(problems, [&] { require_two_classes(images, s, found, folder); });
+    if (dealt) succeeds(problems, [&] { require_two_classes(images, s, found, folder); });
     images.shape = {static_cast<int>(images.ids.size()), canvas.h, canvas.w, 3};
     std::mutex mutex;
     std::map<std::size_t, Error> broken;
@@ -419,8 +438,13 @@ Dataset verify(const fs::path& folder, const LoadOptions& options, std::vector<E
 
 Inspection inspect(const fs::path& folder, const LoadOptions& options) {
   Inspection found;
+  Found all = find_patches(folder, options, found.notes);
+  std::vector<Error> not_dealt;
+  if (!succeeds(not_dealt, [&] { deal_out(all, options, folder, found.notes); }))
+    found.notes.push_back(
+        fmt::format("nothing could be dealt ({}): what no folder puts into a split is in train", not_dealt[0].what()));
   std::vector<std::string> paths;
-  for (const Patch& patch : find_patches(folder, options, found.notes).patches) {
+  for (const Patch& patch : all.patches) {
     found.images.push_back({.split = patch.split, .label = patch.label, .id = patch.path, .group = patch.patient});
     paths.push_back(patch.path);
   }

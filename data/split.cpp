@@ -245,12 +245,11 @@ std::array<double, split_count> shares(std::span<const std::size_t> targets, con
   return share;
 }
 
-/// Patches in random order, each to the split that lacks most of what the patient has, class by class [Sechidis2011]: shares
-/// of patches and of classes both come out about right, and no patient is in two splits.
-void split_by_patient(std::span<Patch* const> patches, std::span<const std::size_t> targets, const LoadOptions& options,
-                      const fs::path& root, std::vector<std::string>& notes) {
-  std::map<std::string, std::array<double, 2>> counts;
-  std::array<double, 2> total{};
+/// By patient, patches of either class.
+using PatientCounts = std::map<std::string, std::array<double, 2>>;
+
+PatientCounts count_patients(std::span<Patch* const> patches, const fs::path& root) {
+  PatientCounts counts;
   for (const Patch* patch : patches) {
     if (patch->patient.empty()) {
       fail(ExitCode::data, "patients are not known, so that they cannot be kept apart",
@@ -259,15 +258,24 @@ void split_by_patient(std::span<Patch* const> patches, std::span<const std::size
             .found = "neither",
             .next = "make a folder for every split, or --split-by patch"});
     }
-    ++counts[patch->patient][patch->label], ++total[patch->label];
+    ++counts[patch->patient][patch->label];
   }
+  return counts;
+}
+
+/// Patients in random order, each to the split that lacks most of what the patient has, class by class [Sechidis2011]: shares
+/// of patches and of classes both come out about right, and no patient is in two splits.
+void split_by_patient(std::span<Patch* const> patches, const PatientCounts& counts, std::span<const std::size_t> targets,
+                      const LoadOptions& options, const fs::path& root, std::vector<std::string>& notes) {
   if (counts.size() < targets.size()) {
     fail(ExitCode::data, "too few patients to keep them apart",
          {.where = root.string(),
           .expected = fmt::format("{} patients or more", targets.size()),
           .found = fmt::format("{}", counts.size()),
-          .next = "add patients, or --split-by patch"});
+          .next = "add patients, or --split-by patch; to judge weights on all of them: evaluate --split all"});
   }
+  std::array<double, 2> total{};
+  for (const auto& [name, has] : counts) total[0] += has[0], total[1] += has[1];
 
   const std::array<double, split_count> share = shares(targets, options);
   std::array<std::array<double, 2>, split_count> lacking{};
@@ -446,17 +454,27 @@ SplitFolders find_split_folders(std::span<const Parts> folders, const std::funct
   return result;
 }
 
-void deal(std::vector<Patch>& patches, std::span<const std::size_t> targets, const LoadOptions& options, const fs::path& root,
+bool deal(std::vector<Patch>& patches, std::span<const std::size_t> targets, const LoadOptions& options, const fs::path& root,
           std::vector<std::string>& notes) {
   std::vector<Patch*> dealt;
   for (Patch& patch : patches) {
     if (patch.split == training) dealt.push_back(&patch);
   }
-  if (options.split_by == SplitBy::patient) {
-    split_by_patient(dealt, targets, options, root, notes);
-  } else {
+  if (options.split_by == SplitBy::patch) {
     split_by_patch(dealt, targets, options, notes);
+    return true;
   }
+  const PatientCounts counts = count_patients(dealt, root);
+  const std::size_t judged = options.valid ? validation : testing;
+  if (counts.size() < targets.size() && targets.size() == split_count && !options.train && options.wanted()[judged]) {
+    for (Patch* patch : dealt) patch->split = judged;
+    notes.push_back(fmt::format("{} too few to be dealt: all patches are in {}",
+                                counts.size() == 1 ? "1 patient is" : fmt::format("{} patients are", counts.size()),
+                                split_names[judged]));
+    return false;
+  }
+  split_by_patient(dealt, counts, targets, options, root, notes);
+  return true;
 }
 
 }  // namespace microtome

@@ -60,9 +60,10 @@ struct SplitFolders {
 SplitFolders find_split_folders(std::span<const Parts> folders, const std::function<bool(std::string_view)>& is_class,
                                 const std::filesystem::path& root, std::vector<std::string>& notes);
 
-/// Deals the patches of split 0 over `targets`, 0 among them, by patient or by patch as options say. Throws
-/// Error(ExitCode::data) for too few patients, or unknown ones.
-void deal(std::vector<Patch>& patches, std::span<const std::size_t> targets, const LoadOptions& options,
+/// Deals the patches of split 0 over `targets`, 0 among them, by patient or by patch as options say. Where patients are too few
+/// and none is to train, all are in the split that is wanted, and it returns false. Throws Error(ExitCode::data) for too few
+/// patients else, or unknown ones.
+bool deal(std::vector<Patch>& patches, std::span<const std::size_t> targets, const LoadOptions& options,
           const std::filesystem::path& root, std::vector<std::string>& notes);
 
 }  // namespace microtome

@@ -410,6 +410,30 @@ TEST_F(IdcTest, ASplitWithoutAFolderIsDealtFromTrainings) {
                  {"the training split is empty", "into the folder of every split"});
 }
 
+TEST_F(IdcTest, ImagesOfFewPatientsCanBeJudged) {
+  for (const int patients : {1, 2}) {
+    const TemporaryFolder few;
+    write_tree(few.path(), patients);
+    const int images = patients == 1 ? 6 : 14;
+    const Dataset whole = load(few.path(), {.deal = false});
+    EXPECT_EQ(whole.train.shape.n, images);
+    EXPECT_FALSE(whole.dealt());
+    EXPECT_EQ(count_images(few.path(), {.deal = false}), (std::array<std::int64_t, 3>{images, 0, 0}));
+    const Dataset test = load(few.path(), {.train = false, .valid = false});
+    EXPECT_EQ(test.test.shape.n, images);
+    EXPECT_FALSE(test.dealt());
+    EXPECT_TRUE(has_note(test.notes, "too few to be dealt: all patches are in test")) << all(test.notes);
+  }
+  write_tree(folder_.path(), 6);
+  const Dataset whole = load(folder_.path(), {.deal = false});
+  EXPECT_EQ(whole.train.shape.n, 57);
+  EXPECT_TRUE(whole.notes.empty()) << all(whole.notes);
+  std::filesystem::remove_all(folder_ / "100/0");
+  for (int p = 101; p < 106; ++p) std::filesystem::remove_all(folder_ / std::to_string(p));
+  expect_refusal([&] { load(folder_.path(), {.deal = false}); }, ExitCode::data,
+                 {"the data set has one class only", "0 of class 0, 2 of class 1"});
+}
+
 TEST_F(IdcTest, UnknownPatientsAreSaidAndNotDealtAsOne) {
   for (const char* split : {"train", "test"}) {
     for (int i = 0; i < 20; ++i) write_patch(folder_ / split, "images", i % 2, i);
@@ -460,7 +484,8 @@ TEST_F(IdcTest, ASplitThatIsALinkToAnotherIsRefused) {
 
 TEST_F(IdcTest, WrongTreesAreRefused) {
   write_tree(folder_.path(), 2);
-  expect_refusal([&] { load(folder_.path()); }, ExitCode::data, {"too few patients", "found:    2", "--split-by patch"});
+  expect_refusal([&] { load(folder_.path()); }, ExitCode::data,
+                 {"too few patients", "found:    2", "--split-by patch", "evaluate --split all"});
   EXPECT_EQ(load(folder_.path(), {.split_by = SplitBy::patch}).name, "idc");
 
   const TemporaryFolder one_class;
