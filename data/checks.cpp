@@ -23,11 +23,12 @@ void require_memory(std::int64_t bytes, const std::string& where) {
                .next = "more memory, or fewer images"});
 }
 
-void require_both_classes(const Images& images, std::string_view split, const std::string& where, const std::string& next) {
-  const std::int64_t ones = std::ranges::count(images.labels, 1), zeros = std::ranges::count(images.labels, 0);
+void require_both_classes(std::span<const std::uint8_t> labels, std::string_view what, const std::string& where,
+                          const std::string& next) {
+  const std::int64_t ones = std::ranges::count(labels, 1), zeros = std::ranges::count(labels, 0);
   if (ones > 0 && zeros > 0) return;
   const bool none = ones + zeros == 0;
-  fail(ExitCode::data, fmt::format("the {} split {}", adjective(split), none ? "is empty" : "has one class only"),
+  fail(ExitCode::data, fmt::format("{} {}", what, none ? "is empty" : "has one class only"),
        {.where = where,
         .expected = "images of class 0 and of class 1",
         .found = fmt::format("{} of class 0, {} of class 1", zeros, ones),

@@ -30,6 +30,7 @@ enum class SplitBy { patient, patch };
 
 struct LoadOptions {
   bool train = true, valid = true, test = true;  // a split left out is neither read nor required to be there
+  bool deal = true;                              // off, for images judged as one: what no folder says a split of is in train
   SplitBy split_by = SplitBy::patient;           // where splits are dealt
   std::uint64_t seed = 0;                        // of that
   double valid_share = 0.1, test_share = 0.1;    // of the patches dealt, about

@@ -1,9 +1,10 @@
 // IDC [Janowczyk2016]: PATIENT/{0,1}/PATIENT_idx5_xX_yY_classC.png, RGB, 50 x 50, smaller at a slide's edge. The archive on
-// Kaggle holds the tree twice: a second file of the same patient, class and name is left out. Tutorials deal its patches into
-// SPLIT/{0,1}/, the patient in the name alone: folders that say a split are believed, whoever is in several. Palette, grey,
-// alpha (over white) and 16 bits become 8-bit RGB and are counted.
+// Kaggle holds the tree twice: a second copy of a file, of the same patient, class and name, is left out. Tutorials deal them
+// into SPLIT/{0,1}/, the patient in the name alone: folders that say a split are believed, whoever is in several. Palette,
+// grey, alpha (over white) and 16 bits become 8-bit RGB and are counted.
 #include "data/checks.h"
 #include "data/decode.h"
+#include "data/file.h"
 #include "data/format.h"
 #include "data/parallel.h"
 #include "data/patient.h"
@@ -125,7 +126,7 @@ std::optional<std::uint8_t> class_in_name(std::string_view name) {
 void require_splits_apart(const Tree& tree, const fs::path& root) {
   const auto split_in = [](const fs::path& path) -> std::optional<std::size_t> {
     for (const std::string& part : parts_of(path)) {
-      if (const auto word = split_word(part); word && word->sure) return word->split;
+      if (const auto split = split_hint(part)) return split;
     }
     return {};
   };
@@ -149,7 +150,8 @@ void read_splits(std::vector<Place>& places, const SplitFolders& splits) {
     place.split = found.split;
     for (std::size_t part = found.at + 1; part < place.parts.size(); ++part) {
       const std::string& name = place.parts[part];
-      if (part != label_at && !split_word(name) && !is_filler(name)) place.patient = name;
+      const bool again = split_word(name) || name == place.parts[found.at];  // unpacked into a folder of its own name
+      if (part != label_at && !again && !is_filler(name)) place.patient = name;
     }
   }
 }
@@ -187,7 +189,7 @@ void deal_the_rest(std::vector<Patch>& patches, const SplitFolders& splits, cons
     wanted |= options.wanted()[s];
     if (s != 0) missing += fmt::format("{}{}", missing.empty() ? "" : " and ", split_names[s]);
   }
-  const bool dealt = splits.has(0) && targets.size() > 1;
+  const bool dealt = options.deal && splits.has(0) && targets.size() > 1;
   notes.push_back(fmt::format("splits as folders say: {}; {}", as_said,
                               dealt ? fmt::format("none says {}, dealt from {}", missing, splits.names[0])
                                     : "--split-by and --split-seed change nothing"));
@@ -211,16 +213,60 @@ void note_patients(const std::vector<Patch>& patches, std::vector<std::string>& 
            "patients are", "in several splits: `data audit` names them");
 }
 
+bool same_bytes(const fs::path& a, const fs::path& b) {
+  std::error_code failure;
+  const std::uintmax_t size = fs::file_size(a, failure);
+  if (failure || fs::file_size(b, failure) != size || failure) return false;
+  try {
+    return read_whole(a, ExitCode::data, size) == read_whole(b, ExitCode::data, size);
+  } catch (const Error&) {
+    return false;  // who reads it as an image says what is wrong with it
+  }
+}
+
+/// Takes out copies: `alike` are the places of patches of the same patient, class and name.
+void leave_out_copies(std::vector<Patch>& patches, const std::vector<std::vector<std::size_t>>& alike, const fs::path& folder,
+                      const LoadOptions& options, std::vector<std::string>& notes) {
+  if (alike.empty()) return;
+  const std::int64_t count = std::ssize(alike);
+  std::vector<char> copies(patches.size());
+  for_each_index(
+      count, options.threads,
+      [&](std::int64_t i) {
+        const std::vector<std::size_t>& places = alike[static_cast<std::size_t>(i)];
+        for (auto place = places.begin() + 1; place != places.end(); ++place)
+          copies[*place] = std::any_of(places.begin(), place, [&](std::size_t earlier) {
+            return same_bytes(folder / patches[earlier].path, folder / patches[*place].path);
+          });
+      },
+      [&](std::int64_t done) {
+        if (options.progress) options.progress("comparing files of one name", done, count);
+      });
+  std::int64_t others = -count;
+  for (const std::vector<std::size_t>& places : alike)
+    others += std::ranges::count_if(places, [&](std::size_t place) { return !copies[place]; });
+  std::vector<Patch> kept;
+  for (std::size_t i = 0; i < patches.size(); ++i)
+    if (!copies[i]) kept.push_back(std::move(patches[i]));
+  add_note(notes, std::ssize(patches) - std::ssize(kept), "file", "files",
+           "left out: of the same patient, class and name as another, byte for byte (Kaggle's archive holds the tree twice)");
+  add_note(notes, others, "file is", "files are",
+           "of the same patient, class and name as another and yet not the same: read too");
+  patches = std::move(kept);
+}
+
 struct Found {
   std::vector<Patch> patches;
-  bool split_folders = false;
+  SplitFolders splits;
+  std::string split_by;  // as Dataset has it
 };
 
-/// Every patch below the folder, each once, in the order of paths, and the split that it belongs to; no file is opened. What is
-/// wrong with a single one is thrown, or added to `problems` where there are any to be added to.
+/// Every patch below the folder, each once, in the order of paths, with the split that folders say; of those that are alike by
+/// name, the files are compared. What is wrong with a single one is thrown, or added to `problems` where there are any to be
+/// added to.
 Found find_patches(const fs::path& folder, const LoadOptions& options, std::vector<std::string>& notes,
                    std::vector<Error>* problems = nullptr) {
-  const Tree tree = walk(folder);
+  const Tree tree = walk(folder, problems);
   Listing listing = list(tree);
   std::vector<Parts> parts;
   for (const Place& place : listing.places) parts.push_back(place.parts);
@@ -236,9 +282,9 @@ Found find_patches(const fs::path& folder, const LoadOptions& options, std::vect
     names_count = read_patients(listing, notes);
   }
 
-  Found found{.patches = {}, .split_folders = splits.any()};
-  std::set<std::tuple<std::size_t, std::string, std::uint8_t, std::string>> seen;
-  std::int64_t repeated = 0, odd_names = 0;
+  Found found{.patches = {}, .splits = splits, .split_by = {}};
+  std::map<std::tuple<std::size_t, std::string, std::uint8_t, std::string>, std::vector<std::size_t>> places_of;
+  std::int64_t odd_names = 0;
   for (const PngFile& file : listing.files) {
     const Place& place = listing.places[file.place];
     std::string name = file.path->filename().string();
@@ -259,28 +305,32 @@ Found find_patches(const fs::path& folder, const LoadOptions& options, std::vect
     std::string patient = names_count ? patient_in_name(name) : "";
     if (patient.empty()) patient = place.patient;
     // Of unknown patients, equal names tell nothing.
-    if (patient.empty() || seen.emplace(place.split, patient, place.label, std::move(name)).second) {
-      found.patches.push_back(
-          {.path = file.path->string(), .patient = std::move(patient), .label = place.label, .split = place.split});
-    } else {
-      ++repeated;
-    }
+    if (!patient.empty()) places_of[{place.split, patient, place.label, std::move(name)}].push_back(found.patches.size());
+    found.patches.push_back(
+        {.path = file.path->string(), .patient = std::move(patient), .label = place.label, .split = place.split});
   }
-  add_note(notes, repeated, "file", "files",
-           "left out: of the same patient, class and name as another (Kaggle's archive holds the tree twice)");
+  std::vector<std::vector<std::size_t>> alike;
+  for (auto& [key, places] : places_of)
+    if (places.size() > 1) alike.push_back(std::move(places));
+  leave_out_copies(found.patches, alike, folder, options, notes);
   add_note(notes, listing.unlabelled, "PNG file", "PNG files",
            fmt::format("left out: not in a folder {0}/0 or {0}/1", splits.any() ? "SPLIT" : "PATIENT"));
   add_note(notes, odd_names, "file name is", "file names are",
            "not of the form PATIENT_idx5_xX_yY_classC.png; the folder's class counts");
   add_note(notes, listing.others + tree.others, "other file", "other files", "left out");
   add_notes(tree, notes);
-  if (splits.any()) {
-    deal_the_rest(found.patches, splits, options, folder, notes);
-    note_patients(found.patches, notes);
-  } else {
-    deal(found.patches, std::array<std::size_t, split_count>{0, 1, 2}, options, folder, notes);
-  }
   return found;
+}
+
+/// The patches to the splits that no folder says, unless options say that these are not asked for.
+void deal_out(Found& found, const LoadOptions& options, const fs::path& root, std::vector<std::string>& notes) {
+  if (found.splits.any()) {
+    found.split_by = "folders";
+    deal_the_rest(found.patches, found.splits, options, root, notes);
+    note_patients(found.patches, notes);
+  } else if (options.deal && deal(found.patches, std::array<std::size_t, split_count>{0, 1, 2}, options, root, notes)) {
+    found.split_by = options.split_by == SplitBy::patch ? "patch" : "patient";
+  }
 }
 
 Extent image_size(const fs::path&, const LoadOptions& options) {
@@ -308,29 +358,41 @@ void assign(const Found& found, const LoadOptions& options, Dataset& data) {
 
 void require_two_classes(const Images& images, std::size_t split, const Found& found, const fs::path& folder) {
   require_both_classes(
-      images, split_names[split], folder.string(),
-      found.split_folders
-          ? "put images of both classes into the folder of every split"
-          : "add patients with both classes, or deal them otherwise: another --split-seed, or --split-by patch");
+      images.labels, fmt::format("the {} split", adjective(split_names[split])), folder.string(),
+      found.splits.any() ? "put images of both classes into the folder of every split"
+                         : "add patients with both classes, or deal them otherwise: another --split-seed, or --split-by patch");
+}
+
+/// Of all splits that are wanted, or where nothing is dealt of all of them together.
+void require_classes(Dataset& data, const Found& found, const LoadOptions& options, const fs::path& folder) {
+  std::vector<std::uint8_t> all;
+  for (std::size_t s = 0; s < split_count; ++s) {
+    const Images& images = *splits_of(data)[s];
+    if (options.deal && options.wanted()[s]) require_two_classes(images, s, found, folder);
+    all.insert(all.end(), images.labels.begin(), images.labels.end());
+  }
+  if (!options.deal) require_both_classes(all, "the data set", folder.string(), "add images of the other class");
 }
 
 std::array<std::int64_t, split_count> count(const fs::path& folder, const LoadOptions& options) {
   std::vector<std::string> unsaid;
   std::array<std::int64_t, split_count> images{};
-  for (const Patch& patch : find_patches(folder, options, unsaid).patches) images[patch.split] += options.wanted()[patch.split];
+  Found found = find_patches(folder, options, unsaid);
+  deal_out(found, options, folder, unsaid);
+  for (const Patch& patch : found.patches) images[patch.split] += options.wanted()[patch.split];
   return images;
 }
 
 Dataset load(const fs::path& folder, const LoadOptions& options) {
   Dataset data;
-  const Found found = find_patches(folder, options, data.notes);
-  data.split_by = found.split_folders ? "folders" : options.split_by == SplitBy::patch ? "patch" : "patient";
+  Found found = find_patches(folder, options, data.notes);
+  deal_out(found, options, folder, data.notes);
+  data.split_by = found.split_by;
   const Extent canvas = image_size(folder, options);
   Oddities oddities;
   // All labels before any pixel: what is wrong with them should not wait for the decoding.
   assign(found, options, data);
-  for (std::size_t s = 0; s < split_count; ++s)
-    if (options.wanted()[s]) require_two_classes(*splits_of(data)[s], s, found, folder);
+  require_classes(data, found, options, folder);
   std::int64_t wanted = 0;
   for (const Images* images : splits_of(data)) wanted += std::ssize(images->ids);
   require_memory(wanted * canvas.h * canvas.w * 3, folder.string());
@@ -348,7 +410,8 @@ Dataset load(const fs::path& folder, const LoadOptions& options) {
 
 Dataset verify(const fs::path& folder, const LoadOptions& options, std::vector<Error>& problems) {
   Dataset data;
-  const Found found = find_patches(folder, options, data.notes, &problems);
+  Found found = find_patches(folder, options, data.notes, &problems);
+  const bool dealt = succeeds(problems, [&] { deal_out(found, options, folder, data.notes); });
   const Extent canvas = image_size(folder, options);
   Oddities oddities;
   assign(found, options, data);
@@ -356,7 +419,7 @@ Dataset verify(const fs::path& folder, const LoadOptions& options, std::vector<E
   for (std::size_t s = 0; s < split_count; ++s) {
     if (!options.wanted()[s]) continue;
     Images& images = *splits_of(data)[s];
-    succeeds(problems, [&] { require_two_classes(images, s, found, folder); });
+    if (dealt) succeeds(problems, [&] { require_two_classes(images, s, found, folder); });
     images.shape = {static_cast<int>(images.ids.size()), canvas.h, canvas.w, 3};
     std::mutex mutex;
     std::map<std::size_t, Error> broken;
@@ -375,8 +438,13 @@ Dataset verify(const fs::path& folder, const LoadOptions& options, std::vector<E
 
 Inspection inspect(const fs::path& folder, const LoadOptions& options) {
   Inspection found;
+  Found all = find_patches(folder, options, found.notes);
+  std::vector<Error> not_dealt;
+  if (!succeeds(not_dealt, [&] { deal_out(all, options, folder, found.notes); }))
+    found.notes.push_back(
+        fmt::format("nothing could be dealt ({}): what no folder puts into a split is in train", not_dealt[0].what()));
   std::vector<std::string> paths;
-  for (const Patch& patch : find_patches(folder, options, found.notes).patches) {
+  for (const Patch& patch : all.patches) {
     found.images.push_back({.split = patch.split, .label = patch.label, .id = patch.path, .group = patch.patient});
     paths.push_back(patch.path);
   }

@@ -347,8 +347,8 @@ void visit_images(const fs::path& folder, std::string_view split, std::size_t la
 }
 
 void require_two_classes(const Images& images, std::string_view split, const fs::path& folder) {
-  require_both_classes(images, split, (folder / pcam_file_name(split, 'y')).string(),
-                       "put images of both classes into every split");
+  require_both_classes(images.labels, fmt::format("the {} split", adjective(split)),
+                       (folder / pcam_file_name(split, 'y')).string(), "put images of both classes into every split");
 }
 
 void require_same_size(const Shape& first, std::string_view first_split, const Shape& images, const fs::path& file) {

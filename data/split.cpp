@@ -64,14 +64,16 @@ bool is_filler_word(std::string_view word) {
   return std::ranges::find(fillers, word) != std::end(fillers);
 }
 
-/// "01_Train-set" as 01, train, set.
+/// "01_IDCTrain-set" as 01, idc, train, set.
 std::vector<std::string> words_in(std::string_view name) {
+  const auto is = [&](std::size_t i, int (*kind)(int)) { return i < name.size() && kind(static_cast<unsigned char>(name[i])); };
   std::vector<std::string> found;
   int before = 0;  // 1 a letter, 2 a digit
-  for (const char c : name) {
-    const auto byte = static_cast<unsigned char>(c);
+  for (std::size_t i = 0; i < name.size(); ++i) {
+    const auto byte = static_cast<unsigned char>(name[i]);
     const int kind = std::isdigit(byte) ? 2 : std::isalpha(byte) || byte >= 0x80 ? 1 : 0;
-    if (kind != 0 && kind != before) found.emplace_back();
+    const bool capital = i > 0 && is(i, std::isupper) && (is(i - 1, std::islower) || is(i + 1, std::islower));
+    if (kind != 0 && (kind != before || capital)) found.emplace_back();
     if (kind != 0) found.back() += static_cast<char>(std::tolower(byte));
     before = kind;
   }
@@ -80,6 +82,11 @@ std::vector<std::string> words_in(std::string_view name) {
 
 bool is_number(const std::string& word) {
   return std::isdigit(static_cast<unsigned char>(word[0])) != 0;
+}
+
+/// The 01 in front of a name.
+bool is_ordinal(const std::string& word) {
+  return is_number(word) && word.size() <= 2;
 }
 
 /// "trainset" as "train".
@@ -106,6 +113,109 @@ std::string joined(const Parts& parts, std::size_t count) {
   std::string text;
   for (std::size_t i = 0; i < count; ++i) text += (i == 0 ? "" : "/") + parts[i];
   return text;
+}
+
+/// What stands around a split's word in a folder's name: "idc" and "small" in "01_IDC-train70_small".
+using Frame = std::pair<std::string, std::string>;
+
+/// Each way to read a name as a split's word in a frame. An ordinal and a number right behind the word do not count.
+std::map<Frame, SplitWord> framed(std::string_view name) {
+  std::string text;
+  for (const std::string& word : words_in(name)) {
+    if (!text.empty() || !is_ordinal(word)) text += word;
+  }
+  std::map<Frame, SplitWord> found;
+  for (const Word& word : split_words) {
+    if (!word.says.sure) continue;
+    for (std::size_t at = text.find(word.text); at != text.npos; at = text.find(word.text, at + 1)) {
+      const std::string_view behind = std::string_view(text).substr(at + word.text.size());
+      const std::size_t letter = std::min(behind.find_first_not_of("0123456789"), behind.size());
+      found.emplace(Frame(text.substr(0, at), behind.substr(letter)), word.says);
+    }
+  }
+  return found;
+}
+
+/// Of folders side by side, those whose names are alike but for a split's word, with two splits or more among them:
+/// "train_small", "val_small".
+std::map<std::string, SplitWord> alike_but_for_the_split(const std::set<std::string>& names) {
+  std::map<Frame, std::map<std::string, SplitWord>> by_frame;
+  for (const std::string& name : names) {
+    for (const auto& [frame, word] : framed(name)) by_frame[frame].emplace(name, word);
+  }
+  std::map<std::string, SplitWord> most;
+  for (const auto& [frame, members] : by_frame) {
+    const std::size_t first = members.begin()->second.split;
+    const bool one = std::ranges::all_of(members, [&](const auto& member) { return member.second.split == first; });
+    if (!one && members.size() > most.size()) most = members;
+  }
+  return most;
+}
+
+/// What a folder's name says that it may be, where it is not taken for a split's.
+struct Hint {
+  std::optional<std::size_t> split;  // "8863_test"
+  bool fold = false;                 // "fold3"
+  bool any = false;                  // these, or letters of them: "idctest"
+};
+
+Hint hint_in(std::string_view name) {
+  Hint hint;
+  for (const std::string& word : words_in(name)) {
+    hint.fold |= word == "fold" || word == "folds" || word == "kfold";
+    const auto found = std::ranges::find_if(split_words, [&](const Word& each) {
+      return each.says.sure && (each.text == word || each.text == without_filler(word));
+    });
+    if (found != std::end(split_words)) hint.split = found->says.split;
+    for (const std::string_view part : {"train", "valid", "test", "fold"}) hint.any |= word.find(part) != word.npos;
+  }
+  hint.any |= hint.split.has_value();
+  return hint;
+}
+
+/// Folders side by side, none of which is taken for a split's, may yet be meant to be.
+void require_no_hint_of_splits(const std::map<std::string, std::set<std::string>>& beside, const fs::path& root) {
+  for (const auto& [parent, names] : beside) {
+    std::set<std::size_t> splits;
+    std::set<std::string> said, folds;
+    for (const std::string& name : names) {
+      const Hint hint = hint_in(name);
+      if (hint.split) splits.insert(*hint.split), said.insert(name);
+      if (hint.fold) folds.insert(name);
+    }
+    const std::string where = (parent.empty() ? root : root / parent).string();
+    constexpr const char* expected = "train, valid and test, or names that agree but for these words; or patients' folders";
+    if (folds.size() > 1) {
+      fail(ExitCode::data, "folds are no splits: which of them tests is not said",
+           {.where = where,
+            .expected = expected,
+            .found = listed(folds),
+            .next = "a folder for each split, with links to the folders of its folds"});
+    }
+    if (splits.size() > 1) {
+      fail(ExitCode::data, "folders' names hold the words of splits, and their other words do not agree",
+           {.where = where,
+            .expected = expected,
+            .found = listed(said),
+            .next = "rename them: to the splits' names where they are splits, without these words where they are patients"});
+    }
+  }
+}
+
+/// Says of which folders, patients' or above these, it may be asked whether they are splits.
+void note_hints(std::span<const Parts> folders, const SplitFolders& splits,
+                const std::function<bool(std::string_view)>& is_class, std::vector<std::string>& notes) {
+  std::set<std::string> names;
+  for (std::size_t f = 0; f < folders.size(); ++f) {
+    const auto& found = splits.found[f];
+    for (std::size_t i = found ? found->at + 1 : 0; i < folders[f].size(); ++i) {
+      const std::string& part = folders[f][i];
+      if (!is_class(part) && !split_word(part) && !(found && part == folders[f][found->at]) && hint_in(part).any)
+        names.insert(part);
+    }
+  }
+  if (!names.empty())
+    notes.push_back(fmt::format("taken for no splits, though a split's word or \"fold\" is in their names: {}", listed(names)));
 }
 
 /// 0 … count - 1 in an order that depends on seed and `stream` alone.
@@ -135,12 +245,11 @@ std::array<double, split_count> shares(std::span<const std::size_t> targets, con
   return share;
 }
 
-/// Patches in random order, each to the split that lacks most of what the patient has, class by class [Sechidis2011]: shares
-/// of patches and of classes both come out about right, and no patient is in two splits.
-void split_by_patient(std::span<Patch* const> patches, std::span<const std::size_t> targets, const LoadOptions& options,
-                      const fs::path& root, std::vector<std::string>& notes) {
-  std::map<std::string, std::array<double, 2>> counts;
-  std::array<double, 2> total{};
+/// By patient, patches of either class.
+using PatientCounts = std::map<std::string, std::array<double, 2>>;
+
+PatientCounts count_patients(std::span<Patch* const> patches, const fs::path& root) {
+  PatientCounts counts;
   for (const Patch* patch : patches) {
     if (patch->patient.empty()) {
       fail(ExitCode::data, "patients are not known, so that they cannot be kept apart",
@@ -149,15 +258,24 @@ void split_by_patient(std::span<Patch* const> patches, std::span<const std::size
             .found = "neither",
             .next = "make a folder for every split, or --split-by patch"});
     }
-    ++counts[patch->patient][patch->label], ++total[patch->label];
+    ++counts[patch->patient][patch->label];
   }
+  return counts;
+}
+
+/// Patients in random order, each to the split that lacks most of what the patient has, class by class [Sechidis2011]: shares
+/// of patches and of classes both come out about right, and no patient is in two splits.
+void split_by_patient(std::span<Patch* const> patches, const PatientCounts& counts, std::span<const std::size_t> targets,
+                      const LoadOptions& options, const fs::path& root, std::vector<std::string>& notes) {
   if (counts.size() < targets.size()) {
     fail(ExitCode::data, "too few patients to keep them apart",
          {.where = root.string(),
           .expected = fmt::format("{} patients or more", targets.size()),
           .found = fmt::format("{}", counts.size()),
-          .next = "add patients, or --split-by patch"});
+          .next = "add patients, or --split-by patch; to judge weights on all of them: evaluate --split all"});
   }
+  std::array<double, 2> total{};
+  for (const auto& [name, has] : counts) total[0] += has[0], total[1] += has[1];
 
   const std::array<double, split_count> share = shares(targets, options);
   std::array<std::array<double, 2>, split_count> lacking{};
@@ -213,14 +331,18 @@ std::optional<SplitWord> split_word(std::string_view folder) {
   const std::vector<std::string> all = words_in(folder);
   std::string rest;
   for (std::size_t i = 0; i < all.size(); ++i) {
-    const std::size_t ordinal = 2, year = 4;  // digits
-    const bool says_nothing = is_number(all[i]) && (i == 0 ? all[i].size() <= ordinal : all[i].size() == year);
+    const std::size_t year = 4;  // digits
+    const bool says_nothing = i == 0 ? is_ordinal(all[i]) : is_number(all[i]) && all[i].size() == year;
     if (!says_nothing && !is_filler_word(all[i])) rest += all[i];
   }
   const auto found = std::ranges::find_if(
       split_words, [&](const Word& word) { return word.text == rest || word.text == without_filler(rest); });
   if (found == std::end(split_words)) return {};
   return found->says;
+}
+
+std::optional<std::size_t> split_hint(std::string_view folder) {
+  return hint_in(folder).split;
 }
 
 bool is_filler(std::string_view folder) {
@@ -239,6 +361,17 @@ SplitFolders find_split_folders(std::span<const Parts> folders, const std::funct
     SplitWord word;
     std::string parent;  // without classes
   };
+  std::map<std::string, std::set<std::string>> beside;  // by parent
+  for (const Parts& parts : folders) {
+    std::string parent;
+    for (const std::string& part : parts) {
+      if (is_class(part)) continue;
+      beside[parent].insert(part);
+      parent += (parent.empty() ? "" : "/") + part;
+    }
+  }
+  std::map<std::string, std::map<std::string, SplitWord>> alike;
+  for (const auto& [parent, names] : beside) alike[parent] = alike_but_for_the_split(names);
   std::vector<std::vector<Candidate>> candidates(folders.size());
   std::set<std::size_t> said;
   std::set<std::string> with, without;
@@ -246,7 +379,9 @@ SplitFolders find_split_folders(std::span<const Parts> folders, const std::funct
     std::string parent;
     for (std::size_t i = 0; i < folders[f].size(); ++i) {
       const std::string& part = folders[f][i];
-      if (const auto word = split_word(part)) {
+      std::optional<SplitWord> word = split_word(part);
+      if (const auto at = alike[parent].find(part); !word && at != alike[parent].end()) word = at->second;
+      if (word) {
         candidates[f].push_back({i, *word, parent});
         if (!word->either) said.insert(word->split);
       }
@@ -263,12 +398,14 @@ SplitFolders find_split_folders(std::span<const Parts> folders, const std::funct
     }
     if (!candidates[f].empty()) with.insert(joined(folders[f], candidates[f][0].at + 1));
   }
-  if (with.empty()) return result;
-  if (!without.empty()) {
-    if (!sure) {
+  if (with.empty() || (!without.empty() && !sure)) {
+    require_no_hint_of_splits(beside, root);
+    if (!with.empty())
       notes.push_back(fmt::format("taken for patients and not for splits, as others beside them are: {}", listed(with)));
-      return result;
-    }
+    note_hints(folders, result, is_class, notes);
+    return result;
+  }
+  if (!without.empty()) {
     fail(ExitCode::data, "some images lie in split folders and others do not",
          {.where = root.string(),
           .expected = fmt::format("all of them below {}", listed(with)),
@@ -313,20 +450,31 @@ SplitFolders find_split_folders(std::span<const Parts> folders, const std::funct
           .found = fmt::format("split folders in {}", listed(places)),
           .next = "name one of these with --data"});
   }
+  note_hints(folders, result, is_class, notes);
   return result;
 }
 
-void deal(std::vector<Patch>& patches, std::span<const std::size_t> targets, const LoadOptions& options, const fs::path& root,
+bool deal(std::vector<Patch>& patches, std::span<const std::size_t> targets, const LoadOptions& options, const fs::path& root,
           std::vector<std::string>& notes) {
   std::vector<Patch*> dealt;
   for (Patch& patch : patches) {
     if (patch.split == training) dealt.push_back(&patch);
   }
-  if (options.split_by == SplitBy::patient) {
-    split_by_patient(dealt, targets, options, root, notes);
-  } else {
+  if (options.split_by == SplitBy::patch) {
     split_by_patch(dealt, targets, options, notes);
+    return true;
   }
+  const PatientCounts counts = count_patients(dealt, root);
+  const std::size_t judged = options.valid ? validation : testing;
+  if (counts.size() < targets.size() && targets.size() == split_count && !options.train && options.wanted()[judged]) {
+    for (Patch* patch : dealt) patch->split = judged;
+    notes.push_back(fmt::format("{} too few to be dealt: all patches are in {}",
+                                counts.size() == 1 ? "1 patient is" : fmt::format("{} patients are", counts.size()),
+                                split_names[judged]));
+    return false;
+  }
+  split_by_patient(dealt, counts, targets, options, root, notes);
+  return true;
 }
 
 }  // namespace microtome

@@ -54,9 +54,9 @@ std::optional<Identity> identity(const fs::path& folder) {
 
 class Walk {
  public:
-  /// `file` gets regular files and returns false to stop.
-  Walk(const fs::path& root, Tree& tree, const std::function<bool(fs::path file)>& file)
-      : root_(root), tree_(tree), file_(file) {}
+  /// `file` gets regular files and returns false to stop; `problems` as walk() says.
+  Walk(const fs::path& root, Tree& tree, std::vector<Error>* problems, const std::function<bool(fs::path file)>& file)
+      : root_(root), tree_(tree), problems_(problems), file_(file) {}
 
   void run() {
     std::error_code unknown;
@@ -64,14 +64,14 @@ class Walk {
       folder = folder.parent_path();
       if (const auto id = identity(folder)) above_.insert(*id);
     }
-    enter({}, 0);
+    tell([&] { enter({}, 0); });
     // Links lead on to further links: by depth, and in the order of their names.
     while (!links_.empty() && !stopped_) {
       std::vector<Link> links = std::exchange(links_, {});
       std::ranges::sort(links, {}, &Link::path);
       for (const Link& link : links) {
         if (stopped_) break;
-        follow(link);
+        tell([&] { follow(link); });
       }
     }
   }
@@ -81,6 +81,13 @@ class Walk {
     fs::path path;  // below root_
     int depth;
   };
+
+  void tell(const std::function<void()>& step) {
+    if (problems_ == nullptr)
+      step();
+    else
+      succeeds(*problems_, step);
+  }
 
   /// A folder once.
   void enter(const fs::path& below, int depth) {
@@ -121,9 +128,10 @@ class Walk {
       }
     }
     if (failure) refuse(folder, failure.value());
+    std::ranges::sort(folders);
     for (const fs::path& each : folders) {
       if (stopped_) return;
-      enter(each, depth + 1);
+      tell([&] { enter(each, depth + 1); });
     }
   }
 
@@ -149,6 +157,7 @@ class Walk {
 
   const fs::path& root_;
   Tree& tree_;
+  std::vector<Error>* problems_;
   const std::function<bool(fs::path)>& file_;
   std::set<Identity> above_;  // folders that hold the root: links there lead round and round
   std::map<Identity, fs::path> entered_;
@@ -169,9 +178,9 @@ std::vector<std::string> names_in(const fs::path& folder) {
   return names;
 }
 
-Tree walk(const fs::path& folder) {
+Tree walk(const fs::path& folder, std::vector<Error>* problems) {
   Tree tree;
-  Walk(folder, tree, [&](fs::path file) {
+  Walk(folder, tree, problems, [&](fs::path file) {
     tree.files.push_back(std::move(file));
     return true;
   }).run();
@@ -197,8 +206,10 @@ bool any_file(const fs::path& folder, const std::function<bool(const fs::path& f
   std::error_code ignored;
   if (!fs::is_directory(folder, ignored)) return false;
   Tree unused;
+  std::vector<Error> problems;
   bool found = false;
-  Walk(folder, unused, [&](const fs::path& file) { return !(found = wanted(file)); }).run();
+  Walk(folder, unused, &problems, [&](const fs::path& file) { return !(found = wanted(file)); }).run();
+  if (!found && !problems.empty()) throw problems.front();
   return found;
 }
 

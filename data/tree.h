@@ -1,6 +1,8 @@
 // The files below a folder, as if every symbolic link were what it leads to. For the sources of this folder only.
 #pragma once
 
+#include "engine/check.h"
+
 #include <cstdint>
 #include <filesystem>
 #include <functional>
@@ -28,8 +30,9 @@ struct Tree {
 };
 
 /// Folders before links, so that what is listed under a link is listed nowhere else; each folder once. Hidden ones are not
-/// looked into. Throws Error(ExitCode::data) where a folder cannot be listed, or folders are nested deeper than any data set's.
-Tree walk(const std::filesystem::path& folder);
+/// looked into. Throws Error(ExitCode::data) where a folder cannot be listed, or folders are nested deeper than any data set's;
+/// or adds that to `problems`, where there are any to be added to, and leaves the folder out.
+Tree walk(const std::filesystem::path& folder, std::vector<Error>* problems = nullptr);
 
 /// Of files and folders right in it, hidden ones too, in no order; none for what is no folder. Throws as walk().
 std::vector<std::string> names_in(const std::filesystem::path& folder);
@@ -38,7 +41,7 @@ std::vector<std::string> names_in(const std::filesystem::path& folder);
 void add_notes(const Tree& tree, std::vector<std::string>& notes);
 
 /// Whether `wanted` holds for one of the files that walk() would list; looks no further than the first. False for
-/// what is no folder.
+/// what is no folder. Throws as walk() where there is none in what can be listed.
 bool any_file(const std::filesystem::path& folder, const std::function<bool(const std::filesystem::path& file)>& wanted);
 
 /// ASCII letters alone.

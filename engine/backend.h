@@ -91,6 +91,8 @@ class Backend {
   /// Of that, what is taken only with the next run; and takes it now. Where scratch grows, what was there is given back first.
   virtual std::size_t missing_scratch_bytes() const { return 0; }
   virtual void take_scratch() {}
+  /// Gives back what is kept of ops that are gone, for others like them.
+  virtual void forget_ops() {}
 
   /// Work may be queued in several streams, each in order, that run side by side. It is queued in the stream used last; what
   /// waits for the device waits for stream 0, which a program therefore joins to all others. Recordings begin and end in stream

@@ -30,6 +30,7 @@ class Forwarding : public Backend {
   std::size_t scratch_bytes() const override { return backend_.scratch_bytes(); }
   std::size_t missing_scratch_bytes() const override { return backend_.missing_scratch_bytes(); }
   void take_scratch() override { backend_.take_scratch(); }
+  void forget_ops() override { backend_.forget_ops(); }
   int streams() const override { return backend_.streams(); }
   void use_stream(int stream) override { backend_.use_stream(stream); }
   void record_event(int event) override { backend_.record_event(event); }

@@ -6,10 +6,13 @@
 #include "engine/program.h"
 
 #include <algorithm>
+#include <array>
 #include <map>
 #include <new>
 #include <optional>
+#include <set>
 #include <tuple>
+#include <utility>
 
 namespace microtome {
 
@@ -91,33 +94,25 @@ std::size_t Model::kept_bytes() const {
 }
 
 int Model::largest_batch(std::size_t beside, int limit) {
-  const auto is_last = [](const PlannedProgram& program) {  // of an epoch: smaller than the others
-    return program.batch() < program.request().full_batch;
-  };
-  std::vector<Request> whole, lasts;
-  for (const auto& [key, program] : impl_->programs) {
-    if (is_last(*program)) continue;
-    const Request& request = whole.emplace_back(program->request());
-    if (request.batch > 1) lasts.push_back({request.mode, request.batch - 1, request.batch, request.part});
-  }
-  try {
-    prepare(lasts);  // for another batch may leave one where these do not, and the code that is generated for it is memory too
-  } catch (const OutOfMemory&) {
-  } catch (const std::bad_alloc&) {
-  }
-  const Device device = backend_.device();
+  std::set<std::pair<Mode, Part>> kinds;
+  for (const auto& [key, program] : impl_->programs) kinds.emplace(program->mode(), program->request().part);
   // The run will start anew, and its heap and its code are not the same to the last page.
-  const std::size_t leeway = device.is_host ? std::min(std::size_t{16} << 20, device.available_bytes / 64) : 0;
-  const std::size_t bytes = device.available_bytes - std::min(device.available_bytes, beside + leeway) + kept_bytes();
-  // Rather too many than too few, for only fewer are tried below: some scratch grows with the batch, and some does not.
+  const auto room = [&] {
+    const Device device = backend_.device();
+    const std::size_t leeway = device.is_host ? std::min(std::size_t{32} << 20, device.available_bytes / 32) : 0;
+    return device.available_bytes - std::min(device.available_bytes, beside + leeway);
+  };
+  // Rather too many than too few, for only fewer are tried below: some scratch grows with the batch and some does not, and an
+  // arena may shrink by more than is known of it.
+  const std::size_t bytes = room() + kept_bytes();
   const auto fits_about = [&](int batch) {
     std::size_t arena = 0, scratch = 0, kept = 0;
     for (const auto& [key, program] : impl_->programs) {
-      if (is_last(*program)) continue;
+      if (program->batch() < program->request().full_batch) continue;  // an epoch's last
       const auto scaled = [&](std::size_t now) { return now * batch / program->batch(); };
       arena = std::max(arena, program->arena_bytes(batch));
       scratch = std::max(scratch, std::min(program->scratch_bytes(), scaled(program->scratch_bytes())));
-      kept += scaled(program->kept_bytes());
+      kept = std::max(kept, scaled(program->kept_bytes()));
     }
     return arena + scratch + kept <= bytes;
   };
@@ -126,31 +121,40 @@ int Model::largest_batch(std::size_t beside, int limit) {
     const int batch = most + (beyond - most) / 2;
     (fits_about(batch) ? most : beyond) = batch;
   }
-  impl_->programs.clear();
-  // Nothing where there is not enough memory even to find out.
-  const auto needed_by = [&](int batch) -> std::optional<std::size_t> {
-    std::size_t arena = 0, scratch = 0, kept = 0;
+  most = std::min(limit, most + most / 8 + 1);
+  // What making programs takes, code that is generated for them above all, is known only afterwards. So all are made that a run
+  // can have at once: of training and calibration an epoch's last batch too, of evaluation those of validation and test, where
+  // the base is evaluated alone of training too; each of a size of its own, for equal ones share their code. Returns what they
+  // need beside that and what is left for it; nothing where making them took all.
+  struct Room {
+    std::size_t needed, found;
+  };
+  const auto room_for = [&](int batch) -> std::optional<Room> {
+    impl_->programs.clear();
+    backend_.forget_ops();
     try {
-      for (const Request& planned : whole) {
-        const PlannedProgram other(graph_, backend_, impl_->options, {planned.mode, batch, batch, planned.part},
-                                   impl_->parameters, device_state());
-        arena = std::max(arena, other.arena_bytes());
-        scratch = std::max(scratch, other.scratch_bytes());
-        kept += 2 * other.kept_bytes();  // a last batch may be nearly as large
+      std::size_t arena = 0;
+      for (const auto& [mode, part] : kinds) {
+        prepare(std::array{Request{mode, batch, batch, part}});
+        const bool evaluates = mode == Mode::evaluate;
+        for (int less = evaluates && part == Part::whole ? 2 : 1; less <= (evaluates ? 3 : 1) && less < batch; ++less)
+          prepare(std::array{Request{mode, batch - less, batch, part}});
       }
+      for (const auto& [key, program] : impl_->programs) arena = std::max(arena, program->arena_bytes());
+      return Room{arena + scratch_bytes(), room()};
     } catch (const OutOfMemory&) {
       return {};
     } catch (const std::bad_alloc&) {
       return {};
     }
-    return arena + scratch + kept;
   };
   while (most > 0) {
-    const std::optional<std::size_t> needed = needed_by(most);
-    if (needed && *needed <= bytes) break;
-    const double share = needed ? static_cast<double>(bytes) / static_cast<double>(*needed) : 0.5;
+    const std::optional<Room> at = room_for(most);
+    if (at && at->needed <= at->found) break;
+    const double share = at ? static_cast<double>(at->found) / static_cast<double>(at->needed) : 0.5;
     most = std::min(most - 1, static_cast<int>(most * share));
   }
+  impl_->programs.clear();
   return most;
 }
 

@@ -68,6 +68,7 @@ void write_text(const std::string& file, const std::string& text, std::string_vi
 Images joined(Dataset data) {
   Images all = std::move(data.train);
   for (Images* more : {&data.valid, &data.test}) {
+    if (more->shape.n == 0) continue;
     if (all.groups.empty() != more->groups.empty()) all.groups.clear(), more->groups.clear();
     const auto append = [](auto& to, auto& from) {
       to.insert(to.end(), std::make_move_iterator(from.begin()), std::make_move_iterator(from.end()));
@@ -90,7 +91,7 @@ struct Judged {
 /// The images of a split; of another data set than the run's, where it names no splits and nobody asked for one, all.
 Images open_images(const Arguments& arguments, const TrainedWeights& weights, EvaluateSettings& s, Json& same_data,
                    Terminal& terminal) {
-  if (s.split == "all") return joined(open_data(s, {.train = true, .valid = true, .test = true}, terminal));
+  if (s.split == "all") return joined(open_data(s, {.train = true, .valid = true, .test = true, .deal = false}, terminal));
   Dataset data = open_data(s, {.train = s.split == "train", .valid = s.split == "valid", .test = s.split == "test"}, terminal);
   const std::size_t at = s.split == "train" ? 0 : s.split == "valid" ? 1 : 2;
   Images images = std::move(at == 0 ? data.train : at == 1 ? data.valid : data.test);
@@ -106,7 +107,7 @@ Images open_images(const Arguments& arguments, const TrainedWeights& weights, Ev
   terminal.say("note: not the data set of the run, and it names no splits: all of it is judged (--split test: a tenth of it)");
   s.split = "all";
   images = {};
-  return joined(open_data(s, {.train = true, .valid = true, .test = true}, terminal));
+  return joined(open_data(s, {.train = true, .valid = true, .test = true, .deal = false}, terminal));
 }
 
 Judged judge_network(EvaluateSettings& s, const Arguments& arguments) {

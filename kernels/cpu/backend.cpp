@@ -4,6 +4,7 @@
 #include "kernels/cpu/cpu.h"
 
 #include <fmt/format.h>
+#include <malloc.h>
 #include <omp.h>
 #include <oneapi/dnnl/dnnl.h>
 #include <sys/mman.h>
@@ -75,6 +76,17 @@ void flush_denormals() {
 #endif
 }
 
+/// oneDNN keeps up to a thousand, with the code that is generated for them: a network's of some batch sizes.
+void forget_primitives() {
+  int capacity = 0;
+  if (dnnl_get_primitive_cache_capacity(&capacity) != dnnl_success) return;
+  dnnl_set_primitive_cache_capacity(0);
+  dnnl_set_primitive_cache_capacity(capacity);
+#ifdef __GLIBC__
+  ::malloc_trim(0);
+#endif
+}
+
 void copy_by_threads(void* to, const void* from, std::size_t bytes) {
   constexpr std::int64_t piece = 1 << 18;  // bytes, worth a thread
   const auto count = static_cast<std::int64_t>(bytes);
@@ -119,6 +131,7 @@ class Cpu final : public Backend {
   std::size_t scratch_bytes() const override { return scratch_.size_bytes(); }
   std::size_t missing_scratch_bytes() const override { return scratch_.missing_bytes(); }
   void take_scratch() override { scratch_.take(); }
+  void forget_ops() override { forget_primitives(); }
   std::unique_ptr<Recording> record(std::function<void()> step) override { return std::make_unique<KeptStep>(std::move(step)); }
 
   std::unique_ptr<ConvOp> conv(const Conv& kind, const Layout& x, const Layout& y) override {

@@ -6,6 +6,7 @@
 #include "data/support.h"
 
 #include <algorithm>
+#include <array>
 #include <utility>
 
 namespace microtome {
@@ -96,6 +97,24 @@ TEST_F(AuditTest, ImagesOfOneColourAreCountedAndTellNothing) {
   EXPECT_TRUE(found.duplicates[0].blank && found.duplicates[0].crosses() && found.duplicates[0].contradictory());
   EXPECT_EQ(found.shared(1, 0), 0);
   EXPECT_FALSE(found.leaks());
+}
+
+TEST_F(AuditTest, TooFewPatientsToBeDealtDoNotHideALeak) {
+  for (const int label : {0, 1}) {
+    write_png_patch(folder_ / "train", "8863", label, label + 1);
+    write_png_patch(folder_ / "test", "8863", label, label + 3);
+  }
+  const Audit leaking = audit(folder_.path());
+  ASSERT_EQ(leaking.groups_across.size(), 1u);
+  EXPECT_EQ(leaking.groups_across[0].name, "8863");
+  EXPECT_EQ(leaking.groups_across[0].images, (std::array<std::int64_t, 3>{2, 0, 2}));
+  EXPECT_TRUE(leaking.leaks());
+  EXPECT_TRUE(std::ranges::any_of(leaking.notes, [](const std::string& note) {
+    return note == "nothing could be dealt (too few patients to keep them apart): what no folder puts into a split is in train";
+  }));
+  const Audit one = audit(folder_ / "train");
+  EXPECT_EQ(one.splits[0].classes, (std::array<std::int64_t, 2>{1, 1}));
+  EXPECT_FALSE(one.leaks());
 }
 
 TEST_F(AuditTest, SlidesInSeveralSplitsAreNamed) {
@@ -238,8 +257,7 @@ TEST_F(AuditTest, BadFoldersAreRefused) {
   expect_refusal([&] { audit(folder_.path()); }, ExitCode::data, {"an empty folder"});
   write_png_patch(folder_.path(), "100", 0, 1);
   write_png_patch(folder_.path(), "101", 1, 2);
-  expect_refusal([&] { audit(folder_.path()); }, ExitCode::data,
-                 {"too few patients", "3 patients or more", "--split-by patch"});
+  EXPECT_EQ(audit(folder_.path()).images(), 2) << "too few patients to be dealt, and not to be looked at";
   std::ofstream(folder_ / "100" / "0" / "broken_class0.png") << "no picture";
   expect_refusal([&] { audit(folder_.path(), {.split_by = SplitBy::patch}); }, ExitCode::data, {"broken_class0.png"});
 }

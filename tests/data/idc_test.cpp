@@ -4,8 +4,13 @@
 #include "data/support.h"
 
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <array>
+#include <cstdio>
+#include <cstdlib>
+#include <functional>
 #include <map>
 #include <set>
 
@@ -185,6 +190,21 @@ TEST_F(IdcTest, TheTreeThatKaggleHoldsTwiceIsReadOnce) {
   EXPECT_EQ(load(folder_ / "IDC_regular_ps50_idx5").train.pixels, once.train.pixels);
 }
 
+TEST_F(IdcTest, FilesThatShareOnlyTheirNameAreAllRead) {
+  write_tree(folder_.path(), 6);
+  const std::filesystem::path kept = folder_ / "100/0", copied = folder_ / "again/100/0", other = folder_ / "more/100/0";
+  const std::string name = "100_idx5_x1_y51_class0.png";
+  for (const auto& folder : {copied, other}) std::filesystem::create_directories(folder);
+  std::filesystem::copy_file(kept / "100_idx5_x51_y51_class0.png", copied / name);
+  std::filesystem::copy_file(copied / name, other / name);
+  const Dataset data = load(folder_.path());
+  EXPECT_EQ(images_in(data), 58) << "two of the three are one";
+  EXPECT_TRUE(has_note(data.notes, "1 file left out: of the same patient, class and name as another, byte for byte"))
+      << all(data.notes);
+  EXPECT_TRUE(has_note(data.notes, "1 file is of the same patient, class and name as another and yet not the same"))
+      << all(data.notes);
+}
+
 TEST_F(IdcTest, WhatIsNoPatchIsLeftOutAndCounted) {
   write_tree(folder_.path(), 6);
   const Dataset before = load(folder_.path());
@@ -255,16 +275,52 @@ TEST_F(IdcTest, EveryFolderIsReadOnceHoweverLinksLead) {
       << all(data.notes);
 }
 
+/// Ends a death test's child: what `call` throws as a program would say it. Root may read everything, and is nobody here.
+void report_as_nobody(const std::function<void()>& call) {
+  constexpr uid_t nobody = 65534;
+  if (::geteuid() == 0 && ::setuid(nobody) != 0) std::exit(1);
+  try {
+    call();
+  } catch (const Error& error) {
+    std::fputs(to_text(error, "test").c_str(), stderr);
+    std::exit(static_cast<int>(error.code()));
+  }
+  std::exit(0);
+}
+
+void forbid(const std::filesystem::path& path) {
+  std::filesystem::permissions(path, std::filesystem::perms::none);
+}
+
 TEST_F(IdcTest, AFolderThatMayNotBeListedIsNamed) {
-  if (::geteuid() == 0) GTEST_SKIP() << "root may list every folder";
   write_tree(folder_.path(), 6);
-  std::filesystem::permissions(folder_ / "103/1", std::filesystem::perms::none);
-  expect_refusal([&] { load(folder_.path()); }, ExitCode::data,
-                 {"a folder cannot be listed", (folder_ / "103/1").string(), "Permission denied"});
+  std::filesystem::permissions(folder_.path(), std::filesystem::perms(0755));
+  forbid(folder_ / "103/1");
+  const testing::ExitedWithCode refused(static_cast<int>(ExitCode::data));
+  EXPECT_EXIT(report_as_nobody([&] { load(folder_.path()); }), refused,
+              "a folder cannot be listed\n.*" + (folder_ / "103/1").string() + "\n.*Permission denied");
   const TemporaryFolder subset;
+  std::filesystem::permissions(subset.path(), std::filesystem::perms(0755));
   std::filesystem::create_directory_symlink(folder_ / "103/1/inner", subset / "100");
-  expect_refusal([&] { load(subset.path()); }, ExitCode::data, {(subset / "100").string(), "Permission denied"});
+  EXPECT_EXIT(report_as_nobody([&] { load(subset.path()); }), refused, (subset / "100").string() + "\n.*Permission denied");
   std::filesystem::permissions(folder_ / "103/1", std::filesystem::perms::owner_all);
+}
+
+TEST_F(IdcTest, VerifyListsAllThatMayNotBeRead) {
+  write_tree(folder_.path(), 12);
+  std::filesystem::permissions(folder_.path(), std::filesystem::perms(0755));
+  const std::set<std::string> secret{"103/1", "105", "106/0/106_idx5_x1_y51_class0.png", "107/1/107_idx5_x5001_y51_class1.png"};
+  for (const std::string& path : secret) forbid(folder_ / path);
+  EXPECT_EXIT(report_as_nobody([&] {
+                const std::vector<Error> problems = verify(folder_.path()).problems;
+                std::set<std::string> named;
+                for (const Error& problem : problems)
+                  named.insert(std::filesystem::relative(problem.report().where, folder_.path()).string());
+                for (const std::string& name : named) fmt::print(stderr, "{}\n", name);
+                if (named == secret && problems.size() == secret.size()) std::fputs("all of them\n", stderr);
+              }),
+              testing::ExitedWithCode(0), "all of them");
+  for (const std::string& path : secret) std::filesystem::permissions(folder_ / path, std::filesystem::perms::owner_all);
 }
 
 /// Patients `from` to `to`, ten patches of each class, all in folder/0 and folder/1: the patient stands in the name alone.
@@ -354,6 +410,30 @@ TEST_F(IdcTest, ASplitWithoutAFolderIsDealtFromTrainings) {
                  {"the training split is empty", "into the folder of every split"});
 }
 
+TEST_F(IdcTest, ImagesOfFewPatientsCanBeJudged) {
+  for (const int patients : {1, 2}) {
+    const TemporaryFolder few;
+    write_tree(few.path(), patients);
+    const int images = patients == 1 ? 6 : 14;
+    const Dataset whole = load(few.path(), {.deal = false});
+    EXPECT_EQ(whole.train.shape.n, images);
+    EXPECT_FALSE(whole.dealt());
+    EXPECT_EQ(count_images(few.path(), {.deal = false}), (std::array<std::int64_t, 3>{images, 0, 0}));
+    const Dataset test = load(few.path(), {.train = false, .valid = false});
+    EXPECT_EQ(test.test.shape.n, images);
+    EXPECT_FALSE(test.dealt());
+    EXPECT_TRUE(has_note(test.notes, "too few to be dealt: all patches are in test")) << all(test.notes);
+  }
+  write_tree(folder_.path(), 6);
+  const Dataset whole = load(folder_.path(), {.deal = false});
+  EXPECT_EQ(whole.train.shape.n, 57);
+  EXPECT_TRUE(whole.notes.empty()) << all(whole.notes);
+  std::filesystem::remove_all(folder_ / "100/0");
+  for (int p = 101; p < 106; ++p) std::filesystem::remove_all(folder_ / std::to_string(p));
+  expect_refusal([&] { load(folder_.path(), {.deal = false}); }, ExitCode::data,
+                 {"the data set has one class only", "0 of class 0, 2 of class 1"});
+}
+
 TEST_F(IdcTest, UnknownPatientsAreSaidAndNotDealtAsOne) {
   for (const char* split : {"train", "test"}) {
     for (int i = 0; i < 20; ++i) write_patch(folder_ / split, "images", i % 2, i);
@@ -404,7 +484,8 @@ TEST_F(IdcTest, ASplitThatIsALinkToAnotherIsRefused) {
 
 TEST_F(IdcTest, WrongTreesAreRefused) {
   write_tree(folder_.path(), 2);
-  expect_refusal([&] { load(folder_.path()); }, ExitCode::data, {"too few patients", "found:    2", "--split-by patch"});
+  expect_refusal([&] { load(folder_.path()); }, ExitCode::data,
+                 {"too few patients", "found:    2", "--split-by patch", "evaluate --split all"});
   EXPECT_EQ(load(folder_.path(), {.split_by = SplitBy::patch}).name, "idc");
 
   const TemporaryFolder one_class;

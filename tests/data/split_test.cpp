@@ -2,6 +2,8 @@
 
 #include "data/support.h"
 
+#include <array>
+
 namespace microtome {
 namespace {
 
@@ -28,9 +30,10 @@ using Splits = std::vector<std::size_t>;
 
 TEST(SplitTest, FoldersSayTheirSplitInManySpellings) {
   const std::vector<std::vector<const char*>> spellings{
-      {"train", "Training", "TRN", "tr", "01_train", "train-set", "TrainSet", "train_images", "training data", "train2019"},
+      {"train", "Training", "TRN", "tr", "01_train", "train-set", "TrainSet", "train_images", "training data", "train2019",
+       "IDCTrain"},
       {"valid", "Validation", "VAL", "dev", "development", "val_set", "2-valid", "validation_patches", "x_val"},
-      {"test", "Testing", "TST", "ts", "test_2020", "testset", "hold-out", "held_out", "idc_test", "eval"}};
+      {"test", "Testing", "TST", "ts", "test_2020", "testset", "hold-out", "held_out", "idc_test", "IDCTest", "eval"}};
   for (std::size_t split = 0; split < spellings.size(); ++split) {
     for (const char* name : spellings[split]) {
       ASSERT_TRUE(split_word(name)) << name;
@@ -84,6 +87,70 @@ TEST(SplitTest, WhatCanBeReadInTwoWaysIsRefused) {
         find({"train/train/0", "train/test/0", "test/train/0", "test/test/0"});
       },
       ExitCode::data, {"a folder's path says two splits", "/data/train/test/0"});
+}
+
+TEST(SplitTest, NamesThatAgreeButForTheSplitsWordAreSplits) {
+  for (const auto& names : std::vector<std::array<std::string, 3>>{{"train_small", "val_small", "test_small"},
+                                                                   {"train_final", "validation_final", "test_final"},
+                                                                   {"IDCTrain", "IDCVal", "IDCTest"},
+                                                                   {"idctrain50", "idcvalid50", "idctest50"},
+                                                                   {"train70", "val15", "test15"},
+                                                                   {"train_1", "val_1", "test_1"},
+                                                                   {"train.v1", "dev.v1", "test.v1"},
+                                                                   {"01_crops-train", "02_crops-val", "03_crops-test"},
+                                                                   {"training_x20", "validation_x20", "testing_x20"}}) {
+    std::vector<std::string> paths, notes;
+    for (const std::string& name : names) paths.push_back(name + "/8863/0"), paths.push_back(name + "/1");
+    const SplitFolders found = find(paths, &notes);
+    EXPECT_EQ(found.names, names);
+    EXPECT_EQ(splits_of(paths), (Splits{0, 0, 1, 1, 2, 2})) << names[0];
+    EXPECT_TRUE(notes.empty()) << notes[0];
+  }
+  EXPECT_EQ(splits_of({"IDC_train_test/train_small/0", "IDC_train_test/eval_small/0"}), (Splits{0, 2}));
+  EXPECT_EQ(splits_of({"test_data/train_small/0", "test_data/test_small/0"}), (Splits{0, 2}));
+  EXPECT_EQ(splits_of({"0/train_small", "0/test_small", "1/train_small"}), (Splits{0, 2, 0}));
+  expect_refusal(
+      [] {
+        find({"train_1/0", "train_2/0", "test_1/0"});
+      },
+      ExitCode::data, {"two folders are for one split, train", "train_1 and train_2"});
+  expect_refusal(
+      [] {
+        find({"train_small/0", "test_small/0", "8863/0"});
+      },
+      ExitCode::data, {"some images lie in split folders and others do not", "images in 8863 too"});
+}
+
+TEST(SplitTest, NoFolderWithASplitsWordIsTakenForAPatientInSilence) {
+  for (const std::vector<std::string>& names : std::vector<std::vector<std::string>>{
+           {"train_neg"}, {"8863_test", "8864_test"}, {"train_neg", "train_pos"}, {"fold0"}, {"trainsmall"}, {"validated"}}) {
+    std::vector<std::string> paths{"10253/0"}, notes;
+    for (const std::string& name : names) paths.push_back(name + "/1");
+    EXPECT_FALSE(find(paths, &notes).any());
+    ASSERT_EQ(notes.size(), 1u) << names[0];
+    EXPECT_NE(notes[0].find("taken for no splits"), std::string::npos) << notes[0];
+    for (const std::string& name : names) EXPECT_NE(notes[0].find(name), std::string::npos) << notes[0];
+  }
+  std::vector<std::string> notes;
+  find({"8863/0", "benign/9/1", "TR/1", "10253_idx5/0"}, &notes);
+  EXPECT_EQ(notes.size(), 1u) << "of TR alone: " << notes.back();
+  EXPECT_TRUE(find({"train/fold1/0", "train/fold2/0", "test/8863/0"}, &notes).any());
+  ASSERT_EQ(notes.size(), 1u);
+  EXPECT_NE(notes[0].find("fold1, fold2"), std::string::npos) << notes[0];
+  for (const std::vector<std::string>& names : std::vector<std::vector<std::string>>{
+           {"train_pos", "test_neg"}, {"8863_test", "8864_train"}, {"test_patient_5", "train_patient_6", "7"}})
+    expect_refusal(
+        [&] {
+          std::vector<std::string> paths;
+          for (const std::string& name : names) paths.push_back(name + "/0");
+          find(paths);
+        },
+        ExitCode::data, {"hold the words of splits", names[0], names[1], "rename them"});
+  expect_refusal(
+      [] {
+        find({"IDC/fold0/1/0", "IDC/fold1/2/0", "IDC/fold2/3/0"});
+      },
+      ExitCode::data, {"folds are no splits", "/data/IDC", "fold0, fold1, fold2"});
 }
 
 TEST(SplitTest, APatientsInitialsAreNoSplit) {

@@ -10,6 +10,9 @@
 
 #include <gtest/gtest.h>
 
+#include <memory>
+#include <set>
+
 namespace microtome {
 namespace {
 
@@ -25,6 +28,29 @@ struct SmallDevice final : Reference<double> {
   bool is_host;
 };
 
+/// Where convolutions take code: one piece for all of a batch size, kept when they are gone.
+struct CodeDevice final : Reference<double> {
+  Device device() const override {
+    Device device = Reference::device();
+    device.available_bytes = bytes - code_bytes * batches.size();
+    return device;
+  }
+  std::unique_ptr<ConvOp> conv(const Conv& kind, const Layout& x, const Layout& y) override {
+    batches.insert(x.shape.n);
+    return Reference::conv(kind, x, y);
+  }
+  void forget_ops() override { batches.clear(); }
+
+  static constexpr std::size_t bytes = 1'200'000, code_bytes = 200'000;
+  std::set<int> batches;
+};
+
+Graph small_network() {
+  Graph graph;
+  graph.output(graph.input(6) | conv(4, 3) | batch_norm() | relu() | max_pool(2) | flatten() | logit());
+  return graph;
+}
+
 Dataset images(int count) {
   const auto split = [](int n) {
     Images set{{n, 6, 6, 3}, std::vector<std::uint8_t>(static_cast<std::size_t>(n) * 108), {}, {}};
@@ -36,9 +62,7 @@ Dataset images(int count) {
 
 MemoryPlan plan_on(std::size_t free_bytes, int batch, bool is_host = false, bool population = false) {
   SmallDevice device(free_bytes, is_host);
-  Graph graph;
-  graph.output(graph.input(6) | conv(4, 3) | batch_norm() | relu() | max_pool(2) | flatten() | logit());
-  Model model(std::move(graph), device);
+  Model model(small_network(), device);
   FitOptions options;
   options.batch_size = batch, options.population_statistics = population;
   return plan_memory(model, images(400), options);
@@ -62,6 +86,28 @@ TEST(MemoryPlanTest, TheLargestBatchIsWhatTheMemoryBesideTheImagesAllows) {
     EXPECT_LT(plan_on(of_images + for_steps, 8, false, true).largest_batch, largest) << "calibration keeps a copy";
   }
   EXPECT_EQ(plan_on(of_images / 2, 8).largest_batch, 0);
+}
+
+TEST(MemoryPlanTest, ABatchThatIsPromisedFitsWithTheCodeOfItsProgramsWhoeverAsks) {
+  std::set<int> promised;
+  const Dataset data = images(400);
+  for (const int batch : {8, 19, 100, 399}) {
+    CodeDevice device;
+    Model model(small_network(), device);
+    FitOptions options;
+    options.batch_size = batch;
+    promised.insert(plan_memory(model, data, options).largest_batch);
+  }
+  ASSERT_EQ(promised.size(), 1u);
+  ASSERT_GT(*promised.begin(), 0);
+  ASSERT_LT(*promised.begin(), 400);
+  CodeDevice device;
+  Model model(small_network(), device);
+  FitOptions options;
+  options.batch_size = *promised.begin();
+  model.plan(requests(model.graph(), data, options), beside_steps(model, data, options).to_come(false));
+  EXPECT_EQ(device.batches.size(), 3u) << "of training and its last, and of validation";
+  EXPECT_LE(model.arena_bytes(), device.device().available_bytes);
 }
 
 }  // namespace

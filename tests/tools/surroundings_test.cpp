@@ -176,6 +176,9 @@ TEST(SurroundingsTest, TheBatchThatIsPromisedToFitFits) {
     const int batch = plan["largest_batch"];
     ASSERT_GT(batch, 0) << planned.out;
     ASSERT_LT(batch, 200) << "the limit decides, or there is nothing to see";
+    const Ended again = with({"-b", std::to_string(batch), "--memory-plan", "--json"});
+    ASSERT_EQ(again.code, 0) << again.err;
+    EXPECT_NEAR(nlohmann::json::parse(again.out)["largest_batch"].get<int>(), batch, 1 + batch / 10) << net;
     const Ended fits = with({"-b", std::to_string(batch), "--out", folder / (std::string(net) + "-fits")});
     EXPECT_EQ(fits.code, 0) << net << " in batches of " << batch << "\n" << fits.err;
     const Ended beyond = with({"-b", "200", "--out", folder / (std::string(net) + "-beyond")});

@@ -147,12 +147,13 @@ Dataset open_data(const Settings& settings, Splits splits, Terminal& terminal) {
   options.train = splits.train;
   options.valid = splits.valid;
   options.test = splits.test;
+  options.deal = splits.deal;
   Dataset data = load(settings.data, options);
   terminal.clear_progress();
   const auto say = [&terminal](std::string_view name, const Images& images) {
     if (images.shape.n > 0) terminal.say("{}: {}", name, describe_images(images));
   };
-  if (splits.train) say("train", data.train);
+  if (splits.train) say(data.split_by.empty() ? "all" : "train", data.train);
   if (splits.valid) say("valid", data.valid);
   if (splits.test) say("test", data.test);
   for (const std::string& note : data.notes) terminal.say("note: {}", note);

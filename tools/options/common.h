@@ -61,6 +61,7 @@ std::unique_ptr<Backend> open_backend(const Settings& settings, Terminal& termin
 /// The splits asked for, with a progress bar; says on `terminal` what was read, and the loader's notes.
 struct Splits {
   bool train = false, valid = false, test = false;
+  bool deal = true;  // off: images that no folder puts into a split are in train
 };
 Dataset open_data(const Settings& settings, Splits splits, Terminal& terminal);
 LoadOptions load_options(const Settings& settings, Terminal& terminal);
