@@ -27,7 +27,7 @@ Shape derived_filters(const Conv& conv, Shape w) {
   return w;
 }
 
-const Shape& Node::shape() const {
+Shape Node::shape() const {
   return graph->ops()[op].output;
 }
 

@@ -23,7 +23,7 @@ struct Node {
   Graph* graph = nullptr;
   int op = -1;  // index into Graph::ops()
 
-  const Shape& shape() const;
+  Shape shape() const;  // a copy: the graph's own moves as it grows
 };
 
 using Stage = std::function<Node(Node)>;

@@ -7,12 +7,12 @@ namespace {
 
 /// The same elements as an ordinary image, a pixel's symmetries side by side in its channels; and back.
 Node as_image(Node x) {
-  const Shape& s = x.shape();
+  const Shape s = x.shape();
   require(s.w % p4m_symmetries == 0, "p4m: ", s.w, " columns are not eight a pixel");
   return x.graph->op(Reshape{{1, s.h, s.w / p4m_symmetries, s.c * p4m_symmetries}}, {x});
 }
 Node as_maps(Node x) {
-  const Shape& s = x.shape();
+  const Shape s = x.shape();
   return x.graph->op(Reshape{{1, s.h, s.w * p4m_symmetries, s.c / p4m_symmetries}}, {x});
 }
 
