@@ -167,7 +167,8 @@ TEST_F(CompareTest, WhatIsNotTheSameThingIsRefusedByName) {
   for (const std::string& other : {device, clocks, precision, batch, renamed}) {
     const Ended allowed = compare({before, other, "--allow-different", "--json"});
     EXPECT_EQ(allowed.code, 0) << allowed.err;
-    for (const Json& one : Json::parse(allowed.out)["cases"]) EXPECT_TRUE(one.contains("change")) << one;
+    const Json compared = Json::parse(allowed.out);
+    for (const Json& one : compared.at("cases")) EXPECT_TRUE(one.contains("change")) << one;
   }
 }
 

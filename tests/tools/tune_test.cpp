@@ -237,7 +237,8 @@ TEST(TuneTest, AFullDiskEndsTheSearchAndIsNotTheTrialsFault) {
   EXPECT_FALSE(std::filesystem::exists(out + "/trials.jsonl")) << text_of(out + "/trials.jsonl");
   const Ended resumed = run(with(search, {"--resume", "--json"}));
   ASSERT_EQ(resumed.code, 0) << resumed.err;
-  for (const Json& trial : Json::parse(resumed.out)["trials"]) EXPECT_EQ(trial["status"], "completed");
+  const Json result = Json::parse(resumed.out);
+  for (const Json& trial : result.at("trials")) EXPECT_EQ(trial["status"], "completed");
 }
 
 TEST(TuneTest, AKilledChildEndsTheSearchWhichGoesOnWithIt) {
