@@ -133,6 +133,9 @@ TEST(SandboxTest, TheChildWritesNoFiles) {
 }
 
 TEST(SandboxTest, ManyThreadsReadAtOnce) {
+#ifdef __SANITIZE_ADDRESS__
+  GTEST_SKIP() << "a child that is forked while a thread allocates waits for AddressSanitizer's own lock for ever";
+#endif
   std::vector<std::jthread> threads;
   std::vector<int> sums(8, 0);
   for (std::size_t t = 0; t < sums.size(); ++t) {
