@@ -91,12 +91,10 @@ void require_no_run(const RunFolder& folder) {
   const std::string path = folder.path().string();
   if (!folder.has("last.checkpoint") && !folder.has("result.json")) {
     // A run that ended before it had saved leaves a log and a configuration of its own.
-    const bool begun = folder.has("log.jsonl");
-    for (const char* file :
-         {"config.toml", "best.weights.h5", "metrics.csv", "steps.csv", "scores.csv", "roc.csv", "report.html"})
-      if (folder.has(file) && !begun)
-        fail(ExitCode::usage, "the output folder holds a file that a run would overwrite",
-             {.where = (folder / file).string(), .next = "another --out"});
+    if (!folder.has("log.jsonl"))
+      folder.require_none_of(
+          {"config.toml", "best.weights.h5", "metrics.csv", "steps.csv", "scores.csv", "roc.csv", "report.html"},
+          "the output folder holds a file that a run would overwrite");
     return;
   }
   const bool finished = folder.has("result.json");

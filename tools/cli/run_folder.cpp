@@ -79,6 +79,11 @@ RunFolder::~RunFolder() {
   if (empty && !error) std::filesystem::remove_all(folder_, error);
 }
 
+void RunFolder::require_none_of(std::initializer_list<const char*> files, const std::string& refusal) const {
+  for (const char* file : files)
+    if (has(file)) fail(ExitCode::usage, refusal, {.where = (folder_ / file).string(), .next = "another --out"});
+}
+
 void RunFolder::write(std::string_view name, std::string_view text) const {
   const Bytes part = std::as_bytes(std::span(text.data(), text.size()));
   write_whole(folder_ / name, {&part, 1}, name);

@@ -7,6 +7,7 @@
 #include "tools/cli/json.h"
 
 #include <filesystem>
+#include <initializer_list>
 #include <span>
 #include <string>
 #include <string_view>
@@ -26,6 +27,9 @@ class RunFolder {
   const std::filesystem::path& path() const { return folder_; }
   std::filesystem::path operator/(std::string_view name) const { return folder_ / name; }
   bool has(std::string_view name) const { return std::filesystem::exists(folder_ / name); }
+
+  /// Throws Error(ExitCode::usage), which says `refusal`, where one of the files is there.
+  void require_none_of(std::initializer_list<const char*> files, const std::string& refusal) const;
 
   /// Throws Error(ExitCode::memory) where the disk is full or refuses; the file is then as it was.
   void write(std::string_view name, std::string_view text) const;
