@@ -245,20 +245,22 @@ std::string table(std::span<const CellState> states, int epochs) {
 }
 
 /// The study's folder, for what all its processes write.
-std::unique_ptr<RunFolder> hold(const fs::path& study) {
-  constexpr int patience = 600;  // tenths of a second: a report takes its time
+std::unique_ptr<RunFolder> hold(const fs::path& study, Terminal& terminal) {
+  constexpr int told = 10, patience = 600;  // tenths of a second: a report takes its time
   for (int i = 0;; ++i) {
     try {
       return std::make_unique<RunFolder>(study);
     } catch (const Error& error) {
       if (error.code() != ExitCode::in_use || i == patience) throw;
+      if (i == told)
+        terminal.say("waiting, for {} s at most, for another process that holds {}", patience / 10, study.string());
       std::this_thread::sleep_for(std::chrono::milliseconds(100));
     }
   }
 }
 
-void write_report_of(const fs::path& study) {
-  const auto folder = hold(study);
+void write_report_of(const fs::path& study, Terminal& terminal) {
+  const auto folder = hold(study, terminal);
   write_report(read_study(study), study);
 }
 
@@ -444,7 +446,7 @@ class Runner {
   void report() {
     const Clock::time_point begun = Clock::now();
     try {
-      write_report_of(out_);
+      write_report_of(out_, terminal_);
       report_error_.reset();
     } catch (const Error& error) {
       if (!report_error_) terminal_.say("note: no report: {} ({})", error.what(), error.report().found);
@@ -509,8 +511,8 @@ void require_files(const StudySettings& s, const StudyPlan& plan) {
 }
 
 /// Several processes may work in one folder, on one study.
-void begin(const StudySettings& s, const Arguments& arguments, const StudyPlan& plan) {
-  const auto folder = hold(s.out);
+void begin(const StudySettings& s, const Arguments& arguments, const StudyPlan& plan, Terminal& terminal) {
+  const auto folder = hold(s.out, terminal);
   const bool has_plan = folder->has("cells.json"), has_config = folder->has("config.toml");
   if (has_config && !has_plan)
     fail(ExitCode::usage, "the output folder holds a run, or a search", {.where = s.out, .next = "another --out"});
@@ -571,13 +573,14 @@ int study(int argc, char** argv) {
   if (!arguments.parse(argc, argv)) return 0;
   arguments.require_all();
   s.out = fs::absolute(s.out).lexically_normal();
+  Terminal terminal(s.verbosity());
   if (s.job == "status") {
     print(s, read_study(s.out), read_plan(s.out).epochs);
     return 0;
   }
   if (s.job == "report") {
     read_plan(s.out);
-    write_report_of(s.out);
+    write_report_of(s.out, terminal);
     if (s.json)
       print(s, read_study(s.out), 0);
     else
@@ -605,11 +608,10 @@ int study(int argc, char** argv) {
   for (std::size_t i = 0; i < plan.cells.size(); ++i)
     if (dealt[i] == shard.index) mine.push_back(plan.cells[i]);
 
-  Terminal terminal(s.verbosity());
   for (const std::string& note : grid.notes) terminal.say("note: {}", note);
   listen_to_signals();
   begin_saving();
-  begin(s, arguments, plan);
+  begin(s, arguments, plan, terminal);
   require_same_data(s, mine, terminal);
   terminal.say("{} cells{}, each of {} epochs", mine.size(),
                shard.of > 1 ? fmt::format(" of {}, shard {}", plan.cells.size(), s.shard) : "", s.epochs);

@@ -19,6 +19,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <map>
 #include <new>
 #include <optional>
 #include <utility>
@@ -124,27 +125,29 @@ std::uint64_t digest(const Dataset& data) {
   return hash;
 }
 
-/// What a resumed run must share with the run that wrote the checkpoint, a line an option.
+/// By name, of a text with a line an option.
+std::map<std::string, std::string> options_by_name(std::string_view text) {
+  std::map<std::string, std::string> lines;
+  for (std::size_t begin = 0; begin < text.size();) {
+    const std::size_t end = std::min(text.find('\n', begin), text.size());
+    const std::string line(text.substr(begin, end - begin));
+    lines.emplace(line.substr(0, line.find(' ')), line);
+    begin = end + 1;
+  }
+  return lines;
+}
+
+/// What a resumed run must share with the run that wrote the checkpoint.
 void require_same_options(const std::string& then, const std::string& now, const std::filesystem::path& file) {
-  const auto lines = [](std::string_view text) {
-    std::vector<std::string> result;
-    for (std::size_t begin = 0; begin < text.size();) {
-      const std::size_t end = std::min(text.find('\n', begin), text.size());
-      result.emplace_back(text.substr(begin, end - begin));
-      begin = end + 1;
-    }
-    return result;
-  };
-  const std::vector<std::string> expected = lines(then), found = lines(now);
-  for (std::size_t i = 0; i < std::max(expected.size(), found.size()); ++i) {
-    const std::string was = i < expected.size() ? expected[i] : "", is = i < found.size() ? found[i] : "";
+  std::map<std::string, std::string> expected = options_by_name(then), found = options_by_name(now);
+  for (const auto& [name, line] : found) expected.try_emplace(name);
+  for (const auto& [name, was] : expected) {
+    const std::string& is = found[name];
     if (was == is) continue;
-    const std::string line = is.empty() ? was : is;
-    const std::string name = line.substr(0, line.find(' '));
     fail(ExitCode::weights, fmt::format("--{} cannot change when a run is resumed", name),
          {.where = file.string(),
-          .expected = was,
-          .found = is,
+          .expected = was.empty() ? "nothing of it" : was,
+          .found = is.empty() ? "nothing of it" : is,
           .next = fmt::format("leave --{} as it was to go on, or start another run in another --out", name)});
   }
 }

@@ -32,9 +32,13 @@ constexpr std::array<std::string_view, 4> probability_names{"probability", "prob
 constexpr std::array<std::string_view, 3> other_score_names{"score", "scores", "y_score"};
 constexpr std::array<std::string_view, 3> prediction_names{"y_pred", "pred", "prediction"};  // calls, often
 constexpr std::array<std::string_view, 2> logit_names{"logit", "logits"};
-constexpr std::array<std::string_view, 8> id_names{"id",       "image_id",  "image", "file",
-                                                   "filename", "file_name", "path",  "filepath"};
-constexpr std::array<std::string_view, 7> group_names{"group", "patient", "patient_id", "slide", "slide_id", "wsi", "case_id"};
+constexpr std::array<std::string_view, 10> id_names{"id",        "image_id",   "image", "file",     "filename",
+                                                    "file_name", "image_name", "path",  "filepath", "file_path"};
+constexpr std::array<std::string_view, 18> group_names{
+    "group",  "patient", "patient_id", "patientid", "slide",      "slide_id", "slideid",  "slide_name", "wsi",
+    "wsi_id", "case",    "case_id",    "subject",   "subject_id", "donor",    "donor_id", "specimen",   "specimen_id"};
+/// What stands, in any case, where nobody knows.
+constexpr std::array<std::string_view, 8> unknown_names{"na", "n/a", "nan", "none", "null", "?", "-", "unknown"};
 
 std::string list(Names names) {
   std::string text;
@@ -68,6 +72,11 @@ std::optional<std::uint8_t> label_of(std::string_view text) {
   return static_cast<std::uint8_t>(*value);
 }
 
+/// A patient or slide; empty where it is none.
+std::string known(std::string_view text) {
+  return std::ranges::find(unknown_names, lower_case(text)) == unknown_names.end() ? std::string(text) : "";
+}
+
 /// Of a line that may be anything, what a message can bear.
 std::string shown(std::string_view line) {
   constexpr std::size_t enough = 80;
@@ -84,10 +93,9 @@ using Choice = std::vector<std::size_t>;
 struct Columns {
   char separator = ',';
   std::vector<std::string> names;  // as in the file
-  Choice labels, scores, groups;
+  Choice labels, scores, ids, groups;
   std::vector<bool> are_logits, are_predictions;  // of `scores`
-  std::optional<std::size_t> id;
-  bool logits = false;  // the scores that are taken
+  bool logits = false;                            // the scores that are taken
 };
 
 /// Those of the names, in the names' order.
@@ -132,19 +140,36 @@ std::optional<Columns> columns_of(std::string_view header, char separator, Scale
   }
   if (columns.scores.empty()) return std::nullopt;
   columns.logits = columns.are_logits[0];
-  const Choice ids = find_columns(lower, id_names);
-  if (!ids.empty()) columns.id = ids[0];
+  columns.ids = find_columns(lower, id_names);
   columns.groups = find_columns(lower, group_names);
   return columns;
 }
 
-Columns read_header(std::string_view line, Scale scale, const std::filesystem::path& file) {
-  const std::string where = file.string() + ", line 1";
+/// The line that names the columns, and where it is. Before it, spreadsheets may say what separates: "sep=;".
+struct Header {
+  std::string_view line;
+  int number = 1;
+  std::string separators = ",;\t|";
+};
+
+/// Why a first line that names no columns does not, where that can be told, and what helps.
+std::pair<std::string, std::string> why_nameless(std::string_view line, const std::filesystem::path& file) {
+  if (const std::string kind = kind_of_file(file); !kind.empty()) return {kind, "name the CSV file of the scores"};
+  if (line.starts_with('{') || line.starts_with('[')) return {"JSON", "name the CSV file of the scores"};
+  if (line.starts_with('#')) return {"a comment", "take out the lines above the columns' names"};
+  if (line.find('\r') != line.npos) return {"lines that end in CR alone, as on old Macs", "save them with LF or CR LF"};
+  if (line.find_first_not_of("0123456789.,;|\t+-eE \r") == line.npos) return {"", "put a line label,score above the others"};
+  return {"", "name the columns so; between them a comma, a semicolon, a tab or a |"};
+}
+
+Columns read_header(const Header& header, Scale scale, const std::filesystem::path& file) {
+  const std::string_view line = header.line;
+  const std::string where = fmt::format("{}, line {}", file.string(), header.number);
   if (line.starts_with("\xff\xfe") || line.starts_with("\xfe\xff")) {
     fail(ExitCode::data, "the scores are not in UTF-8",
          {.where = file.string(), .found = "UTF-16", .next = "save them as \"CSV UTF-8\""});
   }
-  for (const char separator : {',', ';', '\t'}) {
+  for (const char separator : header.separators) {
     const std::optional<Columns> columns = columns_of(line, separator, scale, where);
     if (!columns) continue;
     for (const std::size_t at : {columns->labels[0], columns->scores[0]}) {
@@ -155,12 +180,12 @@ Columns read_header(std::string_view line, Scale scale, const std::filesystem::p
     }
     return *columns;
   }
-  const bool nameless = !line.empty() && line.find_first_not_of("0123456789.,;\t+-eE \r") == line.npos;
-  fail(ExitCode::data, nameless ? "the scores' first line names no columns" : "the scores lack a column",
+  const auto [found, next] = why_nameless(line, file);
+  fail(ExitCode::data, "the scores' first line does not name the columns that are needed",
        {.where = where,
         .expected = "a column of each: " + score_columns(),
-        .found = shown(line),
-        .next = nameless ? "put a line label,score above the others" : "rename the columns"});
+        .found = found.empty() ? shown(line) : found,
+        .next = next});
 }
 
 /// What is wrong with a line, by its columns.
@@ -288,24 +313,40 @@ std::vector<std::string> choose_groups(const Columns& columns, std::vector<std::
   if (const std::ptrdiff_t empty = std::ranges::count(groups, ""); empty > 0) {
     const auto first = static_cast<std::size_t>(std::ranges::find(groups, "") - groups.begin());
     notes.push_back(
-        fmt::format("{} is empty for {} of {} images, first in line {}: each counts as a patient or slide of its own", taken,
-                    empty, groups.size(), lines[first]));
+        fmt::format("{} is not known for {} of {} images, first in line {}: each counts as a patient or slide of its own",
+                    taken, empty, groups.size(), lines[first]));
   }
   return std::move(groups);
 }
 
-void require_each_once(const std::vector<std::string>& ids, std::span<const int> lines, const Columns& columns,
-                       const std::filesystem::path& file) {
-  std::unordered_map<std::string_view, int> first;
-  for (std::size_t i = 0; i < ids.size(); ++i) {
-    if (ids[i].empty()) continue;
-    const auto [known, is_new] = first.try_emplace(ids[i], lines[i]);
-    if (is_new) continue;
-    fail(ExitCode::data, "an image is there twice among the scores",
-         {.where = fmt::format("{}, lines {} and {}", file.string(), known->second, lines[i]),
-          .expected = fmt::format("each {} once", columns.names[*columns.id]),
-          .found = shown(ids[i]),
-          .next = "leave one line an image; a column of patients should be called patient"});
+/// Lines are told apart by the first column that names images; the others may say an image twice (the slide's file, say), but
+/// not with the same label and score.
+void require_each_once(const LabelledScores& read, std::span<const std::vector<std::string>> by_column,
+                       std::span<const int> lines, const Columns& columns, const std::filesystem::path& file,
+                       std::vector<std::string>& notes) {
+  for (std::size_t c = 0; c < by_column.size(); ++c) {
+    std::unordered_map<std::string, std::size_t> first;
+    std::size_t again = 0, named = 0;
+    const std::string& name = columns.names[columns.ids[c]];
+    for (std::size_t i = 0; i < lines.size(); ++i) {
+      if (by_column[c][i].empty()) continue;
+      ++named;
+      const auto [known, is_new] = first.try_emplace(std::filesystem::path(by_column[c][i]).lexically_normal().string(), i);
+      if (is_new) continue;
+      const std::size_t before = known->second;
+      if (c > 0 && (read.labels[before] != read.labels[i] || read.scores[before] != read.scores[i])) {
+        ++again;
+        continue;
+      }
+      fail(ExitCode::data, "an image is there twice among the scores",
+           {.where = fmt::format("{}, lines {} and {}", file.string(), lines[before], lines[i]),
+            .expected = fmt::format("each {} once", name),
+            .found = shown(by_column[c][i]),
+            .next = "leave one line an image; a column of patients should be called patient"});
+    }
+    if (again > 0)
+      notes.push_back(fmt::format("{} says {} names in {} lines: lines are taken for images by {}", name, first.size(), named,
+                                  columns.names[columns.ids[0]]));
   }
 }
 
@@ -350,16 +391,22 @@ LabelledScores read_scores(const std::filesystem::path& file, Scale scale) {
     if (line.ends_with('\r')) line.remove_suffix(1);
     return taken;
   };
-  next_line();
-  if (line.starts_with("\xef\xbb\xbf")) line.remove_prefix(3);  // with which spreadsheets begin a file
-  const Columns columns = read_header(line, scale, file);
+  if (left.starts_with("\xef\xbb\xbf")) left.remove_prefix(3);  // with which spreadsheets begin a file
+  Header header;
+  for (; next_line(); ++header.number) {
+    const bool separator = header.number == 1 && line.size() == 5 && lower_case(line).starts_with("sep=");
+    if (separator) header.separators = std::string(1, line.back());
+    if (!separator && line.find_first_not_of(" \t") != line.npos) break;
+  }
+  header.line = line;
+  const Columns columns = read_header(header, scale, file);
   const bool ours = line == scores_header;
 
   LabelledScores result{.logits = columns.logits};
   Rivals rivals(columns);
-  std::vector<std::vector<std::string>> groups(columns.groups.size());
+  std::vector<std::vector<std::string>> groups(columns.groups.size()), ids(columns.ids.size());
   std::vector<int> lines;
-  for (int row = 2; next_line(); ++row) {
+  for (int row = header.number + 1; next_line(); ++row) {
     std::vector<std::string> fields = csv_fields(line, columns.separator);
     if (fields.size() == 1 && fields[0].empty()) continue;
     const std::string where = fmt::format("{}, line {}", file.string(), row);
@@ -379,30 +426,32 @@ LabelledScores read_scores(const std::filesystem::path& file, Scale scale) {
     rivals.look(fields, *label, *score, row);
     result.labels.push_back(*label);
     result.scores.push_back(*score);
-    for (std::size_t i = 0; i < groups.size(); ++i) groups[i].push_back(fields[columns.groups[i]]);
-    if (columns.id) result.ids.push_back(std::move(fields[*columns.id]));
+    for (std::size_t i = 0; i < groups.size(); ++i) groups[i].push_back(known(fields[columns.groups[i]]));
+    for (std::size_t i = 0; i < ids.size(); ++i) ids[i].push_back(fields[columns.ids[i]]);
     lines.push_back(row);
   }
   if (result.labels.empty())
     fail(ExitCode::data, "the scores are empty", {.where = file.string(), .expected = "a line an image"});
   rivals.require_agreement(file);
-  require_each_once(result.ids, lines, columns, file);
-  if (ours) require_no_gap(result.ids, file);
+  require_each_once(result, ids, lines, columns, file, result.notes);
+  if (ours) require_no_gap(ids[0], file);
 
   result.groups = choose_groups(columns, std::move(groups), lines, file, result.notes);
-  if (result.groups.empty() && columns.id) {
+  for (std::size_t c = 0; c < ids.size() && result.groups.empty(); ++c) {
+    const std::string& name = columns.names[columns.ids[c]];
     std::vector<std::string> patients;
-    for (const std::string& id : result.ids) patients.push_back(patient_in_path(id));
+    for (const std::string& id : ids[c]) patients.push_back(patient_in_path(id));
     const std::ptrdiff_t unknown = std::ranges::count(patients, "");
     if (unknown == 0) {
-      result.notes.push_back(fmt::format("patients are those that {} says: {} of {}", columns.names[*columns.id],
-                                         patients.front(), shown(result.ids.front())));
+      result.notes.push_back(
+          fmt::format("patients are those that {} says: {} of {}", name, patients.front(), shown(ids[c].front())));
       result.groups = std::move(patients);
     } else if (unknown < std::ssize(patients)) {
-      result.notes.push_back(fmt::format("patients are not known: {} says them of {} images and not of {}",
-                                         columns.names[*columns.id], std::ssize(patients) - unknown, unknown));
+      result.notes.push_back(fmt::format("patients are not known: {} says them of {} images and not of {}", name,
+                                         std::ssize(patients) - unknown, unknown));
     }
   }
+  if (!ids.empty()) result.ids = std::move(ids[0]);
   if (!columns.logits && std::ranges::all_of(result.scores, [](double score) { return score == 0 || score == 1; })) {
     result.notes.push_back(fmt::format("{} holds calls, 0 or 1, and no scores: the AUC is that of a single threshold",
                                        columns.names[columns.scores[0]]));

@@ -151,7 +151,7 @@ TEST(ScoresTest, AnImageWithoutAPatientIsSaid) {
   EXPECT_EQ(read.groups, (std::vector<std::string>{"a", "", ""}));
   EXPECT_EQ(read.notes,
             std::vector<std::string>{
-                "patient is empty for 2 of 3 images, first in line 3: each counts as a patient or slide of its own"});
+                "patient is not known for 2 of 3 images, first in line 3: each counts as a patient or slide of its own"});
 }
 
 TEST(ScoresTest, WhatIsMissingInTheHeaderIsSaid) {
@@ -159,9 +159,40 @@ TEST(ScoresTest, WhatIsMissingInTheHeaderIsSaid) {
               twice = refusal("label,score,score\n1,0.5,0.5\n"), wide = refusal(std::string("\xff\xfel\0a\0", 6));
   EXPECT_NE(lacking.report().expected.find("y_true"), std::string::npos) << lacking.report().expected;
   EXPECT_EQ(lacking.report().found, "label,certainty");
-  EXPECT_STREQ(nameless.what(), "the scores' first line names no columns");
+  EXPECT_EQ(nameless.report().next, "put a line label,score above the others");
   EXPECT_STREQ(twice.what(), "two columns of the scores have one name");
   EXPECT_EQ(wide.report().found, "UTF-16");
+}
+
+TEST(ScoresTest, WhatStandsBeforeTheColumnsNamesIsReadOrSaid) {
+  for (const char* text : {"sep=;\nlabel;score\n0;0,25\n1;0,5\n", "\n \nlabel|score\n0|0.25\n1|0.5\n",
+                           "\xef\xbb\xbfSEP=;\r\nlabel;score\r\n0;0,25\r\n1;0,5\r\n"})
+    EXPECT_EQ(read_text(text).scores, (std::vector<double>{0.25, 0.5})) << text;
+  EXPECT_TRUE(refusal("sep=;\nlabel;score\n2;0,25\n").report().where.ends_with("line 3"));
+  EXPECT_EQ(refusal("# by hand\nlabel,score\n").report().found, "a comment");
+  EXPECT_EQ(refusal("label,score\r0,0.25\r1,0.5\r").report().found, "lines that end in CR alone, as on old Macs");
+  EXPECT_EQ(refusal("{\"label\": [0]}").report().found, "JSON");
+  EXPECT_EQ(refusal("").report().found, "an empty file");
+  EXPECT_EQ(refusal("PK\3\4").report().found, "a zip file");
+}
+
+TEST(ScoresTest, WhatSaysThatNobodyKnowsIsNoPatient) {
+  for (const char* unknown : {"NA", "nan", "None", "?", "N/A", ""}) {
+    const LabelledScores read = read_text(fmt::format("label,score,subject_id\n0,.1,a\n1,.9,{0}\n1,.8,{0}\n", unknown));
+    EXPECT_EQ(read.groups, (std::vector<std::string>{"a", "", ""})) << unknown;
+    EXPECT_EQ(read.notes.size(), 1u) << unknown;
+  }
+}
+
+TEST(ScoresTest, EveryColumnThatNamesImagesIsLookedAt) {
+  const Error twice = refusal("id,filename,label,score\n0,f.png,1,0.5\n1,g.png,1,0.5\n2,./f.png,1,0.5\n");
+  EXPECT_TRUE(twice.report().where.ends_with("lines 2 and 4")) << twice.report().where;
+  EXPECT_EQ(refusal("file,label,score\nf.png,1,0.5\n./f.png,0,0.25\n").report().found, "./f.png");
+  const LabelledScores of_slides = read_text("id,file,label,score\n0,a.svs,1,0.5\n1,a.svs,0,0.25\n");
+  EXPECT_EQ(of_slides.ids, (std::vector<std::string>{"0", "1"}));
+  EXPECT_EQ(of_slides.notes, std::vector<std::string>{"file says 1 names in 2 lines: lines are taken for images by id"});
+  EXPECT_EQ(read_text("id,path,label,score\n0,/d/77/0/a.png,0,.25\n1,/d/78/1/b.png,1,.5\n").groups,
+            (std::vector<std::string>{"77", "78"}));
 }
 
 TEST(ScoresTest, FileNamesSayPatients) {
