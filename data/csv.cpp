@@ -1,5 +1,7 @@
 #include "data/csv.h"
 
+#include "data/file.h"
+
 #include <algorithm>
 #include <cstddef>
 #include <utility>
@@ -13,27 +15,48 @@ std::string_view trimmed(std::string_view text) {
   return text;
 }
 
-}  // namespace
-
-std::vector<std::string> csv_fields(std::string_view line, char separator) {
-  if (line.ends_with('\r')) line.remove_suffix(1);
+/// The fields, and whether the last one's quote is not closed.
+std::pair<std::vector<std::string>, bool> parse(std::string_view record, char separator) {
+  if (record.ends_with('\r')) record.remove_suffix(1);
   std::vector<std::string> fields;
-  for (std::size_t at = 0; at <= line.size();) {
+  bool open = false;
+  for (std::size_t at = 0; at <= record.size();) {
     std::string field;
-    if (const std::size_t quote = line.find_first_not_of(' ', at); quote != line.npos && line[quote] == '"') {
-      for (at = quote + 1; at < line.size(); ++at) {
-        if (line[at] == '"' && !line.substr(at + 1).starts_with('"')) break;
-        if (line[at] == '"') ++at;
-        field += line[at];
+    if (const std::size_t quote = record.find_first_not_of(' ', at); quote != record.npos && record[quote] == '"') {
+      for (at = quote + 1; at < record.size(); ++at) {
+        if (record[at] == '"' && !record.substr(at + 1).starts_with('"')) break;
+        if (record[at] == '"') ++at;
+        field += record[at];
       }
-      at = std::min(at + 1, line.size());
+      open = at >= record.size();
+      at = std::min(at + 1, record.size());
     }
-    const std::size_t end = std::min(line.find(separator, at), line.size());
-    field += trimmed(line.substr(at, end - at));
+    const std::size_t end = std::min(record.find(separator, at), record.size());
+    field += trimmed(record.substr(at, end - at));
     fields.push_back(std::move(field));
     at = end + 1;
   }
-  return fields;
+  return {std::move(fields), open};
+}
+
+}  // namespace
+
+std::vector<std::string> csv_fields(std::string_view record, char separator) {
+  return parse(record, separator).first;
+}
+
+bool take_csv_record(std::string_view& left, std::string_view& record, char separator) {
+  constexpr std::size_t longest = 1 << 16;  // bytes that are looked through for a quote's end
+  const std::string_view whole = left;
+  if (!take_line(left, record)) return false;
+  if (!parse(record, separator).second) return true;
+  const std::string_view line = record, behind = left;
+  while (record.size() < longest && take_line(left, record)) {
+    record = {whole.data(), static_cast<std::size_t>(record.data() + record.size() - whole.data())};
+    if (!parse(record, separator).second) return true;
+  }
+  record = line, left = behind;
+  return true;
 }
 
 std::string csv_field(std::string_view text) {

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace microtome {
@@ -20,6 +21,20 @@ TEST(CsvTest, WhatIsWrittenComesBack) {
   }
   EXPECT_EQ(csv_fields(line), fields);
   EXPECT_EQ(csv_fields(line + "\r"), fields);
+}
+
+TEST(CsvTest, ALineBreakInAQuotedFieldEndsNoRecord) {
+  const std::string text = "a,\"b\nc\",d\r\n\"\"\"\n\",5\" tile,\ne,f,\"\n";
+  std::vector<Fields> records;
+  for (std::string_view left = text, record; take_csv_record(left, record);) records.push_back(csv_fields(record));
+  EXPECT_EQ(records, (std::vector<Fields>{{"a", "b\nc", "d"}, {"\"\n", "5\" tile", ""}, {"e", "f", ""}}));
+  for (const char* field : {"p\n1", "p\r\n1", "\n", "\"\n,\""}) {
+    const std::string line = "0," + csv_field(field) + "\nnext";
+    std::string_view left = line, record;
+    ASSERT_TRUE(take_csv_record(left, record));
+    EXPECT_EQ(csv_fields(record), (Fields{"0", field}));
+    EXPECT_EQ(left, "next");
+  }
 }
 
 TEST(CsvTest, SemicolonsAndTabsSeparateToo) {

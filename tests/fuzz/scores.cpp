@@ -41,8 +41,10 @@ int LLVMFuzzerTestOneInput(const std::uint8_t* bytes, std::size_t size) {
       }
     });
   }
-  const std::string field(text.substr(0, std::min(text.find_first_of("\r\n"), text.size())));
-  const std::vector<std::string> fields = csv_fields(csv_field(field) + ",b");
-  expect(fields.size() == 2 && fields[0] == field && fields[1] == "b", "a field does not come back as it was written");
+  const std::string record = csv_field(text) + ",b\n";
+  std::string_view left = record, taken;
+  expect(take_csv_record(left, taken) && left.empty(), "a record does not end where it was written to");
+  const std::vector<std::string> fields = csv_fields(taken);
+  expect(fields.size() == 2 && fields[0] == text && fields[1] == "b", "a field does not come back as it was written");
   return 0;
 }

@@ -386,14 +386,11 @@ LabelledScores read_scores(const std::filesystem::path& file, Scale scale) {
     }
   }();
   std::string_view left = text, line;
-  const auto next_line = [&] {
-    const bool taken = take_line(left, line);
-    if (line.ends_with('\r')) line.remove_suffix(1);
-    return taken;
-  };
+  const auto without_return = [](std::string_view whole) { return whole.substr(0, whole.size() - whole.ends_with('\r')); };
   if (left.starts_with("\xef\xbb\xbf")) left.remove_prefix(3);  // with which spreadsheets begin a file
   Header header;
-  for (; next_line(); ++header.number) {
+  for (; take_line(left, line); ++header.number) {
+    line = without_return(line);
     const bool separator = header.number == 1 && line.size() == 5 && lower_case(line).starts_with("sep=");
     if (separator) header.separators = std::string(1, line.back());
     if (!separator && line.find_first_not_of(" \t") != line.npos) break;
@@ -406,7 +403,9 @@ LabelledScores read_scores(const std::filesystem::path& file, Scale scale) {
   Rivals rivals(columns);
   std::vector<std::vector<std::string>> groups(columns.groups.size()), ids(columns.ids.size());
   std::vector<int> lines;
-  for (int row = header.number + 1; next_line(); ++row) {
+  for (int row = header.number + 1, rows = 1; take_csv_record(left, line, columns.separator); row += rows) {
+    rows = 1 + static_cast<int>(std::ranges::count(line, '\n'));
+    line = without_return(line);
     std::vector<std::string> fields = csv_fields(line, columns.separator);
     if (fields.size() == 1 && fields[0].empty()) continue;
     const std::string where = fmt::format("{}, line {}", file.string(), row);

@@ -176,6 +176,14 @@ TEST(ScoresTest, WhatStandsBeforeTheColumnsNamesIsReadOrSaid) {
   EXPECT_EQ(refusal("PK\3\4").report().found, "a zip file");
 }
 
+TEST(ScoresTest, ANameMayHoldALineBreak) {
+  const LabelledScores read = read_text("id,label,score,group\n\"a\n.png\",0,.1,\"p\n1\"\nb,1,.9,c\n");
+  EXPECT_EQ(read.ids, (std::vector<std::string>{"a\n.png", "b"}));
+  EXPECT_EQ(read.groups, (std::vector<std::string>{"p\n1", "c"}));
+  EXPECT_TRUE(refusal("id,label,score\n\"a\n\n\",0,.1\nb,2,.9\n").report().where.ends_with("line 5"));
+  EXPECT_TRUE(refusal("id,label,score\n\"a,0,.1\nb,1,.9\n").report().where.ends_with("line 2")) << "never closed";
+}
+
 TEST(ScoresTest, WhatSaysThatNobodyKnowsIsNoPatient) {
   for (const char* unknown : {"NA", "nan", "None", "?", "N/A", ""}) {
     const LabelledScores read = read_text(fmt::format("label,score,subject_id\n0,.1,a\n1,.9,{0}\n1,.8,{0}\n", unknown));
