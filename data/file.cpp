@@ -209,6 +209,7 @@ std::string kind_of_file(const fs::path& file) {
   if (text.starts_with("<!doctype html") || text.starts_with("<html") || text.starts_with("<head"))
     return "an HTML page, as a server sends it in the place of a file";
   if (text.starts_with("<?xml")) return "an XML document, as a server sends it in the place of a file";
+  if (text.starts_with("{") || text.starts_with("[{")) return "JSON";
   const bool all_zero = begin.find_first_not_of('\0') == begin.npos;
   return all_zero ? "zeros, at least at first: a download that was never finished" : "";
 }
@@ -291,9 +292,9 @@ std::string remedy(int error, std::string otherwise) {
     case ENOMEM: return "more memory";
     case EAGAIN: return "a higher limit of processes: ulimit -u";
     case EIO: return "see whether the disk is sound, or the network (dmesg)";
+    case EFBIG: return "a higher limit of file sizes (ulimit -f), or a file system that takes larger files";
     case ENOSPC:
-    case EDQUOT:
-    case EFBIG: return "make room on the disk, or name another folder";
+    case EDQUOT: return "make room on the disk, or name another folder";
     default: return otherwise;
   }
 }

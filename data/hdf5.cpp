@@ -226,11 +226,13 @@ Id open_untrusted(const std::filesystem::path& file) {
              {.where = file.string(), .found = std::system_category().message(error), .next = remedy(error)});
     constexpr std::string_view wanted = "an HDF5 file";
     const std::string kind = kind_of_file(file);
-    refuse("a file is no HDF5 file, or is damaged or cut short",
-           {.where = file.string(),
-            .expected = std::string(wanted),
-            .found = kind.empty() || kind == wanted ? last_message() : kind,
-            .next = "get it again, and compare its size and digest with the source's"});
+    const bool other = kind == "JSON" || kind.ends_with(" image");
+    refuse(
+        "a file is no HDF5 file, or is damaged or cut short",
+        {.where = file.string(),
+         .expected = std::string(wanted),
+         .found = kind.empty() || kind == wanted ? last_message() : kind,
+         .next = other ? "name the file that was meant" : "get it again, and compare its size and digest with the source's"});
   }
   return id;
 }

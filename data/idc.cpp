@@ -173,6 +173,16 @@ bool read_patients(Listing& listing, std::vector<std::string>& notes) {
                                     : fmt::format("{} is in {} and {}", named, elsewhere, folder)));
     return true;
   }
+  std::set<std::string> patients;
+  for (const PngFile& file : listing.files) patients.insert(listing.places[file.place].patient);
+  constexpr std::size_t few = 5;
+  if (!named_in.empty() || patients.size() > few) return false;
+  std::string names;
+  for (const std::string& patient : patients) names += (names.empty() ? "" : ", ") + patient;
+  notes.push_back(
+      fmt::format("taken for patients, though no file's name says one: {}; were these folders splits, they would be "
+                  "called train, valid and test",
+                  names));
   return false;
 }
 

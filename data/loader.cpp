@@ -86,6 +86,8 @@ std::string next_step(const std::string& found) {
       return fmt::format("images are read from PNG files: convert these, say with ImageMagick's mogrify -format png *{}",
                          ending);
   }
+  if (found.find(".png files in") != found.npos)
+    return "name the folder of the data set; or call its folders as above, the classes' 0 and 1 among them: links will do";
   return "name the folder that holds the files themselves";
 }
 

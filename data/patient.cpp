@@ -1,6 +1,7 @@
 #include "data/patient.h"
 
 #include <algorithm>
+#include <cctype>
 #include <vector>
 
 namespace microtome {
@@ -30,6 +31,13 @@ std::string patient_in_path(std::string_view path) {
   if (!named.empty() || parts.size() < 3) return named;
   const std::string_view label = parts[parts.size() - 2];
   return label == "0" || label == "1" ? std::string(parts[parts.size() - 3]) : "";
+}
+
+bool is_unknown(std::string_view patient) {
+  std::string lower(patient);
+  std::ranges::transform(lower, lower.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  constexpr std::string_view words[] = {"", "na", "n/a", "nan", "none", "null", "?", "-", "unknown"};
+  return std::ranges::find(words, lower) != std::end(words);
 }
 
 }  // namespace microtome

@@ -12,4 +12,7 @@ std::string patient_in_name(std::string_view file_name);
 /// By the file's name, or by a folder of IDC's: PATIENT/0/….
 std::string patient_in_path(std::string_view path);
 
+/// Whether it says that nobody knows, as tables do: "", "NA", "nan", "None", "?", …
+bool is_unknown(std::string_view patient);
+
 }  // namespace microtome

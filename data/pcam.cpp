@@ -5,6 +5,7 @@
 #include "data/digest.h"
 #include "data/file.h"
 #include "data/hdf5.h"
+#include "data/patient.h"
 #include "data/sandbox.h"
 #include "data/synthetic.h"
 #include "data/tree.h"
@@ -259,7 +260,8 @@ std::vector<std::uint8_t> read_labels(const fs::path& path, std::string_view spl
   return labels;
 }
 
-std::vector<std::string> read_slides(const fs::path& path, std::size_t images) {
+std::vector<std::string> read_slides(const fs::path& path, std::span<const std::uint8_t> labels,
+                                     std::vector<std::string>& notes) {
   constexpr std::size_t largest_meta = 256 << 20;  // bytes; the published training split's is 17 MB
   const std::vector<std::byte> bytes = read_whole(path, ExitCode::data, largest_meta);
   const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
@@ -270,7 +272,10 @@ std::vector<std::string> read_slides(const fs::path& path, std::size_t images) {
   };
   const std::string_view header = next_line();
   const std::vector<std::string> columns = csv_fields(header);
-  const auto wsi = static_cast<std::size_t>(std::ranges::find(columns, "wsi") - columns.begin());
+  const auto column = [&](std::initializer_list<std::string_view> names) {
+    return static_cast<std::size_t>(std::ranges::find_first_of(columns, names) - columns.begin());
+  };
+  const std::size_t wsi = column({"wsi"}), center = column({"center_tumor_patch"}), index = column({"", "index", "Unnamed: 0"});
   const auto refuse = [&](const char* what, const std::string& where, const std::string& expected, std::string_view found) {
     fail(ExitCode::data, what,
          {.where = where,
@@ -280,18 +285,32 @@ std::vector<std::string> read_slides(const fs::path& path, std::size_t images) {
   };
   if (wsi == columns.size()) refuse("the patches' origins lack a column", path.string() + ", line 1", "a column wsi", header);
   std::vector<std::string> slides;
+  std::int64_t others_labels = 0, others_places = 0;
   for (std::string_view line = next_line(); !line.empty(); line = next_line()) {
     const std::vector<std::string> fields = csv_fields(line);
-    if (fields.size() != columns.size() || fields[wsi].empty()) {
+    if (fields.size() != columns.size() || is_unknown(fields[wsi])) {
       refuse("a line of the patches' origins cannot be used", fmt::format("{}, line {}", path.string(), slides.size() + 2),
              fmt::format("{} fields, and a slide's name under wsi", columns.size()), line);
     }
+    const std::size_t row = slides.size();
+    if (center < columns.size() && row < labels.size())
+      others_labels += (fields[center] == "True" || fields[center] == "1") != (labels[row] == 1);
+    others_places += index < columns.size() && fields[index] != fmt::format("{}", row);
     slides.push_back(fields[wsi]);
   }
-  if (slides.size() != images) {
-    refuse("the patches' origins and the labels differ in number", path.string(), fmt::format("{} lines, one a label", images),
-           fmt::format("{} lines", slides.size()));
+  if (slides.size() != labels.size()) {
+    refuse("the patches' origins and the labels differ in number", path.string(),
+           fmt::format("{} lines, one a label", labels.size()), fmt::format("{} lines", slides.size()));
   }
+  const std::string file = path.filename().string();
+  if (others_labels > 0)
+    notes.push_back(fmt::format("{}: in {} of {} lines center_tumor_patch is not the label: slides may be other patches'", file,
+                                others_labels, labels.size()));
+  if (others_places > 0)
+    notes.push_back(
+        fmt::format("{}: its first column does not count the lines from 0 on; they are taken in the order in which "
+                    "they stand, and slides may be other patches'",
+                    file));
   return slides;
 }
 
@@ -308,7 +327,7 @@ bool recognise(const fs::path& folder) {
 }
 
 /// One split's labels and, where they are known, slides; no image. Errors as load(), but for a missing class.
-Images load_labels(const fs::path& folder, std::string_view split) {
+Images load_labels(const fs::path& folder, std::string_view split, std::vector<std::string>& notes) {
   require_file(folder / pcam_file_name(split, 'x'));
   require_file(folder / pcam_file_name(split, 'y'));
   Images images;
@@ -317,7 +336,7 @@ Images load_labels(const fs::path& folder, std::string_view split) {
   std::error_code ignored;
   if (fs::exists(fs::symlink_status(meta, ignored))) {
     require_file(meta);
-    images.groups = read_slides(meta, images.labels.size());
+    images.groups = read_slides(meta, images.labels, notes);
   }
   return images;
 }
@@ -373,7 +392,7 @@ Dataset load(const fs::path& folder, const LoadOptions& options) {
   // Labels first: what is wrong with them should not wait for gigabytes.
   for (const Part& part : parts) {
     if (!part.wanted) continue;
-    part.images = load_labels(folder, part.name);
+    part.images = load_labels(folder, part.name, data.notes);
     require_two_classes(part.images, part.name, folder);
   }
   std::int64_t images = 0;
@@ -415,7 +434,7 @@ Dataset verify(const fs::path& folder, const LoadOptions& options, std::vector<E
     if (labelled && fs::exists(fs::symlink_status(meta, ignored))) {
       succeeds(problems, [&] {
         require_file(meta);
-        images.groups = read_slides(meta, images.labels.size());
+        images.groups = read_slides(meta, images.labels, data.notes);
       });
     }
     const bool read = succeeds(problems, [&] {
@@ -495,7 +514,7 @@ Inspection inspect(const fs::path& folder, const LoadOptions& options) {
   if (!found.files.empty() && !any_unpacked(folder)) return found;
   std::array<std::size_t, 3> begin{}, count{};
   for (std::size_t s = 0; s < split_names.size(); ++s) {
-    const Images known = load_labels(folder, split_names[s]);
+    const Images known = load_labels(folder, split_names[s], found.notes);
     begin[s] = found.images.size(), count[s] = known.labels.size();
     for (std::size_t i = 0; i < known.labels.size(); ++i) {
       found.images.push_back({.split = s,

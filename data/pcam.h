@@ -25,8 +25,10 @@ std::string pcam_meta_name(std::string_view split);
 /// The labels of a file's dataset "y", 0 or 1; `split` is for messages. Throws Error(ExitCode::data).
 std::vector<std::uint8_t> read_labels(const std::filesystem::path& file, std::string_view split);
 
-/// The slide of each of so many patches, from a file whose first line names its columns. Throws Error(ExitCode::data).
-std::vector<std::string> read_slides(const std::filesystem::path& meta, std::size_t images);
+/// The slide of each patch, a line a label, from a file whose first line names its columns. `notes` get what says that its
+/// lines stand in another order than the labels. Throws Error(ExitCode::data).
+std::vector<std::string> read_slides(const std::filesystem::path& meta, std::span<const std::uint8_t> labels,
+                                     std::vector<std::string>& notes);
 
 /// The file that PCam's authors offer with this MD5 digest; empty: none.
 std::string published_pcam_name(std::string_view md5);

@@ -274,11 +274,19 @@ WeightFile open_weights(const fs::path& path) {
     std::error_code failure;
     const fs::file_status status = fs::status(path, failure);
     const bool unreachable = status.type() == fs::file_type::none;
+    const fs::path within = path / "best.weights.h5";
     fail(ExitCode::weights, unreachable ? "a weight file cannot be reached" : "a weight file is missing",
          {.where = path.string(),
           .found = unreachable          ? failure.message()
-                   : fs::exists(status) ? "no regular file"
-                                        : "no such file"});
+                   : fs::exists(status) ? (fs::is_directory(status) ? "a folder" : "no regular file")
+                                        : "no such file",
+          .next = fs::is_regular_file(within, ignored) ? "name the file: " + within.string() : ""});
+  }
+  if (path.extension() == ".onnx") {
+    fail(ExitCode::weights, "ONNX is written and not read",
+         {.where = path.string(),
+          .expected = "Keras' .h5 or .weights.h5, or a checkpoint",
+          .next = "name the file that the ONNX was made from"});
   }
   if (first_bytes(path, 2, ExitCode::weights) == "PK") {
     fail(ExitCode::weights, "an archive of a whole Keras model is not read",

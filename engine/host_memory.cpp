@@ -155,7 +155,7 @@ void require_reserve() {
   if (memory.available_bytes >= host_reserve_bytes) return;
   fail_memory("out of memory", {.expected = fmt::format("{} or more, which libraries need", gigabytes(host_reserve_bytes)),
                                 .found = to_text(memory),
-                                .next = "a higher limit, or a smaller --batch-size"});
+                                .next = "a higher limit, or, where a network runs, a smaller --batch-size"});
 }
 
 std::string gigabytes(std::size_t bytes) {

@@ -4,6 +4,7 @@
 #include "engine/check.h"
 #include "nets/nets.h"
 #include "tools/cli/arguments.h"
+#include "tools/cli/outputs.h"
 #include "tools/cli/program.h"
 #include "tools/cli/terminal.h"
 #include "tools/options/common.h"
@@ -27,6 +28,15 @@ Form form_of(const fs::path& file) {
   if (name.ends_with(".onnx")) return Form::onnx;
   fail(ExitCode::usage, "the ending does not tell what to write",
        {.where = file.string(), .expected = ".h5, .weights.h5, .checkpoint or .onnx", .found = file.extension().string()});
+}
+
+OutputKind output_kind(Form form) {
+  switch (form) {
+    case Form::keras: return OutputKind::weights;
+    case Form::checkpoint: return OutputKind::checkpoint;
+    case Form::onnx: return OutputKind::onnx;
+  }
+  fail(ExitCode::bug, "a form of no kind");
 }
 
 /// What to take a file for; what it says of itself unless the command line does.
@@ -280,6 +290,7 @@ int convert(int argc, char** argv) {
   require_apart("OUT", out, std::array<InputFile, 1>{{{"IN", in}}});
   Terminal terminal(quiet ? Verbosity::quiet : Verbosity::normal);
   const Form form = form_of(out);
+  require_replaceable("OUT", out, output_kind(form));
   const TrainedWeights file(in);
   const Weights weights = read(file, asked);
   for (const std::string& note : weights.notes) terminal.say("note: {}: {}", in, note);

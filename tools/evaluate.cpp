@@ -2,6 +2,7 @@
 #include "engine/check.h"
 #include "engine/model.h"
 #include "engine/test_time_views.h"
+#include "tools/cli/outputs.h"
 #include "tools/cli/program.h"
 #include "tools/cli/run_folder.h"
 #include "tools/options/common.h"
@@ -158,6 +159,8 @@ int evaluate_program(int argc, char** argv) {
   require_apart("--roc", s.roc, inputs);
   require_apart("--save-scores", s.save_scores, inputs);
   require_apart("--roc", s.roc, std::array<InputFile, 1>{{{"--save-scores", s.save_scores}}});
+  require_replaceable("--roc", s.roc, OutputKind::text);
+  require_replaceable("--save-scores", s.save_scores, OutputKind::text);
   Judged judged;
   Metrics& metrics = judged.metrics;
   if (s.scores.empty()) {

@@ -5,6 +5,7 @@
 #include "engine/model.h"
 #include "engine/test_time_views.h"
 #include "tools/cli/json.h"
+#include "tools/cli/outputs.h"
 #include "tools/cli/program.h"
 #include "tools/options/common.h"
 #include "tools/options/weights.h"
@@ -88,6 +89,7 @@ int predict(int argc, char** argv) {
   if (!arguments.parse(argc, argv)) return 0;
   arguments.require_all();
   require_apart("--out", s.out, std::array<InputFile, 2>{{{"--weights", s.weights}, {"--data", s.data}}});
+  require_replaceable("--out", s.out, OutputKind::text);
   Terminal terminal(s.verbosity());
   s.split_by.clear();  // nothing is split here
   const TrainedWeights weights(s.weights);

@@ -147,9 +147,9 @@ Sampling sampling_of(const ProfileSettings& s, const Device& device) {
 void require_free(const RunFolder& folder) {
   if (folder.has("profile.json"))
     fail(ExitCode::usage, "the output folder holds a profile", {.where = folder.path().string(), .next = "another --out"});
-  folder.require_none_of(
-      {"config.toml", "best.weights.h5", "last.checkpoint", "report.html", "layers.csv", "kernels.csv", "trace.json.gz"},
-      "the output folder holds a run, or files that a profile would overwrite");
+  constexpr const char* files[] = {"config.toml", "best.weights.h5", "last.checkpoint", "report.html",
+                                   "layers.csv",  "kernels.csv",     "trace.json.gz"};
+  folder.require_none_of(files, "the output folder holds a run, or files that a profile would overwrite");
 }
 
 void write_files(const Profile& profile, const Measurement& measured, const RunFolder& folder) {

@@ -127,11 +127,17 @@ void set_hyperparameters(TrainingSettings& s, const std::string& from) {
     if (s.net == "b6") s.batch_size = 64, s.dense_units = 256, s.learning_rate = 3.745751582e-3;
     if (s.net == "inception_v3") s.batch_size = 64, s.learning_rate = 3.259536405e-4;
   } else if (from != "default") {
+    std::string of = s.net;
     Arguments tuned("study", "", "", {});
     tuned.ignore_foreign_settings();
+    tuned.add({.name = "net", .kept = Option::Kept::fixed}, of);
     tuned.add({.name = "dense-units", .kept = Option::Kept::fixed}, s.dense_units, {1, 65536});
     add_optimizer(tuned, s);
-    tuned.read_config(fs::path(from) / (s.net + ".toml"));
+    const fs::path file = fs::path(from) / (s.net + ".toml");
+    tuned.read_config(file);
+    if (find_network(of).name != s.net)
+      fail(ExitCode::usage, "the hyperparameters are another network's",
+           {.where = file.string(), .expected = fmt::format("net = \"{}\"", s.net), .found = fmt::format("net = \"{}\"", of)});
   }
 }
 
@@ -510,6 +516,22 @@ void require_files(const StudySettings& s, const StudyPlan& plan) {
   }
 }
 
+/// What was given for all networks and is another for some.
+void say_overridden(const StudySettings& s, const Arguments& arguments, const StudyPlan& plan, Terminal& terminal) {
+  std::set<std::string> seen;
+  for (const PlannedCell& planned : plan.cells) {
+    if (!seen.insert(planned.cell.net).second) continue;
+    const TrainingSettings t = training_of(s, planned);
+    const auto say = [&](const char* option, auto given, auto taken) {
+      if (arguments.typed(option) && given != taken)
+        terminal.complain("note: {}: {} {} of --hyperparameters, not --{} {}", t.net, option, taken, option, given);
+    };
+    say("lr", s.learning_rate, t.learning_rate);
+    say("batch-size", s.batch_size, t.batch_size);
+    say("dense-units", s.dense_units, t.dense_units);
+  }
+}
+
 /// Several processes may work in one folder, on one study.
 void begin(const StudySettings& s, const Arguments& arguments, const StudyPlan& plan, Terminal& terminal) {
   const auto folder = hold(s.out, terminal);
@@ -609,6 +631,7 @@ int study(int argc, char** argv) {
     if (dealt[i] == shard.index) mine.push_back(plan.cells[i]);
 
   for (const std::string& note : grid.notes) terminal.say("note: {}", note);
+  say_overridden(s, arguments, plan, terminal);
   listen_to_signals();
   begin_saving();
   begin(s, arguments, plan, terminal);

@@ -93,9 +93,7 @@ void require_no_run(const RunFolder& folder) {
   if (!folder.has("last.checkpoint") && !folder.has("result.json")) {
     // A run that ended before it had saved leaves a log and a configuration of its own.
     if (!folder.has("log.jsonl"))
-      folder.require_none_of(
-          {"config.toml", "best.weights.h5", "metrics.csv", "steps.csv", "scores.csv", "roc.csv", "report.html"},
-          "the output folder holds a file that a run would overwrite");
+      folder.require_none_of(run_files, "the output folder holds a file that a run would overwrite");
     return;
   }
   const bool finished = folder.has("result.json");

@@ -5,6 +5,7 @@
 #include "engine/check.h"
 #include "engine/one_line.h"
 #include "tools/cli/child.h"
+#include "tools/cli/documents.h"
 #include "tools/cli/program.h"
 #include "tools/cli/run_folder.h"
 #include "tools/cli/signals.h"
@@ -423,6 +424,34 @@ class Search {
   int trials_ = 0, epochs_ = 0;
 };
 
+/// A value that nothing would be made of.
+void require_not_given(const Arguments& arguments, std::span<const Dimension> space, const std::string& text) {
+  for (const Dimension& d : space)
+    if (arguments.typed(d.name))
+      fail(ExitCode::usage, fmt::format("--{} is given, and searched too", d.name),
+           {.expected = "values of what --space does not search",
+            .found = fmt::format("--space {}", text),
+            .next = fmt::format("leave out --{}, or give a --space without it", d.name)});
+}
+
+/// Trials on two data sets are no search. The last that has ended knows what it was trained on.
+void require_same_data(const TuneSettings& s, const RunFolder& folder, Terminal& terminal) {
+  for (int id = 1; folder.has(fmt::format("trials/{:04}.toml", id + 1)); ++id) {
+    const fs::path run = folder_of(folder.path(), id);
+    const Json result = read_json(run / "result.json").value_or(Json());
+    const Json trained = result.is_object() ? result.value("split_digests", Json()) : Json();
+    if (trained.is_null()) continue;
+    Provenance now;
+    describe_data(open_data(s, {.train = true, .valid = true, .test = true}, terminal), split_options(s), now);
+    if (Json(split_digests(now)) == trained) return;
+    fail(ExitCode::data, "the images are not those that the search's trials were trained on",
+         {.where = s.data,
+          .expected = fmt::format("the images of {}", run.string()),
+          .found = "others, or in other splits",
+          .next = "name the data set as it was with --data, or begin another search in another --out"});
+  }
+}
+
 /// A batch has at most all training images.
 void limit_batches(std::vector<Dimension>& space, const TuneSettings& s, Terminal& terminal) {
   LoadOptions options = load_options(s, terminal);
@@ -451,6 +480,7 @@ int tune(int argc, char** argv) {
   require_consistent(s, network);
   Terminal terminal(s.verbosity());
   std::vector<Dimension> space = searched_space(s.space);
+  require_not_given(arguments, space, s.space);
   network.build(image_size(s.data), Head::study, s.dense_units);
   limit_batches(space, s, terminal);
   s.search.seed = s.seed;
@@ -473,6 +503,7 @@ int tune(int argc, char** argv) {
       fail(ExitCode::usage, "the output folder holds a search, or a run",
            {.where = s.out, .next = fmt::format("tune --resume --out {}, or another --out", s.out)});
     arguments.require_same(folder / "config.toml", "a search");
+    require_same_data(s, folder, terminal);
   }
   folder.write("config.toml", fmt::format("# Go on: tune --resume --out {}\n{}", one_line(s.out), arguments.config()));
   Search search(s, std::move(space), folder, terminal);

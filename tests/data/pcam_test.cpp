@@ -197,6 +197,13 @@ TEST_F(PcamTest, SlidesAreKnownWhereTheirFileLiesBeside) {
   const Dataset data = load(folder_.path());
   EXPECT_EQ(data.test.groups, (std::vector<std::string>{"a", "b", "a", "c"}));
   EXPECT_TRUE(data.train.groups.empty());
+  write_meta(",center_tumor_patch,wsi\n1,True,a\n0,True,b\n2,True,a\n3,True,c\n");
+  const std::vector<std::string> notes = load(folder_.path()).notes;
+  ASSERT_EQ(notes.size(), 2u);
+  EXPECT_NE(notes[0].find("of 4 lines center_tumor_patch is not the label"), std::string::npos) << notes[0];
+  EXPECT_NE(notes[1].find("does not count the lines"), std::string::npos) << notes[1];
+  write_meta("coord_y,wsi\n1,a\n1,NA\n1,a\n1,a\n");
+  expect_refused({"cannot be used", "line 3", "a slide's name"});
   write_meta("coord_y,slide\n1,a\n");
   expect_refused({"lack a column", pcam_meta_name("test") + ", line 1", "wsi", "coord_y,slide"});
   write_meta("coord_y,wsi\n1,a\n1,a\n1,a\n");

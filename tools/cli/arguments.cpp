@@ -16,6 +16,7 @@
 #include <cstring>
 #include <fstream>
 #include <iostream>
+#include <optional>
 
 namespace microtome {
 namespace {
@@ -55,6 +56,31 @@ std::string_view trim(std::string_view text) {
   return text.substr(first, text.find_last_not_of(" \t\r") - first + 1);
 }
 
+std::string utf8(std::uint32_t code) {
+  const auto more = [&](int shift) { return static_cast<char>(0x80 | (code >> shift & 0x3f)); };
+  if (code < 0x80) return {static_cast<char>(code)};
+  if (code < 0x800) return {static_cast<char>(0xc0 | code >> 6), more(0)};
+  if (code < 0x10000) return {static_cast<char>(0xe0 | code >> 12), more(6), more(0)};
+  return {static_cast<char>(0xf0 | code >> 18), more(12), more(6), more(0)};
+}
+
+/// What the backslash at `at` and the letters behind it stand for; `at` is then their last. Nothing where TOML knows no such.
+std::optional<std::string> unescape(std::string_view text, std::size_t& at) {
+  constexpr std::string_view letters = "\"\\bfnrt", meant = "\"\\\b\f\n\r\t";
+  if (++at == text.size()) return std::nullopt;
+  if (const std::size_t known = letters.find(text[at]); known != letters.npos) return std::string(1, meant[known]);
+  const std::size_t digits = text[at] == 'u' ? 4 : text[at] == 'U' ? 8 : 0;
+  const std::string_view number = text.substr(at + 1, digits);
+  std::uint32_t code = 0;
+  const auto [end, error] = std::from_chars(number.data(), number.data() + number.size(), code, 16);
+  const bool surrogate = code >= 0xd800 && code < 0xe000;
+  if (digits == 0 || number.size() < digits || error != std::errc() || end != number.data() + digits || code > 0x10ffff ||
+      surrogate)
+    return std::nullopt;
+  at += digits;
+  return utf8(code);
+}
+
 /// The value of a TOML line: a basic or literal string, or a bare word; behind it a comment at most. False where it is not
 /// that.
 bool unquote(std::string_view text, std::string& value) {
@@ -63,16 +89,20 @@ bool unquote(std::string_view text, std::string& value) {
   if (!text.empty() && (text[0] == '"' || text[0] == '\'')) {
     const char end = text[0];
     for (i = 1; i < text.size() && text[i] != end; ++i) {
-      const bool escaped = end == '"' && text[i] == '\\' && i + 1 < text.size();
-      if (escaped) ++i;
-      value += escaped && text[i] == 'n' ? '\n' : text[i];
+      if (end == '"' && text[i] == '\\') {
+        const std::optional<std::string> meant = unescape(text, i);
+        if (!meant) return false;
+        value += *meant;
+      } else {
+        value += text[i];
+      }
     }
-    if (i == text.size()) return false;
+    if (i >= text.size()) return false;
     ++i;
   } else {
     i = std::min(text.find('#'), text.size());
     value = trim(text.substr(0, i));
-    if (value.empty()) return false;
+    if (value.empty() || value[0] == '[' || value[0] == '{') return false;
   }
   const std::string_view rest = trim(text.substr(i));
   return rest.empty() || rest.front() == '#';
@@ -240,6 +270,10 @@ bool Arguments::given(std::string_view name) const {
   return std::any_of(entries_.begin(), entries_.end(), [name](const Entry& e) { return e.option.name == name && e.given; });
 }
 
+bool Arguments::typed(std::string_view name) const {
+  return std::any_of(entries_.begin(), entries_.end(), [name](const Entry& e) { return e.option.name == name && e.typed; });
+}
+
 void Arguments::assign(Entry& entry, const std::string& text) {
   entry.set(text);
   entry.given = true;
@@ -270,8 +304,12 @@ bool Arguments::parse(int argc, const char* const* argv) {
       };
       app.add_option_function<std::vector<std::string>>(names, each)->expected(entry.words)->allow_extra_args(false);
     } else if (entry.takes_value) {
-      app.add_option_function<std::string>(names, [this, &entry](const std::string& text) { assign(entry, text); })
-          ->take_last();
+      const auto take = [this, &entry](const std::string& text) {
+        if (text.empty() && !entry.positional)  // of a shell's variable that is not set
+          fail_usage(fmt::format("--{} is empty", entry.option.name), "a value", "\"\"");
+        assign(entry, text);
+      };
+      app.add_option_function<std::string>(names, take)->take_last();
     } else {
       app.add_flag_callback(names, [this, &entry] { assign(entry, "true"); });
     }
@@ -306,6 +344,7 @@ bool Arguments::parse(int argc, const char* const* argv) {
     fail(ExitCode::usage, fmt::format("unknown option {}{}", name, shown == examples_.end() ? "" : " here"),
          {.next = shown == examples_.end() ? did_you_mean(name, names) : *shown});
   }
+  for (Entry& entry : entries_) entry.typed = entry.given;
   if (!config_file_.empty()) read_config(config_file_);
   return true;
 }
@@ -319,9 +358,10 @@ std::vector<Arguments::Setting> Arguments::settings_of(const std::filesystem::pa
     const std::string_view text = trim(line);
     if (text.empty() || text.front() == '#') continue;
     const auto equals = text.find('=');
-    const std::string name(trim(text.substr(0, equals)));
+    std::string name(trim(text.substr(0, equals)));
     const std::string where = fmt::format("{}, line {}", file.string(), number);
     std::string value;
+    if (name.starts_with('"') && unquote(name, value)) name = value;
     if (equals == std::string_view::npos || !unquote(trim(text.substr(equals + 1)), value)) {
       fail(ExitCode::usage, "cannot read the configuration",
            {.where = where, .expected = "name = value, or name = \"text\"", .found = std::string(text)});

@@ -68,7 +68,9 @@ class Arguments {
   void read_config(const std::filesystem::path& file);
   void require_all() const;
 
+  /// From whatever source; on the command line.
   bool given(std::string_view name) const;
+  bool typed(std::string_view name) const;
   /// Every option that is kept, as TOML; those alone that a resumed run must share.
   std::string config() const;
   std::string fixed_config() const;
@@ -84,7 +86,7 @@ class Arguments {
     std::string preset;  // the default, as text
     int words = 1;       // of a value
     bool takes_value = true, positional = false, quoted = true;
-    bool given = false;
+    bool given = false, typed = false;
     std::function<void(const std::string&)> set;
     std::function<std::string()> show;
   };

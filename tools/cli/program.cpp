@@ -95,7 +95,8 @@ thread_local bool memory_ended = false;
   } catch (...) {
   }
   if (lacked) {
-    say_last({program_name, ": error: out of memory\n  next:     more memory, or a smaller --batch-size\n"});
+    say_last(
+        {program_name, ": error: out of memory\n  next:     more memory, or, where a network runs, a smaller --batch-size\n"});
     _exit(static_cast<int>(ExitCode::memory));
   }
   usual_end();
@@ -113,7 +114,7 @@ void explain_crash(int signal, siginfo_t* info, void*) {
   const bool null = reinterpret_cast<std::uintptr_t>(info->si_addr) < first_page;
   say_last({program_name, ": error: ", library,
             " has crashed\n  found:    ", null ? "it uses memory that it did not get" : "it reaches beyond its memory",
-            "\n  next:     more memory (ulimit -v, sysctl vm.max_map_count), or a smaller --batch-size",
+            "\n  next:     more memory (ulimit -v, sysctl vm.max_map_count), or, where a network runs, a smaller --batch-size",
             null ? "\n" : "; where memory is not short it is a defect, of the library or of ours\n"});
   _exit(static_cast<int>(ExitCode::memory));
 }
@@ -176,7 +177,7 @@ int run_program(std::string_view name, const std::function<int()>& body) {
     error = thrown;
   } catch (const std::bad_alloc&) {
     error = Error(ExitCode::memory, "out of memory",
-                  {.found = to_text(host_memory()), .next = "more memory, or a smaller --batch-size"},
+                  {.found = to_text(host_memory()), .next = "more memory, or, where a network runs, a smaller --batch-size"},
                   std::source_location::current());
   } catch (const std::exception& thrown) {
     error = Error(ExitCode::bug, thrown.what(), {}, std::source_location::current());

@@ -79,7 +79,7 @@ RunFolder::~RunFolder() {
   if (empty && !error) std::filesystem::remove_all(folder_, error);
 }
 
-void RunFolder::require_none_of(std::initializer_list<const char*> files, const std::string& refusal) const {
+void RunFolder::require_none_of(std::span<const char* const> files, const std::string& refusal) const {
   for (const char* file : files)
     if (has(file)) fail(ExitCode::usage, refusal, {.where = (folder_ / file).string(), .next = "another --out"});
 }

@@ -7,12 +7,15 @@
 #include "tools/cli/json.h"
 
 #include <filesystem>
-#include <initializer_list>
 #include <span>
 #include <string>
 #include <string_view>
 
 namespace microtome {
+
+/// What a run writes beside its checkpoint and result, and what a person may write anew: scores.csv and roc.csv.
+inline constexpr const char* run_files[] = {"config.toml", "best.weights.h5", "metrics.csv", "steps.csv",
+                                            "report.html", "scores.csv",      "roc.csv"};
 
 class RunFolder {
  public:
@@ -29,7 +32,7 @@ class RunFolder {
   bool has(std::string_view name) const { return std::filesystem::exists(folder_ / name); }
 
   /// Throws Error(ExitCode::usage), which says `refusal`, where one of the files is there.
-  void require_none_of(std::initializer_list<const char*> files, const std::string& refusal) const;
+  void require_none_of(std::span<const char* const> files, const std::string& refusal) const;
 
   /// Throws Error(ExitCode::memory) where the disk is full or refuses; the file is then as it was.
   void write(std::string_view name, std::string_view text) const;

@@ -37,8 +37,6 @@ constexpr std::array<std::string_view, 10> id_names{"id",        "image_id",   "
 constexpr std::array<std::string_view, 18> group_names{
     "group",  "patient", "patient_id", "patientid", "slide",      "slide_id", "slideid",  "slide_name", "wsi",
     "wsi_id", "case",    "case_id",    "subject",   "subject_id", "donor",    "donor_id", "specimen",   "specimen_id"};
-/// What stands, in any case, where nobody knows.
-constexpr std::array<std::string_view, 8> unknown_names{"na", "n/a", "nan", "none", "null", "?", "-", "unknown"};
 
 std::string list(Names names) {
   std::string text;
@@ -70,11 +68,6 @@ std::optional<std::uint8_t> label_of(std::string_view text) {
   const std::optional<double> value = number(text);
   if (!value || (*value != 0 && *value != 1)) return std::nullopt;
   return static_cast<std::uint8_t>(*value);
-}
-
-/// A patient or slide; empty where it is none.
-std::string known(std::string_view text) {
-  return std::ranges::find(unknown_names, lower_case(text)) == unknown_names.end() ? std::string(text) : "";
 }
 
 /// Of a line that may be anything, what a message can bear.
@@ -425,7 +418,8 @@ LabelledScores read_scores(const std::filesystem::path& file, Scale scale) {
     rivals.look(fields, *label, *score, row);
     result.labels.push_back(*label);
     result.scores.push_back(*score);
-    for (std::size_t i = 0; i < groups.size(); ++i) groups[i].push_back(known(fields[columns.groups[i]]));
+    for (std::size_t i = 0; i < groups.size(); ++i)
+      groups[i].push_back(is_unknown(fields[columns.groups[i]]) ? "" : fields[columns.groups[i]]);
     for (std::size_t i = 0; i < ids.size(); ++i) ids[i].push_back(fields[columns.ids[i]]);
     lines.push_back(row);
   }
