@@ -113,7 +113,7 @@ TEST(ArgumentsTest, TheCommandLineWinsOverTheFileAndTheFileOverTheDefault) {
 
 TEST(ArgumentsTest, WhatIsWrittenIsReadBackExactly) {
   for (const std::string path :
-       {"plain", "", "with space", "a # b", "\"quoted\" and 'single'", "back\\slash\\", "new\nline", "[1, 2]", "ümlaut"}) {
+       {"plain", "with space", "a # b", "\"quoted\" and 'single'", "back\\slash\\", "new\nline", "[1, 2]", "ümlaut"}) {
     Sample one;
     ASSERT_TRUE(one.parse({"--path", path.c_str(), "--rate", "0.1", "--shuffle", "off", "--seed", "7"}));
     const TemporaryFolder folder;
@@ -124,6 +124,37 @@ TEST(ArgumentsTest, WhatIsWrittenIsReadBackExactly) {
     EXPECT_EQ(two.path, path);
     EXPECT_EQ(two.arguments.config(), one.arguments.config());
   }
+}
+
+TEST(ArgumentsTest, AnEmptyValueIsOfAVariableThatIsNotSet) {
+  EXPECT_STREQ(error_of({"--path", ""}).what(), "--path is empty");
+}
+
+TEST(ArgumentsTest, TomlsEscapesAndQuotedNamesAreRead) {
+  const TemporaryFolder folder;
+  const std::string file = (folder / "config.toml").string();
+  write_text(folder / "config.toml", R"("count" = 8
+path = "a\tb\\\"\u00fc\U0001F52C" # so
+)");
+  Sample s;
+  ASSERT_TRUE(s.parse({"--config", file.c_str()}));
+  EXPECT_EQ(s.count, 8);
+  EXPECT_EQ(s.path, "a\tb\\\"ü🔬");
+  for (const char* wrong :
+       {R"(path = "\q")", R"(path = "\u12")", R"(path = "\ud800")", R"(path = "open\")", "path = [\"a\"]", "path = {a = 1}"}) {
+    write_text(folder / "config.toml", wrong);
+    EXPECT_STREQ(error_of({"--config", file.c_str()}).what(), "cannot read the configuration") << wrong;
+  }
+}
+
+TEST(ArgumentsTest, WhatIsTypedIsToldFromWhatAFileSays) {
+  const TemporaryFolder folder;
+  write_text(folder / "config.toml", "count = 8\n");
+  const std::string file = (folder / "config.toml").string();
+  Sample s;
+  ASSERT_TRUE(s.parse({"--config", file.c_str(), "--rate", "0.5"}));
+  EXPECT_TRUE(s.arguments.given("count") && !s.arguments.typed("count"));
+  EXPECT_TRUE(s.arguments.typed("rate"));
 }
 
 TEST(ArgumentsTest, AByteOrderMarkBeforeAFileIsNoPartOfIt) {
