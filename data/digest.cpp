@@ -34,6 +34,10 @@ Digest sha256(std::span<const std::uint8_t> bytes) {
   return digest;
 }
 
+std::string text_digest(std::string_view text) {
+  return hexadecimal(sha256({reinterpret_cast<const std::uint8_t*>(text.data()), text.size()}));
+}
+
 std::string hexadecimal(std::span<const std::uint8_t> bytes) {
   std::string text;
   for (const std::uint8_t byte : bytes) text += fmt::format("{:02x}", byte);

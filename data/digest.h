@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <span>
 #include <string>
+#include <string_view>
 
 namespace microtome {
 
@@ -16,6 +17,9 @@ std::string md5(const std::filesystem::path& file);
 /// SHA-256: what has the same digest is the same.
 using Digest = std::array<std::uint8_t, 32>;
 Digest sha256(std::span<const std::uint8_t> bytes);
+
+/// SHA-256 of a text, in hexadecimal.
+std::string text_digest(std::string_view text);
 
 /// Lower-case hexadecimal.
 std::string hexadecimal(std::span<const std::uint8_t> bytes);

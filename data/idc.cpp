@@ -113,15 +113,6 @@ Listing list(const Tree& tree) {
   return listing;
 }
 
-/// "…_class1.png" says 1; nothing where the name is of another form.
-std::optional<std::uint8_t> class_in_name(std::string_view name) {
-  const std::size_t at = name.rfind("_class");
-  if (at == name.npos || at + 7 >= name.size() || name[at + 7] != '.') return {};
-  if (name[at + 6] == '0') return std::uint8_t{0};
-  if (name[at + 6] == '1') return std::uint8_t{1};
-  return {};
-}
-
 /// Links to folders that are read under another name could hide that two splits are one.
 void require_splits_apart(const Tree& tree, const fs::path& root) {
   const auto split_in = [](const fs::path& path) -> std::optional<std::size_t> {

@@ -33,6 +33,14 @@ std::string patient_in_path(std::string_view path) {
   return label == "0" || label == "1" ? std::string(parts[parts.size() - 3]) : "";
 }
 
+std::optional<std::uint8_t> class_in_name(std::string_view name) {
+  const std::size_t at = name.rfind("_class");
+  if (at == name.npos || at + 7 >= name.size() || name[at + 7] != '.') return {};
+  if (name[at + 6] == '0') return std::uint8_t{0};
+  if (name[at + 6] == '1') return std::uint8_t{1};
+  return {};
+}
+
 bool is_unknown(std::string_view patient) {
   std::string lower(patient);
   std::ranges::transform(lower, lower.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });

@@ -1,6 +1,8 @@
-// Who a patch is of, as the names of files say it.
+// Who a patch is of, and its class, as the names of files say it.
 #pragma once
 
+#include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -11,6 +13,9 @@ std::string patient_in_name(std::string_view file_name);
 
 /// By the file's name, or by a folder of IDC's: PATIENT/0/….
 std::string patient_in_path(std::string_view path);
+
+/// 1 of "…_class1.png"; nothing where a name says none.
+std::optional<std::uint8_t> class_in_name(std::string_view file_name);
 
 /// Whether it says that nobody knows, as tables do: "", "NA", "nan", "None", "?", …
 bool is_unknown(std::string_view patient);

@@ -258,7 +258,7 @@ void TensorsDigest::add(const std::string& layer, std::span<const int> shape, st
 std::string TensorsDigest::result() const {
   std::string all;
   for (const auto& [name, tensors] : layers_) all += name + " " + tensors + "\n";
-  return hexadecimal(sha256({reinterpret_cast<const std::uint8_t*>(all.data()), all.size()}));
+  return text_digest(all);
 }
 
 std::string tensors_digest(const WeightFile& file) {

@@ -12,8 +12,8 @@
 
 namespace microtome {
 
-/// What a program of ours returns to the shell. 129, 130, 143 and 152 mean stopped after saving, by SIGHUP, SIGINT,
-/// SIGTERM and SIGXCPU.
+/// What a program of ours returns to the shell. 129, 130, 140, 142, 143 and 152 mean stopped after saving, by SIGHUP,
+/// SIGINT, SIGUSR2, SIGALRM, SIGTERM and SIGXCPU.
 enum class ExitCode {
   done = 0,
   bug = 1,

@@ -169,8 +169,8 @@ int evaluate_program(int argc, char** argv) {
     judged = judge_network(s, arguments);
   } else {
     refuse_network(arguments, s.scores);
-    const LabelledScores csv = read_scores(s.scores, s.logits ? Scale::logits : Scale::as_named);
-    require_as_many_as_result(s.scores, csv);
+    LabelledScores csv = read_scores(s.scores, s.logits ? Scale::logits : Scale::as_named);
+    compare_with_result(s.scores, csv);
     Terminal terminal(s.verbosity());
     for (const std::string& note : csv.notes) terminal.say("note: {}", note);
     try {

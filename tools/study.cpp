@@ -394,7 +394,7 @@ class Runner {
                              .what = "the images are no longer those that it was trained and tested on"});
       return true;
     }
-    write(folder / "tta.json", to_text(metrics));
+    write(folder / "tta.json", to_text(sealed(metrics)));
     return true;
   }
 

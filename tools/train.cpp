@@ -1,5 +1,6 @@
 // Trains one network on one data set: reads the options, opens what they name, runs the epochs, judges the best one.
 #include "data/checkpoint.h"
+#include "data/digest.h"
 #include "data/weights.h"
 #include "engine/check.h"
 #include "engine/model.h"
@@ -374,40 +375,42 @@ int run(TrainSettings& s, const Arguments& arguments, const Network& network, co
   const double epochs = static_cast<double>(fitted.history.size());
   const std::size_t used_on_device =
       device.available_bytes - std::min(device.available_bytes, backend->device().available_bytes);
-  const Json result{
-      {"net", s.net},
-      {"mode", s.mode},
-      {"weights", s.weights.empty() ? Json() : Json(s.weights)},
-      {"device", device.name},
-      {"device_description", device.description},
-      {"versions", device.versions},
-      {"commit", commit()},
-      {"precision", s.precision},
-      {"graph", s.graph},
-      {"batch_size", s.batch_size},
-      {"learning_rate", s.learning_rate},
-      {"seed", s.seed},
-      {"data", s.data},
-      {"image", {data.train.shape.h, data.train.shape.w}},
-      {"train_images", data.train.shape.n},
-      {"parameters", graph.parameter_count()},
-      {"trainable_parameters", graph.parameter_count(true)},
-      {"preprocess", s.preprocess},
-      {"augment", s.augment},
-      {"features", s.mode == "full" ? Json() : Json(options.keep_features ? "kept" : "recomputed")},
-      {"features_seconds", fitted.features_seconds},
-      {"epochs", s.epochs},
-      {"best_epoch", fitted.best_epoch},
-      {"images_per_second", seconds > 0 ? epochs * data.train.shape.n / seconds : 0},
-      {"seconds_per_epoch", epochs > 0 ? seconds / epochs : 0},
-      {"peak_memory_bytes", device.name == "cpu" || device.name == "reference" ? peak_memory_bytes() : used_on_device},
-      {"statistics", info.provenance->statistics},
-      {"split_digests", split_digests(*info.provenance)},
-      {"test_learned", to_json(tested_before, data.test)},
-      {"validation", json_of(valid)},
-      {"test", json_of(test)}};
+  Json result{{"net", s.net},
+              {"mode", s.mode},
+              {"weights", s.weights.empty() ? Json() : Json(s.weights)},
+              {"device", device.name},
+              {"device_description", device.description},
+              {"versions", device.versions},
+              {"commit", commit()},
+              {"precision", s.precision},
+              {"graph", s.graph},
+              {"batch_size", s.batch_size},
+              {"learning_rate", s.learning_rate},
+              {"seed", s.seed},
+              {"data", s.data},
+              {"image", {data.train.shape.h, data.train.shape.w}},
+              {"train_images", data.train.shape.n},
+              {"parameters", graph.parameter_count()},
+              {"trainable_parameters", graph.parameter_count(true)},
+              {"preprocess", s.preprocess},
+              {"augment", s.augment},
+              {"features", s.mode == "full" ? Json() : Json(options.keep_features ? "kept" : "recomputed")},
+              {"features_seconds", fitted.features_seconds},
+              {"epochs", s.epochs},
+              {"best_epoch", fitted.best_epoch},
+              {"images_per_second", seconds > 0 ? epochs * data.train.shape.n / seconds : 0},
+              {"seconds_per_epoch", epochs > 0 ? seconds / epochs : 0},
+              {"peak_memory_bytes", device.name == "cpu" || device.name == "reference" ? peak_memory_bytes() : used_on_device},
+              {"statistics", info.provenance->statistics},
+              {"split_digests", split_digests(*info.provenance)},
+              {"test_learned", to_json(tested_before, data.test)},
+              {"validation", json_of(valid)},
+              {"test", json_of(test)}};
+  const std::string scores = scores_csv(data.test, tested.scores);
+  result["scores_digest"] = text_digest(scores);
+  result = sealed(std::move(result));
   folder.write_roc(test.roc);
-  folder.write("scores.csv", scores_csv(data.test, tested.scores));
+  folder.write("scores.csv", scores);
   folder.write_metrics(fitted.history);
   folder.write("report.html", to_html(make_report(s, arguments, data, result, fitted, test)));
   folder.log("end", {{"best_epoch", fitted.best_epoch}, {"test", json_of(test)}});

@@ -23,7 +23,7 @@ except ImportError:  # before Python 3.11
 REPORT_BYTES, STACKS = 16384, 1 << 18  # as fault.cpp has them
 STATE_BYTES = 24 + REPORT_BYTES + 16 * STACKS
 
-DOCUMENTED = {0, 2, 3, 4, 5, 6, 7, 8, 9, 129, 130, 143, 152}  # exit codes; 1 is a bug of ours
+DOCUMENTED = {0, 2, 3, 4, 5, 6, 7, 8, 9, 129, 130, 140, 142, 143, 152}  # exit codes; 1 is a bug of ours
 
 
 class Ended:
@@ -151,7 +151,7 @@ def make_data(machine, data):
 
 
 # What the machine says of itself may differ too: /proc may have been out of reach.
-TIMES = {"seconds", "seconds_per_epoch", "images_per_second", "features_seconds", "peak_memory_bytes", "device_description"}
+TIMES = {"seconds", "seconds_per_epoch", "images_per_second", "features_seconds", "peak_memory_bytes", "device_description", "digest"}
 
 
 def without_times(json_value):

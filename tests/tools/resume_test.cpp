@@ -59,8 +59,8 @@ TEST_F(ResumeTest, TheUndisturbedRunIsComplete) {
 }
 
 TEST_F(ResumeTest, StopsAfterSavingAndGoesOnBitForBit) {
-  for (const auto& [signal, code] :
-       {std::pair(SIGTERM, 143), std::pair(SIGINT, 130), std::pair(SIGHUP, 129), std::pair(SIGXCPU, 152)}) {
+  for (const auto& [signal, code] : {std::pair(SIGTERM, 143), std::pair(SIGINT, 130), std::pair(SIGHUP, 129),
+                                     std::pair(SIGXCPU, 152), std::pair(SIGUSR2, 140)}) {
     const std::string out = fresh("stopped-" + std::to_string(code));
     Process process(train(out, "1000"));
     ASSERT_TRUE(wait_until([&] { return text_of(fs::path(out) / "log.jsonl").find("\"epoch\":1,") != std::string::npos; }));

@@ -1,6 +1,6 @@
-// SIGINT, SIGTERM, SIGHUP (unless ignored from the start, as under nohup) and SIGXCPU (a limit on processor time) ask a run to
-// finish its step and save; a second one ends the program at once. SIGUSR1 asks for a checkpoint. While there is nothing to
-// save, the first one ends the program too.
+// SIGINT, SIGTERM, SIGHUP (unless ignored from the start, as under nohup), SIGXCPU (a limit on processor time), SIGUSR2 (of
+// Grid Engine's and LSF's, before they kill) and SIGALRM ask a run to finish its step and save; a second one ends the program
+// at once. SIGUSR1 asks for a checkpoint. While there is nothing to save, the first one ends the program too.
 //
 // A thread waits for them, and every other has them blocked: a handler would run on the stack of whatever it interrupts, and
 // oneDNN's matrix products for AVX2 keep their stack pointer in a small buffer on the heap, beyond which the handler's frame

@@ -1,6 +1,7 @@
 #include "tools/report/scores.h"
 
 #include "data/csv.h"
+#include "data/digest.h"
 #include "data/file.h"
 #include "data/patient.h"
 #include "engine/check.h"
@@ -343,6 +344,20 @@ void require_each_once(const LabelledScores& read, std::span<const std::vector<s
   }
 }
 
+/// Names of IDC's form say the class too.
+void note_other_classes(const Columns& columns, std::span<const std::vector<std::string>> by_column, LabelledScores& read) {
+  for (std::size_t c = 0; c < by_column.size(); ++c) {
+    std::int64_t others = 0;
+    for (std::size_t i = 0; i < read.labels.size(); ++i) {
+      const std::optional<std::uint8_t> named = class_in_name(by_column[c][i]);
+      others += named && *named != read.labels[i];
+    }
+    if (others > 0)
+      read.notes.push_back(fmt::format("{} says another class than {} of {} of {} images", columns.names[columns.ids[c]],
+                                       columns.names[columns.labels[0]], others, read.labels.size()));
+  }
+}
+
 /// Indices are written from 0 on, without a gap.
 void require_no_gap(const std::vector<std::string>& ids, const std::filesystem::path& file) {
   std::vector<std::size_t> indices;
@@ -430,6 +445,7 @@ LabelledScores read_scores(const std::filesystem::path& file, Scale scale) {
   if (ours) require_no_gap(ids[0], file);
 
   result.groups = choose_groups(columns, std::move(groups), lines, file, result.notes);
+  note_other_classes(columns, ids, result);
   for (std::size_t c = 0; c < ids.size() && result.groups.empty(); ++c) {
     const std::string& name = columns.names[columns.ids[c]];
     std::vector<std::string> patients;
@@ -452,18 +468,20 @@ LabelledScores read_scores(const std::filesystem::path& file, Scale scale) {
   return result;
 }
 
-void require_as_many_as_result(const std::filesystem::path& file, const LabelledScores& scores) {
+void compare_with_result(const std::filesystem::path& file, LabelledScores& scores) {
   const std::filesystem::path result = file.parent_path() / "result.json";
   if (file.filename() != "scores.csv") return;
   const Json document = read_json(result).value_or(Json());
   if (!document.is_object() || !document.contains("test") || !document["test"].is_object()) return;
-  const Json n = document["test"].value("n", Json());
-  if (!n.is_number_unsigned() || n.get<std::size_t>() == scores.labels.size()) return;
-  fail(ExitCode::data, "images are missing among the scores, or they are others'",
-       {.where = file.string(),
-        .expected = fmt::format("{} images, as in {}", n.get<std::size_t>(), result.string()),
-        .found = fmt::format("{}", scores.labels.size()),
-        .next = "write the scores anew: evaluate --save-scores"});
+  const Json n = document["test"].value("n", Json()), digest = document.value("scores_digest", Json());
+  if (n.is_number_unsigned() && n.get<std::size_t>() != scores.labels.size())
+    fail(ExitCode::data, "images are missing among the scores, or they are others'",
+         {.where = file.string(),
+          .expected = fmt::format("{} images, as in {}", n.get<std::size_t>(), result.string()),
+          .found = fmt::format("{}", scores.labels.size()),
+          .next = "write the scores anew: evaluate --save-scores"});
+  if (digest.is_string() && digest != text_digest(read_text(file, ExitCode::data)))
+    scores.notes.push_back(fmt::format("these are not the scores that the run of {} wrote", result.string()));
 }
 
 std::string id_field(const Images& images, std::size_t index) {

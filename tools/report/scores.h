@@ -35,8 +35,9 @@ LabelledScores read_scores(const std::filesystem::path& file, Scale scale = Scal
 /// The names that columns may have: "label, y_true, … and score, probability, …".
 std::string score_columns();
 
-/// Where a run's result.json lies beside its scores.csv: throws Error(ExitCode::data) if that is of another number of images.
-void require_as_many_as_result(const std::filesystem::path& file, const LabelledScores& scores);
+/// Where a run's result.json lies beside its scores.csv: throws Error(ExitCode::data) if that is of another number of images;
+/// `notes` get it where these are not the scores that the run wrote.
+void compare_with_result(const std::filesystem::path& file, LabelledScores& scores);
 
 /// What read_scores() reads back: id,label,score,group.
 std::string scores_csv(const Images& images, std::span<const float> scores);

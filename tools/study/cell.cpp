@@ -66,6 +66,7 @@ std::string difference(const Json& found, const Json& expected) {
 /// Why the file, read as `json`, is no result of the cell; empty where it is one.
 std::string no_result(const Json& json, const Cell& cell) {
   if (!json.is_object() || !json.contains("test")) return "is damaged";
+  if (!is_as_sealed(json)) return "was changed since it was written";
   const std::string why = no_metrics(json["test"]);
   return why.empty() ? difference(json, {{"net", cell.net},
                                          {"mode", cell.mode},
@@ -79,6 +80,7 @@ std::string no_result(const Json& json, const Cell& cell) {
 std::string no_views(const Json& json, const Cell& cell, const Json& result) {
   const std::string why = no_metrics(json);
   if (!why.empty()) return why;
+  if (!is_as_sealed(json)) return "was changed since it was written";
   if (are_of_other_images(json)) return "is of other images than the run's";
   Json expected{{"net", cell.net}, {"preprocess", cell.preprocess}};
   if (result.is_object() && result["test"].contains("n")) expected["n"] = result["test"]["n"];
