@@ -91,6 +91,18 @@ std::string next_step(const std::string& found) {
   return "name the folder that holds the files themselves";
 }
 
+/// A data set of another format beside the one that is read.
+void note_others_within(const fs::path& path, const Format& read, std::vector<std::string>& notes) {
+  std::error_code failure;
+  for (fs::directory_iterator entry(path, failure), end; !failure && entry != end; entry.increment(failure)) {
+    if (!entry->is_directory(failure)) continue;
+    for (const Format* other : formats())
+      if (other != &read && other->recognise(entry->path()))
+        notes.push_back(fmt::format("read in {}'s format; {} holds a data set in {}'s, which is not read: --data {}", read.name,
+                                    entry->path().filename().string(), other->name, entry->path().string()));
+  }
+}
+
 }  // namespace
 
 const Format& recognise(const fs::path& path) {
@@ -120,6 +132,7 @@ Dataset load(const fs::path& path, const LoadOptions& options) {
   const Format& format = recognise(path);
   Dataset data = format.load(path, options);
   data.name = format.name;
+  note_others_within(path, format, data.notes);
   return data;
 }
 
@@ -128,6 +141,7 @@ Verified verify(const fs::path& path, const LoadOptions& options) {
   Verified verified;
   verified.data = format.verify(path, options, verified.problems);
   verified.data.name = format.name;
+  note_others_within(path, format, verified.data.notes);
   return verified;
 }
 

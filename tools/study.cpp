@@ -480,11 +480,11 @@ class Runner {
 };
 
 /// The options --pcam and --idc are called as the formats are.
-Extent size_of(const std::string& folder, const char* option) {
+Extent size_of(const fs::path& folder, const char* option) {
   const Format& found = recognise(folder);
   if (found.name != option) {
     fail(ExitCode::data, fmt::format("--{} names another data set", option),
-         {.where = folder,
+         {.where = folder.string(),
           .expected = std::string(find_format(option).layout),
           .found = std::string(found.layout),
           .next = found.name == "pcam" || found.name == "idc" ? fmt::format("give it to --{}", found.name) : ""});

@@ -4,6 +4,8 @@
 #include "data/png.h"
 #include "data/support.h"
 
+#include <algorithm>
+
 namespace microtome {
 namespace {
 
@@ -33,6 +35,20 @@ TEST(LoaderTest, RecognisesBothDataSetsAndSaysWhatElseItFound) {
   expect_refusal([&] { load(empty.path()); }, ExitCode::data, {"an empty folder"});
   expect_refusal([&] { load(other / "notes.txt"); }, ExitCode::data, {"no folder"});
   expect_refusal([&] { load(other / "none"); }, ExitCode::data, {"missing"});
+}
+
+TEST(LoaderTest, ADataSetBesideTheOneThatIsReadIsSaid) {
+  const TemporaryFolder both;
+  std::filesystem::create_directory(both / "pcam");
+  write_pcam(both / "pcam");
+  for (int patient = 0; patient < 12; ++patient)
+    for (int i = 0; i < 4; ++i) write_image(both / fmt::format("idc/{}/{}/{}.png", patient, i % 2, i), 50, i);
+  const auto is_said = [](const std::vector<std::string>& notes) {
+    return std::ranges::any_of(notes, [](const std::string& note) { return note.find("pcam holds a data set") != note.npos; });
+  };
+  EXPECT_TRUE(is_said(load(both.path()).notes));
+  EXPECT_TRUE(is_said(verify(both.path()).data.notes));
+  EXPECT_FALSE(is_said(load(both / "idc").notes));
 }
 
 /// The problems' texts, one below the other.

@@ -173,5 +173,37 @@ TEST_F(ConvertTest, WhatCannotBeIsRefusedAndNothingIsWritten) {
   EXPECT_EQ(run({"convert", path("b2.h5"), path("x.h5"), "--size", "40"}).code, 0);
 }
 
+TEST_F(ConvertTest, OnlyAnOlderOneOfItsKindIsReplaced) {
+  write("a.h5", "b6", 50);
+  EXPECT_EQ(run({"convert", path("a.h5"), path("b.h5")}).code, 0);
+  EXPECT_EQ(run({"convert", path("a.h5"), path("b.h5")}).code, 0);
+  EXPECT_EQ(run({"convert", path("a.h5"), path("c.checkpoint")}).code, 0);
+  EXPECT_EQ(run({"convert", path("a.h5"), path("c.checkpoint")}).code, 0);
+
+  const Graph graph = find_network("b6").build(50);
+  Snapshot snapshot;
+  snapshot.weights = snapshot.first_moments = snapshot.second_moments =
+      std::vector<float>(static_cast<std::size_t>(graph.parameter_count()));
+  write_checkpoint(path("last.checkpoint"), snapshot,
+                   {.network = "b6", .image = 50, .parameters = graph.parameter_count(), .options = "seed = 0\n"});
+  write_small_pcam(path("data"));
+  write_text(path("notes.h5"), "not weights\n");
+  std::filesystem::create_directory(path("run"));
+  write_text(path("run/config.toml"), "net = \"b6\"\n");
+  std::filesystem::create_symlink(path("last.checkpoint"), path("link.checkpoint"));
+  const std::string images = path("data/camelyonpatch_level_2_split_test_x.h5");
+  for (const std::string& out : {path("last.checkpoint"), path("link.checkpoint"), images, path("notes.h5")}) {
+    const std::string before = text_of(out);
+    const Ended refused = run({"convert", path("a.h5"), out});
+    EXPECT_EQ(refused.code, 2) << out;
+    EXPECT_TRUE(contains(refused.err, "another kind of file")) << refused.err;
+    EXPECT_EQ(text_of(out), before);
+    EXPECT_EQ(run({"predict", "--weights", path("a.h5"), "--data", path("data"), "--out", out, "-q"}).code,
+              out == path("notes.h5") ? 4 : 2)
+        << "a text may replace a text";
+  }
+  EXPECT_EQ(run({"convert", path("a.h5"), path("run/best.weights.h5")}).code, 2) << "which a run will write";
+}
+
 }  // namespace
 }  // namespace microtome

@@ -311,8 +311,32 @@ TEST_F(StudyTest, TunedHyperparametersReachTheirNetworksAlone) {
   EXPECT_EQ(result["learning_rate"], 0.002);
   EXPECT_EQ(result["batch_size"], 16);
   EXPECT_EQ(result["seed"], 0);
-  EXPECT_NE(run({"study", "--idc", idc, "--nets", "b2,b6", "--hyperparameters", tuned, "--out", folder / "other"}).code, 0)
-      << "b2 has not been tuned";
+  const auto of_two = [&] {
+    return run({"study", "--idc", idc, "--nets", "b2,b6", "--hyperparameters", tuned, "--out", folder / "other"});
+  };
+  EXPECT_EQ(of_two().code, 2) << "b2 has not been tuned";
+  fs::copy_file(tuned + "/b6.toml", tuned + "/b2.toml");
+  const Ended others = of_two();
+  EXPECT_EQ(others.code, 2);
+  EXPECT_NE(others.err.find("another network's"), std::string::npos) << others.err;
+
+  const Ended overridden = run({"study", "--idc", idc, "--nets", "b6", "--hyperparameters", tuned, "--lr", "0.5", "--epochs",
+                                "1", "--device", "cpu", "--out", folder / "third"});
+  EXPECT_NE(overridden.err.find("b6: lr 0.002 of --hyperparameters, not --lr 0.5"), std::string::npos) << overridden.err;
+}
+
+TEST_F(StudyTest, AResultThatWasChangedIsNone) {
+  ASSERT_EQ(run(words({"--idc", idc, "--nets", "b2"})).code, 0);
+  EXPECT_EQ(statuses(), Words{"done"});
+  const std::string name = file("idc-b2-full-paper-none-0", "result.json");
+  std::string text = text_of(name);
+  const std::size_t at = text.find("\"seed\": 0") + 8;
+  write_text(name, text.substr(0, at) + " " + text.substr(at));
+  EXPECT_EQ(statuses(), Words{"done"}) << "other spaces";
+  const std::size_t auc = text.find("\"auc\": 0.") + 9;
+  text[auc] = text[auc] == '1' ? '2' : '1';
+  write_text(name, text);
+  EXPECT_EQ(statuses(), Words{"stopped"});
 }
 
 TEST_F(StudyTest, BadInputIsOneMessageAndWritesNothing) {

@@ -9,6 +9,7 @@ namespace microtome {
 namespace {
 
 using Json = nlohmann::json;
+namespace fs = std::filesystem;
 
 std::vector<std::string> words(const std::string& data, const std::string& out, const std::string& space) {
   return {"tune", "--net",        "b6", "--data",   data, "--device", "cpu", "--space",
@@ -185,6 +186,15 @@ TEST(TuneTest, ASearchWhoseSpaceIsUsedUpSaysSo) {
                            "--factor", "2", "--out", folder / "tuned"});
   ASSERT_EQ(tuned.code, 0) << tuned.err;
   EXPECT_NE(tuned.err.find("ends after 1 of 5 trials"), std::string::npos) << tuned.err;
+
+  write_small_pcam(folder / "others", 1);
+  const std::string config = text_of(folder / "tuned/config.toml");
+  const Ended others = run({"tune", "--resume", "--out", folder / "tuned", "--data", folder / "others"});
+  EXPECT_EQ(others.code, 3) << others.err;
+  EXPECT_NE(others.err.find("not those that the search's trials were trained on"), std::string::npos) << others.err;
+  EXPECT_EQ(text_of(folder / "tuned/config.toml"), config);
+  fs::rename(data, folder / "moved");
+  EXPECT_EQ(run({"tune", "--resume", "--out", folder / "tuned", "--data", folder / "moved"}).code, 0);
 }
 
 TEST(TuneTest, BadInputIsOneMessageAndLosesNothing) {
@@ -193,6 +203,7 @@ TEST(TuneTest, BadInputIsOneMessageAndLosesNothing) {
   write_small_pcam(data);
   EXPECT_EQ(run(words(data, out, "")).code, 2) << "an empty space";
   EXPECT_EQ(run(words(data, out, "momentum=0.8|0.9")).code, 2);
+  EXPECT_EQ(run(with(words(data, out, "lr=1e-3|1e-4"), {"--lr", "0.1"})).code, 2) << "searched, and given";
   EXPECT_EQ(run({"tune", "--net", "b6", "--data", folder / "nowhere", "--out", out, "-q"}).code, 3);
   EXPECT_EQ(run({"tune", "--net", "iv3", "--data", data, "--out", out, "-q"}).code, 2) << "too small an image";
   EXPECT_EQ(run({"tune", "--net", "b6", "--data", data, "--weights", folder / "none.h5", "--out", out, "-q"}).code, 4);

@@ -74,8 +74,10 @@ std::string plot_section(std::string_view heading, const std::string& script, st
 }
 
 std::optional<std::string> run_gnuplot(std::string_view script) {
-  using File = std::unique_ptr<std::FILE, decltype(&std::fclose)>;
-  const File in(std::tmpfile(), &std::fclose), out(std::tmpfile(), &std::fclose);
+  struct Close {
+    void operator()(std::FILE* file) const { std::fclose(file); }
+  };
+  const std::unique_ptr<std::FILE, Close> in(std::tmpfile()), out(std::tmpfile());
   if (!in || !out || std::fwrite(script.data(), 1, script.size(), in.get()) != script.size()) return std::nullopt;
   std::rewind(in.get());
 

@@ -63,28 +63,30 @@ std::string difference(const Json& found, const Json& expected) {
   return "";
 }
 
+/// `why` the file is none, or that it was changed.
+std::string as_sealed(const Json& json, std::string why) {
+  return why.empty() && !is_as_sealed(json) ? "was changed since it was written" : why;
+}
+
 /// Why the file, read as `json`, is no result of the cell; empty where it is one.
 std::string no_result(const Json& json, const Cell& cell) {
   if (!json.is_object() || !json.contains("test")) return "is damaged";
-  if (!is_as_sealed(json)) return "was changed since it was written";
-  const std::string why = no_metrics(json["test"]);
-  return why.empty() ? difference(json, {{"net", cell.net},
-                                         {"mode", cell.mode},
-                                         {"preprocess", cell.preprocess},
-                                         {"augment", cell.augment},
-                                         {"seed", cell.seed}})
-                     : why;
+  if (const std::string why = no_metrics(json["test"]); !why.empty()) return why;
+  return as_sealed(json, difference(json, {{"net", cell.net},
+                                           {"mode", cell.mode},
+                                           {"preprocess", cell.preprocess},
+                                           {"augment", cell.augment},
+                                           {"seed", cell.seed}}));
 }
 
 /// The same of what evaluate wrote of it.
 std::string no_views(const Json& json, const Cell& cell, const Json& result) {
   const std::string why = no_metrics(json);
   if (!why.empty()) return why;
-  if (!is_as_sealed(json)) return "was changed since it was written";
   if (are_of_other_images(json)) return "is of other images than the run's";
   Json expected{{"net", cell.net}, {"preprocess", cell.preprocess}};
   if (result.is_object() && result["test"].contains("n")) expected["n"] = result["test"]["n"];
-  return difference(json, expected);
+  return as_sealed(json, difference(json, expected));
 }
 
 [[noreturn]] void fail_damaged(const fs::path& plan, const std::string& found) {
