@@ -24,12 +24,14 @@ ctest --preset release --parallel "$(nproc)" --no-tests=error "${selection[@]}" 
 # Leaves out the lines of tests that passed or were skipped, and of those that start: what failed, and ctest's closing lines.
 awk '!/^ *Start +[0-9]+:/ && !/^ *[0-9]+\/[0-9]+ Test +#[0-9]+:.*(Passed|\*\*\*Skipped)/ && !/\(Skipped\)$|^The following tests did not run:/' "$log"
 
-# GoogleTest prints "file:line: Skipped", the reason, "[  SKIPPED ] name"; a script that exits with 77 says "skipped: reason".
+# GoogleTest prints "file:line: Skipped", the reason's lines, an empty line, and "[  SKIPPED ] name" unless it is to be brief; a
+# script that exits with 77 says "skipped: reason".
 awk '
-  /: Skipped$/                { reading = 1; reason = ""; next }
-  reading && /^\[  SKIPPED \]/ { reasons[reason == "" ? "no reason given" : reason]++; reading = 0; next }
-  reading && NF               { reason = reason (reason == "" ? "" : " ") $0 }
-  /^skipped: /                { reasons[substr($0, 10)]++ }
-  END                         { for (r in reasons) printf "skipped: %d, %s\n", reasons[r], r }
+  function close_reason() { if (reading) reasons[reason == "" ? "no reason given" : reason]++; reading = 0 }
+  /: Skipped$/                   { close_reason(); reading = 1; reason = ""; next }
+  !NF || /^\[/ || /: Failure$/   { close_reason(); next }
+  reading                        { $1 = $1; reason = reason (reason == "" ? "" : " ") $0 }
+  /^skipped: /                   { reasons[substr($0, 10)]++ }
+  END                            { close_reason(); for (r in reasons) printf "skipped: %d, %s\n", reasons[r], r }
 ' build/Testing/Temporary/LastTest.log
 exit "$code"

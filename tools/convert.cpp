@@ -192,9 +192,10 @@ void list(const TrainedWeights& file, const Asked& asked) {
   if (file.provenance()) fmt::print("{}\n", describe(*file.provenance()));
   if (const Checkpoint* checkpoint = file.checkpoint()) {
     const CheckpointInfo& info = checkpoint->info;
-    fmt::print("checkpoint of {}, {}x{}, {} parameters, after step {}, {} epochs done\n", info.network, info.image.h,
-               info.image.w, with_separators(info.parameters), checkpoint->snapshot.state.step,
-               checkpoint->snapshot.history.size());
+    const std::size_t epochs = checkpoint->snapshot.history.size();
+    fmt::print("checkpoint of {}, {}x{}, {} parameters, after step {}, {} done\n", info.network, info.image.h, info.image.w,
+               with_separators(info.parameters), checkpoint->snapshot.state.step,
+               epochs == 1 ? "1 epoch" : fmt::format("{} epochs", epochs));
     return;
   }
   const WeightFile& weights = *file.keras();
@@ -263,18 +264,21 @@ int convert(int argc, char** argv) {
       out);
   arguments.add({.name = "net",
                  .placeholder = "NAME",
-                 .help = "default: the one that the file says, else that the weights fit; of " + network_names()},
+                 .help = "network: " + network_names(),
+                 .preset = "what the file says, else what the weights fit"},
                 net);
   arguments.add({.name = "size",
-                 .help = "side of the square images; default: what the file says, else the first of 96 and 50 that fits",
-                 .unit = "pixels"},
+                 .help = "side of the square images",
+                 .unit = "pixels",
+                 .preset = "what the file says, else the first of 96 and 50 that fits"},
                 size, {1, 4096});
-  arguments.add(
-      {.name = "dense-units",
-       .help = "of the dense layer before the logit; default: what the file says, else what the logit's kernel tells"},
-      dense_units, {1, 65536});
+  arguments.add({.name = "dense-units",
+                 .help = "of the dense layer before the logit",
+                 .preset = "what the file says, else what the logit's kernel tells"},
+                dense_units, {1, 65536});
   arguments.add({.name = "preprocess",
-                 .help = "ONNX: what the model does to pixels; default: what the file says, else paper; as in train"},
+                 .help = "ONNX: what the model does to pixels, as in train",
+                 .preset = "what the file says, else paper"},
                 preprocess, {"paper", "native"});
   arguments.add_flag({.name = "quiet", .letter = 'q', .help = "errors alone on stderr"}, quiet);
   if (!arguments.parse(argc, argv)) return 0;

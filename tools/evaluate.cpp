@@ -29,17 +29,17 @@ Arguments declare(EvaluateSettings& s) {
                       "--weights FILE --data DIR | --scores FILE [options]",
                       {"evaluate --weights runs/b6/best.weights.h5 --data ~/pcam", "evaluate --scores scores.csv --json"});
   arguments.ignore_foreign_settings();
+  arguments.required_unless("scores");
   arguments.heading("Network");
   add_network(arguments, s, Named::unless_weights_say);
   add_weights(arguments, s);
   arguments.heading("Data");
-  add_data(arguments, s);
-  arguments.add(
-      {.name = "split",
-       .help =
-           "which images; default: test, and all of a data set that names no splits and that the weights were not trained on"},
-      s.split, {"train", "valid", "test", "all"});
-  add_preprocess(arguments, s);
+  add_data(arguments, s, Named::unless_weights_say);
+  arguments.add({.name = "split",
+                 .help = "which images",
+                 .preset = "test, and all of a data set that names no splits and that the weights were not trained on"},
+                s.split, {"train", "valid", "test", "all"});
+  add_preprocess(arguments, s, Named::unless_weights_say);
   add_tta(arguments, s.tta);
   arguments.add({.name = "scores",
                  .placeholder = "FILE",
@@ -48,7 +48,7 @@ Arguments declare(EvaluateSettings& s) {
                 s.scores);
   arguments.add_flag({.name = "logits", .help = "the scores of --scores are logits"}, s.logits);
   arguments.heading("Machine");
-  arguments.add({.name = "batch-size", .letter = 'b', .help = "images at a time", .unit = "images"}, s.batch_size, {1, 65536});
+  add_judged_batch(arguments, s);
   add_machine(arguments, s);
   arguments.heading("Output");
   arguments.add(

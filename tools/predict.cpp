@@ -39,15 +39,15 @@ Arguments declare(PredictSettings& s) {
                  .help = "a PNG file, a folder of them, or an HDF5 file with the dataset \"x\"",
                  .required = true},
                 s.data);
-  arguments.add(
-      {.name = "size",
-       .help = "pad PNG files with white to this side; 0: all must be of one size; default: what the weights were trained on",
-       .unit = "pixels"},
-      s.size, {0, 4096});
-  add_preprocess(arguments, s);
+  arguments.add({.name = "size",
+                 .help = "pad PNG files with white to this side; 0: all must be of one size",
+                 .unit = "pixels",
+                 .preset = "what the weights say, else 0"},
+                s.size, {0, 4096});
+  add_preprocess(arguments, s, Named::unless_weights_say);
   add_tta(arguments, s.tta);
   arguments.heading("Machine");
-  arguments.add({.name = "batch-size", .letter = 'b', .help = "images at a time", .unit = "images"}, s.batch_size, {1, 65536});
+  add_judged_batch(arguments, s);
   add_machine(arguments, s);
   arguments.heading("Output");
   arguments.add({.name = "out", .letter = 'o', .placeholder = "FILE", .help = "where the scores go; without it, stdout"},
@@ -121,7 +121,7 @@ int predict(int argc, char** argv) {
   }
   const Bytes part = std::as_bytes(std::span(text.data(), text.size()));
   write_whole(s.out, {&part, 1}, "scores");
-  terminal.say("{} scores in {}", with_separators(images.shape.n), s.out);
+  terminal.say("{} {} in {}", with_separators(images.shape.n), images.shape.n == 1 ? "score" : "scores", s.out);
   return 0;
 }
 

@@ -17,6 +17,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cstdio>
 #include <filesystem>
 #include <string>
 #include <vector>
@@ -213,6 +214,7 @@ int run(const ProfileSettings& s, const Network& network, const std::vector<Coun
   fmt::print("{}", s.json              ? to_text(to_json(profile))
                    : s.explain.empty() ? to_text(profile, s.top)
                                        : explain(profile, s.explain));
+  std::fflush(stdout);  // what is said next comes behind it where both go into one file
   terminal.say("profile in {}", folder.path().string());
   return 0;
 }

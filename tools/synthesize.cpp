@@ -26,7 +26,11 @@ int synthesize(int argc, char** argv) {
   arguments.add(
       {.name = "out", .letter = 'o', .placeholder = "DIR", .help = "a folder that is empty or not there yet", .required = true},
       out);
-  arguments.add({.name = "train", .help = "training patches", .unit = "patches"}, train, {2, 100'000'000});
+  arguments.add({.name = "train",
+                 .help = "training patches; of idc the sum of the three alone counts, since its splits are dealt 8:1:1 by "
+                         "patient when it is read",
+                 .unit = "patches"},
+                train, {2, 100'000'000});
   arguments.add({.name = "valid", .help = "validation patches", .unit = "patches"}, valid, {2, 100'000'000});
   arguments.add({.name = "test", .help = "test patches", .unit = "patches"}, test, {2, 100'000'000});
   arguments.add({.name = "seed", .help = "another seed, other tissue"}, seed);

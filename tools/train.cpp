@@ -38,9 +38,10 @@ struct TrainSettings : TrainingSettings {
 Arguments declare(TrainSettings& s) {
   using Kept = Option::Kept;
   Arguments arguments("train", "Train a network on a folder of labelled images, and test the best epoch.",
-                      "--net NAME --data DIR [options]",
+                      "--net NAME --data DIR [options] | --resume --out DIR [options]",
                       {"train --net b6 --data ~/pcam", "train --net b2 --data ~/idc --epochs 30 --batch-size 64 --out runs/idc",
                        "train --resume --out runs/idc"});
+  arguments.required_unless("resume");
   arguments.heading("Network");
   add_network(arguments, s);
   add_start(arguments, s);
@@ -303,7 +304,7 @@ int print_memory_plan(const TrainSettings& s, const Network& network) {
   job.options.epochs = s.epochs;
   require_trainable(job.data, job.options);
   const MemoryPlan plan = plan_memory(job.model, job.data, job.options);
-  fmt::print("{}", s.json ? to_text(to_json(plan, s.batch_size)) : to_text(plan, s.batch_size));
+  fmt::print("{}", s.json ? to_text(to_json(plan, s.batch_size)) : to_text(plan, s.batch_size, job.data.train.shape.n));
   return 0;
 }
 

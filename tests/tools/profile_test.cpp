@@ -168,6 +168,16 @@ TEST_F(ProfileProgramTest, ExplainShowsOneRowInFull) {
   ASSERT_EQ(outcome.code, 0) << outcome.err;
   for (const char* part : {"conv2d_3 (conv2d)", "conv2d_3 backward_filter", "95% interval", "plan ", "of activations"})
     EXPECT_TRUE(contains(outcome.out, part)) << part << " in\n" << outcome.out;
+  EXPECT_FALSE(contains(outcome.out, "interval -")) << outcome.out;
+}
+
+TEST_F(ProfileProgramTest, OneStepHasNoInterval) {
+  const Ended outcome =
+      profile_b6({"-b", "4", "--steps", "1", "--warm-up", "1", "--explain", "conv2d_3", "--out", fresh("single"), "--quiet"});
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  EXPECT_TRUE(contains(outcome.out, "95% interval unknown from 1 step\n")) << outcome.out;
+  for (const Json& layer : Json::parse(text_of(fresh("single") + "/profile.json"))["layers"])
+    EXPECT_EQ(layer["ns_per_step_ci95"], Json::array({nullptr, nullptr}));
 }
 
 TEST_F(ProfileProgramTest, WhereNoCountersAreTheProfileSaysSoAndStands) {
@@ -281,6 +291,17 @@ TEST_F(ProfileProgramTest, WhatTwoProfilesOfOneCommitDifferByIsNoChange) {
   EXPECT_EQ(run({"profile", "diff", before, after, "--gate", "5%"}).code, 7);
   const Ended outcome = run({"profile", "diff", before, after, "--gate", "5%", "--floor", before, same});
   EXPECT_EQ(outcome.code, 0) << outcome.out;
+}
+
+TEST_F(ProfileProgramTest, AGateSaysThatItCannotTellWhereTheStepItselfIsAmbiguous) {
+  Json scattered = profile;
+  scattered["distortion"]["untraced_samples_ns"] = {1.0e6, 1.3e6, 1.1e6, 1.4e6, 1.2e6};
+  scattered["layers"] = Json::array();
+  write_text(fresh("scattered.json"), scattered.dump());
+  const Ended outcome = run({"profile", "diff", fresh("scattered.json"), fresh("scattered.json"), "--gate", "3%"});
+  EXPECT_EQ(outcome.code, 0) << outcome.err;
+  EXPECT_TRUE(contains(outcome.out, "gate 3%: cannot tell: the step itself is AMBIGUOUS")) << outcome.out;
+  EXPECT_FALSE(contains(outcome.out, "passed")) << outcome.out;
 }
 
 TEST_F(ProfileProgramTest, AProfileThatLostRecordsIsIncompleteAndFailsAGate) {

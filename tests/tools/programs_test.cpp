@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include <algorithm>
+#include <regex>
 #include <set>
 
 namespace fs = std::filesystem;
@@ -187,7 +188,7 @@ TEST_F(ProgramsTest, TheMemoryPlanIsPrintedAndNothingElseHappens) {
   const Ended text = run(words);
   ASSERT_EQ(text.code, 0) << text.err;
   for (const char* part : {"weights ", "gradients ", "Adam's moments", "activations ", "scratch ", "images ", "total ",
-                           "would fit", "forward only", "kept", "conv2d"})
+                           "a batch of 80 would fit, all training images in one", "forward only", "kept", "conv2d"})
     EXPECT_TRUE(contains(text.out, part)) << part << " in\n" << text.out;
   std::vector<std::string> more = words;
   more.push_back("--json");
@@ -693,6 +694,22 @@ TEST_F(ProgramsTest, HelpIsOnStdoutAndOpensWithExamples) {
     const std::vector<std::string> words{"Usage", "--help"};
     for (const std::string& word : words) EXPECT_TRUE(contains(outcome.out, word)) << program << word;
   }
+}
+
+TEST_F(ProgramsTest, HelpSaysADefaultOnceAndWithWhatAnOptionIsNotRequired) {
+  const auto help_of = [](const char* program) {
+    return std::regex_replace(run({program, "--help"}).out, std::regex("\n +"), " ");  // lines are broken anywhere
+  };
+  const std::string judge = help_of("evaluate"), score = help_of("predict"), train = help_of("train");
+  for (const std::string* help : {&judge, &score}) {
+    EXPECT_FALSE(contains(*help, "default paper")) << *help;
+    EXPECT_FALSE(contains(*help, "default 256")) << *help;
+  }
+  EXPECT_FALSE(contains(score, "default 0")) << score;
+  EXPECT_TRUE(contains(judge, "[required without --scores]")) << judge;
+  EXPECT_FALSE(contains(judge, "[required]")) << judge;
+  EXPECT_TRUE(contains(train, "[required without --resume or --config]")) << train;
+  EXPECT_FALSE(contains(train, "[required]")) << train;
 }
 
 TEST_F(ProgramsTest, NumbersDoNotDependOnTheLocale) {

@@ -273,6 +273,17 @@ TEST_F(ProvenanceTest, WeightsThatContradictWhatTheySayAreRefused) {
   }
 }
 
+TEST_F(ProvenanceTest, WeightsForImagesOfAnotherSizeSayWhatHelps) {
+  const Graph graph = find_network("b2").build(96);
+  write_weights(path("large.weights.h5"), graph, std::vector<float>(static_cast<std::size_t>(graph.parameter_count())),
+                Provenance{.network = "b2", .image = 96});
+  const Ended outcome = evaluate("large.weights.h5");
+  EXPECT_EQ(outcome.code, 4) << outcome.err;
+  EXPECT_TRUE(contains(outcome.err, "the weights of b2 are for images of another size")) << outcome.err;
+  EXPECT_TRUE(contains(outcome.err, "expected: images of 96x96\n  found:    50x50\n")) << outcome.err;
+  EXPECT_TRUE(contains(outcome.err, "predict pads")) << outcome.err;
+}
+
 TEST_F(ProvenanceTest, InitialWeightsSayWhatTheyHadLearnedFrom) {
   const Ended outcome =
       run({"train", "--net", "mobilenet", "--data", path("data"), "--device", "cpu", "--weights", path("run/best.weights.h5"),

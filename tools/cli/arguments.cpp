@@ -445,6 +445,14 @@ void Arguments::require_same(const std::filesystem::path& config, std::string_vi
   }
 }
 
+/// "required without --resume or --config"
+std::string Arguments::requirement(const Entry& entry) const {
+  std::vector<std::string> others;
+  if (!instead_.empty()) others.push_back("--" + instead_);
+  if (entry.option.kept != Option::Kept::never) others.emplace_back("--config");
+  return others.empty() ? "required" : fmt::format("required without {}", join(others, " or "));
+}
+
 std::string Arguments::help() const {
   std::string text = fmt::format("{}\n\nExamples\n", summary_);
   for (const std::string& example : examples_) text += fmt::format("  {}\n", example);
@@ -467,8 +475,9 @@ std::string Arguments::help() const {
       text += fmt::format("\n{}\n", heading);
     }
     std::vector<std::string> facts;
-    if (entry.option.required) facts.push_back("required");
-    if (entry.takes_value && !entry.preset.empty()) {
+    if (entry.option.required) facts.push_back(requirement(entry));
+    if (!entry.option.preset.empty()) facts.push_back("default: " + entry.option.preset);
+    if (entry.option.preset.empty() && entry.takes_value && !entry.preset.empty()) {
       facts.push_back(fmt::format("default {}{}{}", entry.preset, entry.option.unit.empty() ? "" : " ", entry.option.unit));
     } else if (!entry.option.unit.empty()) {
       facts.push_back(entry.option.unit);

@@ -20,7 +20,8 @@ struct Option {
   char letter = 0;          // 'b' for -b
   std::string placeholder;  // "DIR"; empty: made from the type
   std::string help;
-  std::string unit;  // "images"
+  std::string unit;    // "images"
+  std::string preset;  // the default in words, where it is not the value's own: "what the weights were trained on"
   bool required = false;
   enum class Kept {
     fixed,  // in config.toml and in the checkpoint: a resumed run must have the same value
@@ -46,6 +47,8 @@ class Arguments {
 
   /// The options declared next stand under this heading in --help.
   void heading(std::string text) { heading_ = std::move(text); }
+  /// Where this one is given, the program asks for none of the required ones; --help says so.
+  void required_unless(std::string name) { instead_ = std::move(name); }
 
   void add(Option option, std::string& value, std::vector<std::string> choices = {});
   void add(Option option, std::array<std::string, 2>& values);  // --floor A B; never kept
@@ -83,7 +86,7 @@ class Arguments {
     Option option;
     std::string heading;
     std::string range;   // "1 to 65536", "full|transfer"
-    std::string preset;  // the default, as text
+    std::string preset;  // the value's default, as text
     int words = 1;       // of a value
     bool takes_value = true, positional = false, quoted = true;
     bool given = false, typed = false;
@@ -92,6 +95,7 @@ class Arguments {
   };
 
   static std::string line_of(const Entry& entry);
+  std::string requirement(const Entry& entry) const;
   Entry& declare(Option option);
   std::string did_you_mean(std::string_view name, const std::vector<std::string>& names) const;
   std::optional<std::size_t> find(std::string_view name) const;  // in entries_
@@ -104,7 +108,7 @@ class Arguments {
   };
   std::vector<Setting> settings_of(const std::filesystem::path& file) const;
 
-  std::string program_, summary_, usage_, heading_ = "Options";
+  std::string program_, summary_, usage_, heading_ = "Options", instead_;
   std::vector<std::string> examples_;
   std::vector<Entry> entries_;
   std::string config_file_;

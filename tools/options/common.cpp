@@ -7,6 +7,15 @@
 #include <cstdlib>
 
 namespace microtome {
+namespace {
+
+/// The default in words of what weights may say; empty, for the value's own, where they are not asked.
+template <class T>
+std::string preset(Named named, const T& otherwise) {
+  return named == Named::always ? "" : fmt::format("what the weights say, else {}", otherwise);
+}
+
+}  // namespace
 
 Verbosity Settings::verbosity() const {
   return quiet ? Verbosity::quiet : verbose ? Verbosity::verbose : Verbosity::normal;
@@ -22,20 +31,23 @@ void add_network(Arguments& arguments, Settings& settings, Named named) {
   const bool always = named == Named::always;
   arguments.add({.name = "net",
                  .placeholder = "NAME",
-                 .help = "network: " + network_names() + (always ? "" : "; default: the one that the weights say"),
+                 .help = "network: " + network_names(),
+                 .preset = always ? "" : "what the weights say",
                  .required = always,
                  .kept = Option::Kept::fixed},
                 settings.net);
   arguments.add({.name = "dense-units",
                  .help = "of the dense layer before the logit, which tuning may have changed",
+                 .preset = preset(named, settings.dense_units),
                  .kept = Option::Kept::fixed},
                 settings.dense_units, {1, 65536});
 }
 
-void add_preprocess(Arguments& arguments, Settings& settings) {
+void add_preprocess(Arguments& arguments, Settings& settings, Named named) {
   arguments.add({.name = "preprocess",
                  .help = "paper: x / 255 for every network; native: what its published base was trained on (b2, b6, "
                          "p4m_densenet: x / 255 too)",
+                 .preset = preset(named, settings.preprocess),
                  .kept = Option::Kept::fixed},
                 settings.preprocess, {"paper", "native"});
 }
@@ -47,20 +59,32 @@ void add_tta(Arguments& arguments, std::string& tta, Option::Kept kept) {
                 tta, {"none", "d4"});
 }
 
-void add_data(Arguments& arguments, Settings& settings) {
+void add_data(Arguments& arguments, Settings& settings, Named named) {
   arguments.add({.name = "data", .placeholder = "DIR", .help = layouts(), .required = true, .kept = Option::Kept::free},
                 settings.data);
-  add_split(arguments, settings);
+  add_split(arguments, settings, named);
 }
 
-void add_split(Arguments& arguments, Settings& settings) {
+void add_split(Arguments& arguments, Settings& settings, Named named) {
   arguments.add({.name = "split-by",
                  .help = "where the data name no splits: keep each patient's patches together, or deal single patches",
+                 .preset = preset(named, settings.split_by),
                  .kept = Option::Kept::fixed},
                 settings.split_by, {"patient", "patch"});
-  arguments.add(
-      {.name = "split-seed", .help = "which patients, or patches, go to which split there", .kept = Option::Kept::fixed},
-      settings.split_seed);
+  arguments.add({.name = "split-seed",
+                 .help = "which patients, or patches, go to which split there",
+                 .preset = preset(named, settings.split_seed),
+                 .kept = Option::Kept::fixed},
+                settings.split_seed);
+}
+
+void add_judged_batch(Arguments& arguments, Settings& settings) {
+  arguments.add({.name = "batch-size",
+                 .letter = 'b',
+                 .help = "images at a time",
+                 .unit = "images",
+                 .preset = preset(Named::unless_weights_say, settings.batch_size)},
+                settings.batch_size, {1, 65536});
 }
 
 void add_machine(Arguments& arguments, Settings& settings) {

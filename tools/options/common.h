@@ -34,11 +34,12 @@ struct Settings {
   Verbosity verbosity() const;
 };
 
-enum class Named { always, unless_weights_say };  // files of weights that we wrote do
+enum class Named { always, unless_weights_say };  // files of weights that we wrote do: take_over()
 void add_network(Arguments& arguments, Settings& settings, Named named = Named::always);
-void add_preprocess(Arguments& arguments, Settings& settings);
-void add_data(Arguments& arguments, Settings& settings);
-void add_split(Arguments& arguments, Settings& settings);  // as add_data, but for the folder
+void add_preprocess(Arguments& arguments, Settings& settings, Named named = Named::always);
+void add_data(Arguments& arguments, Settings& settings, Named named = Named::always);
+void add_split(Arguments& arguments, Settings& settings, Named named = Named::always);  // as add_data, but for the folder
+void add_judged_batch(Arguments& arguments, Settings& settings);                        // of what learns nothing
 void add_machine(Arguments& arguments, Settings& settings);
 void add_verbosity(Arguments& arguments, Settings& settings);
 

@@ -48,6 +48,25 @@ std::optional<Provenance> from_options(const CheckpointInfo& info) {
   return p;
 }
 
+/// Whether the graph is what a provenance tells of, but for images of a size that its dense layers do not take.
+bool differs_by_size(const Provenance& provenance, const Network& network, const Graph& graph, Extent image) {
+  if (provenance.network != network.name || provenance.image == image || provenance.head != "study") return false;
+  const auto parameters = [&](Extent size) {
+    return network.build(size, Head::study, provenance.dense_units).parameter_count();
+  };
+  return parameters(image) == graph.parameter_count() && parameters(provenance.image) != graph.parameter_count();
+}
+
+/// What to throw where a dense layer has the size of other images than these.
+[[noreturn]] void fail_size(const Provenance& provenance, Extent image, const Error& misfit) {
+  const std::string trained = fmt::format("{}x{}", provenance.image.h, provenance.image.w);
+  fail(ExitCode::weights, fmt::format("the weights of {} are for images of another size", provenance.network),
+       {.where = misfit.report().where,
+        .expected = "images of " + trained,
+        .found = fmt::format("{}x{}", image.h, image.w),
+        .next = fmt::format("take images of {}; predict pads smaller PNG files to it with white", trained)});
+}
+
 /// One setting: the command line's where it says one, else the weights'.
 template <class T>
 void take(std::string_view option, const T& trained, const Arguments& arguments, T& setting, Terminal& terminal) {
@@ -87,7 +106,9 @@ std::vector<float> TrainedWeights::values(const Network& network, const Graph& g
   } catch (const UnsoundWeights&) {
     throw;
   } catch (const Error& error) {
-    if (error.code() != ExitCode::weights || !says(provenance_, network, graph, image)) throw;
+    if (error.code() != ExitCode::weights) throw;
+    if (provenance_ && differs_by_size(*provenance_, network, graph, image)) fail_size(*provenance_, image, error);
+    if (!says(provenance_, network, graph, image)) throw;
     fail_contradiction(*provenance_, error);
   }
 }

@@ -75,6 +75,16 @@ std::set<std::string> large_passes(const RecordedProfile& before, const Recorded
   return keys;
 }
 
+/// What the step leaves open its passes cannot settle: they are not all of it.
+std::string verdict(const Gate& gate) {
+  const bool open = std::ranges::find(gate.undecided, whole_step) != gate.undecided.end();
+  if (!gate.passed() || !open) return gate.text();
+  const std::size_t passes = gate.undecided.size() - 1;
+  return fmt::format(
+      "gate {:.4g}%: cannot tell: the step itself is AMBIGUOUS and may be slower by more{}; profile with more --steps",
+      100 * gate.share, passes > 0 ? fmt::format(", as may {} of its passes", passes) : "");
+}
+
 /// "conv1_conv: engine 34 -> engine 57"
 std::vector<std::string> changed_plans(const RecordedProfile& before, const RecordedProfile& after) {
   std::vector<std::string> lines;
@@ -109,6 +119,9 @@ void print_text(const std::vector<Comparison>& rows, const RecordedProfile& befo
                  c.epoch_seconds);
     fmt::print("\n");
   }
+  fmt::print(
+      "before, after: the median of each side; change, and with it s an epoch: the median of after / before over all pairs, "
+      "another ratio where times scatter\n");
   for (const std::string& line : changed_plans(before, after)) fmt::print("plan       {}\n", line);
 }
 
@@ -153,7 +166,7 @@ int profile_diff(int argc, const char* const* argv) {
       {.name = "gate",
        .placeholder = "P%",
        .help = "exit code 7 where the step, or a pass of 0.5% of it or more, is SLOWER, by this share or more as far as its "
-               "interval goes, or where a profile is INCOMPLETE"},
+               "interval goes, or where a profile is INCOMPLETE; 0 where it cannot tell, and says so"},
       gate_text);
   arguments.add_flag(
       {.name = "allow-different", .help = "compare profiles of devices, networks, batches or options that differ"},
@@ -215,7 +228,7 @@ int profile_diff(int argc, const char* const* argv) {
     fmt::print("{}", to_text(document));
   } else {
     print_text(rows, before, after, all);
-    if (gate) fmt::print("{}\n", gate->text());
+    if (gate) fmt::print("{}\n", verdict(*gate));
   }
   return static_cast<int>(gate && !gate->passed() ? ExitCode::verdict : ExitCode::done);
 }

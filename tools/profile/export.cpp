@@ -17,7 +17,7 @@ Json json_of(const LayerLine& l, const Profile& p) {
           {"kind", l.kind},
           {"pass", name(l.pass)},
           {"ns_per_step", l.ns},
-          {"ns_per_step_ci95", {l.low_ns, l.high_ns}},
+          {"ns_per_step_ci95", {number(l.low_ns), number(l.high_ns)}},
           {"seconds_per_epoch", p.seconds(l.ns)},
           {"share_of_epoch", p.seconds(l.ns) / p.epoch_seconds},
           {"calls_per_step", number(l.calls)},
@@ -91,9 +91,10 @@ std::string layers_csv(const Profile& p) {
       "bound,save_seconds_per_epoch";
   for (const Counter& c : p.counters) csv += "," + c.metric;
   csv += "\n";
+  const auto exact = [](double value) { return value > 0 ? fmt::format("{:.9g}", value) : ""; };
   for (const LayerLine& l : p.layers) {
-    csv += fmt::format("{},{},{},{:.9g},{:.9g},{:.9g},{:.9g},{},{:.9g},{},{},{},{}", l.row, l.kind, name(l.pass), l.ns,
-                       l.low_ns, l.high_ns, p.seconds(l.ns), known(l.calls, 0), l.pieces, known(l.cost.flop, 0),
+    csv += fmt::format("{},{},{},{:.9g},{},{},{:.9g},{},{:.9g},{},{},{},{}", l.row, l.kind, name(l.pass), l.ns, exact(l.low_ns),
+                       exact(l.high_ns), p.seconds(l.ns), known(l.calls, 0), l.pieces, known(l.cost.flop, 0),
                        known(l.cost.bytes, 0), l.bound_ns > 0 ? (l.compute_bound ? "product" : "copy") : "",
                        l.bound_ns > 0 ? fmt::format("{:.9g}", p.seconds(l.saving_ns())) : "");
     for (std::size_t i = 0; i < p.counters.size(); ++i)

@@ -76,7 +76,8 @@ void add_layers(Profile& profile, const Measurement& measured, const Model& mode
         .row = std::string(key.first), .kind = key.first.empty() ? "step" : std::string(kinds[key.first]), .pass = key.second};
     const double half = half_interval(parts);
     line.ns = sum(parts) / static_cast<double>(steps);
-    line.low_ns = line.ns - half, line.high_ns = line.ns + half;
+    // Times are above 0: where the interval is not, or has no width, the steps are too few to have one.
+    if (half > 0 && half < line.ns) line.low_ns = line.ns - half, line.high_ns = line.ns + half;
     line.pieces = measured.pieces.at(key);
     line.samples_ns = shares;
     if (const auto found = step.costs.find(key); found != step.costs.end())

@@ -31,7 +31,7 @@ struct LedgerLine {
 struct LayerLine {
   std::string row, kind;  // "" and "step" where the pass belongs to no row
   Pass pass = Pass::forward;
-  double ns = 0, low_ns = 0, high_ns = 0;  // with the mean's interval of 95%
+  double ns = 0, low_ns = 0, high_ns = 0;  // with the mean's interval of 95%; 0 where that is unknown
   double calls = 0, pieces = 0;            // of the network's plan; of work on the device
   Cost cost;                               // none where it says zero
   double bound_ns = 0;                     // what the cost takes at the roofs; 0 where these are not known

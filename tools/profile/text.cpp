@@ -24,7 +24,7 @@ std::string header_text(const Profile& p) {
   text += fmt::format("device   {}, {} ({}), commit {}\n", said(p.device, "name"), said(p.device, "description"),
                       said(p.device, "versions"), said(p.run, "commit"));
   text += fmt::format(
-      "sampled  {} traced and {} untraced steps by turns, after {} to warm up; an epoch has {:.1f} of them; dropped records "
+      "sampled  steps: {} traced and {} untraced by turns, after {} to warm up; an epoch has {:.1f} of them; dropped records "
       "{}\n",
       p.sampling.steps, p.sampling.steps, p.sampling.warm_up, p.epoch.steps, p.dropped);
   text += fmt::format("step     {:.3f} ms untraced, {:.3f} ms traced ({:+.1f}%; tables are scaled to untraced)\n",
@@ -81,9 +81,10 @@ std::string rows_text(const Profile& p) {
                                        : line.other) += l.ns;
     width = std::max(width, row.size());
   }
-  std::string text =
-      fmt::format("\nROWS, milliseconds of a step (M), in the network's order\n{:<{}}{:>10}{:>11}{:>13}{:>10}{:>11}{:>8}\n",
-                  "row", width, "forward", "data grad.", "filter grad.", "other", "s an epoch", "%");
+  std::string text = fmt::format(
+      "\nROWS, milliseconds of a step (M), in the network's order\nother: backward passes that are not parted by data and "
+      "filter, corrections of batch-norms, input, loss, update\n{:<{}}{:>10}{:>11}{:>13}{:>10}{:>11}{:>8}\n",
+      "row", width, "forward", "data grad.", "filter grad.", "other", "s an epoch", "%");
   const auto ms = [](double ns) { return known(ns * 1e-6, 3); };
   double named = 0;
   for (const Line& l : lines) {
@@ -239,8 +240,10 @@ std::string explain(const Profile& p, std::string_view row) {
   text += "\n";
   for (const LayerLine& l : p.layers)
     if (l.row == row)
-      text += fmt::format("{:<{}}{:>10.3f} ms a step, 95% interval {:.3f} to {:.3f}\n", name(l.pass), width, l.ns * 1e-6,
-                          l.low_ns * 1e-6, l.high_ns * 1e-6);
+      text +=
+          fmt::format("{:<{}}{:>10.3f} ms a step, 95% interval {}\n", name(l.pass), width, l.ns * 1e-6,
+                      l.high_ns > 0 ? fmt::format("{:.3f} to {:.3f}", l.low_ns * 1e-6, l.high_ns * 1e-6)
+                                    : fmt::format("unknown from {} step{}", p.sampling.steps, p.sampling.steps > 1 ? "s" : ""));
   for (const LayerLine& l : p.layers)
     for (std::size_t i = 0; l.row == row && i < l.counted.size(); ++i)
       if (l.counted[i])

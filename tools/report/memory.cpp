@@ -13,7 +13,7 @@ bool has_memory(const ProgramMemory::Row& row) {
 
 }  // namespace
 
-std::string to_text(const MemoryPlan& plan, int batch_size) {
+std::string to_text(const MemoryPlan& plan, int batch_size, int images) {
   const auto line = [](std::string_view what, std::size_t bytes, std::string_view more = "") {
     return fmt::format("{:<20}{:>12}{}{}\n", what, size_text(bytes), more.empty() ? "" : "  ", more);
   };
@@ -29,9 +29,11 @@ std::string to_text(const MemoryPlan& plan, int batch_size) {
   if (plan.features > 0) text += line("features", plan.features);
   if (plan.saving > 0) text += line("saving", plan.saving, "the best epoch's weights, and a file of them as it is made");
   text += line("total", plan.total());
-  text += fmt::format("\n{} free here{}{}: {}\n", size_text(plan.available), plan.bound.empty() ? "" : ", by ", plan.bound,
-                      plan.largest_batch > 0 ? fmt::format("a batch of {} would fit", with_separators(plan.largest_batch))
-                                             : "beside the images not even one at a time fits: more memory, or fewer images");
+  text +=
+      fmt::format("\n{} free here{}{}: {}\n", size_text(plan.available), plan.bound.empty() ? "" : ", by ", plan.bound,
+                  plan.largest_batch == 0 ? "beside the images not even one at a time fits: more memory, or fewer images"
+                                          : fmt::format("a batch of {} would fit{}", with_separators(plan.largest_batch),
+                                                        plan.largest_batch == images ? ", all training images in one" : ""));
 
   std::size_t width = 3;
   for (const ProgramMemory::Row& row : step.rows) width = std::max(width, row.name.size());

@@ -8,7 +8,8 @@
 
 namespace microtome {
 
-std::string to_text(const MemoryPlan& plan, int batch_size);
+/// `images`: of training, which are the most that a batch can have.
+std::string to_text(const MemoryPlan& plan, int batch_size, int images);
 Json to_json(const MemoryPlan& plan, int batch_size);
 
 }  // namespace microtome

@@ -110,11 +110,15 @@ std::string replaced(std::string text, std::string_view what, std::string_view w
   return text;
 }
 
+std::string epochs(int count) {
+  return fmt::format("{} {}", count, count == 1 ? "epoch" : "epochs");
+}
+
 std::string status_text(const CellState& state) {
   switch (state.status) {
     case CellStatus::waiting: return state.why.empty() ? "waiting" : "waits: " + state.why;
-    case CellStatus::running: return fmt::format("running, {} epochs done", state.epochs_done);
-    case CellStatus::stopped: return fmt::format("stopped after {} epochs", state.epochs_done);
+    case CellStatus::running: return fmt::format("running, {} done", epochs(state.epochs_done));
+    case CellStatus::stopped: return fmt::format("stopped after {}", epochs(state.epochs_done));
     case CellStatus::failed: return state.why.empty() ? "failed" : "failed: " + state.why;
     case CellStatus::done: return "done";
   }

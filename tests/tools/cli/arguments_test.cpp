@@ -256,5 +256,26 @@ TEST(ArgumentsTest, HelpOpensWithExamplesAndGivesDefaultUnitAndRange) {
   EXPECT_NE(help.find("--mode full|transfer"), std::string::npos);
 }
 
+TEST(ArgumentsTest, HelpSaysADefaultInWordsOrAsAValueAndNeverBoth) {
+  Arguments arguments{"sample", "A sample.", "[options]", {"sample"}};
+  int size = 96;
+  arguments.add({.name = "size", .help = "a side", .unit = "pixels", .preset = "what the file says"}, size, {1, 4096});
+  EXPECT_NE(arguments.help().find("a side [default: what the file says; pixels; 1 to 4096]"), std::string::npos)
+      << arguments.help();
+  std::vector<const char*> nothing{"sample"};
+  ASSERT_TRUE(arguments.parse(1, nothing.data()));
+  EXPECT_EQ(size, 96);
+}
+
+TEST(ArgumentsTest, HelpSaysWithWhatARequiredOptionIsNotRequired) {
+  Arguments arguments{"sample", "A sample.", "[options]", {"sample"}};
+  std::string net, file;
+  arguments.required_unless("resume");
+  arguments.add({.name = "net", .help = "which", .required = true, .kept = Option::Kept::fixed}, net);
+  arguments.add({.name = "file", .help = "where", .required = true}, file);
+  EXPECT_NE(arguments.help().find("which [required without --resume or --config]"), std::string::npos) << arguments.help();
+  EXPECT_NE(arguments.help().find("where [required without --resume]"), std::string::npos) << arguments.help();
+}
+
 }  // namespace
 }  // namespace microtome
