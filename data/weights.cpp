@@ -211,8 +211,8 @@ class Matcher {
       if (tensor.shape != wanted.keras_shape) {
         fail(ExitCode::weights, misfit,
              {.where = place(index, parameters[i]),
-              .expected = fmt::format("{} {}", wanted.name, shape_text(wanted.keras_shape)),
-              .found = fmt::format("{} {}", tensor.name, shape_text(tensor.shape)),
+              .expected = fmt::format("\"{}\" {}", wanted.name, shape_text(wanted.keras_shape)),
+              .found = fmt::format("\"{}\" {}", tensor.name, shape_text(tensor.shape)),
               .next = next_step()});
       }
       if (contradicts(wanted, tensor)) {

@@ -4,10 +4,10 @@
 #include "engine/check.h"
 #include "nets/nets.h"
 #include "tools/cli/arguments.h"
-#include "tools/cli/outputs.h"
 #include "tools/cli/program.h"
 #include "tools/cli/terminal.h"
 #include "tools/options/common.h"
+#include "tools/options/outputs.h"
 #include "tools/options/weights.h"
 
 #include <algorithm>

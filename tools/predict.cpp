@@ -5,9 +5,9 @@
 #include "engine/model.h"
 #include "engine/test_time_views.h"
 #include "tools/cli/json.h"
-#include "tools/cli/outputs.h"
 #include "tools/cli/program.h"
 #include "tools/options/common.h"
+#include "tools/options/outputs.h"
 #include "tools/options/weights.h"
 #include "tools/report/scores.h"
 

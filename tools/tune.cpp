@@ -53,6 +53,7 @@ Arguments declare(TuneSettings& s) {
                       {"tune --net b6 --data ~/pcam --space paper-dense --iterations 4",
                        "tune --net inception_v3 --weights imagenet --data ~/pcam --iterations 3 --out runs/tuned",
                        "tune --resume --out runs/tuned"});
+  arguments.required_unless("resume");
   arguments.heading("Search");
   arguments.add(
       {.name = "space",

@@ -1,4 +1,4 @@
-#include "tools/cli/outputs.h"
+#include "tools/options/outputs.h"
 
 #include "data/checkpoint.h"
 #include "data/file.h"
