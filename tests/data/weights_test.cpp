@@ -262,7 +262,7 @@ TEST_F(WeightsTest, AFileThatDoesNotFitIsRefusedWithBothShapes) {
   const auto read = [&](const char* name) { return [this, name] { read_weights(folder_ / name, graph_); }; };
   expect_refusal(read("a.h5"), ExitCode::weights,
                  {"do not fit the network", R"(layer 0 "first/conv" for row "first/conv")",
-                  R"(expected: "kernel" (3, 2, 3, 4))", "found:    first/conv/kernel:0 (3, 3, 3, 4)"});
+                  R"(expected: "kernel" (3, 2, 3, 4))", R"(found:    "first/conv/kernel:0" (3, 3, 3, 4))"});
   expect_refusal(read("a.weights.h5"), ExitCode::weights,
                  {"expected: layers with weights: 1 batch_normalization, 1 conv2d, 2 dense", "found:    1 conv2d"});
 
