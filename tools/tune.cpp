@@ -437,7 +437,7 @@ void require_not_given(const Arguments& arguments, std::span<const Dimension> sp
 
 /// Trials on two data sets are no search. The last that has ended knows what it was trained on.
 void require_same_data(const TuneSettings& s, const RunFolder& folder, Terminal& terminal) {
-  for (int id = 1; folder.has(fmt::format("trials/{:04}.toml", id + 1)); ++id) {
+  for (int id = 1; folder.has(fmt::format("trials/{:04}.toml", id)); ++id) {
     const fs::path run = folder_of(folder.path(), id);
     const Json result = read_json(run / "result.json").value_or(Json());
     const Json trained = result.is_object() ? result.value("split_digests", Json()) : Json();
