@@ -56,7 +56,7 @@ def events(database):
 
 def steps(found):
     """(ns, idle ns, kernels) of each step that counts."""
-    ends = sorted(end for _, end, name in found if "adam_update" in name)
+    ends = sorted(end for _, end, name in found if "optimizer_update" in name)
     ends = ends[len(ends) // 2:]
     result = []
     at = 0
@@ -114,7 +114,7 @@ def main():
         try:
             measured = work()
             if not measured:
-                raise RuntimeError("no steps in the report: no kernel named adam_update ran twice")
+                raise RuntimeError("no steps in the report: no kernel named optimizer_update ran twice")
             share, text = line(title, measured)
             shares.append((share, title))
         except (RuntimeError, sqlite3.Error) as error:

@@ -446,7 +446,7 @@ Work of(const Update&, Site& site) {
     low_precision = site.output("low_precision", {flat.shape, backend.activation_type()}, {.additions = 8, .like = "w"});
   const StepState* state = site.of.object(StepState{.learning_rate = 0.01f});
   const std::int64_t size = flat.shape.count();
-  std::shared_ptr op = backend.adam({}, size);
+  std::shared_ptr op = backend.optimizer(Adam{}, size);
   return {[=] { op->update(dw, state, w, m, v, get(low_precision)); },
           cost(Adam{}, size, backend.parameter_type(), backend.activation_type()), op->implementation()};
 }

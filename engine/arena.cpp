@@ -1,8 +1,35 @@
 #include "engine/arena.h"
 
+#include "engine/buffer.h"
+
 #include <algorithm>
+#include <numeric>
 
 namespace microtome {
+
+Arena assign_offsets(std::span<const Lifetime> lifetimes) {
+  std::vector<int> order(lifetimes.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(), [&](int a, int b) { return lifetimes[a].bytes > lifetimes[b].bytes; });
+
+  Arena arena{std::vector<std::size_t>(lifetimes.size()), 0};
+  std::vector<int> placed;  // by offset
+  for (const int i : order) {
+    std::size_t offset = 0;
+    for (const int other : placed) {
+      const bool together = lifetimes[i].first <= lifetimes[other].last && lifetimes[other].first <= lifetimes[i].last;
+      if (!together) continue;
+      if (arena.offsets[other] >= offset + aligned(lifetimes[i].bytes)) break;
+      offset = std::max(offset, arena.offsets[other] + aligned(lifetimes[other].bytes));
+    }
+    arena.offsets[i] = offset;
+    arena.bytes = std::max(arena.bytes, offset + aligned(lifetimes[i].bytes));
+    const auto position = std::upper_bound(placed.begin(), placed.end(), offset,
+                                           [&](std::size_t o, int other) { return o < arena.offsets[other]; });
+    placed.insert(position, i);
+  }
+  return arena;
+}
 
 void ArenaPlan::touch(int piece, int time, std::size_t bytes) {
   Lifetime& life = lives_[piece];

@@ -2,15 +2,30 @@
 #pragma once
 
 #include "engine/plan.h"
-#include "engine/schedule.h"
+#include "engine/streams.h"
 #include "engine/tensor.h"
 
 #include <cstddef>
 #include <optional>
+#include <span>
 #include <unordered_map>
 #include <vector>
 
 namespace microtome {
+
+/// When memory is in use, first and last moment included, and how much of it.
+struct Lifetime {
+  int first = 0, last = 0;
+  std::size_t bytes = 0;
+};
+
+/// Offsets in one arena, multiples of 256 bytes, such that no two that live at once overlap: the largest first, each at the
+/// lowest place that is free during its life.
+struct Arena {
+  std::vector<std::size_t> offsets;
+  std::size_t bytes = 0;
+};
+Arena assign_offsets(std::span<const Lifetime> lifetimes);
 
 class ArenaPlan {
  public:

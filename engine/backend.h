@@ -139,7 +139,7 @@ class Backend {
   virtual std::unique_ptr<MultiplyOp> multiply(const Multiply&, const Layout& x, const Layout& gate, const Layout& y) = 0;
   virtual std::unique_ptr<GatherOp> gather(const Gather&, const Layout& images, const Layout& x) = 0;
   virtual std::unique_ptr<LossOp> loss(const Loss&, const Layout& z) = 0;
-  virtual std::unique_ptr<AdamOp> adam(const Adam&, std::int64_t count) = 0;
+  virtual std::unique_ptr<OptimizerOp> optimizer(const Optimizer&, std::int64_t count) = 0;
   virtual std::unique_ptr<AdvanceOp> advance() = 0;
 
  private:

@@ -40,9 +40,19 @@ Cost cost(const Loss&, Pass pass, const Layout& z) {
   return pass == Pass::backward ? Cost{0, 3 * bytes_of(z)} : Cost{};
 }
 
-Cost cost(const Adam&, std::int64_t count, DType parameter_type, DType low_precision) {
+namespace {
+
+/// Elements of a weight that are read and written: dw, w, m and v, and all of these again but dw.
+double traffic(const Adam&) {
+  return 7;
+}
+
+}  // namespace
+
+Cost cost(const Optimizer& kind, std::int64_t count, DType parameter_type, DType low_precision) {
   const double copy = low_precision == parameter_type ? 0 : static_cast<double>(size_bytes(low_precision));
-  return {0, static_cast<double>(count) * (7.0 * size_bytes(parameter_type) + copy)};
+  const double elements = std::visit([](const auto& k) { return traffic(k); }, kind);
+  return {0, static_cast<double>(count) * (elements * static_cast<double>(size_bytes(parameter_type)) + copy)};
 }
 
 }  // namespace microtome

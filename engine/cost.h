@@ -47,6 +47,6 @@ Cost cost_of_filters(const Layout& all);
 Cost cost(const Loss&, Pass pass, const Layout& z);
 
 /// `low_precision`: the type of the copy of the weights, if that is not `parameter_type`.
-Cost cost(const Adam&, std::int64_t count, DType parameter_type, DType low_precision);
+Cost cost(const Optimizer&, std::int64_t count, DType parameter_type, DType low_precision);
 
 }  // namespace microtome

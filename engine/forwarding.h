@@ -69,7 +69,9 @@ class Forwarding : public Backend {
     return backend_.gather(k, images, x);
   }
   std::unique_ptr<LossOp> loss(const Loss& k, const Layout& z) override { return backend_.loss(k, z); }
-  std::unique_ptr<AdamOp> adam(const Adam& k, std::int64_t count) override { return backend_.adam(k, count); }
+  std::unique_ptr<OptimizerOp> optimizer(const Optimizer& k, std::int64_t count) override {
+    return backend_.optimizer(k, count);
+  }
   std::unique_ptr<AdvanceOp> advance() override { return backend_.advance(); }
 
  private:

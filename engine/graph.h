@@ -56,7 +56,7 @@ struct Row {
 /// The filters that a convolution runs with, from the shape of its parameter: of a group convolution eight times as many.
 Shape derived_filters(const Conv& conv, Shape parameter);
 
-/// One op of a row. A variant of all kinds but those that belong to a step and not to a network (gather, loss, Adam).
+/// One op of a row. A variant of all kinds but those that belong to a step and not to a network (gather, loss, optimiser).
 struct GraphOp {
   using Kind = GraphKind;
   Kind kind;

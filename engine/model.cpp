@@ -19,7 +19,7 @@ namespace microtome {
 struct Model::Impl {
   ModelOptions options;
   Parameters parameters;
-  std::unique_ptr<AdamOp> adam;
+  std::unique_ptr<OptimizerOp> optimizer;
   Buffer state;
   Buffer arena;
   std::map<std::tuple<Mode, int, Part>, std::unique_ptr<PlannedProgram>> programs;
@@ -37,7 +37,7 @@ Model::Model(Graph graph, Backend& backend, ModelOptions options)
   require(graph_.output() >= 0, "a network without an output");
   impl_->options = options;
   impl_->parameters = allocate_parameters(graph_, backend_);
-  if (impl_->parameters.trainable > 0) impl_->adam = backend_.adam(options.adam, impl_->parameters.trainable);
+  if (impl_->parameters.trainable > 0) impl_->optimizer = backend_.optimizer(options.optimizer, impl_->parameters.trainable);
   impl_->state = backend_.allocate(sizeof(StepState));
   set_state({});
 }
@@ -254,14 +254,14 @@ StepState* Model::device_state() const {
 }
 
 void Model::update() {
-  require(impl_->adam != nullptr, "nothing in this model is trained");
+  require(impl_->optimizer != nullptr, "nothing in this model is trained");
   const Parameters& p = impl_->parameters;
   const Shape flat{1, 1, 1, static_cast<int>(p.trainable)};
   const DType type = backend_.parameter_type();
   const Scoped scoped(backend_, {.pass = Pass::update});
   const Tensor low_precision{{flat, backend_.activation_type()}, p.low_precision.data()};
-  impl_->adam->update({{flat, type}, p.dw.data()}, device_state(), {{flat, type}, p.w.data()}, {{flat, type}, p.m.data()},
-                      {{flat, type}, p.v.data()}, low_precision.data ? &low_precision : nullptr);
+  impl_->optimizer->update({{flat, type}, p.dw.data()}, device_state(), {{flat, type}, p.w.data()}, {{flat, type}, p.m.data()},
+                           {{flat, type}, p.v.data()}, low_precision.data ? &low_precision : nullptr);
 }
 
 std::vector<float> to_keras(const Parameter& parameter, std::vector<float> stored) {

@@ -16,7 +16,7 @@ namespace microtome {
 struct ModelOptions {
   bool dropout = true;           // off: dropout and stochastic depth are the identity in training too
   bool keras3_variance = false;  // moving variance from the biased batch variance, as Keras 3; default as TensorFlow 2
-  Adam adam;
+  Optimizer optimizer;
 };
 
 /// Where a program's arena goes, in bytes.
@@ -139,13 +139,13 @@ class Model {
   void set_statistics(std::span<const float> statistics);
   /// Gradients of the trainable parameters, likewise, zeros where not trainable; valid after backward().
   std::vector<float> gradients() const;
-  /// Adam's moments, likewise: zeros where not trainable.
+  /// The optimiser's m and v, likewise: zeros where not trainable.
   void set_moments(std::span<const float> first, std::span<const float> second);
 
   StepState state() const;
   void set_state(const StepState& state);
   StepState* device_state() const;
-  void update();  // Adam over the trainable parameters
+  void update();  // the optimiser over the trainable parameters
 
  private:
   struct Impl;

@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <variant>
 
 namespace microtome {
 
@@ -174,6 +175,10 @@ struct Adam {
   double epsilon = 1e-7;
 };
 
+/// What moves the weights w along their gradients dw. Of each weight it keeps m and v, which are zero before the first step;
+/// what they are, and the step, is its formula's (kernels/formulas/optimizer.h).
+using Optimizer = std::variant<Adam>;
+
 /// Where a run is. Lives in the backend's memory, so that a recorded step can be replayed unchanged; Advance moves it on.
 struct StepState {
   std::uint64_t seed = 0;
@@ -181,7 +186,7 @@ struct StepState {
   std::uint64_t epoch = 0;  // epochs begun before this one
   std::uint64_t batch = 0;  // batches done in this epoch
   float learning_rate = 1e-3f;
-  std::uint32_t finite = 1;  // cleared by the loss when it is not finite; then Adam and Advance do nothing
+  std::uint32_t finite = 1;  // cleared by the loss when it is not finite; then optimiser and Advance do nothing
 };
 
 /// One batch's share of an epoch's metrics.
@@ -356,7 +361,7 @@ class LossOp : public Op {
 };
 
 /// All tensors flat, 1 x 1 x 1 x count. `low_precision`, unless null, gets w in its own type (bf16), for the next forward pass.
-class AdamOp : public Op {
+class OptimizerOp : public Op {
  public:
   virtual void update(const Tensor& dw, const StepState* state, const Tensor& w, const Tensor& m, const Tensor& v,
                       const Tensor* low_precision) = 0;

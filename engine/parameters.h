@@ -10,8 +10,8 @@
 
 namespace microtome {
 
-/// w and, in the same places, dw, m, v and the low-precision copy; trainable ones first, so that Adam and a sum over ranks take
-/// one stretch.
+/// w and, in the same places, dw, m, v and the low-precision copy; trainable ones first, so that the optimiser and a sum over
+/// ranks take one stretch.
 struct Parameters {
   std::vector<std::int64_t> offsets;  // elements
   std::int64_t trainable = 0;         // elements, with padding

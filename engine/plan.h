@@ -154,20 +154,6 @@ std::vector<std::vector<Write>> gradient_writes(std::span<const PlannedOp> ops, 
 std::vector<Write> correction_writes(std::span<const PlannedOp> ops, std::span<const Alias> aliases,
                                      std::span<const Shape> shapes);
 
-/// When memory is in use, first and last moment included, and how much of it.
-struct Lifetime {
-  int first = 0, last = 0;
-  std::size_t bytes = 0;
-};
-
-/// Offsets in one arena, multiples of 256 bytes, such that no two that live at once overlap: the largest first, each at the
-/// lowest place that is free during its life.
-struct Arena {
-  std::vector<std::size_t> offsets;
-  std::size_t bytes = 0;
-};
-Arena assign_offsets(std::span<const Lifetime> lifetimes);
-
 /// Input, Reshape, Concat and what earlier passes do away with: nothing runs.
 bool is_free(const PlannedOp& op);
 

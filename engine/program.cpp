@@ -50,7 +50,12 @@ Normalize composed_normalization(const Graph& graph) {
 
 PlannedProgram::PlannedProgram(const Graph& graph, Backend& backend, const ModelOptions& options, const Model::Request& request,
                                const Parameters& parameters, StepState* state)
-    : graph_(graph), backend_(backend), request_(request), parameters_(parameters), state_(state) {
+    : graph_(graph),
+      backend_(backend),
+      request_(request),
+      parameters_(parameters),
+      state_(state),
+      optimizer_(options.optimizer) {
   if (request.part != Part::head) normalization_ = composed_normalization(graph);
   const LowerOptions lowering{request.mode, options.dropout, !options.keras3_variance, request.part};
   const auto takes = [&](const Plan& plan, const PlannedOp& op) { return static_cast<bool>(make(plan, op)); };
@@ -115,7 +120,8 @@ std::vector<ScopedCost> PlannedProgram::step_costs() const {
   for (const Call& call : forward_) costs.push_back({scope_of(call), call.cost});
   if (loss_) costs.push_back({{.pass = Pass::loss}, cost(Loss{}, Pass::forward, layout_of(output()))});
   for (const Call& call : backward_) costs.push_back({scope_of(call), call.cost});
-  if (trains()) costs.push_back({{.pass = Pass::update}, cost(Adam{}, graph_.parameter_count(true), parameters, activations)});
+  if (trains())
+    costs.push_back({{.pass = Pass::update}, cost(optimizer_, graph_.parameter_count(true), parameters, activations)});
   return costs;
 }
 

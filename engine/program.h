@@ -138,6 +138,7 @@ class PlannedProgram final : public Program {
   Model::Request request_;
   const Parameters& parameters_;
   StepState* state_;
+  Optimizer optimizer_;
   Normalize normalization_;
 
   Plan plan_;

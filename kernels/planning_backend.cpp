@@ -95,7 +95,7 @@ struct PlannedLoss final : Planned<LossOp> {
   void forward(const Tensor&, const Tensor&, StepState*, BatchMetrics*, float*) override { fail_to_run(); }
   void backward(const Tensor&, const Tensor&, const Tensor&) override { fail_to_run(); }
 };
-struct PlannedAdam final : Planned<AdamOp> {
+struct PlannedOptimizer final : Planned<OptimizerOp> {
   void update(const Tensor&, const StepState*, const Tensor&, const Tensor&, const Tensor&, const Tensor*) override {
     fail_to_run();
   }
@@ -164,7 +164,9 @@ class PlanningBackend final : public Backend {
     return std::make_unique<PlannedGather>();
   }
   std::unique_ptr<LossOp> loss(const Loss&, const Layout&) override { return std::make_unique<PlannedLoss>(); }
-  std::unique_ptr<AdamOp> adam(const Adam&, std::int64_t) override { return std::make_unique<PlannedAdam>(); }
+  std::unique_ptr<OptimizerOp> optimizer(const Optimizer&, std::int64_t) override {
+    return std::make_unique<PlannedOptimizer>();
+  }
   std::unique_ptr<AdvanceOp> advance() override { return std::make_unique<PlannedAdvance>(); }
 
  private:

@@ -165,7 +165,9 @@ class Cpu final : public Backend {
     return make_cpu_gather(kind, images, x);
   }
   std::unique_ptr<LossOp> loss(const Loss& kind, const Layout& z) override { return make_cpu_loss(kind, z); }
-  std::unique_ptr<AdamOp> adam(const Adam& kind, std::int64_t count) override { return make_cpu_adam(kind, count); }
+  std::unique_ptr<OptimizerOp> optimizer(const Optimizer& kind, std::int64_t count) override {
+    return make_cpu_optimizer(kind, count);
+  }
   std::unique_ptr<AdvanceOp> advance() override { return make_cpu_advance(); }
 
  private:

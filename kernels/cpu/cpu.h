@@ -70,7 +70,7 @@ std::unique_ptr<AddOp> make_cpu_add(const Add&, const Layout& a, const Layout& b
 std::unique_ptr<MultiplyOp> make_cpu_multiply(const Layout& x, const Layout& gate, const Layout& y);
 std::unique_ptr<GatherOp> make_cpu_gather(const Gather&, const Layout& images, const Layout& x);
 std::unique_ptr<LossOp> make_cpu_loss(const Loss&, const Layout& z);
-std::unique_ptr<AdamOp> make_cpu_adam(const Adam&, std::int64_t count);
+std::unique_ptr<OptimizerOp> make_cpu_optimizer(const Optimizer&, std::int64_t count);
 std::unique_ptr<AdvanceOp> make_cpu_advance();
 
 /// What is run must be what was planned.

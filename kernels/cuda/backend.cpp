@@ -175,7 +175,9 @@ class CudaBackend final : public Backend {
     return make_gather(context_, kind, images, x);
   }
   std::unique_ptr<LossOp> loss(const Loss& kind, const Layout& z) override { return make_loss(context_, kind, z); }
-  std::unique_ptr<AdamOp> adam(const Adam& kind, std::int64_t count) override { return make_adam(context_, kind, count); }
+  std::unique_ptr<OptimizerOp> optimizer(const Optimizer& kind, std::int64_t count) override {
+    return make_optimizer(context_, kind, count);
+  }
   std::unique_ptr<AdvanceOp> advance() override { return make_advance(context_); }
 
  private:

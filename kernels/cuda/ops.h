@@ -22,7 +22,7 @@ std::unique_ptr<AddOp> make_add(Context&, const Add&, const Layout& a, const Lay
 std::unique_ptr<MultiplyOp> make_multiply(Context&, const Multiply&, const Layout& x, const Layout& gate, const Layout& y);
 std::unique_ptr<GatherOp> make_gather(Context&, const Gather&, const Layout& images, const Layout& x);
 std::unique_ptr<LossOp> make_loss(Context&, const Loss&, const Layout& z);
-std::unique_ptr<AdamOp> make_adam(Context&, const Adam&, std::int64_t count);
+std::unique_ptr<OptimizerOp> make_optimizer(Context&, const Optimizer&, std::int64_t count);
 std::unique_ptr<AdvanceOp> make_advance(Context&);
 
 }  // namespace microtome::cuda

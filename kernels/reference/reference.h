@@ -41,7 +41,7 @@ class Reference : public Backend {
   std::unique_ptr<MultiplyOp> multiply(const Multiply&, const Layout& x, const Layout& gate, const Layout& y) override;
   std::unique_ptr<GatherOp> gather(const Gather&, const Layout& images, const Layout& x) override;
   std::unique_ptr<LossOp> loss(const Loss&, const Layout& z) override;
-  std::unique_ptr<AdamOp> adam(const Adam&, std::int64_t count) override;
+  std::unique_ptr<OptimizerOp> optimizer(const Optimizer&, std::int64_t count) override;
   std::unique_ptr<AdvanceOp> advance() override;
 };
 

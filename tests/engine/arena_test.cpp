@@ -1,5 +1,7 @@
 #include "engine/arena.h"
 
+#include "engine/random.h"
+
 #include <gtest/gtest.h>
 
 namespace microtome {
@@ -44,6 +46,38 @@ TEST(ArenaPlanTest, TensorsGetAddressesInTheirPiecesAndAgainWhereTheArenaMoves) 
     EXPECT_EQ(slice.data, arena + 64);
     EXPECT_EQ(second.data, arena + 512);
   }
+}
+
+TEST(ArenaTest, NoTwoLiveTensorsOverlapInTheArena) {
+  for (std::uint64_t trial = 0; trial < 300; ++trial) {
+    std::uint64_t drawn = 0;
+    const auto draw = [&](int below) { return static_cast<int>(random_word(trial, 1, drawn++) % below); };
+    std::vector<Lifetime> lifetimes(1 + draw(60));
+    for (Lifetime& life : lifetimes) {
+      life.first = draw(40);
+      life.last = life.first + draw(12);
+      life.bytes = draw(8) == 0 ? 0 : 1 + draw(5000);
+    }
+    const Arena arena = assign_offsets(lifetimes);
+    std::size_t sum = 0;
+    for (std::size_t i = 0; i < lifetimes.size(); ++i) {
+      sum += (lifetimes[i].bytes + 255) / 256 * 256;
+      EXPECT_EQ(arena.offsets[i] % 256, 0u);
+      EXPECT_LE(arena.offsets[i] + lifetimes[i].bytes, arena.bytes);
+      for (std::size_t j = 0; j < i; ++j) {
+        const bool together = lifetimes[i].first <= lifetimes[j].last && lifetimes[j].first <= lifetimes[i].last;
+        const bool apart = arena.offsets[i] + lifetimes[i].bytes <= arena.offsets[j] ||
+                           arena.offsets[j] + lifetimes[j].bytes <= arena.offsets[i];
+        ASSERT_TRUE(!together || apart) << "trial " << trial << ": " << i << " and " << j;
+      }
+    }
+    EXPECT_LE(arena.bytes, sum);
+  }
+}
+
+TEST(ArenaTest, TensorsThatNeverMeetShareOnePlace) {
+  const Arena arena = assign_offsets(std::vector<Lifetime>{{0, 1, 1000}, {2, 3, 1000}, {4, 5, 900}});
+  EXPECT_EQ(arena.bytes, 1024u);
 }
 
 }  // namespace

@@ -1,7 +1,6 @@
 #include "engine/plan.h"
 
 #include "engine/check.h"
-#include "engine/random.h"
 #include "layers/activation.h"
 #include "layers/add.h"
 #include "layers/batch_norm.h"
@@ -593,38 +592,6 @@ TEST(PlanTest, NothingBeforeTheFirstParameterNeedsAGradient) {
   const Graph graph = record([](Node x) { return x | max_pool(2) | conv(3, 3) | relu(); });
   const auto ops = lower(graph, {});
   EXPECT_EQ(needs_gradient(graph, ops, 4), (std::vector{false, false, true, true}));
-}
-
-TEST(PlanTest, NoTwoLiveTensorsOverlapInTheArena) {
-  for (std::uint64_t trial = 0; trial < 300; ++trial) {
-    std::uint64_t drawn = 0;
-    const auto draw = [&](int below) { return static_cast<int>(random_word(trial, 1, drawn++) % below); };
-    std::vector<Lifetime> lifetimes(1 + draw(60));
-    for (Lifetime& life : lifetimes) {
-      life.first = draw(40);
-      life.last = life.first + draw(12);
-      life.bytes = draw(8) == 0 ? 0 : 1 + draw(5000);
-    }
-    const Arena arena = assign_offsets(lifetimes);
-    std::size_t sum = 0;
-    for (std::size_t i = 0; i < lifetimes.size(); ++i) {
-      sum += (lifetimes[i].bytes + 255) / 256 * 256;
-      EXPECT_EQ(arena.offsets[i] % 256, 0u);
-      EXPECT_LE(arena.offsets[i] + lifetimes[i].bytes, arena.bytes);
-      for (std::size_t j = 0; j < i; ++j) {
-        const bool together = lifetimes[i].first <= lifetimes[j].last && lifetimes[j].first <= lifetimes[i].last;
-        const bool apart = arena.offsets[i] + lifetimes[i].bytes <= arena.offsets[j] ||
-                           arena.offsets[j] + lifetimes[j].bytes <= arena.offsets[i];
-        ASSERT_TRUE(!together || apart) << "trial " << trial << ": " << i << " and " << j;
-      }
-    }
-    EXPECT_LE(arena.bytes, sum);
-  }
-}
-
-TEST(PlanTest, TensorsThatNeverMeetShareOnePlace) {
-  const Arena arena = assign_offsets(std::vector<Lifetime>{{0, 1, 1000}, {2, 3, 1000}, {4, 5, 900}});
-  EXPECT_EQ(arena.bytes, 1024u);
 }
 
 }  // namespace

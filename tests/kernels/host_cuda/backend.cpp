@@ -96,7 +96,9 @@ class HostCudaBackend final : public Backend {
     return cuda::make_gather(context_, kind, images, x);
   }
   std::unique_ptr<LossOp> loss(const Loss& kind, const Layout& z) override { return cuda::make_loss(context_, kind, z); }
-  std::unique_ptr<AdamOp> adam(const Adam& kind, std::int64_t count) override { return cuda::make_adam(context_, kind, count); }
+  std::unique_ptr<OptimizerOp> optimizer(const Optimizer& kind, std::int64_t count) override {
+    return cuda::make_optimizer(context_, kind, count);
+  }
   std::unique_ptr<AdvanceOp> advance() override { return cuda::make_advance(context_); }
 
  private:

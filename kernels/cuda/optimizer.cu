@@ -1,11 +1,11 @@
-// Keras' Adam over all parameters at once (formulas/adam.h).
+// An optimiser over all parameters at once (formulas/optimizer.h).
 // Mapping: one thread for four neighbours, blocks striding over the array. Traffic a parameter: reads g m v w, writes m v w and
-// the low-precision copy, 28 + 2 bytes. Numerics: float32, alpha once a block in double; nothing is written where the loss was
-// not finite.
+// the low-precision copy, 28 + 2 bytes. Numerics: float32, what is one for all, Adam's alpha in double, once a block; nothing
+// is written where the loss was not finite.
 #include "kernels/cuda/device/launch.h"
 #include "kernels/cuda/ops.h"
 #include "kernels/cuda/vector.h"
-#include "kernels/formulas/adam.h"
+#include "kernels/formulas/optimizer.h"
 
 #include <algorithm>
 
@@ -16,12 +16,13 @@ namespace {
 constexpr int width = vector_width<float>;
 
 /// `low_precision` may be null. The arrays are aligned to 16 bytes.
+template <class Kind>
 __global__ void __launch_bounds__(block_threads)
-    adam_update_all(std::int64_t count, Adam kind, const StepState* state, const float* dw, float* w, float* m, float* v,
-                    __nv_bfloat16* low_precision) {
-  __shared__ AdamStep<float> step;
+    optimizer_update(std::int64_t count, Kind kind, const StepState* state, const float* dw, float* w, float* m, float* v,
+                     __nv_bfloat16* low_precision) {
+  __shared__ decltype(optimizer_step<float>(kind, *state)) step;
   if (state->finite == 0) return;
-  if (threadIdx.x == 0) step = adam_step<float>(kind, *state);
+  if (threadIdx.x == 0) step = optimizer_step<float>(kind, *state);
   __syncthreads();
 
   const std::int64_t stride = std::int64_t{gridDim.x} * blockDim.x * width;
@@ -33,7 +34,7 @@ __global__ void __launch_bounds__(block_threads)
     load<width>(first, m + i, live);
     load<width>(second, v + i, live);
 #pragma unroll
-    for (int j = 0; j < width; ++j) adam_update(g[j], step, weight[j], first[j], second[j]);
+    for (int j = 0; j < width; ++j) microtome::optimizer_update(g[j], step, weight[j], first[j], second[j]);
     store<width>(w + i, weight, live);
     store<width>(m + i, first, live);
     store<width>(v + i, second, live);
@@ -41,24 +42,25 @@ __global__ void __launch_bounds__(block_threads)
   }
 }
 
-class CudaAdam final : public AdamOp {
+template <class Kind>
+class CudaOptimizer final : public OptimizerOp {
  public:
-  CudaAdam(Context& context, const Adam& kind, std::int64_t count) : context_(context), kind_(kind), count_(count) {}
+  CudaOptimizer(Context& context, const Kind& kind, std::int64_t count) : context_(context), kind_(kind), count_(count) {}
 
   void update(const Tensor& dw, const StepState* state, const Tensor& w, const Tensor& m, const Tensor& v,
               const Tensor* low_precision) override {
     for (const Tensor* t : {&dw, &w, &m, &v}) {
       require(t->dtype == DType::f32 && is_aligned(*t, 1) && reinterpret_cast<std::uintptr_t>(t->data) % 16 == 0,
-              "adam: gradients, weights and moments are f32 and aligned to 16 bytes");
+              "an optimiser: gradients, weights and moments are f32 and aligned to 16 bytes");
     }
     require(low_precision == nullptr ||
                 (low_precision->dtype == DType::bf16 && reinterpret_cast<std::uintptr_t>(low_precision->data) % 8 == 0),
-            "adam: the low-precision copy is bf16 and aligned to 8 bytes");
-    // Eight blocks fill a multiprocessor; with no more than these, alpha is computed as seldom as can be.
+            "an optimiser: the low-precision copy is bf16 and aligned to 8 bytes");
+    // Eight blocks fill a multiprocessor; with no more than these, a block's share is computed as seldom as can be.
     const auto threads = static_cast<unsigned>((count_ + width - 1) / width);
     const unsigned blocks = std::min(blocks_for(threads), 8u * static_cast<unsigned>(context_.multiprocessors()));
-    launch("adam_update_all", context_, blocks, block_threads, adam_update_all, count_, kind_, state, dw.as<const float>(),
-           w.as<float>(), m.as<float>(), v.as<float>(),
+    launch("optimizer_update", context_, blocks, block_threads, optimizer_update<Kind>, count_, kind_, state,
+           dw.as<const float>(), w.as<float>(), m.as<float>(), v.as<float>(),
            low_precision == nullptr ? nullptr : low_precision->as<__nv_bfloat16>());
   }
 
@@ -67,14 +69,18 @@ class CudaAdam final : public AdamOp {
 
  private:
   Context& context_;
-  Adam kind_;
+  Kind kind_;
   std::int64_t count_;
 };
 
 }  // namespace
 
-std::unique_ptr<AdamOp> make_adam(Context& context, const Adam& kind, std::int64_t count) {
-  return std::make_unique<CudaAdam>(context, kind, count);
+std::unique_ptr<OptimizerOp> make_optimizer(Context& context, const Optimizer& kind, std::int64_t count) {
+  return std::visit(
+      [&]<class Kind>(const Kind& k) -> std::unique_ptr<OptimizerOp> {
+        return std::make_unique<CudaOptimizer<Kind>>(context, k, count);
+      },
+      kind);
 }
 
 }  // namespace microtome::cuda

@@ -1,5 +1,5 @@
-// Adam: Keras' goldens for the formula, the reference for the rest.
-#include "kernels/formulas/adam.h"
+// Optimisers: Keras' goldens for the formula, the reference for the rest.
+#include "kernels/formulas/optimizer.h"
 #include "kernels/harness.h"
 
 namespace microtome::test {
@@ -7,7 +7,7 @@ namespace {
 
 bool three_steps(Lab& lab, int count) {
   const Layout flat = lab.parameters({{1, 1, 1, count}});
-  const auto op = lab.backend().adam({}, count);
+  const auto op = lab.backend().optimizer(Adam{}, count);
   const Tensor w = lab.input("w", flat), m = lab.input("m", flat, {.scale = 0.1}),
                v = lab.input("v", flat, {.scale = 0.05, .offset = 0.0625});
   lab.overwritten(w, "w"), lab.overwritten(m, "m"), lab.overwritten(v, "v");
@@ -19,7 +19,7 @@ bool three_steps(Lab& lab, int count) {
 
 class AdamTest : public KernelTest {
  protected:
-  AdamTest() : KernelTest([](Backend& backend) { backend.adam({}, 1); }) {}
+  AdamTest() : KernelTest([](Backend& backend) { backend.optimizer(Adam{}, 1); }) {}
 };
 
 TEST_P(AdamTest, MatchesReference) {
@@ -32,7 +32,7 @@ TEST_P(AdamTest, MatchesReference) {
 TEST_P(AdamTest, DoesNothingAfterALossThatIsNotFinite) {
   Lab lab(backend(), GetParam().significand_bits, Fill::uniform);
   const Layout flat = lab.parameters({{1, 1, 1, 9}});
-  const auto op = lab.backend().adam({}, 9);
+  const auto op = lab.backend().optimizer(Adam{}, 9);
   const Tensor w = lab.input("w", flat), m = lab.input("m", flat), v = lab.input("v", flat, {.scale = 0.1, .offset = 1});
   op->update(lab.input("dw", flat), lab.device<StepState>({{.finite = 0}}), w, m, v, nullptr);
   lab.results();  // fails if an input has changed
@@ -43,7 +43,7 @@ TEST_P(AdamTest, LowPrecisionWeightsFollowTheFloat32Ones) {
   constexpr int count = 77;
   Lab lab(backend(), GetParam().significand_bits, Fill::uniform);
   const Layout flat = lab.parameters({{1, 1, 1, count}});
-  const auto op = lab.backend().adam({}, count);
+  const auto op = lab.backend().optimizer(Adam{}, count);
   const Tensor w = lab.input("w", flat), m = lab.input("m", flat), v = lab.input("v", flat, {.scale = 0.1, .offset = 1});
   lab.overwritten(w, "w"), lab.overwritten(m, "m"), lab.overwritten(v, "v");
   const Tensor low_precision = lab.output("low_precision", lab.activations({{1, 1, 1, count}}));
@@ -60,9 +60,9 @@ TEST(AdamFormulaTest, IsKeras) {
   const double gradients[] = {0.1, -0.2, 1e-8}, wanted[] = {0.9990000316217766, 0.9993661299708821, 0.9996491250252197};
   double w = 1, m = 0, v = 0;
   for (std::uint64_t step = 0; step < 3; ++step) {
-    auto keras = adam_step<double>(Adam{}, {.step = step, .learning_rate = 1e-3f});
+    auto keras = optimizer_step<double>(Adam{}, {.step = step, .learning_rate = 1e-3f});
     keras.alpha *= 1e-3 / double{1e-3f};  // the state holds its rate in float32, Keras' formula was computed with a double
-    adam_update(gradients[step], keras, w, m, v);
+    optimizer_update(gradients[step], keras, w, m, v);
     EXPECT_DOUBLE_EQ(w, wanted[step]);
   }
 }

@@ -1,4 +1,4 @@
-#include "engine/schedule.h"
+#include "engine/streams.h"
 
 #include "engine/random.h"
 #include "layers/activation.h"
