@@ -61,7 +61,7 @@ field[1] == "section" {
 field[1] == "option" { verbatim = 0 ; body[++bodies] = ".TP\n" marked(field[2]) "\n" plain(field[3]) }
 field[1] == "line" && section == "Usage" { usage[++usages] = plain("microtome " field[2]) }
 field[1] == "line" && section == "Examples" { example[++examples] = plain("microtome " field[2]) }
-field[1] == "line" && section != "Usage" && section != "Examples" { {
+field[1] == "line" && section != "Usage" && section != "Examples" {
   if (verbatim && sub(/\n\.fi$/, "", body[bodies])) body[bodies] = body[bodies] "\n" plain(field[2]) "\n.fi"
   else body[++bodies] = ".nf\n" plain(field[2]) "\n.fi"
   verbatim = 1
