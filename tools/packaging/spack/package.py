@@ -1,6 +1,8 @@
-# Untested. A recipe for Spack: put this folder into a repository of yours as packages/microtome/package.py, or
-#   spack repo create myrepo && cp package.py myrepo/packages/microtome/ && spack repo add myrepo
-#   spack install microtome ^hdf5~mpi          or, from a clone: spack dev-build microtome@main
+# Untested. A recipe for Spack 1.x, to be copied into a repository of packages of yours (spack repo create) as
+# packages/microtome/package.py. Then, in a clone of the sources:
+#   spack dev-build microtome@main
+from spack_repo.builtin.build_systems.cmake import CMakePackage, generator
+
 from spack.package import *
 
 
@@ -8,7 +10,7 @@ class Microtome(CMakePackage):
     """An engine, written by hand in C++20 and CUDA, that trains and measures the convolutional networks of a study of
     breast-cancer histology. No licence has been chosen yet."""
 
-    # Say where you clone from: spack dev-build, or a git URL of your own here.
+    # For `spack install` add the address that you clone from: git = "…".
     version("main", branch="main")
 
     variant("cuda", default=False, description="The CUDA backend, with cuDNN 9")
