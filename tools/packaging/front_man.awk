@@ -2,6 +2,7 @@
 function plain(text) {
   gsub(/\\/, "\\e", text)
   gsub(/-/, "\\-", text)
+  gsub(/…/, "...", text)  # which not every terminal has
   return text
 }
 BEGIN {
