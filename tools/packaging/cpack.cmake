@@ -1,5 +1,5 @@
-# `cpack -G DEB` in the build folder: a Debian package of what `cmake --install` installs. It takes dpkg-dev, and is the same for
-# the same commit and libraries: times are the commit's.
+# `cpack -G DEB` in the build folder: a Debian package of what `cmake --install` installs. It takes dpkg-dev, and the same
+# build gives the same bytes whenever it is packed: times are the commit's.
 set(CPACK_GENERATOR DEB)
 set(CPACK_PACKAGE_NAME microtome)
 set(CPACK_PACKAGE_VENDOR Microtome)
