@@ -412,7 +412,10 @@ Dataset load(const fs::path& folder, const LoadOptions& options) {
 Dataset verify(const fs::path& folder, const LoadOptions& options, std::vector<Error>& problems) {
   Dataset data;
   Found found = find_patches(folder, options, data.notes, &problems);
-  const bool dealt = succeeds(problems, [&] { deal_out(found, options, folder, data.notes); });
+  // Where patches are missing, for a folder cannot be listed say, that too few can be dealt may be no fault of its own.
+  std::vector<Error> consequences;
+  std::vector<Error>& of_splits = problems.empty() ? problems : consequences;
+  const bool dealt = succeeds(of_splits, [&] { deal_out(found, options, folder, data.notes); });
   const Extent canvas = image_size(folder, options);
   Oddities oddities;
   assign(found, options, data);
@@ -420,7 +423,7 @@ Dataset verify(const fs::path& folder, const LoadOptions& options, std::vector<E
   for (std::size_t s = 0; s < split_count; ++s) {
     if (!options.wanted()[s]) continue;
     Images& images = *splits_of(data)[s];
-    if (dealt) succeeds(problems, [&] { require_two_classes(images, s, found, folder); });
+    if (dealt) succeeds(of_splits, [&] { require_two_classes(images, s, found, folder); });
     images.shape = {static_cast<int>(images.ids.size()), canvas.h, canvas.w, 3};
     std::mutex mutex;
     std::map<std::size_t, Error> broken;
