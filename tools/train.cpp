@@ -1,6 +1,7 @@
 // Trains one network on one data set: reads the options, opens what they name, runs the epochs, judges the best one.
 #include "data/checkpoint.h"
 #include "data/digest.h"
+#include "data/file.h"
 #include "data/weights.h"
 #include "engine/check.h"
 #include "engine/model.h"
@@ -128,12 +129,7 @@ std::uint64_t digest(const Dataset& data) {
 /// By name, of a text with a line an option.
 std::map<std::string, std::string> options_by_name(std::string_view text) {
   std::map<std::string, std::string> lines;
-  for (std::size_t begin = 0; begin < text.size();) {
-    const std::size_t end = std::min(text.find('\n', begin), text.size());
-    const std::string line(text.substr(begin, end - begin));
-    lines.emplace(line.substr(0, line.find(' ')), line);
-    begin = end + 1;
-  }
+  for (std::string_view line; take_line(text, line);) lines.emplace(line.substr(0, line.find(' ')), line);
   return lines;
 }
 
