@@ -198,4 +198,10 @@ Provenance Job::provenance(const TrainingSettings& s) const {
   return p;
 }
 
+bool has_images_of(const TrainingSettings& settings, const Json& split_digests, Terminal& terminal) {
+  Provenance now;
+  describe_data(open_data(settings, {.train = true, .valid = true, .test = true}, terminal), split_options(settings), now);
+  return Json(microtome::split_digests(now)) == split_digests;
+}
+
 }  // namespace microtome

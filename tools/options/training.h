@@ -4,6 +4,7 @@
 #include "data/provenance.h"
 #include "engine/fit.h"
 #include "engine/model.h"
+#include "tools/cli/json.h"
 #include "tools/options/common.h"
 
 #include <cstdint>
@@ -54,5 +55,8 @@ struct Job {
   /// Of what the job trains, but for the commit.
   Provenance provenance(const TrainingSettings& settings) const;
 };
+
+/// Whether the data set's images, in their splits, are those of a result's `split_digests`. Reads them all.
+bool has_images_of(const TrainingSettings& settings, const Json& split_digests, Terminal& terminal);
 
 }  // namespace microtome
