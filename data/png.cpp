@@ -1,6 +1,7 @@
 #include "data/png.h"
 
 #include "data/file.h"
+#include "engine/host_memory.h"
 
 #include <png.h>
 
@@ -8,7 +9,9 @@
 #include <atomic>
 #include <csetjmp>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
+#include <new>
 #include <source_location>
 #include <string>
 #include <utility>
@@ -55,7 +58,7 @@ struct Batch {
     std::size_t at = 0, bytes = 0;
     Extent size = 0;
     // The child's answer.
-    std::uint8_t decoded = 0, converted = 0;
+    std::uint8_t decoded = 0, converted = 0, lacked_memory = 0;
     char message[128] = {};  // why it is not decoded
   };
   std::size_t count = 0;
@@ -68,7 +71,9 @@ constexpr std::size_t least_memory = sizeof(Batch) + (1 << 20);
 class Decoder {
  public:
   Decoder(Bytes bytes, Batch::File& file) : bytes_(bytes), file_(file) {
-    png_ = png_create_read_struct(PNG_LIBPNG_VER_STRING, this, on_error, [](png_structp, png_const_charp) {});
+    png_ = png_create_read_struct_2(
+        PNG_LIBPNG_VER_STRING, this, on_error, [](png_structp, png_const_charp) {}, this, allocate,
+        [](png_structp, png_voidp memory) { std::free(memory); });
     if (png_ != nullptr) info_ = png_create_info_struct(png_);
   }
   Decoder(const Decoder&) = delete;
@@ -140,6 +145,13 @@ class Decoder {
     png_longjmp(png, 1);
   }
 
+  /// For libpng and its zlib, which say of a lack of memory what they say of a damaged file.
+  static png_voidp allocate(png_structp png, png_alloc_size_t bytes) {
+    void* const memory = std::malloc(bytes);
+    if (memory == nullptr) static_cast<Decoder*>(png_get_mem_ptr(png))->file_.lacked_memory = 1;
+    return memory;
+  }
+
   static void on_read(png_structp png, png_bytep to, png_size_t count) {
     auto& self = *static_cast<Decoder*>(png_get_io_ptr(png));
     if (count > self.bytes_.size()) png_error(png, "the file ends too early");
@@ -160,7 +172,11 @@ void decode_batch(std::span<std::byte> memory) {
     std::atomic_ref(batch.begun).store(i + 1);
     Batch::File& file = batch.files[i];
     const auto pixels = memory.subspan(file.at + file.bytes);
-    file.decoded = Decoder(memory.subspan(file.at, file.bytes), file).decode(reinterpret_cast<std::uint8_t*>(pixels.data()));
+    try {
+      file.decoded = Decoder(memory.subspan(file.at, file.bytes), file).decode(reinterpret_cast<std::uint8_t*>(pixels.data()));
+    } catch (const std::bad_alloc&) {
+      file.lacked_memory = 1;
+    }
   }
 }
 
@@ -238,6 +254,9 @@ void PngReader::read(std::span<const fs::path> files, Extent most, const Taken& 
       const Handed& one = all[i];
       const Batch::File& answer = batch.files[one.place];
       std::optional<Error> error = one.error;
+      if (!error && answer.decoded == 0 && answer.lacked_memory != 0)
+        fail_memory("an image cannot be read: memory is short",
+                    {.where = files[first + i].string(), .found = to_text(host_memory()), .next = "more memory"});
       if (!error && answer.decoded == 0) error = not_decoded(files[first + i], answer.message);
       if (!error) {
         const auto* const rgb = reinterpret_cast<const std::uint8_t*>(memory.data() + one.at + one.bytes);

@@ -9,21 +9,23 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <cstdint>
 #include <cstring>
 #include <map>
 #include <string>
 
 namespace {
 
-constexpr unsigned crashing_width = 13, endless_width = 14;
+constexpr unsigned crashing_width = 13, endless_width = 14, hungry_width = 15;
 const auto real_update = reinterpret_cast<void (*)(png_structrp, png_inforp)>(::dlsym(RTLD_NEXT, "png_read_update_info"));
 
 }  // namespace
 
-// libpng's own is used but for images of two widths: no file is known that harms it.
+// libpng's own is used but for images of three widths: no file is known that harms it.
 extern "C" void png_read_update_info(png_structrp png, png_inforp info) {
   const unsigned width = png_get_image_width(png, info);
   if (width == crashing_width) __builtin_trap();
+  if (width == hungry_width) png_malloc(png, PTRDIFF_MAX);
   for (volatile bool endless = width == endless_width; endless;) {
   }
   real_update(png, info);
@@ -260,6 +262,19 @@ TEST_F(PngTest, AFileThatHarmsLibpngIsRefusedAndNoOtherIsLost) {
   // And where the first is thrown the reader serves again.
   expect_refusal([&] { reader.read(files, 64, [](std::size_t, const PngImage&) {}); }, ExitCode::data, {"10.png", "crashes"});
   reader.read(std::span(files).first(1), 64, [](std::size_t, const PngImage& image) { EXPECT_EQ(image.size, Extent(1, 1)); });
+}
+
+TEST_F(PngTest, MemoryThatLibpngLacksIsNotTheFilesFault) {
+  const Pixels pixels(hungry_width * 3, 7);
+  write_png(file_, {1, hungry_width}, pixels.data());
+  PngReader reader;
+  expect_refusal(
+      [&] {
+        reader.read({&file_, 1}, 64, [](std::size_t, const PngImage&) {});
+      },
+      ExitCode::memory, {"memory is short", file_.string()});
+  write_png(file_, {1, 1}, pixels.data());
+  reader.read({&file_, 1}, 64, [](std::size_t, const PngImage& image) { EXPECT_EQ(image.size, Extent(1, 1)); });
 }
 
 TEST_F(PngTest, ImagesLargerThanTheSharedMemoryAreReadAmongSmallOnes) {

@@ -177,8 +177,7 @@ TEST_F(ProfileProgramTest, OneStepHasNoInterval) {
   ASSERT_EQ(outcome.code, 0) << outcome.err;
   EXPECT_TRUE(contains(outcome.out, "95% interval unknown from 1 step\n")) << outcome.out;
   const Json profile = Json::parse(text_of(fresh("single") + "/profile.json"));
-  for (const Json& layer : profile["layers"])
-    EXPECT_EQ(layer["ns_per_step_ci95"], Json::array({nullptr, nullptr}));
+  for (const Json& layer : profile["layers"]) EXPECT_EQ(layer["ns_per_step_ci95"], Json::array({nullptr, nullptr}));
 }
 
 TEST_F(ProfileProgramTest, WhereNoCountersAreTheProfileSaysSoAndStands) {
