@@ -1,7 +1,9 @@
 #include "data/digest.h"
 
 #include "engine/check.h"
+#include "engine/host_memory.h"
 
+#include <openssl/err.h>
 #include <openssl/evp.h>
 
 #include <fstream>
@@ -10,10 +12,23 @@
 
 namespace microtome {
 
+namespace {
+
+/// Every libcrypto has these digests: one that fails lacks memory to begin with, or is restricted.
+void begun(bool ok, const char* digest) {
+  if (ok) return;
+  const char* const reason = ERR_reason_error_string(ERR_peek_last_error());
+  fail_memory(fmt::format("libcrypto gives no {}", digest),
+              {.found = fmt::format("{}; {}", reason ? reason : "no reason given", to_text(host_memory())),
+               .next = "more memory, or a libcrypto that is not restricted, as by FIPS mode"});
+}
+
+}  // namespace
+
 std::string md5(const std::filesystem::path& file) {
   std::ifstream in(file, std::ios::binary);
   const std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)> context(EVP_MD_CTX_new(), EVP_MD_CTX_free);
-  require(context && EVP_DigestInit_ex(context.get(), EVP_md5(), nullptr) == 1, "libcrypto offers no MD5");
+  begun(context && EVP_DigestInit_ex(context.get(), EVP_md5(), nullptr) == 1, "MD5");
   std::vector<char> piece(1 << 20);
   while (in) {
     in.read(piece.data(), static_cast<std::streamsize>(piece.size()));
@@ -30,7 +45,7 @@ Digest sha256(std::span<const std::uint8_t> bytes) {
   Digest digest;
   unsigned size = 0;
   const int done = EVP_Digest(bytes.data(), bytes.size(), digest.data(), &size, EVP_sha256(), nullptr);
-  require(done == 1 && size == digest.size(), "libcrypto offers no SHA-256");
+  begun(done == 1 && size == digest.size(), "SHA-256");
   return digest;
 }
 

@@ -11,6 +11,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <limits>
+#include <new>
 #include <system_error>
 
 namespace microtome::hdf5 {
@@ -144,16 +145,23 @@ void Id::close() {
 
 namespace {
 
-/// As libhdf5 puts it; empty: it gives no reason.
+/// As libhdf5 puts it; empty: it gives no reason. Throws std::bad_alloc where it lacked memory: the file need not be damaged.
 std::string whole_message() {
-  std::string message;
+  struct Reason {
+    std::string text;
+    bool memory = false;
+  } reason;
   const auto keep_first = [](unsigned, const H5E_error2_t* error, void* to) -> herr_t {
-    auto& text = *static_cast<std::string*>(to);
-    if (text.empty() && error->desc != nullptr) text = error->desc;
+    auto& [text, memory] = *static_cast<Reason*>(to);
+    const std::string_view found = error->desc != nullptr ? error->desc : "";
+    if (text.empty()) text = found;
+    const bool no_space = error->min_num == H5E_NOSPACE_g || error->min_num == H5E_CANTALLOC_g;
+    if ((error->maj_num == H5E_RESOURCE_g && no_space) || found.find("memory allocation failed") != found.npos) memory = true;
     return 0;
   };
-  H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, keep_first, &message);
-  return message;
+  H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, keep_first, &reason);
+  if (reason.memory) throw std::bad_alloc();
+  return reason.text;
 }
 
 /// The errno of the system call that failed, of which libhdf5 tells time, addresses and all; 0 where it was none.

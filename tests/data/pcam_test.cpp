@@ -4,6 +4,7 @@
 #include "data/loader.h"
 #include "data/support.h"
 
+#include <dlfcn.h>
 #include <fcntl.h>
 #include <sys/file.h>
 #include <unistd.h>
@@ -11,6 +12,19 @@
 #include <array>
 #include <map>
 #include <numeric>
+
+namespace {
+
+bool memory_is_short = false;
+const auto real_exists = reinterpret_cast<htri_t (*)(hid_t, const char*, hid_t)>(::dlsym(RTLD_NEXT, "H5Lexists"));
+
+}  // namespace
+
+extern "C" htri_t H5Lexists(hid_t group, const char* name, hid_t access) {
+  if (!memory_is_short) return real_exists(group, name, access);
+  H5Epush2(H5E_DEFAULT, __FILE__, __func__, __LINE__, H5E_ERR_CLS, H5E_RESOURCE, H5E_NOSPACE, "no room for a heap");
+  return -1;
+}
 
 namespace microtome {
 namespace {
@@ -224,6 +238,13 @@ TEST_F(PcamTest, AMissingDatasetIsNamed) {
     hdf5::create_group(out, "x");
   }
   expect_refused({"a dataset is missing"});
+}
+
+TEST_F(PcamTest, WhatLacksMemoryIsNeitherMissingNorDamaged) {
+  memory_is_short = true;
+  expect_refused({"takes more memory than it may", "available"});
+  memory_is_short = false;
+  EXPECT_EQ(load(folder_.path()).train.shape, (Shape{4, 6, 5, 3}));
 }
 
 TEST_F(PcamTest, DataKeptElsewhereIsRefused) {

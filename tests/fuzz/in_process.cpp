@@ -3,6 +3,7 @@
 #include "data/sandbox.h"
 
 #include <cstring>
+#include <new>
 #include <source_location>
 #include <utility>
 #include <vector>
@@ -52,7 +53,11 @@ std::string Source::take_text() {
 void read_in_child(const Sandbox&, const std::function<void(Sink&)>& body, const std::function<void(Source&)>& consume) {
   sent.clear();
   Sink sink(-1);
-  body(sink);
+  try {
+    body(sink);
+  } catch (const std::bad_alloc&) {  // a child says so
+    fail(ExitCode::data, "a file cannot be read: it takes more memory than it may");
+  }
   Received received;
   consume(received);
   received.expect_end();
