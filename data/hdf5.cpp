@@ -156,7 +156,7 @@ std::string whole_message() {
     const std::string_view found = error->desc != nullptr ? error->desc : "";
     if (text.empty()) text = found;
     const bool no_space = error->min_num == H5E_NOSPACE_g || error->min_num == H5E_CANTALLOC_g;
-    if ((error->maj_num == H5E_RESOURCE_g && no_space) || found.find("memory allocation failed") != found.npos) memory = true;
+    if ((error->maj_num == H5E_RESOURCE_g && no_space) || found.find("allocation failed") != found.npos) memory = true;
     return 0;
   };
   H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, keep_first, &reason);
@@ -174,10 +174,14 @@ int last_errno(const std::string& message) {
 /// What could not be looked for is not missing.
 bool exists(htri_t answer, const std::string& where) {
   if (answer < 0)
-    if (const int error = last_errno(whole_message()); error != 0)
-      refuse("an HDF5 file cannot be read",
-             {.where = where, .found = std::system_category().message(error), .next = remedy(error)});
+    refuse("an HDF5 file cannot be read",
+           {.where = where, .found = last_message(), .next = last_remedy("where memory suffices, get the file again")});
   return answer > 0;
+}
+
+bool names_group(hid_t group, const std::string& path, const std::string& where) {
+  const Id object(H5Oopen(group, path.c_str(), H5P_DEFAULT));
+  return exists(object.valid() ? 1 : -1, where) && H5Iget_type(object) == H5I_GROUP;
 }
 
 }  // namespace
@@ -252,16 +256,18 @@ Id open_object(hid_t group, std::string_view path, const std::string& where) {
     const std::size_t end = std::min(path.find('/', at), path.size());
     if (end > at) {
       so_far.append(so_far.empty() ? "" : "/").append(path.substr(at, end - at));
-      if (!exists(H5Lexists(group, so_far.c_str(), H5P_DEFAULT), fmt::format("{}, \"{}\"", where, so_far))) return Id();
+      const std::string place = fmt::format("{}, \"{}\"", where, so_far);
+      if (!exists(H5Lexists(group, so_far.c_str(), H5P_DEFAULT), place)) return Id();
       H5L_info_t link;
       if (H5Lget_info(group, so_far.c_str(), &link, H5P_DEFAULT) < 0)
         refuse("a link cannot be read", {.where = where, .found = last_message(), .next = last_remedy()});
       if (link.type != H5L_TYPE_HARD) {
-        refuse("an HDF5 file points elsewhere", {.where = fmt::format("{}, \"{}\"", where, so_far),
+        refuse("an HDF5 file points elsewhere", {.where = place,
                                                  .expected = "the data itself",
                                                  .found = link.type == H5L_TYPE_SOFT ? "a soft link" : "a link to another file",
                                                  .next = "copy the data into the file, as h5repack or h5py do"});
       }
+      if (end < path.size() && !names_group(group, so_far, place)) return Id();
     }
     at = end + 1;
   }
