@@ -19,7 +19,7 @@ for target in "${targets[@]}"; do
   options=()
   # libhdf5 leaks where a file is damaged, and now and then crashes; a child of ours dies of either, and nothing else.
   case $target in pcam | weights) options=(-fork=1 -ignore_crashes=1 -ignore_timeouts=1 -ignore_ooms=1 -detect_leaks=0) ;; esac
-  "tests/fuzz/${target}_fuzz" -max_total_time="$seconds" -timeout=5 -rss_limit_mb=2048 -malloc_limit_mb=512 -max_len=16384 \
+  "tests/fuzz/${target}_fuzz" -max_total_time="$seconds" -timeout=5 -rss_limit_mb=2048 -malloc_limit_mb=512 -max_len=32768 \
     -artifact_prefix="found/$target/" "${options[@]}" "corpus/$target" || true
   [ -z "$(ls -A "found/$target")" ] || failed+=("$target")
 done
