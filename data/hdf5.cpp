@@ -156,7 +156,7 @@ std::string whole_message() {
     const std::string_view found = error->desc != nullptr ? error->desc : "";
     if (text.empty()) text = found;
     const bool no_space = error->min_num == H5E_NOSPACE_g || error->min_num == H5E_CANTALLOC_g;
-    if ((error->maj_num == H5E_RESOURCE_g && no_space) || found.find("allocation failed") != found.npos) memory = true;
+    if ((error->maj_num == H5E_RESOURCE_g && no_space) || found.find("alloc") != found.npos) memory = true;
     return 0;
   };
   H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, keep_first, &reason);

@@ -103,7 +103,7 @@ thread_local bool memory_ended = false;
   std::abort();
 }
 
-/// oneDNN writes its code, and libhdf5 its lists, wherever an allocation that failed has led.
+/// oneDNN writes its code, and libhdf5 and libcrypto their lists, wherever an allocation that failed has led.
 void explain_crash(int signal, siginfo_t* info, void*) {
   const char* library = VendorCall::current();
   if (!library) {
