@@ -115,7 +115,7 @@ void start() {
     const VendorCall call("libhdf5");
     H5dont_atexit();
     // Its driver of files is asked for too: a start that lacks memory goes on without.
-    if (H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr) < 0 || H5Iget_type(H5FD_SEC2) != H5I_VFL)
+    if (H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr) < 0 || H5Iget_type(H5Pget_driver(H5P_FILE_ACCESS_DEFAULT)) != H5I_VFL)
       fail_memory("libhdf5 does not start", {.found = to_text(host_memory()), .next = "more memory"});
     return true;
   }();
