@@ -25,5 +25,11 @@ TEST(PatientTest, APathSaysOneByItsFileOrItsFolders) {
   for (const char* path : {"0/a.png", "77/2/a.png", "a.png", ""}) EXPECT_EQ(patient_in_path(path), "") << path;
 }
 
+TEST(PatientTest, WhatSaysNobodyIsUnknownInAnyCase) {
+  for (const char* nobody : {"", "NA", "n/a", "NaN", "None", "NULL", "?", "-", "Unknown"})
+    EXPECT_TRUE(is_unknown(nobody)) << nobody;
+  for (const char* somebody : {"0", "8863", "Nan Li", "NA12878"}) EXPECT_FALSE(is_unknown(somebody)) << somebody;
+}
+
 }  // namespace
 }  // namespace microtome

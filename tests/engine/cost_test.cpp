@@ -18,10 +18,10 @@ Cost cost_of(const GraphOp::Kind& kind, Pass pass, const std::vector<Layout>& in
   return cost(kind, pass, inputs, output, f32, accumulate);
 }
 
-// 2 images of 4 x 4 x 3, a 3 x 3 kernel, 5 channels out: 2*4*4 pixels, 5*3*3*3 weights.
-const Shape image{2, 4, 4, 3}, features{2, 4, 4, 5};
+// 2 images of 4 x 6 x 3, a 3 x 3 kernel, 5 channels out: 2*4*6 pixels, 5*3*3*3 weights.
+const Shape image{2, 4, 6, 3}, features{2, 4, 6, 5};
 const Window window = resolve(image, 3, 1, same);
-constexpr double pixels = 2 * 4 * 4, weights = 5 * 3 * 3 * 3;
+constexpr double pixels = 2 * 4 * 6, weights = 5 * 3 * 3 * 3;
 
 TEST(CostTest, AConvolutionReadsAndWritesEachTensorOnce) {
   const Conv conv{.window = window, .bias = true};
@@ -54,7 +54,7 @@ TEST(CostTest, BothGradientsAtOnceReadDyOnce) {
 }
 
 TEST(CostTest, GroupsDivideTheWeights) {
-  const Shape wide{2, 4, 4, 6};
+  const Shape wide{2, 4, 6, 6};
   const Conv conv{.window = resolve(wide, 3, 1, same), .groups = 6};
   EXPECT_EQ(cost_of(conv, Pass::forward, {layout(wide)}, layout(wide)),
             (Cost{2 * pixels * 9 * 6, 2 * (2 * pixels * 6 + 9 * 6)}));
@@ -125,7 +125,7 @@ TEST(CostTest, WhatOnlyNamesMemoryCostsNothing) {
 }
 
 TEST(CostTest, AStepsOwnOps) {
-  const Layout packed_x = layout(image), roomy{image, bf16, packed({2, 4, 4, 8})};
+  const Layout packed_x = layout(image), roomy{image, bf16, packed({2, 4, 6, 8})};
   EXPECT_EQ(cost(Gather{}, DType::u8, packed_x, f32), (Cost{0, pixels * 3 + 2 * pixels * 3 + 2 * (1 + 4)}));
   EXPECT_EQ(cost(Gather{}, DType::u8, roomy, f32), (Cost{0, pixels * 3 + 2 * pixels * 8 + 2 * (1 + 4)}));
   const Layout z = layout({8, 1, 1, 1}, f32);
