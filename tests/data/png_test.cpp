@@ -265,8 +265,8 @@ TEST_F(PngTest, AFileThatHarmsLibpngIsRefusedAndNoOtherIsLost) {
 }
 
 TEST_F(PngTest, MemoryThatLibpngLacksIsNotTheFilesFault) {
-#ifdef __SANITIZE_ADDRESS__
-  GTEST_SKIP() << "AddressSanitizer's malloc does not fail: it ends the process";
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  GTEST_SKIP() << "a sanitizer's malloc does not fail: it ends the process";
 #endif
   const Pixels pixels(hungry_width * 3, 7);
   write_png(file_, {1, hungry_width}, pixels.data());
