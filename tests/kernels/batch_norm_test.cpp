@@ -12,6 +12,7 @@ struct Case {
   BatchNorm kind;
   bool in_place = false;     // dx is dy's memory
   int other_statistics = 0;  // of channels that this batch-norm does not read
+  double mean = 0;           // of x
 };
 
 /// Nothing like a batch's, so that using others shows; NaN where a backend must write.
@@ -25,9 +26,9 @@ Tensor statistics_of(Lab& lab, const Case& c) {
 }
 
 std::string describe(const Case& c) {
-  return fmt::format("x {} scale {} bessel {} batch statistics {} activation {} shared {} known {} in place {}", to_string(c.x),
-                     c.kind.scale, c.kind.bessel, c.kind.batch_statistics, name(c.kind.activation), c.kind.shared_statistics,
-                     c.kind.known_channels, c.in_place);
+  return fmt::format("x {} scale {} bessel {} batch statistics {} activation {} shared {} known {} in place {} mean {}",
+                     to_string(c.x), c.kind.scale, c.kind.bessel, c.kind.batch_statistics, name(c.kind.activation),
+                     c.kind.shared_statistics, c.kind.known_channels, c.in_place, c.mean);
 }
 
 bool both_passes(Lab& lab, const Case& c, Write write) {
@@ -39,7 +40,7 @@ bool both_passes(Lab& lab, const Case& c, Write write) {
   const Expect of_elements{.zeros_at_most = zeros_at_most, .additions = 8};
   // With relu6 it clamps on both sides.
   const double of_gamma = c.kind.activation == Activation::relu6 ? 6 : 1;
-  const Tensor x = lab.input("x", layout), gamma = lab.input("gamma", vector, {.scale = of_gamma}),
+  const Tensor x = lab.input("x", layout, {.offset = c.mean}), gamma = lab.input("gamma", vector, {.scale = of_gamma}),
                beta = lab.input("beta", vector);
   const Tensor mean = lab.input("mean", vector), variance = lab.input("variance", vector, {.scale = 0.5, .offset = 1});
   const Tensor* scale = c.kind.scale ? &gamma : nullptr;
@@ -160,6 +161,10 @@ TEST_P(BatchNormTest, OptionsMatchReference) {
   for (const bool scale : {true, false})
     for (const bool bessel : {true, false})
       certify_case({{{4, 5, 6, 24}}, {.scale = scale, .epsilon = 1.001e-5f, .momentum = 0.9f, .bessel = bessel}});
+}
+
+TEST_P(BatchNormTest, NoDigitsGoToADistantMean) {
+  certify_case({.x = {{4, 6, 5, 24}}, .kind = {}, .mean = 256});
 }
 
 TEST_P(BatchNormTest, FusedActivationsMatchReference) {
