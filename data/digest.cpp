@@ -15,22 +15,30 @@ namespace microtome {
 
 namespace {
 
-constexpr const char* library = "libcrypto";  // its start looks at few allocations' results
-
 /// Every libcrypto has these digests: one that fails lacks memory to begin with, or is restricted.
 void begun(bool ok, const char* digest) {
   if (ok) return;
   const char* const reason = ERR_reason_error_string(ERR_peek_last_error());
-  fail_memory(fmt::format("{} gives no {}", library, digest),
+  fail_memory(fmt::format("libcrypto gives no {}", digest),
               {.found = fmt::format("{}; {}", reason ? reason : "no reason given", to_text(host_memory())),
                .next = "more memory, or a libcrypto that is not restricted, as by FIPS mode"});
+}
+
+/// It looks at few of its allocations' results as it starts. Threads may come here together; later they need no guard.
+void start() {
+  static const bool started = [] {
+    const VendorCall call("libcrypto");
+    Digest digest;
+    return EVP_Digest("", 0, digest.data(), nullptr, EVP_sha256(), nullptr) == 1;
+  }();
+  begun(started, "SHA-256");
 }
 
 }  // namespace
 
 std::string md5(const std::filesystem::path& file) {
   std::ifstream in(file, std::ios::binary);
-  const VendorCall call(library);
+  start();
   const std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)> context(EVP_MD_CTX_new(), EVP_MD_CTX_free);
   begun(context && EVP_DigestInit_ex(context.get(), EVP_md5(), nullptr) == 1, "MD5");
   std::vector<char> piece(1 << 20);
@@ -48,7 +56,7 @@ std::string md5(const std::filesystem::path& file) {
 Digest sha256(std::span<const std::uint8_t> bytes) {
   Digest digest;
   unsigned size = 0;
-  const VendorCall call(library);
+  start();
   const int done = EVP_Digest(bytes.data(), bytes.size(), digest.data(), &size, EVP_sha256(), nullptr);
   begun(done == 1 && size == digest.size(), "SHA-256");
   return digest;

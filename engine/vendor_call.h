@@ -3,6 +3,7 @@
 
 namespace microtome {
 
+/// One thread at a time may hold some: of two threads that hold one together neither knows what to restore.
 class VendorCall {
  public:
   /// `library`, which people know it by, must outlive the object.
