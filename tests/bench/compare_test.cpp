@@ -127,10 +127,11 @@ TEST_F(CompareTest, EffectsAreSecondsOfAnEpochAndAddUpByNetwork) {
   EXPECT_EQ(csv.out.rfind("class,case,before_s,after_s,change,low,high,floor,s_per_epoch\nSLOWER,conv_forward/", 0), 0u);
 }
 
-TEST_F(CompareTest, AnUpdateCountsOnceAStepAndALargeCaseNever) {
+TEST_F(CompareTest, AnUpdateCountsOnceAStepALargeCaseAndAChainNever) {
   Json json = Json::parse(Bench{}.json());
-  for (const auto& [name, time] :
-       {std::pair("adam_update/b2:update/cuda/bf16/all", 50.0), {"add_forward/b2:a,b/cuda/bf16/large", 9e3}})
+  for (const auto& [name, time] : {std::pair("adam_update/b2:update/cuda/bf16/all", 50.0),
+                                   {"add_forward/b2:a,b/cuda/bf16/large", 9e3},
+                                   {"chain_conv_add/b2:a/cuda/bf16/n64", 500.0}})
     for (int r = 0; r < 10; ++r)
       json["benchmarks"].push_back(
           {{"name", name}, {"real_time", time}, {"time_unit", "us"}, {"uses", 12.0}, {"uses:resnet50", 1.0}});
@@ -162,6 +163,9 @@ TEST_F(CompareTest, WhatIsNotTheSameThingIsRefusedByName) {
   expect_refused(compare({before, precision}), 2, "precision f32");
   expect_refused(compare({before, batch}), 2, "batch 32");
   expect_refused(compare({before, before, "--floor", before, clocks}), 2, "clocks 1215 MHz");
+  Json limited = Json::parse(Bench{}.json());
+  limited["context"]["power_limit_watt"] = "350";
+  expect_refused(compare({before, file("limited.json", limited.dump())}), 2, "power_limit_watt 350");
   const std::string renamed =
       file("renamed.json", std::regex_replace(Bench{}.json(), std::regex("\"cuda:0\""), "\"cpu\""));  // in the context alone
   for (const std::string& other : {device, clocks, precision, batch, renamed}) {

@@ -72,6 +72,11 @@ struct Bench {
   }
 };
 
+TEST(GraphTest, MultiplyAddsAreThoseOfEachPixel) {
+  const Graph graph = record([](Node x) { return x | conv(2, 1); }, {4, 6});
+  EXPECT_EQ(graph.macs(), 4 * 6 * 2 * 3);
+}
+
 TEST(ModelTest, GradientsOfABranchingNetworkMatchFiniteDifferences) {
   Bench bench(branching());
   bench.loss();
