@@ -180,11 +180,6 @@ bool exists(htri_t answer, const std::string& where) {
   return answer > 0;
 }
 
-bool names_group(hid_t group, const std::string& path, const std::string& where) {
-  const Id object(H5Oopen(group, path.c_str(), H5P_DEFAULT));
-  return exists(object.valid() ? 1 : -1, where) && H5Iget_type(object) == H5I_GROUP;
-}
-
 }  // namespace
 
 std::string last_message() {
@@ -251,32 +246,31 @@ Id open_untrusted(const std::filesystem::path& file) {
 }
 
 Id open_object(hid_t group, std::string_view path, const std::string& where) {
+  Id object;
   std::string so_far;
-  std::size_t at = 0;
-  while (at < path.size()) {
-    const std::size_t end = std::min(path.find('/', at), path.size());
-    if (end > at) {
-      so_far.append(so_far.empty() ? "" : "/").append(path.substr(at, end - at));
-      const std::string place = fmt::format("{}, \"{}\"", where, so_far);
-      if (!exists(H5Lexists(group, so_far.c_str(), H5P_DEFAULT), place)) return Id();
-      H5L_info_t link;
-      if (H5Lget_info(group, so_far.c_str(), &link, H5P_DEFAULT) < 0)
-        refuse("a link cannot be read", {.where = where, .found = last_message(), .next = last_remedy()});
-      if (link.type != H5L_TYPE_HARD) {
-        refuse("an HDF5 file points elsewhere", {.where = place,
-                                                 .expected = "the data itself",
-                                                 .found = link.type == H5L_TYPE_SOFT ? "a soft link" : "a link to another file",
-                                                 .next = "copy the data into the file, as h5repack or h5py do"});
-      }
-      if (end < path.size() && !names_group(group, so_far, place)) return Id();
+  for (std::size_t at = 0, end; at < path.size(); at = end + 1) {
+    end = std::min(path.find('/', at), path.size());
+    if (end == at) continue;
+    if (object.valid() && H5Iget_type(object) != H5I_GROUP) return Id();
+    const hid_t parent = object.valid() ? hid_t{object} : group;
+    const std::string name(path.substr(at, end - at));
+    so_far.append(so_far.empty() ? "" : "/").append(name);
+    const std::string place = fmt::format("{}, \"{}\"", where, so_far);
+    if (!exists(H5Lexists(parent, name.c_str(), H5P_DEFAULT), place)) return Id();
+    H5L_info_t link;
+    if (H5Lget_info(parent, name.c_str(), &link, H5P_DEFAULT) < 0)
+      refuse("a link cannot be read", {.where = where, .found = last_message(), .next = last_remedy()});
+    if (link.type != H5L_TYPE_HARD) {
+      refuse("an HDF5 file points elsewhere", {.where = place,
+                                               .expected = "the data itself",
+                                               .found = link.type == H5L_TYPE_SOFT ? "a soft link" : "a link to another file",
+                                               .next = "copy the data into the file, as h5repack or h5py do"});
     }
-    at = end + 1;
+    Id next(H5Oopen(parent, name.c_str(), H5P_DEFAULT));
+    if (!next.valid())
+      refuse("an object of an HDF5 file cannot be opened", {.where = place, .found = last_message(), .next = last_remedy()});
+    object = std::move(next);
   }
-  if (so_far.empty()) return Id();
-  Id object(H5Oopen(group, so_far.c_str(), H5P_DEFAULT));
-  if (!object.valid())
-    refuse("an object of an HDF5 file cannot be opened",
-           {.where = fmt::format("{}, \"{}\"", where, so_far), .found = last_message(), .next = last_remedy()});
   return object;
 }
 

@@ -98,9 +98,10 @@ void note_others_within(const fs::path& path, const Format& read, std::vector<st
   for (fs::directory_iterator entry(path, failure), end; !failure && entry != end; entry.increment(failure)) {
     if (!entry->is_directory(failure)) continue;
     for (const Format* other : formats()) {
+      if (other == &read) continue;
       bool is_one = false;
       std::vector<Error> unreadable;  // what is not read may be so
-      succeeds(unreadable, [&] { is_one = other != &read && other->recognise(entry->path()); });
+      succeeds(unreadable, [&] { is_one = other->recognise(entry->path()); });
       if (is_one)
         notes.push_back(fmt::format("read in {}'s format; {} holds a data set in {}'s, which is not read: --data {}", read.name,
                                     entry->path().filename().string(), other->name, entry->path().string()));

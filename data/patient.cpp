@@ -1,7 +1,8 @@
 #include "data/patient.h"
 
+#include "data/tree.h"
+
 #include <algorithm>
-#include <cctype>
 #include <vector>
 
 namespace microtome {
@@ -42,10 +43,8 @@ std::optional<std::uint8_t> class_in_name(std::string_view name) {
 }
 
 bool is_unknown(std::string_view patient) {
-  std::string lower(patient);
-  std::ranges::transform(lower, lower.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
   constexpr std::string_view words[] = {"", "na", "n/a", "nan", "none", "null", "?", "-", "unknown"};
-  return std::ranges::find(words, lower) != std::end(words);
+  return std::ranges::find(words, lower_case(patient)) != std::end(words);
 }
 
 }  // namespace microtome

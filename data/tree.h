@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <functional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace microtome {
@@ -45,7 +46,7 @@ void add_notes(const Tree& tree, std::vector<std::string>& notes);
 bool any_file(const std::filesystem::path& folder, const std::function<bool(const std::filesystem::path& file)>& wanted);
 
 /// ASCII letters alone.
-std::string lower_case(std::string text);
+std::string lower_case(std::string_view text);
 
 /// Whether the name ends in ".png", in either case.
 bool is_png_name(const std::filesystem::path& path);

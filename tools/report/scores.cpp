@@ -4,6 +4,7 @@
 #include "data/digest.h"
 #include "data/file.h"
 #include "data/patient.h"
+#include "data/tree.h"
 #include "engine/check.h"
 #include "tools/cli/documents.h"
 
@@ -11,7 +12,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cctype>
 #include <charconv>
 #include <cmath>
 #include <optional>
@@ -43,12 +43,6 @@ std::string list(Names names) {
   std::string text;
   for (const std::string_view name : names) text.append(text.empty() ? "" : ", ").append(name);
   return text;
-}
-
-std::string lower_case(std::string_view text) {
-  std::string lower(text);
-  std::ranges::transform(lower, lower.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  return lower;
 }
 
 /// Either a point or a comma before the decimals.
