@@ -4,6 +4,7 @@
 #include "engine/check.h"
 
 #include <charconv>
+#include <cstdio>
 #include <optional>
 
 namespace microtome {
@@ -37,10 +38,22 @@ void require_f32(std::string_view device, Precision precision) {
         .next = fmt::format("drop --precision {}, or ask for --device cuda:0", name(precision))});
 }
 
+/// What could be cured is no reason to leave a GPU idle in silence.
+std::string_view found_device() {
+  try {
+    return cuda_device_count() > 0 ? "cuda:0" : "cpu";
+  } catch (const Error& error) {
+    if (error.code() != ExitCode::machine) throw;
+    std::fprintf(stderr, "warning: the CPU computes: %s (%s); --device cuda:0 says more\n", error.what(),
+                 error.report().found.c_str());
+    return "cpu";
+  }
+}
+
 }  // namespace
 
 std::unique_ptr<Backend> make_backend(std::string_view device, Precision precision, const BackendOptions& options) {
-  if (device == "auto") device = cuda_device_count() > 0 ? "cuda:0" : "cpu";
+  if (device == "auto") device = found_device();
   if (device == "reference") {
     require_f32(device, precision);
     return make_reference_backend();

@@ -19,17 +19,19 @@ struct BackendOptions {
   int streams = 5;    // side by side: for branches, the last one for filter gradients; 1: all in order
 };
 
-/// device: "cpu", "cuda:N", "reference" (naive loops in double), or "auto": cuda:0 where there is a GPU, else cpu.
+/// device: "cpu", "cuda:N", "reference" (naive loops in double), or "auto": cuda:0 where there is a GPU, else cpu, which says
+/// why on stderr where there is what belongs to a GPU and cannot be used.
 /// Throws Error(ExitCode::machine) for a GPU that is not there or a precision that the device lacks, Error(ExitCode::usage)
 /// for another name.
 std::unique_ptr<Backend> make_backend(std::string_view device, Precision precision, const BackendOptions& options = {});
 
-/// Implemented by kernels/reference, kernels/cpu, and kernels/cuda or kernels/no_cuda.cpp.
+/// Implemented by kernels/reference, kernels/cpu, and kernels/cuda, a module that cuda_module.cpp opens.
 std::unique_ptr<Backend> make_reference_backend();
 std::unique_ptr<Backend> make_cpu_backend(Precision precision);
 std::unique_ptr<Backend> make_cuda_backend(int ordinal, Precision precision, const BackendOptions& options);
 
-/// 0 without a GPU, without a driver, or in a build without CUDA; `why` then says which.
+/// 0 without a GPU, without a driver or without the CUDA module; `why` then says which. Throws Error(ExitCode::machine) where
+/// driver and module are there and cannot be used: one of another version, too old, or without a library of its own.
 int cuda_device_count(std::string* why = nullptr);
 
 }  // namespace microtome

@@ -1,6 +1,4 @@
 // The CUDA backend: one device, its streams, cuDNN, cuBLASLt and our kernels behind engine/backend.h.
-#include "kernels/backend.h"
-
 #include "kernels/cuda/conv.h"
 #include "kernels/cuda/dense.h"
 #include "kernels/cuda/device/async_read.h"
@@ -10,6 +8,7 @@
 #include "kernels/cuda/profiling/nvtx.h"
 #include "kernels/cuda/profiling/trace.h"
 #include "kernels/cuda/vendor/plans.h"
+#include "kernels/cuda_module.h"
 
 #include <array>
 #include <exception>
@@ -19,6 +18,11 @@ namespace microtome {
 namespace cuda {
 
 namespace {
+
+/// "12.8" of 12080.
+std::string cuda_version_text(int version) {
+  return fmt::format("{}.{}", version / 1000, version % 1000 / 10);
+}
 
 /// A step as one CUDA graph.
 class GraphRecording final : public Recording {
@@ -80,12 +84,10 @@ class CudaBackend final : public Backend {
     int runtime = 0, driver = 0;
     check(cudaRuntimeGetVersion(&runtime));
     check(cudaDriverGetVersion(&driver));
-    const std::size_t cudnn = cudnnGetVersion();
     return {.name = fmt::format("cuda:{}", ordinal_),
             .description = properties.name,
-            .versions = fmt::format("CUDA {}.{}, cuDNN {}.{}.{}, cuBLASLt {}, driver for CUDA {}.{}", runtime / 1000,
-                                    runtime % 1000 / 10, cudnn / 10000, cudnn % 10000 / 100, cudnn % 100, cublasLtGetVersion(),
-                                    driver / 1000, driver % 1000 / 10),
+            .versions = fmt::format("CUDA {}, cuDNN {}, cuBLASLt {}, driver for CUDA {}", cuda_version_text(runtime),
+                                    version_text(cudnnGetVersion()), cublasLtGetVersion(), cuda_version_text(driver)),
             .memory_bytes = total,
             .available_bytes = available};
   }
@@ -194,39 +196,45 @@ class CudaBackend final : public Backend {
   ScopeListener* listener_ = nullptr;
 };
 
-}  // namespace
+int device_count() {
+  int count = 0;
+  const cudaError_t status = cudaGetDeviceCount(&count);
+  if (status != cudaSuccess) static_cast<void>(cudaGetLastError());  // asking is no failure
+  if (status == cudaErrorNoDevice) return 0;
+  if (status == cudaErrorInsufficientDriver) {
+    int driver = 0;
+    check(cudaDriverGetVersion(&driver));
+    fail(ExitCode::machine, "the NVIDIA driver is older than Microtome's CUDA",
+         {.expected = fmt::format("a driver for CUDA {} or later", cuda_version_text(CUDART_VERSION)),
+          .found = driver == 0 ? "none that works" : fmt::format("one for CUDA {}", cuda_version_text(driver)),
+          .next = "install a newer driver, build Microtome with an older CUDA, or use --device cpu"});
+  }
+  check(status);
+  if (count > 0) check_version(cudnnGetVersion());
+  return count;
+}
 
-}  // namespace cuda
-
-std::unique_ptr<Backend> make_cuda_backend(int ordinal, Precision precision, const BackendOptions& options) {
-  std::string why;
-  const int count = cuda_device_count(&why);
+std::unique_ptr<Backend> make_backend(int ordinal, Precision precision, const BackendOptions& options) {
+  const int count = device_count();
   if (ordinal < 0 || ordinal >= count) {
     fail(ExitCode::machine, fmt::format("there is no GPU cuda:{}", ordinal),
-         {.found = count == 0 ? why : fmt::format("cuda:0 to cuda:{}", count - 1),
+         {.found = count == 0 ? "none that the driver knows" : fmt::format("cuda:0 to cuda:{}", count - 1),
           .next = count == 0 ? "use --device cpu" : "use one of these"});
   }
-  cuda::check(cudaSetDevice(ordinal));
+  check(cudaSetDevice(ordinal));
   int major = 0;
-  cuda::check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, ordinal));
+  check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, ordinal));
   if (precision != Precision::f32 && major < 8) {
     fail(ExitCode::machine, fmt::format("cuda:{} lacks {}", ordinal, precision == Precision::bf16 ? "bf16" : "tf32"),
          {.expected = "compute capability 8.0 or later", .found = fmt::format("{}.x", major), .next = "use --precision f32"});
   }
-  return std::make_unique<cuda::CudaBackend>(ordinal, precision, options);
+  return std::make_unique<CudaBackend>(ordinal, precision, options);
 }
 
-int cuda_device_count(std::string* why) {
-  int count = 0;
-  const cudaError_t status = cudaGetDeviceCount(&count);
-  if (status == cudaSuccess && count > 0) return count;
-  static_cast<void>(cudaGetLastError());  // asking is no failure
-  if (why != nullptr) {
-    *why = status == cudaErrorInsufficientDriver                  ? "no NVIDIA driver, or one older than the CUDA toolkit"
-           : status == cudaErrorNoDevice || status == cudaSuccess ? "no NVIDIA GPU"
-                                                                  : fmt::format("CUDA: {}", cudaGetErrorString(status));
-  }
-  return 0;
-}
+}  // namespace
+
+}  // namespace cuda
+
+extern "C" const CudaModule microtome_cuda_module{cuda_module_version, cuda::make_backend, cuda::device_count};
 
 }  // namespace microtome

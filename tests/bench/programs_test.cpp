@@ -175,8 +175,7 @@ TEST(BenchProgramTest, PlansAreSaidOfADeviceAndNotOfOneThatIsNotThere) {
   EXPECT_EQ(Json::parse(json.out).at("plans").size(), 6u);
   const Ended none = run({"bench", "--device", "cuda:77", "--plans"});
   EXPECT_EQ(none.code, 8);
-  EXPECT_TRUE(contains(none.err, "error: there is no GPU cuda:77\n") || contains(none.err, "error: built without CUDA\n"))
-      << none.err;
+  EXPECT_TRUE(contains(none.err, "error: there is no ")) << "GPU, driver or module\n" << none.err;
 }
 
 }  // namespace

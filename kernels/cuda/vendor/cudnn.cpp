@@ -21,6 +21,18 @@ void check_nothrow(cudnnStatus_t status, std::source_location at) noexcept {
   std::fprintf(stderr, "%s:%u: cuDNN: %s\n", at.file_name(), static_cast<unsigned>(at.line()), cudnnGetErrorString(status));
 }
 
+std::string version_text(std::size_t version) {
+  return fmt::format("{}.{}.{}", version / 10000, version % 10000 / 100, version % 100);
+}
+
+void check_version(std::size_t loaded) {
+  if (loaded / 100 >= CUDNN_VERSION / 100) return;
+  fail(ExitCode::machine, "cuDNN is older than Microtome was built with",
+       {.expected = fmt::format("cuDNN {} or a later {}", version_text(CUDNN_VERSION), CUDNN_VERSION / 10000),
+        .found = fmt::format("cuDNN {}", version_text(loaded)),
+        .next = "install a newer cuDNN, or put its folder first in LD_LIBRARY_PATH; or use --device cpu"});
+}
+
 CudnnHandle::CudnnHandle(cudaStream_t stream) {
   check(cudnnCreate(&raw_));
   check(cudnnSetStream(raw_, stream));

@@ -26,6 +26,13 @@ std::string last_reason();
 void check(cudnnStatus_t status, std::source_location at = std::source_location::current());
 void check_nothrow(cudnnStatus_t status, std::source_location at = std::source_location::current()) noexcept;
 
+/// "9.19.0" of 91900.
+std::string version_text(std::size_t version);
+
+/// Throws Error(ExitCode::machine) where the cuDNN that is loaded is older than the one that this was compiled with. A later
+/// minor version serves what an earlier one was compiled with; patches of one minor version serve each other.
+void check_version(std::size_t loaded);
+
 /// cuDNN on the current device, its work queued on a stream. One thread at a time may use it.
 class CudnnHandle {
  public:

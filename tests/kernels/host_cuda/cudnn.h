@@ -134,8 +134,9 @@ using cudnnBackendDescriptor_t = HostDescriptor*;
 struct HostCudnn;
 using cudnnHandle_t = HostCudnn*;
 
+constexpr std::size_t CUDNN_VERSION = 91900;
 inline std::size_t cudnnGetVersion() {
-  return 91900;
+  return CUDNN_VERSION;
 }
 inline cudnnStatus_t cudnnCreate(cudnnHandle_t* handle) {
   return *handle = nullptr, CUDNN_STATUS_SUCCESS;

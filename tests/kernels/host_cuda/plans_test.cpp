@@ -1,6 +1,7 @@
 // Which plan runs: choosing by times, the file that keeps what was chosen, and what is made before a capture.
 #include "engine/backend.h"
 #include "kernels/cuda/conv.h"
+#include "kernels/cuda/vendor/cudnn.h"
 #include "kernels/cuda/vendor/plan_cache.h"
 #include "kernels/cuda/vendor/tuner.h"
 #include "kernels/host_cuda/backend.h"
@@ -15,6 +16,21 @@
 
 namespace microtome::cuda {
 namespace {
+
+TEST(CudnnVersionTest, AnEarlierMinorVersionIsTooOldAndAnEarlierPatchIsNot) {
+  for (const std::size_t serves : {91900, 91901, 92000, 100000}) EXPECT_NO_THROW(check_version(serves)) << serves;
+  for (const std::size_t old : {90100, 91899, 8907}) {
+    try {
+      check_version(old);
+      ADD_FAILURE() << old;
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ExitCode::machine);
+      EXPECT_EQ(error.report().expected, "cuDNN 9.19.0 or a later 9");
+      EXPECT_EQ(error.report().found, "cuDNN " + version_text(old));
+    }
+  }
+  EXPECT_EQ(version_text(90100), "9.1.0");
+}
 
 /// Candidates whose times are the same in every round but the first, and how often each was asked.
 struct Race {
