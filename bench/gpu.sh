@@ -75,12 +75,13 @@ for stage in ${only//,/ } ${skip//,/ }; do
 done
 
 programs=(tools/train tools/profile tools/synthesize tools/describe bench/bench tests/kernels/kernels_tests tests/nets/nets_tests)
+module=kernels/cuda/libmicrotome_cuda.so
 
-# What every Linux has, and what comes with the driver or with CUDA, stays behind. The rest is seen by our programs alone, each
-# started by a script in its place: Python has libraries of its own under the same names.
+# What every Linux has stays behind, and so does what the CUDA module needs. The rest is seen by our programs alone, each started
+# by a script in its place: Python has libraries of its own under the same names.
 pack() {
   local to=$1 program library up
-  mkdir -p "$to"/{tools,bench/peers,tests/kernels,tests/nets/golden,lib}
+  mkdir -p "$to"/{tools,bench/peers,kernels/cuda,tests/kernels,tests/nets/golden,lib}
   for program in "${programs[@]}"; do
     [ -x "$tree/$program" ] || die "no program $tree/$program: build everything first"
     install -s -m 755 "$tree/$program" "$to/$program.bin"
@@ -94,8 +95,9 @@ SCRIPT
     chmod +x "$to/$program"
   done
   ldd "${programs[@]/#/$tree/}" | awk '$3 ~ /^\// {print $3}' | sort -u |
-    grep -vE '/(lib(c|m|dl|rt|pthread|resolv|gcc_s|stdc\+\+|cuda[^/]*|cudnn[^/]*|cublas[^/]*|nvrtc[^/]*)|ld-linux[^/]*)\.so' |
+    grep -vE '/(lib(c|m|dl|rt|pthread|resolv|gcc_s|stdc\+\+)|ld-linux[^/]*)\.so' |
     while read -r library; do install -m 644 "$library" "$to/lib/"; done
+  [ ! -e "$tree/$module" ] || install -s -m 644 "$tree/$module" "$to/$module"
   install -m 755 "$here"/{gpu.sh,parity.py,gaps.py,named.py} "$to/bench/"
   install -m 755 "$here"/peers/{compare,floors,roofs,train_torch}.py "$to/bench/peers/"
   install -m 644 "$here"/../tests/nets/golden/*.json "$to/tests/nets/golden/"
@@ -106,8 +108,6 @@ if [ -n "$pack" ]; then
   exit 0
 fi
 
-missing=$("$tree/tools/train" --help 2>&1 >/dev/null | sed -n 's/.*libraries: \([^:]*\):.*/\1/p' || true)
-[ -z "$missing" ] || die "libraries are not found: $missing; see Libraries in --help" 8
 "$tree/bench/bench" --device "$device" --batch 1 --benchmark_filter=^loss_ --benchmark_list_tests >/dev/null || exit $?
 out=${out:-gpu-$(date +%Y%m%d-%H%M%S)}
 mkdir -p "$out"

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """What the compiler made of our CUDA kernels: registers, shared memory, spills, and how wide they access memory. Needs no GPU.
 
-    python sass.py build/kernels/libkernels.a
-    python sass.py build/kernels/CMakeFiles/kernels.dir/cuda/pool.cu.o --all
+    python sass.py build/kernels/cuda/libkernels_cuda.a
+    python sass.py build/kernels/cuda/CMakeFiles/kernels_cuda.dir/pool.cu.o --all
 
 From cuobjdump, of the CUDA toolkit. No kernel may use local memory, where registers spill. Of a kernel's instantiations the one
 that takes most elements a thread is the one that large tensors meet: it must read and write 16 bytes at a time, unless it

@@ -4,14 +4,19 @@ set(CPACK_GENERATOR DEB)
 set(CPACK_PACKAGE_NAME microtome)
 set(CPACK_PACKAGE_VENDOR Microtome)
 set(CPACK_PACKAGE_DESCRIPTION_SUMMARY "train and measure convolutional networks of histology")
+set(computes "This package computes on the CPU.")
+if(NOT cuda_reason)
+  set(computes "This package computes on the CPU, and on NVIDIA GPUs where NVIDIA's driver,
+cuBLAS of CUDA ${CUDAToolkit_VERSION_MAJOR} and cuDNN 9 are installed.")
+endif()
 set(CPACK_PACKAGE_DESCRIPTION "Microtome is an engine, written by hand in C++20, for one job: training and
 applying the convolutional networks of a study of breast-cancer histology on
 patches of stained tissue, in Keras' own weight files. It trains, tunes,
 evaluates, scores images, measures where the time goes, and makes synthetic
 data to try it on.
 .
-This package computes on the CPU. It is for research: not a medical device,
-and not for diagnosis.")
+${computes}
+It is for research: not a medical device, and not for diagnosis.")
 set(CPACK_PACKAGING_INSTALL_PREFIX /usr)
 set(CPACK_INSTALL_DEFAULT_DIRECTORY_PERMISSIONS OWNER_READ OWNER_WRITE OWNER_EXECUTE GROUP_READ GROUP_EXECUTE WORLD_READ WORLD_EXECUTE)
 set(CPACK_STRIP_FILES ON)

@@ -4,3 +4,4 @@ if(CPACK_MICROTOME_NATIVE)
 endif()
 set(source ${CPACK_MICROTOME_SOURCE})
 include(${CMAKE_CURRENT_LIST_DIR}/commit_time.cmake)
+set(FILE_EXECUTABLE ${CMAKE_CURRENT_LIST_DIR}/file.sh)  # not what CPack would find

@@ -28,8 +28,8 @@ int main(int, char** arguments) {
   std::set<std::string> mapped;
   std::ifstream maps("/proc/self/maps");
   for (std::string line; std::getline(maps, line);)
-    if (const std::string file = line.substr(line.rfind('/') + 1); file.starts_with("lib")) mapped.insert(file);
-  for (const std::string& file : mapped)
-    if (file.find("cu") != std::string::npos) std::printf("maps %s\n", file.c_str());
+    for (const char* part : {"libcuda", "libcublas", "libcudnn", "libmicrotome_cuda"})
+      if (const std::size_t at = line.find(part); at != std::string::npos) mapped.insert(line.substr(at));
+  for (const std::string& file : mapped) std::printf("maps %s\n", file.c_str());
   return code;
 }

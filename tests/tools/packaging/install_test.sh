@@ -81,10 +81,22 @@ expect "leaves files to the shell" [ -z "$(complete_last microtome train --data 
 for readme in README.md tools/README.md tools/packaging/CHANGELOG.md; do
   expect "$readme is installed" [ -s "$top/share/doc/microtome/$readme" ]
 done
+module=$(find "$top" -path '*/microtome/libmicrotome_cuda.so')
+missing=1
+[ ! -e "$build/kernels/cuda/libmicrotome_cuda.so" ] || missing=0
+expect "the CUDA module is installed where it was built" [ "$(grep -c . <<<"$module")" -eq $((1 - missing)) ]
+"$microtome" bench --device cuda:99 --plans 2>"$scratch/said"
+expect "a GPU that is not there is exit code 8" [ $? -eq 8 ]
+expect "programs find the CUDA module where it was built" [ "$(grep -c 'there is no CUDA module' "$scratch/said")" -eq "$missing" ]
 for program in $programs; do
   file=$top/libexec/microtome/$program
   if [ -e "$file" ] && command -v readelf >/dev/null; then
-    expect "$program does not look for libraries in the build" [ "$(readelf -d "$file" | grep -E 'R(UN)?PATH' | grep -cF "$build")" -eq 0 ]
+    expect "$program needs nothing of CUDA" [ "$(readelf -d "$file" | grep NEEDED | grep -cE 'libcu(da|dnn|blas|pti)')" -eq 0 ]
+  fi
+done
+for file in "$top"/libexec/microtome/* ${module:+"$module"}; do
+  if command -v readelf >/dev/null; then
+    expect "$file does not look for libraries in the build" [ "$(readelf -d "$file" | grep -E 'R(UN)?PATH' | grep -cF "$build")" -eq 0 ]
   fi
 done
 [ "$failures" -eq 0 ] && echo "all is as it should be"
