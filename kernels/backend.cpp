@@ -44,8 +44,9 @@ std::string_view found_device() {
     return cuda_device_count() > 0 ? "cuda:0" : "cpu";
   } catch (const Error& error) {
     if (error.code() != ExitCode::machine) throw;
-    std::fprintf(stderr, "warning: the CPU computes: %s (%s); --device cuda:0 says more\n", error.what(),
-                 error.report().found.c_str());
+    const std::string& found = error.report().found;
+    std::fprintf(stderr, "warning: the CPU computes: %s; --device cuda:0 says more\n",
+                 (error.what() + (found.empty() ? "" : fmt::format(" ({})", found))).c_str());
     return "cpu";
   }
 }

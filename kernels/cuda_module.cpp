@@ -5,8 +5,12 @@
 #include "engine/check.h"
 
 #include <dlfcn.h>
+#include <elf.h>
 
+#include <cstdint>
+#include <cstring>
 #include <filesystem>
+#include <fstream>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -46,9 +50,21 @@ std::optional<Absence> absence() {
   return {};
 }
 
+/// The loader takes a file for what it says it has, and to read what that lacks is a SIGBUS.
+bool is_cut_short(const std::filesystem::path& file) {
+  Elf64_Ehdr header{};
+  std::ifstream stream(file, std::ios::binary);
+  stream.read(reinterpret_cast<char*>(&header), sizeof header);
+  if (!stream || std::memcmp(header.e_ident, ELFMAG, SELFMAG) != 0) return false;  // dlopen says what it is
+  std::error_code error;
+  return std::filesystem::file_size(file, error) <
+         header.e_shoff + std::uint64_t{header.e_shnum} * header.e_shentsize;  // its last part
+}
+
 /// Stays open for good: the code of what it makes and throws lies there.
 const CudaModule& open(const std::filesystem::path& file) {
   const char* const again = "install program and module from one package or build, or use --device cpu";
+  if (is_cut_short(file)) fail(ExitCode::machine, "the CUDA module is cut short", {.where = file, .next = again});
   void* const library = dlopen(file.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (library == nullptr)
     fail(ExitCode::machine, "the CUDA module cannot be loaded",

@@ -8,8 +8,8 @@
 
 namespace microtome {
 
-/// Of both sides. What crosses between them has the layouts and the meaning that these very sources give it, so that no other
-/// version will do; what they are made from git need not know.
+/// Of both sides. What crosses between them has the layouts and the meaning that the sources of engine/ and kernels/ give it,
+/// so that a module of others will not do.
 inline constexpr char cuda_module_version[] = MICROTOME_SOURCES;
 
 struct CudaModule {

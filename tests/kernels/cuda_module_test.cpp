@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 #include <sys/wait.h>
 
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
@@ -40,8 +41,8 @@ class CudaModuleTest : public testing::Test {
   void put_module(const fs::path& file) const { put(file, "bin/libmicrotome_cuda.so"); }
 
   Ended run(const std::string& device, const std::string& program = "bin/open_backend") const {
-    const std::string command =
-        (driver_.empty() ? "" : "LD_LIBRARY_PATH=" + driver_) + " '" + (folder_ / program).string() + "' " + device + " 2>&1";
+    const std::string command = (driver_.empty() ? "" : "LD_LIBRARY_PATH='" + driver_ + "'") + " '" +
+                                (folder_ / program).string() + "' " + device + " 2>&1";
     FILE* const pipe = popen(command.c_str(), "r");
     Ended ended{};
     for (int c; (c = std::fgetc(pipe)) != EOF;) ended.text += static_cast<char>(c);
@@ -137,6 +138,17 @@ TEST_F(CudaModuleTest, IsNoModuleAtAll) {
   put_module(OLD_DRIVER_FOLDER "/libcuda.so.1");
   expect(run("cuda:0"), ExitCode::machine,
          {"error: the CUDA module is none of Microtome's\n", "where:    " + module_path() + "\n", "microtome_cuda_module"});
+}
+
+TEST_F(CudaModuleTest, IsCutShort) {
+  for (const std::uintmax_t part : {0, 1, 50, 99}) {
+    put_module(FAKE_MODULE);
+    fs::resize_file(module_path(), fs::file_size(FAKE_MODULE) * part / 100);
+    expect(run("cuda:0"), ExitCode::machine,
+           {part == 0 ? "error: the CUDA module cannot be loaded\n" : "error: the CUDA module is cut short\n",
+            "where:    " + module_path() + "\n"});
+    fs::remove(module_path());
+  }
 }
 
 TEST_F(CudaModuleTest, ThatCannotBeUsedIsAWarningWhereAGpuIsOnlyLookedFor) {
