@@ -38,8 +38,7 @@ Options:
 Libraries: cuDNN 9, cuBLASLt and NVRTC, with which cuDNN compiles its bf16 engines, are found where the loader looks. Where they
 come from Python packages, add their folders:
     export LD_LIBRARY_PATH=$(echo SITE-PACKAGES/nvidia/*/lib | tr ' ' ':')
-Build for the GPU's architecture (cmake finds it on the machine itself, else -DCMAKE_CUDA_ARCHITECTURES=90); for another
-machine's processor also -DMICROTOME_NATIVE=OFF.
+Build for the GPU's architecture (cmake finds it on the machine itself, else -DCMAKE_CUDA_ARCHITECTURES=90).
 
 Exit codes: 0 all passed or were skipped with a reason · 2 usage · 7 a stage failed · 8 no GPU, or a library is missing
 HELP

@@ -27,8 +27,13 @@ std::unique_ptr<Backend> make_backend(std::string_view device, Precision precisi
 
 /// Implemented by kernels/reference, kernels/cpu, and kernels/cuda, a module that cuda_module.cpp opens.
 std::unique_ptr<Backend> make_reference_backend();
-std::unique_ptr<Backend> make_cpu_backend(Precision precision);
+std::unique_ptr<Backend> make_cpu_backend(Precision precision);  // throws Error(ExitCode::machine) on too old a processor
 std::unique_ptr<Backend> make_cuda_backend(int ordinal, Precision precision, const BackendOptions& options);
+
+/// The level of instructions of the CPU backend's loops: the processor's best of those that were compiled, "x86-64-v3", or a
+/// lower one that MICROTOME_ISA names; "native" in a build for its own machine. Throws as make_cpu_backend does, and
+/// Error(ExitCode::usage) for a MICROTOME_ISA that names none.
+std::string_view cpu_instructions();
 
 /// 0 without a GPU, without a driver or without the CUDA module; `why` then says which. Throws Error(ExitCode::machine) where
 /// driver and module are there and cannot be used: one of another version, too old, or without a library of its own.

@@ -109,7 +109,8 @@ class Cpu final : public Backend {
     const int cores = omp_get_max_threads();
     const HostMemory memory = host_memory();
     return {.name = "cpu",
-            .description = fmt::format("{}, {} core{}", model.empty() ? "CPU" : model, cores, cores == 1 ? "" : "s"),
+            .description = fmt::format("{}, {}, {} core{}", model.empty() ? "CPU" : model, MICROTOME_CPU_LEVEL, cores,
+                                       cores == 1 ? "" : "s"),
             .versions = fmt::format("oneDNN {}.{}.{}", version->major, version->minor, version->patch),
             .memory_bytes = memory.total_bytes,
             .available_bytes = memory.available_bytes - std::min(memory.available_bytes, host_reserve_bytes),
@@ -213,7 +214,7 @@ void Scratch::take() const {
   data_ = static_cast<std::byte*>(memory_.data());
 }
 
-std::unique_ptr<Backend> make_cpu_backend(Precision precision) {
+std::unique_ptr<Backend> MICROTOME_CPU_BACKEND(Precision precision) {
   require(precision == Precision::f32, "cpu: a precision other than f32");
   return std::make_unique<Cpu>();
 }

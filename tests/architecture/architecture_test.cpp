@@ -45,7 +45,7 @@ const std::map<std::string, std::set<std::string>> may_include{
     {"data", {"engine", "data"}},
     {"bench", {"engine", "kernels", "layers", "nets", "data", "bench", "tools/cli", "tools/statistics"}},
     {"tools", {"engine", "kernels", "nets", "data", "tools"}},
-    {"tools/cli", {"engine", "data/digest", "data/file", "data/lock", "tools/cli"}},
+    {"tools/cli", {"engine", "kernels/backend", "data/digest", "data/file", "data/lock", "tools/cli"}},
     {"tools/statistics", {"engine", "tools/statistics"}},
     {"tools/options", {"engine", "kernels", "nets", "data", "tools/cli", "tools/options"}},
     {"tools/report", {"engine", "data", "tools/cli", "tools/statistics", "tools/report"}},

@@ -9,6 +9,7 @@
 
 #include <csignal>
 #include <cstdlib>
+#include <regex>
 
 namespace fs = std::filesystem;
 
@@ -36,6 +37,31 @@ class Environment {
  private:
   std::vector<const char*> names_;
 };
+
+TEST(SurroundingsTest, TheLevelOfInstructionsIsNamedAndMayBeALowerOne) {
+  const auto level_in = [](const std::string& text) {
+    std::smatch found;
+    EXPECT_TRUE(std::regex_search(text, found, std::regex("(^|\\n)  cpu   (.+)\\n"))) << text;
+    return found.str(2);
+  };
+  const std::string best = level_in(run({"train", "--version"}).out);
+  const TemporaryFolder folder;
+  write_small_pcam(folder / "data");
+  {
+    const Environment wrong({{"MICROTOME_ISA", "sse9"}});
+    const Ended refused = run({"train", "--net", "b6", "--data", folder / "data", "--device", "cpu"});
+    EXPECT_EQ(refused.code, 2);
+    for (const std::string& part : {std::string("MICROTOME_ISA"), std::string("\"sse9\""), best})
+      EXPECT_TRUE(contains(refused.err, part)) << refused.err;
+  }
+  if (best != "x86-64-v3" && best != "x86-64-v4") GTEST_SKIP() << "the CPU's code is for one level, " << best;
+  const Environment lower({{"MICROTOME_ISA", "x86-64-v2"}});
+  EXPECT_EQ(level_in(run({"data", "--version"}).out), "x86-64-v2");
+  const Ended ended =
+      run({"train", "--net", "b6", "--data", folder / "data", "--device", "cpu", "--epochs", "1", "--out", folder / "run"});
+  ASSERT_EQ(ended.code, 0) << ended.err;
+  EXPECT_TRUE(contains(ended.err, ", x86-64-v2, ")) << ended.err;
+}
 
 TEST(SurroundingsTest, AFileSystemWithoutLocksServes) {
   const TemporaryFolder folder;

@@ -3,6 +3,7 @@
 #include "data/file.h"
 #include "engine/check.h"
 #include "engine/nearest.h"
+#include "tools/cli/program.h"
 
 #include <fmt/format.h>
 #include <CLI/App.hpp>
@@ -291,6 +292,7 @@ bool Arguments::parse(int argc, const char* const* argv) {
         config_file_);
   }
   add_flag({.name = "help", .letter = 'h', .help = "print this and exit"}, help_);
+  add_flag({.name = "version", .help = "print the version, and what would compute here, and exit"}, version_);
 
   CLI::App app;
   app.set_help_flag();
@@ -314,10 +316,13 @@ bool Arguments::parse(int argc, const char* const* argv) {
       app.add_flag_callback(names, [this, &entry] { assign(entry, "true"); });
     }
   }
-  const bool wants_help = std::any_of(
-      argv + 1, argv + argc, [](const char* word) { return std::strcmp(word, "--help") == 0 || std::strcmp(word, "-h") == 0; });
-  if (wants_help) {
+  const auto asks_for = [&](std::string_view option) { return std::find(argv + 1, argv + argc, option) != argv + argc; };
+  if (asks_for("--help") || asks_for("-h")) {
     fmt::print("{}", help());
+    return false;
+  }
+  if (asks_for("--version")) {
+    fmt::print("{}", version_of(program_));
     return false;
   }
   try {

@@ -60,7 +60,7 @@ class Arguments {
   /// A word without a name before it. Missing is an error only where `required`.
   void add_positional(Option option, std::string& value, std::vector<std::string> choices = {});
 
-  /// False when --help was asked for and printed. Throws Error(ExitCode::usage) for whatever cannot be understood.
+  /// False when --help or --version was asked for and printed. Throws Error(ExitCode::usage) for whatever cannot be understood.
   /// --config is read here; call `require_all` when every source of values has been read.
   bool parse(int argc, const char* const* argv);
 
@@ -112,7 +112,7 @@ class Arguments {
   std::vector<std::string> examples_;
   std::vector<Entry> entries_;
   std::string config_file_;
-  bool help_ = false, ignores_foreign_ = false;
+  bool help_ = false, version_ = false, ignores_foreign_ = false;
 };
 
 }  // namespace microtome

@@ -4,6 +4,7 @@
 #include "engine/check.h"
 #include "engine/host_memory.h"
 #include "engine/vendor_call.h"
+#include "kernels/backend.h"
 #include "tools/cli/commit.h"
 
 #include <fcntl.h>
@@ -188,6 +189,24 @@ int run_program(std::string_view name, const std::function<int()>& body) {
 
 std::string_view commit() {
   return MICROTOME_COMMIT;
+}
+
+std::string version_of(std::string_view program) {
+  const auto or_why = [](auto&& ask) -> std::string {
+    try {
+      return ask();
+    } catch (const Error& error) {
+      const std::string& found = error.report().found;
+      return error.what() + (found.empty() ? "" : fmt::format(" ({})", found));
+    }
+  };
+  const std::string cpu = or_why([] { return std::string(cpu_instructions()); });
+  const std::string cuda = or_why([]() -> std::string {
+    std::string why;
+    const int devices = cuda_device_count(&why);
+    return devices == 0 ? why : fmt::format("{} GPU{}", devices, devices == 1 ? "" : "s");
+  });
+  return fmt::format("{} (Microtome {}, commit {})\n  cpu   {}\n  cuda  {}\n", program, MICROTOME_VERSION, commit(), cpu, cuda);
 }
 
 std::size_t peak_memory_bytes() {

@@ -15,6 +15,9 @@ int run_program(std::string_view name, const std::function<int()>& body);
 /// The git id of the sources this program was built from, "-dirty" behind it where they were changed; "unknown" outside git.
 std::string_view commit();
 
+/// What --version prints: the version and the commit, and a line each on the CPU's code and on a GPU.
+std::string version_of(std::string_view program);
+
 /// The most memory this process has held so far.
 std::size_t peak_memory_bytes();
 
