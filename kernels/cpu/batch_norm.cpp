@@ -52,7 +52,14 @@ float slope(float z) {
 
 /// To differentiate.
 constexpr bool is_expensive(Activation function) {
-  return function == Activation::swish || function == Activation::sigmoid;
+  switch (function) {
+    case Activation::none:
+    case Activation::relu:
+    case Activation::relu6: return false;
+    case Activation::swish:
+    case Activation::sigmoid: return true;
+  }
+  return true;
 }
 
 class CpuBatchNorm final : public BatchNormOp {

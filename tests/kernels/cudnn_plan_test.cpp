@@ -286,14 +286,24 @@ OperationGraph backward_graph(const NormCase& p) {
   return graph.take();
 }
 
+std::string_view behind_the_norm(Activation function) {
+  switch (function) {
+    case Activation::none: return "";
+    case Activation::relu: return " relu";
+    case Activation::relu6: return " relu6";
+    case Activation::swish: return " swish";
+    case Activation::sigmoid: return " sigmoid";
+  }
+  return " ?";
+}
+
 Problem norm_problem(const NormCase& p) {
-  constexpr std::string_view activations[] = {"", " relu", " relu6", " swish", " sigmoid"};
   const auto tensor = [](const Layout& t) {
     return fmt::format("{} {} by {},{},{}", name(t.dtype), to_string(t.shape), t.strides.n, t.strides.h, t.strides.w);
   };
   const bool forward = p.pass == NormPass::forward;
-  return {.key = fmt::format("batch norm {}{} x {} y {}", forward ? "forward" : "backward",
-                             activations[static_cast<int>(p.activation)], tensor(p.x), tensor(p.y)),
+  return {.key = fmt::format("batch norm {}{} x {} y {}", forward ? "forward" : "backward", behind_the_norm(p.activation),
+                             tensor(p.x), tensor(p.y)),
           .graph = [p, forward] { return forward ? forward_graph(p) : backward_graph(p); },
           .limits = {.tensor_cores = false, .deterministic = deterministic}};
 }

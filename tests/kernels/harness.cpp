@@ -81,15 +81,25 @@ std::string to_string(const Window& w) {
 }
 
 std::string_view name(Activation activation) {
-  constexpr std::string_view names[] = {"none", "relu", "relu6", "swish", "sigmoid"};
-  return names[static_cast<int>(activation)];
+  switch (activation) {
+    case Activation::none: return "none";
+    case Activation::relu: return "relu";
+    case Activation::relu6: return "relu6";
+    case Activation::swish: return "swish";
+    case Activation::sigmoid: return "sigmoid";
+  }
+  return "?";
 }
 
 std::string_view name(Option option) {
-  constexpr std::string_view names[] = {"activations but relu in a convolution", "relu in an average pooling",
-                                        "deferred batch-norms", "deferred batch-norms in a 1x1 convolution",
-                                        "deferred batch-norms in a dropout by element"};
-  return names[static_cast<int>(option)];
+  switch (option) {
+    case Option::any_activation_in_conv: return "activations but relu in a convolution";
+    case Option::relu_in_average_pool: return "relu in an average pooling";
+    case Option::deferral: return "deferred batch-norms";
+    case Option::deferral_in_pointwise_conv: return "deferred batch-norms in a 1x1 convolution";
+    case Option::deferral_in_elementwise_dropout: return "deferred batch-norms in a dropout by element";
+  }
+  return "?";
 }
 
 std::string_view name(const DeferredNorm& deferred) {
