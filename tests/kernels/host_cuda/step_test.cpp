@@ -71,6 +71,7 @@ Step step_on(Backend& backend) {
   model.plan(std::vector<Model::Request>{{Mode::train, batch, batch}});
   model.initialize(3);
   Program& program = model.program(Mode::train, batch);
+  EXPECT_EQ(program.logits().dtype, backend.parameter_type()) << "where bf16 computes, a loss is of logits in f32 all the same";
   std::vector<std::uint8_t> pixels(batch * 16 * 16 * 3), labels{0, 1, 1, 0};
   for (std::size_t i = 0; i < pixels.size(); ++i) pixels[i] = static_cast<std::uint8_t>(random_word(5, 0, i) % 256);
   const Layout images{{batch, 16, 16, 3}, DType::u8};
