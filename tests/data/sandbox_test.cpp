@@ -192,7 +192,8 @@ TEST(WorkerTest, ServesThreadsThatDidNotStartItAndOutlivesTheOneThatDid) {
 }
 
 TEST(WorkerTest, ACrashIsToldOnceAndForAll) {
-  for (const auto& [asked, said] : {std::pair(-1, "signal 4"), std::pair(-3, "ended early"), std::pair(-2, "1 s of work")}) {
+  for (const auto& [asked, said] :
+       {std::pair(-1, "ended by signal"), std::pair(-3, "ended early"), std::pair(-2, "1 s of work")}) {
     Worker worker(4096, add_up);
     numbers_of(worker)[0] = asked;
     EXPECT_FALSE(worker.request(1));
