@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Runs both commands of the README, as somebody does who has just cloned this repository, in a bare root of Debian 12 or 13:
 #   tools/packaging/try.sh bookworm|trixie [--arch ARCHITECTURE] [FOLDER]
-# tools/quickstart.sh as a user who has sudo, then tests/run.sh as root. Prints what they print last and their times. The root
-# lies in FOLDER (default: /tmp), takes 5 GB and is removed; what runs in it sees the commit that is checked out here. Needs
-# root, debootstrap, and the network; for another architecture (arm64) the kernel must run its programs through qemu, as
-# Debian's qemu-user-static and binfmt-support make it. Emulated, the compiler alone takes hours: arm64.cmake is faster.
+# tools/quickstart.sh as a user who has sudo (emulated: as root), then tests/run.sh as root. Prints what they print last and
+# their times. The root lies in FOLDER (default: /tmp), takes 5 GB and is removed; what runs in it sees the commit that is
+# checked out here. Needs root, debootstrap, and the network; for another architecture (arm64) the kernel must run its programs
+# through qemu, as Debian's qemu-user-static and binfmt-support make it. Emulated, the compiler alone takes hours: arm64.cmake
+# is faster.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
@@ -53,12 +54,13 @@ inside() { chroot "$root" "$@"; }
 
 # A command in the clone, as a user; its last lines of either stream, its time; what it returned.
 try() {
-  local user=$1 lines=$2 begin=$SECONDS code=0
+  local user=$1 lines=$2 begin=$SECONDS code=0 log
   shift 2
+  log=$scratch/$(basename "$1").log
   echo "== $suite $arch, $user: $*"
-  inside su - "$user" -c "cd /home/user/microtome && $*" >"$scratch/$user.log" 2>&1 || code=$?
+  inside su - "$user" -c "cd /home/user/microtome && $*" >"$log" 2>&1 || code=$?
   if [ "$code" -ne 0 ]; then lines=60; fi
-  tail -n "$lines" "$scratch/$user.log"
+  tail -n "$lines" "$log"
   echo "== exit $code after $((SECONDS - begin)) s"
   return "$code"
 }
@@ -81,7 +83,9 @@ inside git config --system --add safe.directory /home/user/microtome
 echo "== $suite $arch: a bare root with $(git describe --always), after $((SECONDS - begin)) s"
 
 code=0
-try user 14 tools/quickstart.sh || code=1
+user=user
+if [ "$arch" != "$here" ]; then user=root; fi  # Debian registers qemu without "credentials": sudo gets no rights
+try "$user" 14 tools/quickstart.sh || code=1
 try root 12 tests/run.sh || code=1
 if grep -hE ': warning: .*\[-W|^CMake Warning' "$scratch"/*.log; then code=1; fi
 exit "$code"
