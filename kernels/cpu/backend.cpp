@@ -2,6 +2,7 @@
 #include "kernels/backend.h"
 #include "engine/host_memory.h"
 #include "kernels/cpu/cpu.h"
+#include "kernels/cpu/processor.h"
 
 #include <fmt/format.h>
 #include <malloc.h>
@@ -35,18 +36,6 @@ struct KeptStep final : Recording {
   std::function<void()> step;
 };
 
-/// The value of "key : value" in a file of /proc; empty where there is none.
-std::string proc_field(const char* file, std::string_view key) {
-  std::ifstream in(file);
-  for (std::string line; std::getline(in, line);) {
-    if (!line.starts_with(key)) continue;
-    const std::size_t colon = line.find(':');
-    const std::size_t first = colon == std::string::npos ? colon : line.find_first_not_of(" \t", colon + 1);
-    return first == std::string::npos ? "" : line.substr(first);
-  }
-  return {};
-}
-
 /// OpenMP's threads are started by the first parallel loop, and where one cannot be, the library ends the process.
 void require_room_for_threads() {
   const HostMemory memory = host_memory();
@@ -67,13 +56,18 @@ void require_room_for_threads() {
 
 /// A unit that has died leaves first moments that shrink to denormal numbers and stay there, at a hundred cycles an operation.
 void flush_denormals() {
-#ifdef __SSE2__
 #pragma omp parallel
   {
+#if defined __SSE2__
     _MM_SET_FLUSH_ZERO_MODE(_MM_FLUSH_ZERO_ON);
     _mm_setcsr(_mm_getcsr() | 0x40);  // denormals are zero
-  }
+#elif defined __aarch64__
+    constexpr std::uint64_t flush = 1 << 24;  // of what comes in, too
+    std::uint64_t control;
+    asm volatile("mrs %0, fpcr" : "=r"(control));
+    asm volatile("msr fpcr, %0" : : "r"(control | flush));
 #endif
+  }
 }
 
 /// oneDNN keeps up to a thousand, with the code that is generated for them: a network's of some batch sizes.
@@ -105,12 +99,12 @@ class Cpu final : public Backend {
 
   Device device() const override {
     const dnnl_version_t* version = dnnl_version();
-    const std::string model = proc_field("/proc/cpuinfo", "model name");
+    std::ifstream cpuinfo("/proc/cpuinfo");
     const int cores = omp_get_max_threads();
     const HostMemory memory = host_memory();
     return {.name = "cpu",
-            .description = fmt::format("{}, {}, {} core{}", model.empty() ? "CPU" : model, MICROTOME_CPU_LEVEL, cores,
-                                       cores == 1 ? "" : "s"),
+            .description =
+                fmt::format("{}, {}, {} core{}", processor_of(cpuinfo), MICROTOME_CPU_LEVEL, cores, cores == 1 ? "" : "s"),
             .versions = fmt::format("oneDNN {}.{}.{}", version->major, version->minor, version->patch),
             .memory_bytes = memory.total_bytes,
             .available_bytes = memory.available_bytes - std::min(memory.available_bytes, host_reserve_bytes),

@@ -131,7 +131,7 @@ class CpuPool final : public PoolOp {
       if constexpr (std::is_same_v<V, float>)
         winner[c] = static_cast<std::uint8_t>(cell);
       else
-        store(winner + c, __builtin_convertvector(cell, Bytes));
+        store(winner + c, narrow(cell));
     });
   }
 

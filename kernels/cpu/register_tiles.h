@@ -12,8 +12,8 @@
 
 namespace microtome {
 
-inline constexpr int width = 2 * lanes;           // output channels at a time
-inline constexpr int most = (registers - 3) / 2;  // positions, or taps: two sums each; two weights and a value beside them
+inline constexpr int width = 2 * lanes;                  // output channels at a time
+inline constexpr int most = (registers - operands) / 2;  // positions, or taps: two sums each
 
 /// Cuts `count` into the fewest parts of at most `most`, of nearly equal size: f(first, size).
 template <class F>

@@ -326,19 +326,19 @@ void Winograd::backward_filter(const Scratch& scratch, const Tensor& x, const Te
         for (int f = 0; f < frequencies; ++f)
           for (int block = k / width; block < std::min(blocks, (k + group) / width); ++block) {
             const float* of_block = gradients + f * apart(count, group) + std::int64_t{block * width - k} * count;
-            for (int i = 0; i < c; i += lanes / 2)
-              filter_tile_of[lanes / 2 - 1](
-                  {.x = cells + f * apart(count, c) + std::int64_t{i} / lanes * lanes * count + i % lanes,
-                   .x_step = lanes,
-                   .x_row = 0,
-                   .dy = of_block,
-                   .dy_step = width,
-                   .dy_row = 0,
-                   .rows = 1,
-                   .columns = count,
-                   .sums = sums + f * step + (std::int64_t{block} * c + i) * width,
-                   .sums_step = width,
-                   .accumulate = first > begin});
+            constexpr int taps = std::max(lanes / 2, 4);  // two of four lanes would load as often as they compute
+            for (int i = 0; i < c; i += taps)
+              filter_tile_of[taps - 1]({.x = cells + f * apart(count, c) + std::int64_t{i} / lanes * lanes * count + i % lanes,
+                                        .x_step = lanes,
+                                        .x_row = 0,
+                                        .dy = of_block,
+                                        .dy_step = width,
+                                        .dy_row = 0,
+                                        .rows = 1,
+                                        .columns = count,
+                                        .sums = sums + f * step + (std::int64_t{block} * c + i) * width,
+                                        .sums_step = width,
+                                        .accumulate = first > begin});
             if (!db || f != sum_of_four) continue;
             float total[width] = {};
             for (int i = 0; i < count; ++i)

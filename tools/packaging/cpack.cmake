@@ -23,7 +23,7 @@ set(CPACK_STRIP_FILES ON)
 set(CPACK_THREADS 1)
 
 # Two releases of Debian have different libraries: an upgrade from one to the next replaces the package.
-execute_process(COMMAND sh -c ". /etc/os-release && echo 1~$ID$VERSION_ID" OUTPUT_VARIABLE release OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
+execute_process(COMMAND sh -c ". ${CMAKE_SYSROOT}/etc/os-release && echo 1~$ID$VERSION_ID" OUTPUT_VARIABLE release OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
 string(REPLACE "debian" "deb" release "${release}")
 if(NOT release)
   set(release 1)
@@ -42,6 +42,10 @@ endif()
 set(CPACK_DEBIAN_PACKAGE_SECTION science)
 set(CPACK_DEBIAN_PACKAGE_PRIORITY optional)
 set(CPACK_DEBIAN_PACKAGE_SHLIBDEPS ON)
+if(CMAKE_CROSSCOMPILING)  # CPack asks dpkg, which names this machine's
+  execute_process(COMMAND dpkg-architecture -f -t ${CMAKE_LIBRARY_ARCHITECTURE} -q DEB_HOST_ARCH
+    OUTPUT_VARIABLE CPACK_DEBIAN_PACKAGE_ARCHITECTURE OUTPUT_STRIP_TRAILING_WHITESPACE ERROR_QUIET)
+endif()
 set(CPACK_DEBIAN_PACKAGE_RECOMMENDS gnuplot-nox)
 set(CPACK_DEBIAN_FILE_NAME DEB-DEFAULT)
 set(CPACK_DEBIAN_COMPRESSION_TYPE xz)
