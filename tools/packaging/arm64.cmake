@@ -4,7 +4,10 @@
 #   debootstrap --arch=arm64 bookworm ROOT; chroot ROOT apt-get install symlinks and the packages of tools/install.sh
 #   chroot ROOT symlinks -c /usr/lib/aarch64-linux-gnu     links to /lib lead nowhere from outside
 #   cmake --preset cpu-only --toolchain tools/packaging/arm64.cmake -DCMAKE_SYSROOT=ROOT
-# With QEMU_LD_PREFIX=ROOT, programs that a test starts find these libraries too.
+# With QEMU_LD_PREFIX=ROOT, programs that a test starts find these libraries too. With CUDA (nvcc and NVIDIA's files for sbsa):
+#   cmake --preset release --toolchain … -DCMAKE_SYSROOT=ROOT -DCMAKE_FIND_ROOT_PATH=TOOLKIT/targets/sbsa-linux
+#     -DCUDAToolkit_ROOT=TOOLKIT -DCMAKE_CUDA_COMPILER=TOOLKIT/bin/nvcc -DCMAKE_CUDA_FLAGS="-target-dir sbsa-linux"
+# CMake 3.25 looks into targets/aarch64-linux for it, which may be a link.
 set(CMAKE_SYSTEM_NAME Linux)
 set(CMAKE_SYSTEM_PROCESSOR aarch64)
 set(CMAKE_C_COMPILER aarch64-linux-gnu-gcc)
