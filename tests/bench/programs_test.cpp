@@ -12,10 +12,6 @@ namespace {
 
 using Json = nlohmann::json;
 
-bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
-}
-
 void expect_usage_error(const std::vector<std::string>& words, const std::string& message) {
   const Ended outcome = run(words);
   EXPECT_EQ(outcome.code, 2) << outcome.err;

@@ -10,14 +10,14 @@ namespace {
 
 constexpr Activation all_activations[] = {Activation::relu, Activation::relu6, Activation::swish, Activation::sigmoid};
 
-struct Case {
+struct ActivateCase {
   Slice x;
   Activation function;
   bool in_place = false;
 };
 
 /// Swish reads x in its backward pass, so that only its gradient can work in place.
-bool both_passes(Lab& lab, const Case& c, Write write) {
+bool both_passes(Lab& lab, const ActivateCase& c, Write write) {
   const Layout layout = lab.activations(c.x);
   const auto op = lab.backend().activate({c.function}, layout, layout);
   const Op::Reads reads = op->backward_reads();
@@ -46,7 +46,7 @@ class ActivateTest : public KernelTest {
           backend.activate({Activation::relu}, layout, layout);
         }) {}
 
-  void certify_case(const Case& c) {
+  void certify_case(const ActivateCase& c) {
     SCOPED_TRACE(fmt::format("{} x {} in place {}", name(c.function), to_string(c.x), c.in_place));
     const bool piecewise_linear = c.function == Activation::relu || c.function == Activation::relu6;
     for (const Fill fill : both_fills)

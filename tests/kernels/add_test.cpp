@@ -8,7 +8,7 @@
 namespace microtome::test {
 namespace {
 
-struct Case {
+struct AddCase {
   Slice a, b, y;
   bool in_place = false;  // y is a's memory
   Activation activation = Activation::none;
@@ -31,7 +31,7 @@ struct Side {
   const Deferred* option() const { return is_deferred ? &deferred : nullptr; }
 };
 
-bool both_passes(Lab& lab, const Case& c, Write write) {
+bool both_passes(Lab& lab, const AddCase& c, Write write) {
   const Layout a = lab.activations(c.a), b = lab.activations(c.b), y = lab.activations(c.in_place ? c.a : c.y);
   const auto op = lab.backend().add({c.activation, c.deferred}, a, b, y);
   if (!op) return false;
@@ -54,7 +54,7 @@ bool both_passes(Lab& lab, const Case& c, Write write) {
 }
 
 /// An exp is not exact.
-bool is_exact(const Case& c) {
+bool is_exact(const AddCase& c) {
   return c.activation != Activation::sigmoid && c.deferred[0] != Activation::swish && c.deferred[1] != Activation::swish;
 }
 
@@ -66,7 +66,7 @@ class AddTest : public KernelTest {
           backend.add({}, layout, layout, layout);
         }) {}
 
-  void certify_case(const Case& c) {
+  void certify_case(const AddCase& c) {
     const bool defers = c.deferred[0] || c.deferred[1];
     SCOPED_TRACE(fmt::format("a {} b {} y {} in place {} activation {} deferred {} and {}", to_string(c.a), to_string(c.b),
                              to_string(c.y), c.in_place, name(c.activation), name(c.deferred[0]), name(c.deferred[1])));

@@ -7,7 +7,7 @@
 namespace microtome::test {
 namespace {
 
-struct Case {
+struct BatchNormCase {
   Slice x;
   BatchNorm kind;
   bool in_place = false;     // dx is dy's memory
@@ -16,7 +16,7 @@ struct Case {
 };
 
 /// Nothing like a batch's, so that using others shows; NaN where a backend must write.
-Tensor statistics_of(Lab& lab, const Case& c) {
+Tensor statistics_of(Lab& lab, const BatchNormCase& c) {
   const int channels = c.x.shape.c, known = c.kind.known_channels;
   std::vector<double> values(2 * channels, std::nan(""));
   for (int i = 0; i < known; ++i) values[i] = 0.25 - i / 64.0, values[channels + i] = 1 + i / 32.0;
@@ -25,13 +25,13 @@ Tensor statistics_of(Lab& lab, const Case& c) {
   return statistics;
 }
 
-std::string describe(const Case& c) {
+std::string describe(const BatchNormCase& c) {
   return fmt::format("x {} scale {} bessel {} batch statistics {} activation {} shared {} known {} in place {} mean {}",
                      to_string(c.x), c.kind.scale, c.kind.bessel, c.kind.batch_statistics, name(c.kind.activation),
                      c.kind.shared_statistics, c.kind.known_channels, c.in_place, c.mean);
 }
 
-bool both_passes(Lab& lab, const Case& c, Write write) {
+bool both_passes(Lab& lab, const BatchNormCase& c, Write write) {
   const Layout layout = lab.activations(c.x), vector = lab.parameters({{1, 1, 1, c.x.shape.c}});
   const auto op = lab.backend().batch_norm(c.kind, layout, layout);
   if (!op) return false;
@@ -85,7 +85,7 @@ std::vector<double> values_of(const Layout& x) {
 }
 
 /// Vectors forward and backward, and what they leave for x's gradient.
-bool deferred(Lab& lab, const Case& c, Write write, int partial_rows = 0, int sum_rows = 5) {
+bool deferred(Lab& lab, const BatchNormCase& c, Write write, int partial_rows = 0, int sum_rows = 5) {
   const Layout layout = lab.activations(c.x), vector = lab.parameters({{1, 1, 1, c.x.shape.c}});
   const auto op = lab.backend().deferred_norm(c.kind, layout);
   const auto correct = lab.backend().norm_correction(layout);
@@ -124,7 +124,7 @@ class BatchNormTest : public KernelTest {
           backend.batch_norm({}, layout, layout);
         }) {}
 
-  void certify_case(const Case& c) {
+  void certify_case(const BatchNormCase& c) {
     SCOPED_TRACE(describe(c));
     for (const Write write : both_writes) {
       if (c.in_place && write == Write::accumulate) continue;
@@ -202,7 +202,7 @@ TEST_P(BatchNormTest, PartialStatisticsMatchReference) {
 }
 
 TEST_P(BatchNormTest, DeferredOnesMatchReference) {
-  const auto certified = [&](const Case& c, int partial_rows = 0, int sum_rows = 5) {
+  const auto certified = [&](const BatchNormCase& c, int partial_rows = 0, int sum_rows = 5) {
     SCOPED_TRACE(describe(c));
     for (const Write write : both_writes) {
       SCOPED_TRACE(name(write));

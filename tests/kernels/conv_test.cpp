@@ -6,27 +6,27 @@
 namespace microtome::test {
 namespace {
 
-struct Case {
+struct ConvCase {
   Slice x, y;
   Conv kind;
 };
 
-Case make_case(Slice x, int filters, const Window& window, int groups = 1, bool bias = true) {
+ConvCase make_case(Slice x, int filters, const Window& window, int groups = 1, bool bias = true) {
   return {x, {window.output(x.shape, filters)}, {window, groups, bias}};
 }
 
-std::string describe(const Case& c) {
+std::string describe(const ConvCase& c) {
   return fmt::format("x {} y {} {} groups {} bias {} activation {}", to_string(c.x), to_string(c.y), to_string(c.kind.window),
                      c.kind.groups, c.kind.bias, name(c.kind.activation)) +
          (c.kind.deferred ? fmt::format(" deferred {}", name(*c.kind.deferred)) : "") +
          (c.kind.statistics ? " statistics" : "");
 }
 
-Shape filter_of(const Case& c) {
+Shape filter_of(const ConvCase& c) {
   return {c.y.shape.c, c.kind.window.kernel.h, c.kind.window.kernel.w, c.x.shape.c / c.kind.groups};
 }
 
-std::optional<Option> needs(const Case& c) {
+std::optional<Option> needs(const ConvCase& c) {
   if (c.kind.deferred || c.kind.statistics) return Option::deferral;
   const bool depthwise = c.kind.groups > 1 && c.kind.groups == c.x.shape.c && c.kind.groups == c.y.shape.c;
   if (!depthwise && c.kind.activation != Activation::none && c.kind.activation != Activation::relu)
@@ -50,7 +50,7 @@ Live live(int size, int kernel, int stride, int before, int outputs) {
   return {share(taps), share(cells)};
 }
 
-Live live(const Case& c) {
+Live live(const ConvCase& c) {
   const Window& w = c.kind.window;
   const Live rows = live(c.x.shape.h, w.kernel.h, w.stride.h, w.before.h, c.y.shape.h);
   const Live columns = live(c.x.shape.w, w.kernel.w, w.stride.w, w.before.w, c.y.shape.w);
@@ -62,7 +62,7 @@ struct Operand {
   Deferred norm;
   bool is_deferred;
 
-  Operand(Lab& lab, const Case& c, int sum_rows = 0, Expect of_sums = {}) : is_deferred(c.kind.deferred.has_value()) {
+  Operand(Lab& lab, const ConvCase& c, int sum_rows = 0, Expect of_sums = {}) : is_deferred(c.kind.deferred.has_value()) {
     const Layout layout = lab.activations(c.x);
     norm = is_deferred ? lab.deferred("x", layout, sum_rows, of_sums) : Deferred{lab.input("x", layout), {}, {}};
   }
@@ -70,7 +70,7 @@ struct Operand {
   const Deferred* deferred() const { return is_deferred ? &norm : nullptr; }
 };
 
-bool forward(Lab& lab, const Case& c) {
+bool forward(Lab& lab, const ConvCase& c) {
   const Layout y_layout = lab.activations(c.y);
   const auto op = lab.backend().conv(c.kind, lab.activations(c.x), y_layout);
   if (!op) return false;
@@ -88,7 +88,7 @@ bool forward(Lab& lab, const Case& c) {
 /// Two passes, or one that makes both gradients; dw has one writer in that, and is overwritten.
 enum class Passes { two, one };
 
-bool backward(Lab& lab, const Case& c, Write write, Passes passes = Passes::two) {
+bool backward(Lab& lab, const ConvCase& c, Write write, Passes passes = Passes::two) {
   const Layout x_layout = lab.activations(c.x), y_layout = lab.activations(c.y);
   const auto op = lab.backend().conv(c.kind, x_layout, y_layout);
   if (!op) return false;
@@ -129,7 +129,7 @@ class ConvTest : public KernelTest {
           backend.conv({.groups = groups}, layout, layout);
         }) {}
 
-  void certify_case(const Case& c, Passes passes = Passes::two) {
+  void certify_case(const ConvCase& c, Passes passes = Passes::two) {
     SCOPED_TRACE(describe(c));
     for (const Fill fill : both_fills) {
       if (fill == Fill::integers && c.kind.deferred == Activation::swish) continue;
@@ -141,7 +141,7 @@ class ConvTest : public KernelTest {
     }
   }
 
-  void certify_activations(Case c) {
+  void certify_activations(ConvCase c) {
     for (const Activation activation : {Activation::relu, Activation::relu6, Activation::swish, Activation::sigmoid}) {
       c.kind.activation = activation;
       SCOPED_TRACE(describe(c));
@@ -151,8 +151,8 @@ class ConvTest : public KernelTest {
 };
 
 /// Every convolution of B2 and B6, for PCam's images and for IDC's.
-std::vector<Case> cases_of_b2_and_b6(int side, int batch = 2) {
-  std::vector<Case> cases;
+std::vector<ConvCase> cases_of_b2_and_b6(int side, int batch = 2) {
+  std::vector<ConvCase> cases;
   int s = side;
   for (const auto& [in, out] : {std::pair{3, 32}, {32, 64}}) {
     const Shape x{batch, s, s, in};
@@ -172,11 +172,11 @@ std::vector<Case> cases_of_b2_and_b6(int side, int batch = 2) {
 
 TEST_P(ConvTest, CasesOfB2AndB6At96MatchReference) {
   if (GetParam().is_played) GTEST_SKIP() << GetParam().name << " is played on the host, where images of 50 pixels must do";
-  for (const Case& c : cases_of_b2_and_b6(96)) certify_case(c);
+  for (const ConvCase& c : cases_of_b2_and_b6(96)) certify_case(c);
 }
 
 TEST_P(ConvTest, CasesOfB2AndB6At50MatchReference) {
-  for (const Case& c : cases_of_b2_and_b6(50, GetParam().is_played ? 1 : 2)) certify_case(c);
+  for (const ConvCase& c : cases_of_b2_and_b6(50, GetParam().is_played ? 1 : 2)) certify_case(c);
 }
 
 TEST_P(ConvTest, StridesAndAsymmetricPaddingsMatchReference) {
@@ -195,7 +195,7 @@ TEST_P(ConvTest, GroupsMatchReference) {
 TEST_P(ConvTest, ThreeByThreeMatchesReference) {
   for (const Padding& padding : {valid, same, zeros(2), zeros(0, 1)}) {
     const Slice x{{2, 7, 10, 64}, 32};
-    Case c = make_case(x, 32, resolve(x.shape, 3, 1, padding), 1, padding == same);
+    ConvCase c = make_case(x, 32, resolve(x.shape, 3, 1, padding), 1, padding == same);
     c.y.others = 96;
     certify_case(c);
   }
@@ -208,7 +208,7 @@ TEST_P(ConvTest, OneByOneMatchesReference) {
   for (const int stride : {1, 2})
     for (const auto& [in, out] : {std::pair{64, 128}, {96, 80}, {128, 64}, {33, 5}})
       for (const int others : {0, 64}) {
-        Case c = make_case({{2, 7, 6, in}, others}, out, {.kernel = 1, .stride = stride}, 1, others == 0);
+        ConvCase c = make_case({{2, 7, 6, in}, others}, out, {.kernel = 1, .stride = stride}, 1, others == 0);
         c.y.others = others / 2;
         certify_case(c);
       }
@@ -222,7 +222,7 @@ TEST_P(ConvTest, FusedActivationsMatchReference) {
 TEST_P(ConvTest, NanPassesThroughAFusedActivation) {
   for (const auto& [in, out, kernel] : {std::tuple{8, 12, 3}, {32, 64, 3}, {32, 64, 1}}) {
     for (const Activation activation : {Activation::relu, Activation::relu6, Activation::swish, Activation::sigmoid}) {
-      Case c = make_case({{2, 10, 9, in}}, out, {.kernel = kernel, .before = kernel / 2, .after = kernel / 2});
+      ConvCase c = make_case({{2, 10, 9, in}}, out, {.kernel = kernel, .before = kernel / 2, .after = kernel / 2});
       c.kind.activation = activation;
       SCOPED_TRACE(describe(c));
       Lab lab(backend(), GetParam().significand_bits, Fill::uniform);
@@ -245,7 +245,7 @@ TEST_P(ConvTest, ZeroPaddedChannelsMatchReference) {
   std::vector<double> image(static_cast<std::size_t>(padded.count()));
   for (std::size_t i = 0; i < image.size(); ++i) image[i] = i % 8 < 3 ? static_cast<double>(i * 7 % 5) - 2 : 0;
   for (const Window& window : {Window{.kernel = 3, .stride = 2, .before = 0, .after = 1}, Window{.kernel = 1}}) {
-    Case c = make_case({own}, 16, window);
+    ConvCase c = make_case({own}, 16, window);
     c.kind.zero_padded_channels = true;
     SCOPED_TRACE(describe(c));
     const auto x_of = [&](Lab& lab) {
@@ -279,7 +279,7 @@ TEST_P(ConvTest, RandomShapesMatchReference) {
     const int groups = dice.pick({1, 1, 1, 2, 3});
     Shape x{dice.roll(1, 3), dice.roll(1, 14), dice.roll(1, 14), groups * dice.roll(1, 17)};
     const Window window = dice.window(x, 5);
-    Case c = make_case(dice.slice(x), groups * dice.roll(1, 17), window, groups, dice.coin());
+    ConvCase c = make_case(dice.slice(x), groups * dice.roll(1, 17), window, groups, dice.coin());
     c.y = dice.slice(c.y.shape);
     certify_case(c);
   });
@@ -324,7 +324,7 @@ TEST_P(DepthwiseConvTest, GradientsInOnePassMatchReference) {
 TEST_P(DepthwiseConvTest, DeferredBatchNormsMatchReference) {
   for (const int stride : {1, 2}) {
     const auto certified = [&](const Slice& x, const Window& window, Activation activation, Passes passes) {
-      Case c = make_case(x, x.shape.c, window, x.shape.c, false);
+      ConvCase c = make_case(x, x.shape.c, window, x.shape.c, false);
       c.kind.deferred = activation;
       c.kind.statistics = true;
       c.y.others = x.others / 2;
@@ -345,7 +345,7 @@ TEST_P(DepthwiseConvTest, DeferredBatchNormsMatchReference) {
 TEST_P(DepthwiseConvTest, StatisticsAreThoseOfY) {
   for (const int stride : {1, 2})
     for (const Activation activation : {Activation::none, Activation::relu}) {
-      Case c = make_case({{3, 11, 9, 40}}, 40, {.kernel = 3, .stride = stride, .before = 1, .after = 1}, 40);
+      ConvCase c = make_case({{3, 11, 9, 40}}, 40, {.kernel = 3, .stride = stride, .before = 1, .after = 1}, 40);
       c.kind.statistics = true;
       c.kind.activation = activation;
       SCOPED_TRACE(describe(c));
@@ -360,7 +360,7 @@ TEST_P(DepthwiseConvTest, RandomOptionsMatchReference) {
     Shape x{dice.roll(1, 3), dice.roll(3, 14), dice.roll(3, 14), 8 * dice.roll(1, 9)};
     const auto pad = [&] { return dice.roll(0, 2); };
     const Window window{.kernel = 3, .stride = dice.roll(1, 2), .before = {pad(), pad()}, .after = {pad(), pad()}};
-    Case c = make_case({x, 8 * dice.roll(0, 2)}, x.c, window, x.c, dice.coin());
+    ConvCase c = make_case({x, 8 * dice.roll(0, 2)}, x.c, window, x.c, dice.coin());
     c.y.others = 8 * dice.roll(0, 2);
     c.kind.deferred = dice.pick({Activation::none, Activation::relu, Activation::relu6, Activation::swish});
     c.kind.statistics = dice.coin();
@@ -372,7 +372,7 @@ TEST_P(DepthwiseConvTest, RandomShapesMatchReference) {
   for_random_cases([&](Dice& dice) {
     Shape x{dice.roll(1, 3), dice.roll(1, 14), dice.roll(1, 14), dice.roll(1, 70)};
     const Window window = dice.window(x, 5);
-    Case c = make_case(dice.slice(x), x.c, window, x.c, dice.coin());
+    ConvCase c = make_case(dice.slice(x), x.c, window, x.c, dice.coin());
     c.y = dice.slice(c.y.shape);
     certify_case(c);
   });

@@ -4,21 +4,21 @@
 namespace microtome::test {
 namespace {
 
-struct Case {
+struct DenseCase {
   Slice x, y;
   Dense kind;
   bool logits = false;  // y in the parameters' type, as a network's last layer has it
 };
 
-std::string describe(const Case& c) {
+std::string describe(const DenseCase& c) {
   return fmt::format("x {} y {} bias {} activation {}", to_string(c.x), to_string(c.y), c.kind.bias, name(c.kind.activation));
 }
 
-Layout layout_of_y(Lab& lab, const Case& c) {
+Layout layout_of_y(Lab& lab, const DenseCase& c) {
   return c.logits ? lab.parameters(c.y) : lab.activations(c.y);
 }
 
-bool forward(Lab& lab, const Case& c) {
+bool forward(Lab& lab, const DenseCase& c) {
   const Layout x = lab.activations(c.x), y = layout_of_y(lab, c);
   const auto op = lab.backend().dense(c.kind, x, y);
   if (!op) return false;
@@ -31,7 +31,7 @@ bool forward(Lab& lab, const Case& c) {
   return true;
 }
 
-bool backward(Lab& lab, const Case& c, Write write) {
+bool backward(Lab& lab, const DenseCase& c, Write write) {
   const Layout x = lab.activations(c.x), y = layout_of_y(lab, c);
   const Shape w{1, 1, c.x.shape.c, c.y.shape.c};
   const auto op = lab.backend().dense(c.kind, x, y);
@@ -57,7 +57,7 @@ class DenseTest : public KernelTest {
           backend.dense({}, {{1, 1, 1, 8}, backend.activation_type()}, {{1, 1, 1, 8}, backend.activation_type()});
         }) {}
 
-  void certify_case(const Case& c) {
+  void certify_case(const DenseCase& c) {
     SCOPED_TRACE(describe(c));
     for (const Fill fill : both_fills) {
       certify(fill, [&](Lab& lab) { return forward(lab, c); });
@@ -81,7 +81,7 @@ TEST_P(DenseTest, LogitsMatchReference) {
 
 TEST_P(DenseTest, FusedActivationsMatchReference) {
   for (const Activation activation : {Activation::relu, Activation::relu6, Activation::swish, Activation::sigmoid}) {
-    const Case c{{{8, 1, 1, 40}}, {{8, 1, 1, 24}}, {.bias = true, .activation = activation}};
+    const DenseCase c{{{8, 1, 1, 40}}, {{8, 1, 1, 24}}, {.bias = true, .activation = activation}};
     SCOPED_TRACE(describe(c));
     certify(Fill::uniform, [&](Lab& lab) { return forward(lab, c); });
   }
@@ -91,7 +91,7 @@ TEST_P(DenseTest, NanPassesThroughAFusedActivation) {
   const Slice x{{8, 1, 1, 40}}, y{{8, 1, 1, 24}};
   for (const Activation activation : {Activation::relu, Activation::relu6, Activation::swish, Activation::sigmoid}) {
     Lab lab(backend(), GetParam().significand_bits, Fill::uniform);
-    const Case c{x, y, {.bias = true, .activation = activation}};
+    const DenseCase c{x, y, {.bias = true, .activation = activation}};
     const auto op = lab.backend().dense(c.kind, lab.activations(x), lab.activations(y));
     ASSERT_NE(op, nullptr) << name(activation);
     const Tensor given = lab.given("x", lab.activations(x), std::vector(320, std::nan("")));

@@ -4,12 +4,12 @@
 namespace microtome::test {
 namespace {
 
-struct Case {
+struct FilterTransformCase {
   P4m p4m;
   int filters, side, channels;  // channels: of the parameter, eight maps' in P4m::group
 };
 
-bool both_passes(Lab& lab, const Case& c) {
+bool both_passes(Lab& lab, const FilterTransformCase& c) {
   const Slice w{{c.filters, c.side, c.side, c.channels}}, all{{p4m_symmetries * c.filters, c.side, c.side, c.channels}};
   const auto op = lab.backend().filter_transform(c.p4m, lab.activations(w), lab.activations(all));
   op->forward(lab.input("w", lab.activations(w)), lab.output("all", lab.activations(all)));
@@ -25,7 +25,7 @@ class FilterTransformTest : public KernelTest {
           backend.filter_transform(P4m::lift, {{1, 1, 1, 1}, type}, {{8, 1, 1, 1}, type});
         }) {}
 
-  void certify_case(const Case& c) {
+  void certify_case(const FilterTransformCase& c) {
     SCOPED_TRACE(fmt::format("{} {} filters, {}x{}, {} channels", c.p4m == P4m::lift ? "lift" : "group", c.filters, c.side,
                              c.side, c.channels));
     for (const Fill fill : both_fills) certify(fill, [&](Lab& lab) { return both_passes(lab, c); });

@@ -10,7 +10,7 @@
 namespace microtome::test {
 namespace {
 
-struct Case {
+struct GatherCase {
   Gather kind;
   Shape x;
   std::uint64_t batch = 0;
@@ -18,7 +18,7 @@ struct Case {
   int channels = 3;  // of x's memory; what lies beyond its own is zero
 };
 
-bool gather(Lab& lab, const Case& c) {
+bool gather(Lab& lab, const GatherCase& c) {
   const Shape all{c.kind.images, c.x.h, c.x.w, c.x.c};
   const Layout wide = lab.activations({{c.x.n, c.x.h, c.x.w, c.features ? c.x.c : c.channels}}),
                labels{{c.kind.images, 1, 1, 1}, DType::u8};
@@ -43,7 +43,7 @@ class GatherTest : public KernelTest {
           backend.gather({.images = 1, .batch_size = 1}, {{1, 2, 2, 3}, DType::u8}, {{1, 2, 2, 3}, backend.activation_type()});
         }) {}
 
-  void certify_case(const Case& c) {
+  void certify_case(const GatherCase& c) {
     SCOPED_TRACE(fmt::format("{} images, batch {} of {}, x {} in {} channels, shuffle {} bgr {} features {}", c.kind.images,
                              c.batch, c.kind.batch_size, to_string(c.x), c.channels, c.kind.shuffle, c.kind.bgr, c.features));
     certify(c.features ? Fill::integers : Fill::uniform, [&](Lab& lab) { return gather(lab, c); });
@@ -107,7 +107,7 @@ TEST_P(GatherTest, AugmentedImagesMatchReference) {
 }
 
 TEST_P(GatherTest, PowerOfTwoDivisorsAreExact) {
-  const Case c{
+  const GatherCase c{
       {.images = 9, .batch_size = 4, .shuffle = true, .mean = {128, 64, 1}, .divisor = {128, 64, 2}}, {4, 11, 13, 3}, 1};
   certify(Fill::integers, [&](Lab& lab) { return gather(lab, c); });
 }

@@ -4,14 +4,14 @@
 namespace microtome::test {
 namespace {
 
-struct Case {
+struct MultiplyCase {
   Slice x, y;
   int other_gates = 0;
   bool in_place = false;  // dx is dy's memory
   DeferredNorm deferred = {};
 };
 
-bool all_passes(Lab& lab, const Case& c, Write write) {
+bool all_passes(Lab& lab, const MultiplyCase& c, Write write) {
   const Layout x = lab.activations(c.x), y = lab.activations(c.in_place ? c.x : c.y);
   const Layout gate = lab.activations({{c.x.shape.n, 1, 1, c.x.shape.c}, c.other_gates});
   const auto op = lab.backend().multiply({c.deferred}, x, gate, y);
@@ -36,7 +36,7 @@ class MultiplyTest : public KernelTest {
           backend.multiply({}, x, gate, x);
         }) {}
 
-  void certify_case(const Case& c) {
+  void certify_case(const MultiplyCase& c) {
     SCOPED_TRACE(fmt::format("x {} y {} other gates {} in place {} deferred {}", to_string(c.x), to_string(c.y), c.other_gates,
                              c.in_place, name(c.deferred)));
     const std::optional<Option> needs = c.deferred ? std::optional(Option::deferral) : std::nullopt;

@@ -6,33 +6,33 @@
 namespace microtome::test {
 namespace {
 
-struct Case {
+struct PointwiseConvCase {
   Slice x, y;
   Conv kind;
 };
 
-Case make_case(Slice x, int filters, const Conv& kind) {
+PointwiseConvCase make_case(Slice x, int filters, const Conv& kind) {
   return {x, {{x.shape.n, x.shape.h, x.shape.w, filters}}, kind};
 }
 
-std::string describe(const Case& c) {
+std::string describe(const PointwiseConvCase& c) {
   return fmt::format("x {} y {} bias {} deferred {} statistics {}", to_string(c.x), to_string(c.y), c.kind.bias,
                      c.kind.deferred ? name(*c.kind.deferred) : "no", c.kind.statistics);
 }
 
-Shape filter_of(const Case& c) {
+Shape filter_of(const PointwiseConvCase& c) {
   return {c.y.shape.c, 1, 1, c.x.shape.c};
 }
 
 /// A relu6 of wide spread is constant nearly everywhere.
-double zeros_of(const Case& c) {
+double zeros_of(const PointwiseConvCase& c) {
   if (!c.kind.deferred) return 0.5;
   return *c.kind.deferred == Activation::relu6 ? 0.95 : 0.75;
 }
 
 /// The input of a pass, deferred or not.
 struct Input {
-  Input(Lab& lab, const Case& c, int sum_rows = 0, Expect of_sums = {}) {
+  Input(Lab& lab, const PointwiseConvCase& c, int sum_rows = 0, Expect of_sums = {}) {
     if (c.kind.deferred)
       deferred = lab.deferred("x", lab.activations(c.x), sum_rows, of_sums), x = deferred->x;
     else
@@ -44,7 +44,7 @@ struct Input {
   Tensor x;
 };
 
-bool forward(Lab& lab, const Case& c) {
+bool forward(Lab& lab, const PointwiseConvCase& c) {
   const auto op = lab.backend().conv(c.kind, lab.activations(c.x), lab.activations(c.y));
   if (!op) return false;
   const Input input(lab, c);
@@ -59,7 +59,7 @@ bool forward(Lab& lab, const Case& c) {
   return true;
 }
 
-bool backward_data(Lab& lab, const Case& c, Write write) {
+bool backward_data(Lab& lab, const PointwiseConvCase& c, Write write) {
   const auto op = lab.backend().conv(c.kind, lab.activations(c.x), lab.activations(c.y));
   if (!op) return false;
   const double terms = c.y.shape.c, pixels = static_cast<double>(c.x.shape.count() / c.x.shape.c);
@@ -69,7 +69,7 @@ bool backward_data(Lab& lab, const Case& c, Write write) {
   return true;
 }
 
-bool backward_filter(Lab& lab, const Case& c, Write write) {
+bool backward_filter(Lab& lab, const PointwiseConvCase& c, Write write) {
   const auto op = lab.backend().conv(c.kind, lab.activations(c.x), lab.activations(c.y));
   if (!op) return false;
   const Input input(lab, c);
@@ -102,7 +102,7 @@ class PointwiseConvTest : public KernelTest {
     MICROTOME_NEEDS(Option::deferral_in_pointwise_conv);
   }
 
-  void certify_case(const Case& c) {
+  void certify_case(const PointwiseConvCase& c) {
     SCOPED_TRACE(describe(c));
     for (const Fill fill : both_fills) {
       if (c.kind.deferred == Activation::swish && fill == Fill::integers) continue;
@@ -129,7 +129,7 @@ TEST_P(PointwiseConvTest, StatisticsAreThoseOfTheOutput) {
 /// DenseNet's: x is the first channels of a wider buffer.
 TEST_P(PointwiseConvTest, ReadsAndWritesSlices) {
   for (const int channels : {64, 96}) {
-    Case c = make_case({{2, 6, 5, channels}, 64}, 128, {.deferred = Activation::relu, .statistics = true});
+    PointwiseConvCase c = make_case({{2, 6, 5, channels}, 64}, 128, {.deferred = Activation::relu, .statistics = true});
     c.y.others = channels - 64;
     certify_case(c);
   }
@@ -153,7 +153,7 @@ TEST_P(PointwiseConvTest, RandomShapesMatchReference) {
   for_random_cases([&](Dice& dice) {
     const Shape x{dice.roll(1, 3), dice.roll(1, 9), dice.roll(1, 9), 8 * dice.roll(1, 12)};
     const auto slice = [&](Shape shape) { return Slice{shape, 8 * dice.pick({0, 0, 1, 5})}; };
-    Case c = make_case(slice(x), 8 * dice.roll(1, 12), {.bias = dice.coin(), .statistics = dice.coin()});
+    PointwiseConvCase c = make_case(slice(x), 8 * dice.roll(1, 12), {.bias = dice.coin(), .statistics = dice.coin()});
     c.y = slice(c.y.shape);
     if (!c.kind.statistics || dice.coin())
       c.kind.deferred = dice.pick({Activation::none, Activation::relu, Activation::relu6, Activation::swish});

@@ -7,22 +7,22 @@
 namespace microtome::test {
 namespace {
 
-struct Case {
+struct PoolCase {
   Slice x, y;
   Pool kind;
 };
 
-Case make_case(Slice x, Pool kind) {
+PoolCase make_case(Slice x, Pool kind) {
   return {x, {kind.window.output(x.shape, x.shape.c)}, kind};
 }
 
-std::string describe(const Case& c) {
+std::string describe(const PoolCase& c) {
   return fmt::format("{} x {} y {} {} activation {} deferred {}", c.kind.kind == Pool::Kind::max ? "max" : "average",
                      to_string(c.x), to_string(c.y), to_string(c.kind.window), name(c.kind.activation), name(c.kind.deferred));
 }
 
 /// A mean of integers is exact where the number of cells is a power of two.
-bool is_exact(const Case& c) {
+bool is_exact(const PoolCase& c) {
   const Window& w = c.kind.window;
   const int cells = w.kernel.h * w.kernel.w;
   if (c.kind.deferred == Activation::swish) return false;
@@ -30,7 +30,7 @@ bool is_exact(const Case& c) {
 }
 
 /// Both passes: the arg max is the forward pass's.
-bool both_passes(Lab& lab, const Case& c, Write write) {
+bool both_passes(Lab& lab, const PoolCase& c, Write write) {
   const Layout x = lab.activations(c.x), y = lab.activations(c.y);
   const auto op = lab.backend().pool(c.kind, x, y);
   if (!op) return false;
@@ -61,13 +61,13 @@ class PoolTest : public KernelTest {
                        {{1, 1, 1, 1}, backend.activation_type()});
         }) {}
 
-  static std::optional<Option> needs(const Case& c) {
+  static std::optional<Option> needs(const PoolCase& c) {
     if (c.kind.deferred) return Option::deferral;
     if (c.kind.kind == Pool::Kind::average && c.kind.activation == Activation::relu) return Option::relu_in_average_pool;
     return {};
   }
 
-  void certify_case(const Case& c) {
+  void certify_case(const PoolCase& c) {
     SCOPED_TRACE(describe(c));
     for (const Fill fill : both_fills)
       for (const Write write : both_writes) {
@@ -116,7 +116,7 @@ TEST_P(PoolTest, RandomShapesMatchReference) {
     if ((y.h - 1) * kind.window.stride.h - kind.window.before.h >= x.h ||
         (y.w - 1) * kind.window.stride.w - kind.window.before.w >= x.w)
       return;
-    Case c = make_case(dice.slice(x), kind);
+    PoolCase c = make_case(dice.slice(x), kind);
     c.y = dice.slice(c.y.shape);
     certify_case(c);
   });
@@ -146,7 +146,7 @@ TEST_P(PoolTest, RandomShapesWithDeferredNormsMatchReference) {
     Shape x{dice.roll(1, 3), dice.roll(6, 14), dice.roll(6, 14), dice.roll(20, 40)};
     Pool kind{dice.pick({Pool::Kind::max, Pool::Kind::average}), dice.window(x, 4)};
     kind.deferred = deferrable[dice.roll(0, 3)];
-    Case c = make_case(dice.slice(x), kind);
+    PoolCase c = make_case(dice.slice(x), kind);
     c.y = dice.slice(c.y.shape);
     certify_case(c);
   });

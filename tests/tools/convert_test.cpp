@@ -15,10 +15,6 @@
 namespace microtome {
 namespace {
 
-bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
-}
-
 class ConvertTest : public testing::Test {
  protected:
   std::string path(const std::string& name) const { return (folder_ / name).string(); }

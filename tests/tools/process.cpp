@@ -106,6 +106,10 @@ TemporaryFolder::~TemporaryFolder() {
   fs::remove_all(path_);
 }
 
+bool contains(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
+
 std::string text_of(const fs::path& file) {
   std::ifstream stream(file, std::ios::binary);
   std::ostringstream text;

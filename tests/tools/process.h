@@ -59,6 +59,8 @@ class TemporaryFolder {
   std::filesystem::path path_;
 };
 
+bool contains(const std::string& text, const std::string& part);
+
 std::string text_of(const std::filesystem::path& file);
 void write_text(const std::filesystem::path& file, const std::string& text);
 std::vector<std::string> lines_of(const std::filesystem::path& file);

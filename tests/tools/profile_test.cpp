@@ -1,11 +1,10 @@
 // What scripts and people rely on in `profile`: sums, files, exit codes and messages, seen from outside.
 #include "data/gzip.h"
+#include "tools/cli/json.h"
 #include "tools/process.h"
 #include "tools/profile/chrome_trace.h"
 
 #include <gtest/gtest.h>
-
-#include <nlohmann/json.hpp>
 
 #include <cmath>
 #include <cstdlib>
@@ -15,12 +14,6 @@ namespace fs = std::filesystem;
 
 namespace microtome {
 namespace {
-
-using Json = nlohmann::json;
-
-bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
-}
 
 /// By the program of that name.
 std::string gunzip(const std::string& packed) {

@@ -3,9 +3,9 @@
 
 #include "data/checkpoint.h"
 #include "data/pcam.h"
+#include "tools/cli/json.h"
 
 #include <gtest/gtest.h>
-#include <nlohmann/json.hpp>
 
 #include <algorithm>
 #include <regex>
@@ -15,8 +15,6 @@ namespace fs = std::filesystem;
 
 namespace microtome {
 namespace {
-
-using Json = nlohmann::json;
 
 std::set<std::string> keys_of(const Json& json) {
   std::set<std::string> keys;
@@ -28,10 +26,6 @@ std::vector<fs::path> files_in(const fs::path& folder) {
   std::vector<fs::path> files;
   for (const fs::directory_entry& entry : fs::directory_iterator(folder)) files.push_back(entry.path());
   return files;
-}
-
-bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
 }
 
 /// One small data set and one run on it, for all tests of a suite.

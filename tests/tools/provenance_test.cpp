@@ -4,21 +4,15 @@
 #include "data/checkpoint.h"
 #include "data/weights.h"
 #include "nets/nets.h"
+#include "tools/cli/json.h"
 
 #include <gtest/gtest.h>
-#include <nlohmann/json.hpp>
 
 #include <map>
 #include <memory>
 
 namespace microtome {
 namespace {
-
-using Json = nlohmann::json;
-
-bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
-}
 
 /// Two runs on one small data set, for all tests of the suite: one with settings that are nobody's defaults, a batch-norm in
 /// every other row and population statistics; one in transfer.

@@ -16,10 +16,6 @@ namespace fs = std::filesystem;
 namespace microtome {
 namespace {
 
-bool contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
-}
-
 /// Variables of the programs that a test runs.
 class Environment {
  public:

@@ -1,14 +1,13 @@
+#include "tools/cli/json.h"
 #include "tools/process.h"
 
 #include <gtest/gtest.h>
-#include <nlohmann/json.hpp>
 
 #include <csignal>
 
 namespace microtome {
 namespace {
 
-using Json = nlohmann::json;
 namespace fs = std::filesystem;
 
 std::vector<std::string> words(const std::string& data, const std::string& out, const std::string& space) {

@@ -11,7 +11,7 @@
 namespace microtome {
 namespace {
 
-const Counter known[] = {
+const Counter known_counters[] = {
     {"dram", "dram__bytes.sum", "MB", 1e-6},  // read from and written to the device's memory
     {"l2", "lts__t_bytes.sum", "MB", 1e-6},   // asked of the second level cache
     {"tensor", "sm__pipe_tensor_cycles_active.avg.pct_of_peak_sustained_elapsed", "%"},
@@ -20,12 +20,13 @@ const Counter known[] = {
 };
 
 Counter counter_named(const std::string& name) {
-  if (const auto* found = std::find_if(std::begin(known), std::end(known), [&](const Counter& c) { return c.name == name; });
-      found != std::end(known))
+  if (const auto* found =
+          std::find_if(std::begin(known_counters), std::end(known_counters), [&](const Counter& c) { return c.name == name; });
+      found != std::end(known_counters))
     return *found;
   if (name.find("__") != std::string::npos) return {name, name, ""};
   std::vector<std::string> names;
-  for (const Counter& c : known) names.push_back(c.name);
+  for (const Counter& c : known_counters) names.push_back(c.name);
   const std::string meant = nearest(name, names);
   fail(
       ExitCode::usage, fmt::format("there is no counter \"{}\"", name),

@@ -5,7 +5,7 @@
 namespace microtome {
 namespace {
 
-constexpr PaperNetwork table_1[] = {
+constexpr PaperNetwork printed_table_1[] = {
     {"b2", 10, 9.4},
     {"b6", 28, 2.4},
     {"inception_v3", 189, 23.9},
@@ -25,14 +25,14 @@ struct Seconds {
   bool frozen_base;
   double k80, p100, v100, a100;
 };
-constexpr Seconds table_2[] = {
+constexpr Seconds printed_table_2[] = {
     {"b2", false, 325, 70, 47, 26},
     {"b6", false, 562, 121, 78, 57},
     {"inception_v3", true, 468, 143, 98, 100},
     {"inception_v3", false, 1333, 393, 279, 270},
 };
 
-constexpr PaperScore table_3[] = {
+constexpr PaperScore printed_table_3[] = {
     {"inception_v3", "transfer", .46, .78, .88},
     {"vgg19", "transfer", .42, .80, .89},
     {"resnet50", "transfer", .52, .74, .82},
@@ -57,7 +57,7 @@ constexpr PaperScore table_3[] = {
     {"efficientnet_v2_b2", "full", .94, .84, .93},
 };
 
-constexpr PaperScore table_4[] = {
+constexpr PaperScore printed_table_4[] = {
     {"vgg19", "transfer", .38, .83, .88},
     {"resnet50", "transfer", .46, .79, .82},
     {"mobilenet", "transfer", .56, .71, .66},
@@ -83,16 +83,17 @@ constexpr PaperScore table_4[] = {
 }  // namespace
 
 std::span<const PaperNetwork> paper_networks() {
-  return table_1;
+  return printed_table_1;
 }
 
 const PaperNetwork* paper_network(std::string_view net) {
-  const auto found = std::find_if(std::begin(table_1), std::end(table_1), [&](const PaperNetwork& n) { return n.net == net; });
-  return found == std::end(table_1) ? nullptr : found;
+  const auto found =
+      std::find_if(std::begin(printed_table_1), std::end(printed_table_1), [&](const PaperNetwork& n) { return n.net == net; });
+  return found == std::end(printed_table_1) ? nullptr : found;
 }
 
 std::optional<double> study_seconds(std::string_view net, bool frozen_base, std::string_view gpu) {
-  for (const Seconds& row : table_2) {
+  for (const Seconds& row : printed_table_2) {
     if (row.net != net || row.frozen_base != frozen_base) continue;
     if (gpu == "K80") return row.k80;
     if (gpu == "P100") return row.p100;
@@ -103,8 +104,8 @@ std::optional<double> study_seconds(std::string_view net, bool frozen_base, std:
 }
 
 std::span<const PaperScore> paper_scores(std::string_view data) {
-  if (data == "pcam") return table_3;
-  if (data == "idc") return table_4;
+  if (data == "pcam") return printed_table_3;
+  if (data == "idc") return printed_table_4;
   return {};
 }
 

@@ -3,9 +3,9 @@
 #include "engine/check.h"
 #include "engine/metrics.h"
 #include "engine/random.h"
+#include "tools/cli/json.h"
 
 #include <gtest/gtest.h>
-#include <nlohmann/json.hpp>
 
 #include <array>
 #include <cmath>
@@ -13,8 +13,6 @@
 
 namespace microtome {
 namespace {
-
-using Json = nlohmann::json;
 
 Json golden() {
   std::ifstream file(GOLDEN_FOLDER "/significance.json");

@@ -20,7 +20,7 @@ StudyOptions with(void (*change)(StudyOptions&)) {
   return options;
 }
 
-std::string refusal(const StudyOptions& options) {
+std::string no_study(const StudyOptions& options) {
   try {
     make_grid(options);
   } catch (const Error& error) {
@@ -107,22 +107,22 @@ TEST(StudyGridTest, ABasesParametersAreTheFirstOfItsNetwork) {  // so that they 
 }
 
 TEST(StudyGridTest, WhatMakesNoStudyIsRefused) {
-  EXPECT_EQ(refusal({}), "a study needs data");
-  EXPECT_EQ(refusal(with([](StudyOptions& o) { o.nets = "b2,,b6"; })), "--nets has an empty entry");
-  EXPECT_EQ(refusal(with([](StudyOptions& o) { o.nets = ""; })), "--nets has an empty entry");
-  EXPECT_EQ(refusal(with([](StudyOptions& o) { o.nets = "rn50,resnet50"; })), "--nets names the same twice");
-  EXPECT_EQ(refusal(with([](StudyOptions& o) { o.nets = "rn51"; })), "there is no network \"rn51\"");
-  EXPECT_EQ(refusal(with([](StudyOptions& o) { o.modes = "frozen"; })), "unknown word in --modes");
-  EXPECT_EQ(refusal(with([](StudyOptions& o) { o.augment = "none,flip"; })), "unknown word in --augment");
-  EXPECT_EQ(refusal(with([](StudyOptions& o) { o.seeds = "0,-1"; })), "--seeds takes whole numbers, commas between");
-  EXPECT_EQ(refusal(with([](StudyOptions& o) { o.seeds = "3,3"; })), "--seeds names the same twice");
-  EXPECT_EQ(refusal(with([](StudyOptions& o) { o.weights = "none"; })),
+  EXPECT_EQ(no_study({}), "a study needs data");
+  EXPECT_EQ(no_study(with([](StudyOptions& o) { o.nets = "b2,,b6"; })), "--nets has an empty entry");
+  EXPECT_EQ(no_study(with([](StudyOptions& o) { o.nets = ""; })), "--nets has an empty entry");
+  EXPECT_EQ(no_study(with([](StudyOptions& o) { o.nets = "rn50,resnet50"; })), "--nets names the same twice");
+  EXPECT_EQ(no_study(with([](StudyOptions& o) { o.nets = "rn51"; })), "there is no network \"rn51\"");
+  EXPECT_EQ(no_study(with([](StudyOptions& o) { o.modes = "frozen"; })), "unknown word in --modes");
+  EXPECT_EQ(no_study(with([](StudyOptions& o) { o.augment = "none,flip"; })), "unknown word in --augment");
+  EXPECT_EQ(no_study(with([](StudyOptions& o) { o.seeds = "0,-1"; })), "--seeds takes whole numbers, commas between");
+  EXPECT_EQ(no_study(with([](StudyOptions& o) { o.seeds = "3,3"; })), "--seeds names the same twice");
+  EXPECT_EQ(no_study(with([](StudyOptions& o) { o.weights = "none"; })),
             "a frozen base at its random start is not worth a cell");
-  EXPECT_EQ(refusal(with([](StudyOptions& o) { o.weights = "other"; })),
+  EXPECT_EQ(no_study(with([](StudyOptions& o) { o.weights = "other"; })),
             "--weights other lacks the cells whose bases it transfers")
       << "without --preprocess native";
-  EXPECT_EQ(refusal({.idc = Extent(50), .nets = "iv3"}), "the study has no cell");
-  EXPECT_EQ(refusal({.idc = Extent(50), .nets = "b2", .modes = "transfer"}), "the study has no cell");
+  EXPECT_EQ(no_study({.idc = Extent(50), .nets = "iv3"}), "the study has no cell");
+  EXPECT_EQ(no_study({.idc = Extent(50), .nets = "b2", .modes = "transfer"}), "the study has no cell");
 }
 
 }  // namespace
