@@ -3,10 +3,4 @@ execute_process(COMMAND git -C ${SOURCE} describe --always --dirty --abbrev=12 -
 if(NOT id)
   set(id unknown)
 endif()
-set(text "#define MICROTOME_COMMIT \"${id}\"\n")
-if(EXISTS ${HEADER})
-  file(READ ${HEADER} before)
-endif()
-if(NOT text STREQUAL "${before}")
-  file(WRITE ${HEADER} ${text})
-endif()
+file(CONFIGURE OUTPUT ${HEADER} CONTENT "#define MICROTOME_COMMIT \"${id}\"\n" @ONLY)  # left as it is where it says so already
