@@ -169,8 +169,8 @@ TEST_F(ProfileProgramTest, OneStepHasNoInterval) {
       profile_b6({"-b", "4", "--steps", "1", "--warm-up", "1", "--explain", "conv2d_3", "--out", fresh("single"), "--quiet"});
   ASSERT_EQ(outcome.code, 0) << outcome.err;
   EXPECT_TRUE(contains(outcome.out, "95% interval unknown from 1 step\n")) << outcome.out;
-  const Json profile = Json::parse(text_of(fresh("single") + "/profile.json"));
-  for (const Json& layer : profile["layers"]) EXPECT_EQ(layer["ns_per_step_ci95"], Json::array({nullptr, nullptr}));
+  const Json single = Json::parse(text_of(fresh("single") + "/profile.json"));
+  for (const Json& layer : single["layers"]) EXPECT_EQ(layer["ns_per_step_ci95"], Json::array({nullptr, nullptr}));
 }
 
 TEST_F(ProfileProgramTest, WhereNoCountersAreTheProfileSaysSoAndStands) {

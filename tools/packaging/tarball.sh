@@ -32,7 +32,7 @@ programs=()
 for file in "$top"/libexec/microtome/*; do
   if readelf -h "$file" >/dev/null 2>&1; then programs+=("$file"); fi
 done
-ldd "${programs[@]}" | awk '$2 == "=>" && $3 ~ /^\// { print $1, $3 } $3 == "not" { print; exit 1 }' | sort -u |
+ldd "${programs[@]}" | awk '$2 == "=>" && $3 ~ /^\// { print $1, $3 } $3 == "not" { print "not found: " $1 >"/dev/stderr"; exit 1 }' | sort -u |
   while read -r soname path; do
     case $soname in
       lib[cm].so.* | libpthread.so.* | libdl.so.* | librt.so.* | libresolv.so.* | libutil.so.* | libmvec.so.* | libanl.so.* | ld-linux*) ;;
